@@ -1,0 +1,161 @@
+"""What a service may ask of the bus: publish, consume, follow, and compare-and-set state.
+
+Owns the ports. ``JetStreamBus`` is the real thing, ``MemoryBus`` the shipped fake with the same guarantees. Invariant: a
+publish or a write that returned is durable; one that raised may or may not be, and can be repeated.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Generic, Protocol, TypeVar
+
+from mica.events import Command, Document, Fact
+from msgspec import Struct
+
+T = TypeVar("T", bound=Document)
+
+
+class BusError(Exception):
+    """Base of all errors of the bus. Transient unless a subclass says otherwise: the caller may try again."""
+
+
+class BusUnavailableError(BusError):
+    """No server can be reached, or it did not answer in time; the outcome of a write is unknown."""
+
+
+class StreamFullError(BusError):
+    """The stream holds as much as it may (discard new). The message was not stored."""
+
+
+class StaleRevisionError(BusError):
+    """A compare-and-set lost: somebody else wrote the key first. Read again and decide anew."""
+
+    def __init__(self, key: str, expected: int) -> None:
+        self.key = key
+        self.expected = expected
+        super().__init__(f"key {key}: revision {expected} is no longer the latest")
+
+
+class Entry(Struct, Generic[T], frozen=True):
+    """A state document and the revision at which it was read."""
+
+    key: str
+    value: T
+    revision: int
+
+
+class Change(Struct, Generic[T], frozen=True):
+    """What a watch saw: a new value, or ``None`` when the key was deleted."""
+
+    key: str
+    value: T | None
+    revision: int
+
+
+class Bucket(Protocol):
+    """A key-value bucket. Keys are as in the architecture, for example ``slice.s1``."""
+
+    async def get(self, key: str, kind: type[T]) -> Entry[T] | None:
+        """The latest value, read from the server, or None."""
+
+    async def create(self, key: str, value: Document, *, ttl_s: float = 0) -> int:
+        """Write a key that must not exist; its revision. StaleRevisionError when it exists."""
+
+    async def update(self, key: str, value: Document, revision: int, *, ttl_s: float = 0) -> int:
+        """Write a key whose latest revision must be ``revision`` (0: must not exist). StaleRevisionError otherwise.
+
+        ``ttl_s`` > 0 makes the key vanish by itself after that time.
+        """
+
+    async def put(self, key: str, value: Document) -> int:
+        """Write a key whatever it holds. Only for keys with one living writer."""
+
+    async def delete(self, key: str) -> None:
+        """Delete a key; a key that does not exist is no error."""
+
+    async def keys(self, pattern: str) -> list[str]:
+        """The keys that match a NATS pattern such as ``slice.*``."""
+
+    def watch(self, pattern: str, kind: type[T]) -> AsyncIterator[list[Change[T]]]:
+        """The latest value of every matching key, then every change, in batches; never ends by itself.
+
+        The first batch holds all that exists (it may be empty) and revisions in between may be skipped. After a
+        reconnect everything comes again: reconcile, don't count.
+        """
+
+
+class Delivery(Protocol):
+    """One message of a durable consumer. Acknowledge it only after its effect is durable."""
+
+    @property
+    def subject(self) -> str: ...
+    @property
+    def data(self) -> bytes: ...
+    @property
+    def sequence(self) -> int:
+        """Its sequence in the stream: the identity of a command without an id."""
+
+    @property
+    def deliveries(self) -> int:
+        """1 for the first delivery."""
+
+    @property
+    def content_type(self) -> str | None: ...
+    @property
+    def traceparent(self) -> str: ...
+    async def ack(self) -> None: ...
+    async def retry(self, delay_s: float = 0) -> None:
+        """Give it back, to be delivered again after ``delay_s``."""
+
+    async def in_progress(self) -> None:
+        """Ask for as much time again as the consumer's ack wait."""
+
+    async def terminate(self) -> None:
+        """It can never work, and was answered: never deliver it again."""
+
+
+class Heard(Struct, frozen=True):
+    """A fact or command as it passed by, for those who follow the bus without a durable consumer."""
+
+    subject: str
+    event: Command | Fact
+    traceparent: str = ""
+
+
+class Bus(Protocol):
+    """A connection to the bus."""
+
+    @property
+    def state(self) -> Bucket:
+        """The bucket of inventory, slices, ledgers and what is observed."""
+
+    @property
+    def policy(self) -> Bucket:
+        """The bucket of pool and tenant policies."""
+
+    async def publish(self, event: Command | Fact, *, traceparent: str = "", message_id: str = "") -> int:
+        """Publish and wait for the stream's acknowledgement; the stream sequence.
+
+        Facts that may be repeated get a ``message_id`` so that the stream drops the repetition; identity never rests
+        on it. Many publishes may be awaited at once (``asyncio.gather``): they travel pipelined.
+        """
+
+    async def publish_raw(self, subject: str, data: bytes, *, traceparent: str = "") -> int:
+        """Publish bytes as they are, as any NATS client can; the stream sequence."""
+
+    def consume(self, stream: str, durable: str, *, subjects: Sequence[str] = (), batch: int = 256) -> AsyncIterator[list[Delivery]]:
+        """Batches of what is there, at least one message each, as they come; shared by all consumers called ``durable``.
+
+        Unacknowledged messages come again after 2 s. Messages in flight are bounded by the server (max_ack_pending).
+        """
+
+    def following(self, *subjects: str) -> AbstractAsyncContextManager[AsyncIterator[Heard]]:
+        """Live events on these subjects (wildcards allowed); the subscription is in force when the block is entered.
+
+        Nothing stored is replayed. Bytes that are no event are skipped.
+        """
+
+    async def history(self, stream: str, subjects: Sequence[str] = ()) -> list[Heard]:
+        """Everything that a stream holds now on these subjects, oldest first."""
+
+    async def close(self) -> None:
+        """Flush what was published and disconnect."""

@@ -1,0 +1,205 @@
+"""Facts: what happened, in the past tense, each published by the one service that knows it.
+
+Invariant: facts tolerate unknown fields, and a new field always has a default.
+"""
+
+from msgspec import Struct
+
+from mica.events._placement import Decision, Placement
+from mica.events._vocabulary import (
+    Bytes,
+    Control,
+    DeviceId,
+    Health,
+    Nanoseconds,
+    NodeName,
+    SharePpm,
+    SliceId,
+    TenantName,
+    UnixNs,
+)
+
+
+class Fact(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):
+    """Base of all facts. ``at`` is the publisher's clock."""
+
+    at: UnixNs
+
+
+class SliceFact(Fact, kw_only=True):
+    """Base of the facts about one slice; the subject ends in ``id``."""
+
+    id: SliceId
+    tenant: str = ""
+    generation: int = 0
+
+
+class SlicePlaced(SliceFact, tag="slice.placed", kw_only=True):
+    """The planner chose where the slice goes, and says why there and not elsewhere."""
+
+    placements: tuple[Placement, ...]
+    decision: Decision
+
+
+class SliceReady(SliceFact, tag="slice.ready", kw_only=True):
+    """The slice is live: a process may attach. Final answer."""
+
+    placements: tuple[Placement, ...]
+
+
+class SliceQueued(SliceFact, tag="slice.queued", kw_only=True):
+    """Nothing fits now; the request waits until ``until``."""
+
+    until: UnixNs
+    decision: Decision
+
+
+class SliceRejected(SliceFact, tag="slice.rejected", kw_only=True):
+    """The request can not be met as it stands. Final answer.
+
+    ``field`` is the part of the request that stands in the way, ``given`` what it held (shortened) and ``allowed``
+    what would have passed.
+    """
+
+    field: str
+    given: str
+    allowed: str
+    message: str
+    decision: Decision | None = None
+
+
+class SliceFailed(SliceFact, tag="slice.failed", kw_only=True):
+    """The request was placed, but no device could be made to hold it. Final answer."""
+
+    message: str
+
+
+class SliceLost(SliceFact, tag="slice.lost", kw_only=True):
+    """A slice that was ready is gone without anybody having asked for it."""
+
+    message: str
+
+
+class SliceResized(SliceFact, tag="slice.resized", kw_only=True):
+    """Generation ``generation`` of the slice is in force on every one of its devices."""
+
+    placements: tuple[Placement, ...]
+
+
+class SliceReleased(SliceFact, tag="slice.released", kw_only=True):
+    """The slice is gone and every byte of it is free again."""
+
+
+class SliceEvicted(SliceFact, tag="slice.evicted", kw_only=True):
+    """The slice was taken away and every byte of it is free again."""
+
+    message: str
+
+
+class SliceAttached(SliceFact, tag="slice.attached", kw_only=True):
+    """A process started inside the slice. ``pid`` is the host's."""
+
+    node: NodeName
+    device_id: DeviceId
+    pid: int
+    slot: int = -1
+
+
+class SliceRefused(Fact, tag="slice.refused", kw_only=True):
+    """A command other than ``slice.request`` was not carried out. The subject ends in ``sequence``."""
+
+    sequence: int
+    command: str
+    id: str = ""
+    field: str
+    given: str
+    allowed: str
+    message: str
+
+
+class SliceIntruder(Fact, tag="slice.intruder", kw_only=True):
+    """A process uses a device without a slice. The subject ends in ``node``."""
+
+    node: NodeName
+    device_id: DeviceId
+    pid: int
+    vram_bytes: Bytes
+    action: str
+
+
+class NodeInventoryChanged(Fact, tag="node.inventory", kw_only=True):
+    """The devices of a node were read anew; the state is in KV ``inventory.<node>``."""
+
+    node: NodeName
+    devices: tuple[DeviceId, ...]
+
+
+class NodeHealthChanged(Fact, tag="node.health", kw_only=True):
+    """A device's health is not what it was."""
+
+    node: NodeName
+    device_id: DeviceId
+    health: Health
+    message: str = ""
+
+
+class DeviceSampled(Fact, tag="telemetry.device", kw_only=True):
+    """One reading of a device's own counters."""
+
+    node: NodeName
+    device_id: DeviceId
+    vram_used_bytes: Bytes
+    vram_total_bytes: Bytes
+    utilisation_ppm: int
+    power_mw: int = 0
+    temperature_c: int = 0
+
+
+class SliceSampled(Fact, tag="telemetry.slice", kw_only=True):
+    """One reading of a slice on one device. Counters are cumulative since the slice became live."""
+
+    id: SliceId
+    tenant: TenantName
+    node: NodeName
+    device_id: DeviceId
+    vram_used_bytes: Bytes
+    vram_peak_bytes: Bytes
+    vram_limit_bytes: Bytes
+    gpu_ns: Nanoseconds
+    throttled_ns: Nanoseconds = 0
+    launches: int = 0
+    refusals: int = 0
+    processes: int = 0
+    share_ppm: int = 0
+    source: str = "usage_region"
+
+
+class SloReported(Fact, tag="slo.report", kw_only=True):
+    """What a workload measured of itself over the last window."""
+
+    id: SliceId
+    window_s: float = 1.0
+    requests: int = 0
+    p99_ms: float | None = None
+    ttft_ms: float | None = None
+    tpot_ms: float | None = None
+    rate_hz: float | None = None
+
+
+class SloBreached(Fact, tag="slo.breached", kw_only=True):
+    """A slice's promise is broken: ``observed`` against ``promised`` of ``objective``."""
+
+    id: SliceId
+    objective: str
+    observed: float
+    promised: float
+
+
+class SloActed(Fact, tag="slo.action", kw_only=True):
+    """What the guard did about a breach."""
+
+    id: SliceId
+    action: str
+    share_ppm: SharePpm | None = None
+    control: Control | None = None
+    message: str = ""

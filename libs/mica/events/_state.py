@@ -1,0 +1,236 @@
+"""State documents: the values under the keys of the ``mica`` KV bucket, each with one writer.
+
+Invariant: a document is replaced whole, by compare-and-set, and only by the service named in its docstring.
+"""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct, field
+
+from mica.events._commands import RequestSlice
+from mica.events._placement import Decision, Partition, Placement, Window
+from mica.events._vocabulary import (
+    Bytes,
+    Control,
+    DeviceId,
+    Health,
+    Mode,
+    Nanoseconds,
+    NodeName,
+    ObservedState,
+    Phase,
+    PoolName,
+    Runtime,
+    SliceId,
+    TenantName,
+    Tier,
+    UnixNs,
+    Vendor,
+)
+
+
+class Document(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base of all state documents."""
+
+
+class PartitionProfile(Document, kw_only=True):
+    """A hardware profile that a device offers, with the slots at which it may start."""
+
+    name: str
+    profile_id: int
+    size: int
+    starts: tuple[int, ...]
+    vram_bytes: Bytes
+    compute_slices: int
+    multiprocessors: int
+    max_instances: int
+
+
+class Device(Document, kw_only=True):
+    """One accelerator, as its vendor's library describes it.
+
+    ``vram_bytes`` is what tenants can use in all; ``reserve_bytes`` of it is kept back for the driver.
+    """
+
+    id: DeviceId
+    index: int
+    vendor: Vendor
+    model: str
+    vram_bytes: Bytes
+    reserve_bytes: Bytes = 0
+    multiprocessors: int = 0
+    compute_capability: tuple[int, int] | None = None
+    partitioned: bool = False
+    profiles: tuple[PartitionProfile, ...] = ()
+    compute_slices: int = 0
+    runtimes: tuple[Runtime, ...] = ()
+    pci_bus_id: str = ""
+    numa_node: int = -1
+    health: Health = Health.HEALTHY
+    simulated: bool = False
+
+
+class Inventory(Document, kw_only=True):
+    """``inventory.<node>``: the devices of a node. Writer: discovery."""
+
+    node: NodeName
+    pool: PoolName
+    boot_id: str
+    devices: tuple[Device, ...]
+
+
+class SliceRecord(Document, kw_only=True):
+    """``slice.<id>``: the slice's one record. Writer: planner.
+
+    ``sequence`` is the stream sequence of the last command applied, tombstones included: an older command is void.
+    """
+
+    id: SliceId
+    request: RequestSlice
+    phase: Phase
+    generation: int
+    sequence: int
+    request_sequence: int
+    placements: tuple[Placement, ...] = ()
+    decision: Decision | None = None
+    control: Control = Control.RUN
+    message: str = ""
+    field: str = ""
+    given: str = ""
+    allowed: str = ""
+    until: UnixNs = 0
+    traceparent: str = ""
+    updated_at: UnixNs = 0
+
+
+class Holding(Document, kw_only=True):
+    """What one slice charges to its tenant, summed over its devices."""
+
+    vram_bytes: Bytes
+    share_ppm: int
+
+
+class TenantQuota(Document, kw_only=True):
+    """The most a tenant may hold across the fleet. ``None`` means no limit."""
+
+    slices: int | None = None
+    vram_bytes: Bytes | None = None
+    share_ppm: int | None = None
+
+
+class TenantHoldings(Document, kw_only=True):
+    """``tenant.<t>``: what a tenant holds, by slice. Writer: planner."""
+
+    tenant: TenantName
+    holdings: dict[str, Holding] = field(default_factory=dict)
+
+
+class LedgerEntry(Document, kw_only=True):
+    """What one device is to give to one slice. ``generation`` is the slice's."""
+
+    id: SliceId
+    tenant: TenantName
+    generation: int
+    tier: Tier
+    mode: Mode
+    vram_bytes: Bytes
+    share_ppm: int
+    priority: int = 50
+    control: Control = Control.RUN
+    partition: Partition | None = None
+    window: Window | None = None
+    runtime: Runtime = Runtime.CUDA
+    uid: int | None = None
+    traceparent: str = ""
+
+
+class Departure(Document, kw_only=True):
+    """How a slice that is no longer in the ledger is to end: by ``slice.released`` or ``slice.evicted``."""
+
+    tenant: TenantName
+    generation: int
+    grace_s: float = 5.0
+    evicted: bool = False
+    message: str = ""
+    traceparent: str = ""
+
+
+class Ledger(Document, kw_only=True):
+    """``ledger.<node>``: the desired state of a node's devices. Writer: planner.
+
+    ``generation`` grows by one with every write. ``devices`` maps device id to slice id to entry. ``departures``
+    holds the slices that were taken out and are still in ``observed``.
+    """
+
+    node: NodeName
+    generation: int = 0
+    devices: dict[str, dict[str, LedgerEntry]] = field(default_factory=dict)
+    departures: dict[str, Departure] = field(default_factory=dict)
+
+
+class ObservedSlice(Document, kw_only=True):
+    """What one device really gives to one slice, and what the slice still holds of it."""
+
+    generation: int
+    state: ObservedState
+    mode: Mode
+    vram_bytes: Bytes
+    share_ppm: int
+    vram_used_bytes: Bytes = 0
+    partition: Partition | None = None
+    window: Window | None = None
+    message: str = ""
+
+
+class Observed(Document, kw_only=True):
+    """``observed.<node>``: what is. Writer: the node's enforcer.
+
+    ``generation`` is the last ledger generation that was applied whole. The node owns its slices until
+    ``lease_until``; nobody places them elsewhere before that.
+    """
+
+    node: NodeName
+    boot_id: str
+    generation: int = 0
+    lease_until: UnixNs = 0
+    devices: dict[str, dict[str, ObservedSlice]] = field(default_factory=dict)
+
+
+class GuardState(Document, kw_only=True):
+    """``guard.<id>``: what the guard remembers of a slice. Writer: slo_guard."""
+
+    id: SliceId
+    breaches: int = 0
+    last_action_at: UnixNs = 0
+    last_share_ppm: int = 0
+
+
+class Usage(Document, kw_only=True):
+    """What a slice has used since it became live; the base of every bill."""
+
+    tenant: TenantName
+    gpu_ns: Nanoseconds = 0
+    vram_byte_s: Annotated[float, Meta(ge=0)] = 0.0
+    since: UnixNs = 0
+    last_seen: UnixNs = 0
+
+
+class UsageLedger(Document, kw_only=True):
+    """``usage.<node>``: by slice id, what was used on that node. Writer: telemetry."""
+
+    node: NodeName
+    slices: dict[str, Usage] = field(default_factory=dict)
+
+
+class PoolPolicy(Document, kw_only=True):
+    """``pool.<name>`` in the ``policy`` bucket. ``modes`` is what may be used there, all of them when empty."""
+
+    modes: tuple[Mode, ...] = ()
+
+
+class TenantPolicy(Document, kw_only=True):
+    """``tenant.<t>`` in the ``policy`` bucket (``tenant._default`` for those without one)."""
+
+    quota: TenantQuota = TenantQuota()
+    mode: Mode | None = None
+    commands_per_s: Annotated[int, Meta(ge=1)] | None = None

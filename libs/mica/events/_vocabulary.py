@@ -1,0 +1,111 @@
+"""The words of mica: every enumeration and constrained scalar that appears in an event.
+
+Owns the vocabulary of the wire. Invariant: a published member never changes its value.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Final
+
+from msgspec import Meta
+
+PPM: Final = 1_000_000
+"""Parts per million that make one whole device."""
+
+ID_PATTERN: Final = r"^[A-Za-z0-9_-]{1,64}$"
+
+
+class Mode(StrEnum):
+    """How a device is carved, strongest first."""
+
+    HARDWARE = "hardware"
+    FCSP = "fcsp"
+    TIMESLICE = "timeslice"
+
+
+class Tier(StrEnum):
+    """What a tenant was promised."""
+
+    GUARANTEED = "guaranteed"
+    BURST = "burst"
+    SPOT = "spot"
+
+
+class Vendor(StrEnum):
+    """Who makes the device."""
+
+    NVIDIA = "nvidia"
+    AMD = "amd"
+    INTEL = "intel"
+    HUAWEI = "huawei"
+    QUALCOMM = "qualcomm"
+
+
+class Runtime(StrEnum):
+    """The programming interface that a tenant's process uses to reach the device."""
+
+    CUDA = "cuda"
+    OPENCL = "opencl"
+    HIP = "hip"
+    LEVEL_ZERO = "level_zero"
+    CANN = "cann"
+    QAIC = "qaic"
+
+
+class Control(StrEnum):
+    """The control word of a slice, as an operator or the guard sets it."""
+
+    RUN = "run"
+    THROTTLE = "throttle"
+    PAUSE = "pause"
+    DRAIN = "drain"
+    KILL = "kill"
+
+
+class Phase(StrEnum):
+    """Where a slice stands in its life. Only the planner writes it, into ``slice.<id>``."""
+
+    QUEUED = "queued"
+    PLACED = "placed"
+    RELEASING = "releasing"
+    REJECTED = "rejected"
+    FAILED = "failed"
+    RELEASED = "released"
+    EVICTED = "evicted"
+    LOST = "lost"
+
+
+TERMINAL_PHASES: Final = frozenset(
+    {Phase.REJECTED, Phase.FAILED, Phase.RELEASED, Phase.EVICTED, Phase.LOST}
+)
+"""Phases that a slice never leaves: its record is a tombstone."""
+
+
+class ObservedState(StrEnum):
+    """What the enforcer sees of one slice on one device."""
+
+    LIVE = "live"
+    DRAINING = "draining"
+    FAILED = "failed"
+
+
+class Health(StrEnum):
+    """What discovery thinks of one device."""
+
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"
+    FAILED = "failed"
+
+
+SliceId = Annotated[str, Meta(pattern=ID_PATTERN, description="1 to 64 of A-Z a-z 0-9 _ -")]
+TenantName = Annotated[str, Meta(pattern=ID_PATTERN, description="1 to 64 of A-Z a-z 0-9 _ -")]
+NodeName = Annotated[str, Meta(pattern=ID_PATTERN, description="1 to 64 of A-Z a-z 0-9 _ -")]
+PoolName = Annotated[str, Meta(pattern=ID_PATTERN, description="1 to 64 of A-Z a-z 0-9 _ -")]
+DeviceId = Annotated[str, Meta(min_length=1, max_length=64, description="the vendor's UUID")]
+ShortText = Annotated[str, Meta(max_length=256)]
+VramBytes = Annotated[int, Meta(ge=1, le=1 << 50, description="bytes of device memory")]
+SharePpm = Annotated[int, Meta(ge=1, le=PPM, description="millionths of one device's compute")]
+Bytes = Annotated[int, Meta(ge=0)]
+Nanoseconds = Annotated[int, Meta(ge=0)]
+UnixNs = Annotated[int, Meta(ge=0, description="nanoseconds since 1970-01-01 UTC")]
+Seconds = Annotated[float, Meta(ge=0, le=86_400)]
+Milliseconds = Annotated[float, Meta(gt=0)]

@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The shared memory between mica's enforcer and the shims in tenants' processes: the ABI.
+ *
+ * Three kinds of file, all on a tmpfs, all little-endian, all made of naturally aligned 64-bit words:
+ *
+ *   quota region   one per device; written by the enforcer alone, mapped read-only by shims.
+ *   usage region   one per slice and device; written by that slice's processes, read by services with pread.
+ *   token region   one per device; written by the device's slices: whose work is on the device.
+ *
+ * Everything that more than one process touches is an atomic word of fixed width and lock-free, so that a process that
+ * is killed between any two instructions blocks nobody. Live files are never renamed, truncated or unlinked while
+ * a shim may map them.
+ *
+ * This header is the only description of the layout. The Python binding is compiled from it (MICA_CFFI strips what
+ * a declaration parser cannot read), and offsets are asserted below.
+ */
+#ifndef MICA_QUOTA_REGION_H
+#define MICA_QUOTA_REGION_H
+
+#ifdef MICA_CFFI
+#define MICA_ATOMIC_U64 uint64_t
+#else
+#include <assert.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#define MICA_ATOMIC_U64 _Atomic uint64_t
+#endif
+
+#define MICA_REGION_MAGIC 0x314143494d0a0d00ULL /* "\0\r\nMICA1": catches text-mode damage */
+#define MICA_LAYOUT_VERSION 1
+
+#define MICA_SLICES_MAX 128   /* records in a quota region: slices on one device */
+#define MICA_PROCESSES_MAX 64 /* slots in a usage region: processes of one slice on one device */
+#define MICA_ID_WORDS 8       /* an id is up to 64 bytes of ASCII, zero-padded, not terminated */
+#define MICA_PPM 1000000ULL
+
+enum mica_region_kind { MICA_REGION_QUOTA = 1, MICA_REGION_USAGE = 2, MICA_REGION_TOKEN = 3 };
+
+/* A record's state. Values 0 and up are stored; a reader that finds FREE has no slice. */
+enum mica_slice_state { MICA_SLICE_FREE = 0, MICA_SLICE_LIVE = 1, MICA_SLICE_DRAINING = 2 };
+
+enum mica_slice_tier { MICA_TIER_GUARANTEED = 0, MICA_TIER_BURST = 1, MICA_TIER_SPOT = 2 };
+
+/* The control word: what the slice's processes may do now. DRAIN refuses new memory and new attaches and lets what runs
+ * go on; KILL makes every further call fail. */
+enum mica_control {
+    MICA_CONTROL_RUN = 0,
+    MICA_CONTROL_THROTTLE = 1,
+    MICA_CONTROL_PAUSE = 2,
+    MICA_CONTROL_DRAIN = 3,
+    MICA_CONTROL_KILL = 4
+};
+
+/* First 256 bytes of every region. All but the heartbeat is written once, before the file gets its final name. */
+struct mica_region_header {
+    uint64_t magic;
+    uint64_t layout_version;
+    uint64_t kind;       /* enum mica_region_kind */
+    uint64_t size_bytes; /* of the whole file */
+    uint64_t device_id[MICA_ID_WORDS];
+    uint64_t slice_id[MICA_ID_WORDS]; /* usage regions only, else zero */
+    uint64_t boot_id[5];              /* the kernel's boot id, 36 characters, zero-padded */
+    MICA_ATOMIC_U64 heartbeat_ns;     /* quota regions: CLOCK_MONOTONIC of the enforcer's last heartbeat */
+    uint64_t reserved[6];
+};
+
+/* The limits of one slice on one device: one list, from which both the shared record and the reader's copy are made. */
+#define MICA_SLICE_FIELDS(X)                                                                                                               \
+    X(state)              /* enum mica_slice_state */                                                                                      \
+    X(generation)         /* of the slice; grows with every change */                                                                      \
+    X(tier)               /* enum mica_slice_tier */                                                                                       \
+    X(control)            /* enum mica_control */                                                                                          \
+    X(priority)           /* 0..100, higher first */                                                                                       \
+    X(vram_limit_bytes)   /* device memory, all processes together */                                                                      \
+    X(pinned_limit_bytes) /* pinned host memory; 0: no limit */                                                                            \
+    X(share_ppm)          /* guaranteed part of the device's compute */                                                                    \
+    X(ceiling_ppm)        /* what it may use now, >= share_ppm; raised while neighbours are idle */                                        \
+    X(burst_ns)           /* how far the virtual time may run ahead of the clock */                                                        \
+    X(window_offset_ns)   /* time slices: launches only in [offset, offset + length) of every period */                                    \
+    X(window_length_ns)                                                                                                                    \
+    X(window_period_ns)   /* of CLOCK_MONOTONIC; 0: no window */                                                                           \
+    X(launch_rate_hz)     /* 0: no limit */                                                                                                \
+    X(inflight_max)       /* launches submitted and not finished; 0: no limit */                                                           \
+    X(copy_bytes_per_s)   /* 0: no limit */
+
+#define MICA_FIELD_SHARED(name) MICA_ATOMIC_U64 name;
+#define MICA_FIELD_PLAIN(name) uint64_t name;
+
+/* A record of the quota region: a sequence lock with one writer. `sequence` is odd while the record changes. */
+struct mica_slice_record {
+    MICA_ATOMIC_U64 sequence;
+    MICA_ATOMIC_U64 slice_id[MICA_ID_WORDS];
+    MICA_SLICE_FIELDS(MICA_FIELD_SHARED)
+    uint64_t reserved[7];
+};
+
+/* What a reader gets: one consistent copy of a record. */
+struct mica_slice_limits {
+    uint64_t slice_id[MICA_ID_WORDS];
+    MICA_SLICE_FIELDS(MICA_FIELD_PLAIN)
+};
+
+struct mica_quota_region {
+    struct mica_region_header header;
+    struct mica_slice_record records[MICA_SLICES_MAX];
+};
+
+/* The owner word of a process slot: who holds it, in one compare-and-set.
+ *
+ *   63..56  1: held, 0: free     (its own byte: the enforcer frees a dead owner's slot by writing this one byte)
+ *   55..22  start time of the process, clock ticks since boot, modulo 2^34
+ *   21..0   process id as the process itself sees it
+ *
+ * Pids repeat across namespaces and in time; pid, start time and a mapping of this very file together do not. */
+#define MICA_OWNER_PID_BITS 22
+#define MICA_OWNER_START_BITS 34
+#define MICA_OWNER_HELD (1ULL << 56)
+
+/* One process of the slice. Written by that process; freed by it at exit, or by the enforcer when it is really gone. */
+struct mica_process_slot {
+    MICA_ATOMIC_U64 owner;
+    MICA_ATOMIC_U64 vram_bytes;      /* reserved or held; the slots' sum is the only total there is */
+    MICA_ATOMIC_U64 vram_peak_bytes; /* of this process */
+    MICA_ATOMIC_U64 pinned_bytes;
+    MICA_ATOMIC_U64 gpu_ns; /* device time of this process's work */
+    MICA_ATOMIC_U64 launches;
+    MICA_ATOMIC_U64 inflight;
+    MICA_ATOMIC_U64 last_seen_ns; /* CLOCK_MONOTONIC of its last sampled call */
+};
+
+struct mica_usage_region {
+    struct mica_region_header header;
+    /* CLOCK_MONOTONIC + debt: a launch of cost c adds c * 1e6 / ceiling_ppm; the slice may launch while it is at most
+     * burst_ns ahead of the clock. */
+    MICA_ATOMIC_U64 virtual_time_ns;
+    MICA_ATOMIC_U64 gpu_ns;        /* cumulative, processes that are gone included */
+    MICA_ATOMIC_U64 throttled_ns;  /* time that launches were held back */
+    MICA_ATOMIC_U64 launches;      /* cumulative */
+    MICA_ATOMIC_U64 refusals;      /* allocations refused, cumulative */
+    MICA_ATOMIC_U64 vram_peak_bytes; /* of the slice */
+    MICA_ATOMIC_U64 generation_seen; /* newest generation of limits that a process of this slice acted on */
+    MICA_ATOMIC_U64 reserved[25];
+    struct mica_process_slot processes[MICA_PROCESSES_MAX];
+};
+
+/* The lease word of the device token: 63..48 epoch, 47..40 record index of the holder + 1 (0: nobody), 39..0 expiry in
+ * units of 1,024 ns of CLOCK_MONOTONIC, modulo 2^40. */
+struct mica_token_region {
+    struct mica_region_header header;
+    MICA_ATOMIC_U64 lease;
+    MICA_ATOMIC_U64 floor_ns; /* lowest virtual time among the waiting */
+    uint64_t reserved[30];
+    MICA_ATOMIC_U64 wake[MICA_SLICES_MAX]; /* futex words: the low half counts grants to that record's slice */
+};
+
+/* The one-way message of an attaching process to the enforcer's datagram socket, sent with SCM_CREDENTIALS. */
+struct mica_attach_message {
+    uint64_t magic;
+    uint64_t layout_version;
+    uint64_t owner; /* as in the slot */
+    uint64_t slot;  /* MICA_PROCESSES_MAX: a process in hardware mode, which has no slot */
+    uint64_t slice_id[MICA_ID_WORDS];
+    uint64_t device_id[MICA_ID_WORDS];
+};
+
+#ifndef MICA_CFFI
+static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "64-bit atomics must be lock-free in shared memory");
+static_assert(sizeof(MICA_ATOMIC_U64) == 8, "an atomic word must be a plain word");
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "regions are little-endian");
+static_assert(sizeof(struct mica_region_header) == 256, "header");
+static_assert(offsetof(struct mica_region_header, device_id) == 32, "header.device_id");
+static_assert(offsetof(struct mica_region_header, slice_id) == 96, "header.slice_id");
+static_assert(offsetof(struct mica_region_header, boot_id) == 160, "header.boot_id");
+static_assert(offsetof(struct mica_region_header, heartbeat_ns) == 200, "header.heartbeat_ns");
+static_assert(sizeof(struct mica_slice_record) == 256, "a record is four cache lines");
+static_assert(offsetof(struct mica_slice_record, state) == 72, "record.state");
+static_assert(offsetof(struct mica_slice_record, vram_limit_bytes) == 112, "record.vram_limit_bytes");
+static_assert(offsetof(struct mica_slice_record, copy_bytes_per_s) == 192, "record.copy_bytes_per_s");
+static_assert(sizeof(struct mica_quota_region) == 256 + 256 * MICA_SLICES_MAX, "quota region");
+static_assert(sizeof(struct mica_process_slot) == 64, "a slot is one cache line");
+static_assert(offsetof(struct mica_usage_region, processes) == 512, "usage.processes");
+static_assert(sizeof(struct mica_usage_region) == 512 + 64 * MICA_PROCESSES_MAX, "usage region");
+static_assert(offsetof(struct mica_token_region, wake) == 512, "token.wake");
+#endif
+
+#endif
