@@ -1,0 +1,113 @@
+"""A KV bucket over JetStream. Invariant: every write carries the revision it stands on, except ``put``."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import Final, TypeVar
+
+from mica.events import Document, decode_document, encode_document
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.js import JetStreamContext
+from nats.js.api import RawStreamMsg
+from nats.js.errors import NotFoundError
+
+from mica.bus._port import BusUnavailableError, Change, Entry, StaleRevisionError
+from mica.bus._publisher import Publisher
+from mica.bus._reconnects import Reconnects
+from mica.bus._watch import Watch
+
+T = TypeVar("T", bound=Document)
+
+EXPECTED: Final = "Nats-Expected-Last-Subject-Sequence"
+OPERATION: Final = "KV-Operation"
+TTL: Final = "Nats-TTL"
+REASON: Final = "Nats-Marker-Reason"
+RETRY_S: Final = 0.2
+
+
+class JetStreamBucket:
+    """One bucket: typed documents by key."""
+
+    def __init__(self, name: str, jetstream: JetStreamContext, publisher: Publisher, reconnects: Reconnects) -> None:
+        self._stream = f"KV_{name}"
+        self._prefix = f"$KV.{name}."
+        self._jetstream = jetstream
+        self._publisher = publisher
+        self._reconnects = reconnects
+
+    async def get(self, key: str, kind: type[T]) -> Entry[T] | None:
+        """The latest value, read from the server, or None."""
+        message = await self._last(key)
+        if message is None or message.data is None or _is_gone(message.headers):
+            return None
+        return Entry(key, decode_document(message.data, kind), message.seq or 0)
+
+    async def create(self, key: str, value: Document, *, ttl_s: float = 0) -> int:
+        """Write a key that must not exist; a key that was deleted does not."""
+        try:
+            return await self.update(key, value, 0, ttl_s=ttl_s)
+        except StaleRevisionError:
+            message = await self._last(key)
+            if message is None or not _is_gone(message.headers):
+                raise
+            return await self.update(key, value, message.seq or 0, ttl_s=ttl_s)
+
+    async def update(self, key: str, value: Document, revision: int, *, ttl_s: float = 0) -> int:
+        """Write a key whose latest revision must be ``revision``."""
+        headers = {EXPECTED: str(revision)}
+        if ttl_s > 0:
+            headers[TTL] = f"{max(1, round(ttl_s))}s"
+        return await self._publisher.publish(self._prefix + key, encode_document(value), headers, expected=revision)
+
+    async def put(self, key: str, value: Document) -> int:
+        """Write a key whatever it holds."""
+        return await self._publisher.publish(self._prefix + key, encode_document(value), None)
+
+    async def delete(self, key: str) -> None:
+        """Leave a delete marker."""
+        await self._publisher.publish(self._prefix + key, b"", {OPERATION: "DEL"})
+
+    async def keys(self, pattern: str) -> list[str]:
+        """The keys that match ``pattern``."""
+        messages = await self._snapshot(pattern)
+        return [message.subject[len(self._prefix) :] for message in messages if not _is_gone(message.headers)]
+
+    async def watch(self, pattern: str, kind: type[T]) -> AsyncIterator[list[Change[T]]]:
+        """The latest values, then every change; starts over when the connection or the consumer was lost."""
+        while True:
+            with self._reconnects.watching() as reconnected:
+                try:
+                    async with Watch(self._jetstream, self._stream, self._prefix + pattern, reconnected) as batches:
+                        async for messages in batches:
+                            yield [self._change(message, kind) for message in messages]
+                except (NatsError, TimeoutError):
+                    await asyncio.sleep(RETRY_S)
+
+    async def _snapshot(self, pattern: str) -> list[Msg]:
+        """The last message of every matching key."""
+        try:
+            with self._reconnects.watching() as reconnected:
+                async with Watch(self._jetstream, self._stream, self._prefix + pattern, reconnected) as batches:
+                    return await anext(batches, [])
+        except (NatsError, TimeoutError) as error:
+            raise BusUnavailableError(f"keys {pattern}: {error or 'no answer in time'}") from error
+
+    def _change(self, message: Msg, kind: type[T]) -> Change[T]:
+        key = message.subject[len(self._prefix) :]
+        revision = message.metadata.sequence.stream
+        if _is_gone(message.headers):
+            return Change(key, None, revision)
+        return Change(key, decode_document(message.data, kind), revision)
+
+    async def _last(self, key: str) -> RawStreamMsg | None:
+        try:
+            return await self._jetstream.get_last_msg(self._stream, self._prefix + key, direct=True)
+        except NotFoundError:
+            return None
+        except NatsError as error:
+            raise BusUnavailableError(f"key {key}: {error or 'no answer in time'}") from error
+
+
+def _is_gone(headers: Mapping[str, str] | None) -> bool:
+    """Whether the message is a delete marker, left by a client or by a key's time to live."""
+    return headers is not None and (headers.get(OPERATION) in ("DEL", "PURGE") or REASON in headers)

@@ -1,0 +1,100 @@
+"""Durable consumption: one push consumer per durable name, shared by a queue group.
+
+Invariant: a message is delivered until it is acknowledged or terminated, and to one member of the group at a time.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Final
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.errors import APIError, NotFoundError
+
+from mica.bus._port import BusUnavailableError, Delivery
+
+ACK_WAIT_S: Final = 2.0
+IN_FLIGHT: Final = 4096
+TRACEPARENT: Final = "traceparent"
+CONTENT_TYPE: Final = "Content-Type"
+
+
+class JetStreamDelivery:
+    """One message on its way; see ``Delivery``."""
+
+    __slots__ = ("_message", "content_type", "data", "deliveries", "sequence", "subject", "traceparent")
+
+    def __init__(self, message: Msg) -> None:
+        self._message = message
+        self.subject = message.subject
+        self.data = message.data
+        headers = message.headers or {}
+        self.content_type = headers.get(CONTENT_TYPE)
+        self.traceparent = headers.get(TRACEPARENT, "")
+        # $JS.ACK.[<domain>.<account>.]<stream>.<consumer>.<deliveries>.<stream sequence>.<consumer sequence>.<time>.<pending>
+        tokens = message.reply.split(".")
+        base = 2 if len(tokens) <= len("$JS.ACK.stream.consumer.1.2.3.4.5".split(".")) else 4
+        self.deliveries = int(tokens[base + 2])
+        self.sequence = int(tokens[base + 3])
+
+    async def ack(self) -> None:
+        """Done: its effect is durable."""
+        await self._message.ack()
+
+    async def retry(self, delay_s: float = 0) -> None:
+        """Deliver it again after ``delay_s``."""
+        await self._message.nak(delay=delay_s or None)
+
+    async def in_progress(self) -> None:
+        """As much time again as the ack wait."""
+        await self._message.in_progress()
+
+    async def terminate(self) -> None:
+        """Never deliver it again."""
+        await self._message.term()
+
+
+async def deliveries(
+    client: Client, jetstream: JetStreamContext, stream: str, durable: str, subjects: Sequence[str], batch: int
+) -> AsyncIterator[list[Delivery]]:
+    """Batches of what is there, at least one message each."""
+    queue: asyncio.Queue[Msg] = asyncio.Queue()
+    target = f"mica.deliver.{stream}.{durable}"
+    subscription = await client.subscribe(
+        target, queue=durable, cb=queue.put, pending_msgs_limit=-1, pending_bytes_limit=-1
+    )
+    try:
+        await _ensure(jetstream, stream, durable, target, subjects)
+        while True:
+            messages = [await queue.get()]
+            while len(messages) < batch and not queue.empty():
+                messages.append(queue.get_nowait())
+            yield [JetStreamDelivery(message) for message in messages]
+    finally:
+        if not client.is_closed:
+            await subscription.unsubscribe()
+
+
+async def _ensure(
+    jetstream: JetStreamContext, stream: str, durable: str, target: str, subjects: Sequence[str]
+) -> None:
+    config = ConsumerConfig(
+        durable_name=durable,
+        deliver_group=durable,
+        deliver_subject=target,
+        deliver_policy=DeliverPolicy.ALL,
+        ack_policy=AckPolicy.EXPLICIT,
+        ack_wait=ACK_WAIT_S,
+        max_ack_pending=IN_FLIGHT,
+        filter_subjects=list(subjects) or None,
+    )
+    try:
+        try:
+            await jetstream.consumer_info(stream, durable)
+        except NotFoundError:
+            await jetstream.add_consumer(stream, config=config)
+    except (APIError, NatsError, TimeoutError) as error:
+        raise BusUnavailableError(f"consumer {durable} of stream {stream}: {error or 'no answer in time'}") from error

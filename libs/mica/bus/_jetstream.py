@@ -1,0 +1,202 @@
+"""The bus over NATS JetStream. Invariant: one connection, and everything on it survives a reconnect."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Final
+from urllib.parse import urlsplit
+
+import nats
+from mica.events import (
+    CHANNEL_OF,
+    POLICY_BUCKET,
+    STATE_BUCKET,
+    Command,
+    EventError,
+    Fact,
+    content_type,
+    decode,
+    encode,
+    subject_of,
+)
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.errors import APIError, ServiceUnavailableError
+
+from mica.bus._bucket import JetStreamBucket
+from mica.bus._consumer import CONTENT_TYPE, TRACEPARENT, deliveries
+from mica.bus._port import Bucket, BusError, BusUnavailableError, Delivery, Heard
+from mica.bus._publisher import Publisher
+from mica.bus._reconnects import Reconnects
+from mica.bus._streams import ensure
+
+MESSAGE_ID: Final = "Nats-Msg-Id"
+CONNECT_S: Final = 2.0
+HISTORY_BATCH: Final = 500
+DEFAULT_PORT: Final = 4222
+PROBE_S: Final = 0.05
+
+
+class JetStreamBus:
+    """A connection to NATS that speaks in events and documents."""
+
+    def __init__(self, client: Client, jetstream: JetStreamContext, publisher: Publisher, reconnects: Reconnects) -> None:
+        self._client = client
+        self._jetstream = jetstream
+        self._publisher = publisher
+        self._state = JetStreamBucket(STATE_BUCKET, jetstream, publisher, reconnects)
+        self._policy = JetStreamBucket(POLICY_BUCKET, jetstream, publisher, reconnects)
+
+    @classmethod
+    async def connect(cls, url: str, *, name: str = "mica", wait_s: float = CONNECT_S) -> "JetStreamBus":
+        """Connect, and make the server hold the streams and buckets.
+
+        Raises:
+            BusUnavailableError: nobody answers at ``url`` within ``wait_s``.
+            BusError: the server answers, but has no JetStream or refuses a stream.
+        """
+        reconnects = Reconnects()
+        client = await _connect(url, name, wait_s, reconnects)
+        jetstream = client.jetstream(timeout=5)
+        publisher = Publisher(client)
+        try:
+            await publisher.start()
+            await ensure(jetstream)
+        except ServiceUnavailableError:
+            await client.close()
+            raise BusError(f"server {url}: JetStream is off; start it with -js") from None
+        except (APIError, NatsError, TimeoutError) as error:
+            await client.close()
+            raise BusUnavailableError(f"server {url}: {error or 'no answer in time'}") from error
+        return cls(client, jetstream, publisher, reconnects)
+
+    @property
+    def state(self) -> Bucket:
+        """The bucket of inventory, slices, ledgers and what is observed."""
+        return self._state
+
+    @property
+    def policy(self) -> Bucket:
+        """The bucket of pool and tenant policies."""
+        return self._policy
+
+    async def publish(self, event: Command | Fact, *, traceparent: str = "", message_id: str = "") -> int:
+        """Publish and wait for the stream's acknowledgement; the stream sequence."""
+        headers: dict[str, str] = {}
+        if CHANNEL_OF[type(event)].packed:
+            headers[CONTENT_TYPE] = content_type(event)
+        if traceparent:
+            headers[TRACEPARENT] = traceparent
+        if message_id:
+            headers[MESSAGE_ID] = message_id
+        return await self._publisher.publish(subject_of(event), encode(event), headers or None)
+
+    async def publish_raw(self, subject: str, data: bytes, *, traceparent: str = "") -> int:
+        """Publish bytes as they are; the stream sequence."""
+        return await self._publisher.publish(subject, data, {TRACEPARENT: traceparent} if traceparent else None)
+
+    def consume(
+        self, stream: str, durable: str, *, subjects: Sequence[str] = (), batch: int = 256
+    ) -> AsyncIterator[list[Delivery]]:
+        """Batches of what is there, at least one message each."""
+        return deliveries(self._client, self._jetstream, stream, durable, subjects, batch)
+
+    @asynccontextmanager
+    async def following(self, *subjects: str) -> AsyncIterator[AsyncIterator[Heard]]:
+        """Live events on these subjects; the subscription is in force when the block is entered."""
+        queue: asyncio.Queue[Msg] = asyncio.Queue()
+        subscriptions = [
+            await self._client.subscribe(subject, cb=queue.put, pending_msgs_limit=-1, pending_bytes_limit=-1)
+            for subject in subjects
+        ]
+        await self._client.flush()
+        try:
+            yield _heard(queue)
+        finally:
+            for subscription in subscriptions:
+                with suppress(NatsError):
+                    await subscription.unsubscribe()
+
+    async def history(self, stream: str, subjects: Sequence[str] = ()) -> list[Heard]:
+        """Everything that a stream holds now on these subjects, oldest first."""
+        config = ConsumerConfig(
+            deliver_policy=DeliverPolicy.ALL, ack_policy=AckPolicy.NONE, filter_subjects=list(subjects) or None,
+            inactive_threshold=30.0, mem_storage=True,
+        )  # fmt: skip
+        try:
+            info = await self._jetstream.add_consumer(stream, config=config)
+            name = info.name or ""
+            subscription = await self._jetstream.pull_subscribe_bind(consumer=name, stream=stream)
+            heard: list[Heard] = []
+            left = info.num_pending or 0
+            while left > 0:
+                messages = await subscription.fetch(min(left, HISTORY_BATCH), timeout=5)
+                left = messages[-1].metadata.num_pending or 0
+                heard.extend(item for item in map(_hear, messages) if item is not None)
+            await self._jetstream.delete_consumer(stream, name)
+        except (APIError, NatsError, TimeoutError) as error:
+            raise BusUnavailableError(f"stream {stream}: {error or 'no answer in time'}") from error
+        return heard
+
+    async def close(self) -> None:
+        """Flush what was published and disconnect."""
+        self._publisher.close()
+        with suppress(NatsError, TimeoutError):
+            await self._client.flush(timeout=1)
+        with suppress(NatsError):
+            await self._client.close()
+
+
+async def _connect(url: str, name: str, wait_s: float, reconnects: Reconnects) -> Client:
+    """Connect once somebody listens there: nats-py itself would retry a first connection for ever."""
+    await _listening(url, wait_s)
+    try:
+        async with asyncio.timeout(CONNECT_S + wait_s):
+            return await nats.connect(
+                url, name=name, connect_timeout=CONNECT_S, allow_reconnect=True, max_reconnect_attempts=-1,
+                reconnect_time_wait=0.2, ping_interval=10, reconnected_cb=reconnects.happened, error_cb=_ignore,
+            )  # fmt: skip
+    except (NatsError, OSError, TimeoutError, ValueError) as error:
+        raise BusUnavailableError(f"no NATS server answers at {url}: {error or 'no answer in time'}") from None
+
+
+async def _listening(url: str, wait_s: float) -> None:
+    parts = urlsplit(url if "://" in url else f"nats://{url}")
+    try:
+        host, port = parts.hostname or "127.0.0.1", parts.port or DEFAULT_PORT
+    except ValueError as error:
+        raise BusError(f"NATS url: got {url}, allowed: nats://host:port ({error})") from None
+    deadline = asyncio.get_running_loop().time() + wait_s
+    while True:
+        try:
+            _, writer = await asyncio.open_connection(host, port)
+        except OSError as error:
+            if asyncio.get_running_loop().time() >= deadline:
+                raise BusUnavailableError(f"no NATS server answers at {url}: {error.strerror or error}") from None
+            await asyncio.sleep(PROBE_S)
+        else:
+            writer.close()
+            return
+
+
+async def _ignore(error: Exception) -> None:
+    """Lost connections are retried forever; whoever waits for an answer gets BusUnavailableError."""
+
+
+async def _heard(queue: asyncio.Queue[Msg]) -> AsyncIterator[Heard]:
+    while True:
+        heard = _hear(await queue.get())
+        if heard is not None:
+            yield heard
+
+
+def _hear(message: Msg) -> Heard | None:
+    headers = message.headers or {}
+    try:
+        event = decode(message.subject, message.data, headers.get(CONTENT_TYPE))
+    except EventError:
+        return None
+    return Heard(message.subject, event, headers.get(TRACEPARENT, ""))

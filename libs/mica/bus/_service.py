@@ -1,0 +1,60 @@
+"""How a service process lives: connect, serve until told to stop, and say what went wrong in one line.
+
+Invariant: SIGINT and SIGTERM end the process with status 0 after its last write; every other end has another status.
+"""
+
+import asyncio
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+
+from mica.bus._jetstream import JetStreamBus
+from mica.bus._port import Bus, BusError
+from mica.bus._settings import Settings
+
+WAIT_FOR_SERVER_S = 30.0
+
+
+class ServiceError(Exception):
+    """The service can not do its work here; the message is the one line that the operator sees."""
+
+
+def announce_ready(name: str) -> None:
+    """Tell whoever started the process that it serves."""
+    print(f"mica-{name} ready", flush=True)
+
+
+def run_service(name: str, main: Callable[[Bus, Settings], Awaitable[None]]) -> None:
+    """Run ``main`` until a signal comes; exits with status 1 and one line on stderr when it can't go on."""
+    try:
+        asyncio.run(_serve(name, main))
+    except (BusError, ServiceError) as error:
+        sys.exit(f"mica-{name}: {error}")
+    except ExceptionGroup as group:
+        expected, unexpected = group.split((BusError, ServiceError))
+        if unexpected is not None or expected is None:
+            raise
+        sys.exit(f"mica-{name}: {_first(expected)}")
+
+
+def _first(group: ExceptionGroup[Exception]) -> Exception:
+    error: Exception = group
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+async def _serve(name: str, main: Callable[[Bus, Settings], Awaitable[None]]) -> None:
+    settings = Settings.from_environment()
+    bus = await JetStreamBus.connect(settings.nats_url, name=f"mica-{name}", wait_s=WAIT_FOR_SERVER_S)
+    task = asyncio.ensure_future(main(bus, settings))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, task.cancel)
+    try:
+        await task
+    except asyncio.CancelledError:
+        if not task.cancelled():
+            raise
+    finally:
+        await bus.close()

@@ -1,0 +1,111 @@
+"""One ephemeral consumer over the last message of every subject that matches.
+
+Invariant: the first batch holds everything that existed; afterwards nothing is missed without the iteration ending, so
+that whoever iterates starts over. A silent consumer (the server lost it) shows by missing heartbeats.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from types import TracebackType
+from typing import Final
+
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.errors import Error as NatsError
+from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+
+HEARTBEAT_S: Final = 5.0
+SILENCE_S: Final = 3 * HEARTBEAT_S
+STATUS: Final = "Status"
+
+
+class Watch:
+    """``async with Watch(...) as batches: async for messages in batches``: ends when ``reconnected`` is set."""
+
+    def __init__(self, jetstream: JetStreamContext, stream: str, subject: str, reconnected: asyncio.Event) -> None:
+        self._jetstream = jetstream
+        self._stream = stream
+        self._subject = subject
+        self._reconnected = reconnected
+        self._queue: asyncio.Queue[Msg] = asyncio.Queue()
+        self._subscription: Subscription | None = None
+        self._consumer = ""
+        self._pending = 0
+
+    async def __aenter__(self) -> AsyncIterator[list[Msg]]:
+        inbox = self._jetstream._nc.new_inbox()  # noqa: SLF001 - the context has no public way back to its connection
+        self._subscription = await self._jetstream._nc.subscribe(  # noqa: SLF001 - as above
+            inbox, cb=self._queue.put, pending_msgs_limit=-1, pending_bytes_limit=-1
+        )
+        config = ConsumerConfig(
+            deliver_subject=inbox,
+            filter_subject=self._subject,
+            deliver_policy=DeliverPolicy.LAST_PER_SUBJECT,
+            ack_policy=AckPolicy.NONE,
+            idle_heartbeat=HEARTBEAT_S,
+            inactive_threshold=60.0,
+            mem_storage=True,
+            num_replicas=1,
+        )
+        info = await self._jetstream._jsm.add_consumer(self._stream, config=config)  # noqa: SLF001 - as above
+        self._consumer = info.name or ""
+        self._pending = info.num_pending or 0
+        delivered = info.delivered.consumer_seq if info.delivered else 0
+        return self._batches(self._pending + delivered)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._subscription is not None:
+            with suppress(NatsError):
+                await self._subscription.unsubscribe()
+        if not self._reconnected.is_set():
+            with suppress(NatsError, TimeoutError):
+                await self._jetstream._jsm.delete_consumer(self._stream, self._consumer)  # noqa: SLF001 - as above
+
+    async def _batches(self, existing: int) -> AsyncIterator[list[Msg]]:
+        first = await self._existing() if existing else []
+        if first is None:
+            return
+        yield first
+        while (messages := await self._next()) is not None:
+            values = [message for message in messages if not _is_status(message)]
+            if values:
+                yield values
+
+    async def _existing(self) -> list[Msg] | None:
+        """Everything up to the message that says that none is pending, or up to a heartbeat (the rest was replaced)."""
+        collected: list[Msg] = []
+        while (messages := await self._next()) is not None:
+            for message in messages:
+                if _is_status(message):
+                    return collected
+                collected.append(message)
+            if collected[-1].metadata.num_pending == 0:
+                return collected
+        return None
+
+    async def _next(self) -> list[Msg] | None:
+        """What is there, at least one message; None when the connection was lost or the consumer fell silent."""
+        if self._queue.empty():
+            getter = asyncio.create_task(self._queue.get())
+            lost = asyncio.create_task(self._reconnected.wait())
+            try:
+                await asyncio.wait({getter, lost}, timeout=SILENCE_S, return_when=asyncio.FIRST_COMPLETED)
+                if not getter.done():
+                    return None
+                messages = [getter.result()]
+            finally:
+                getter.cancel()
+                lost.cancel()
+        else:
+            messages = []
+        while not self._queue.empty():
+            messages.append(self._queue.get_nowait())
+        return None if self._reconnected.is_set() else messages
+
+
+def _is_status(message: Msg) -> bool:
+    return message.headers is not None and STATUS in message.headers and not message.data
