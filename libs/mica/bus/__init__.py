@@ -4,20 +4,10 @@ Owns everything that touches NATS. Invariant: no other package imports ``nats``.
 """
 
 from mica.bus._clock import Clock, ManualClock, SystemClock
+from mica.bus._errors import BusError, BusUnavailableError, StaleRevisionError, StreamFullError
 from mica.bus._jetstream import JetStreamBus
 from mica.bus._memory import MemoryBucket, MemoryBus, MemoryDelivery, StoredMessage, matches
-from mica.bus._port import (
-    Bucket,
-    Bus,
-    BusError,
-    BusUnavailableError,
-    Change,
-    Delivery,
-    Entry,
-    Heard,
-    StaleRevisionError,
-    StreamFullError,
-)
+from mica.bus._port import Bucket, Bus, Change, Delivery, Entry, Heard
 from mica.bus._service import ServiceError, announce_ready, run_service
 from mica.bus._settings import DEFAULT_RUNTIME_DIR, DEFAULT_URL, Settings
 

@@ -4,17 +4,18 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from typing import Final, TypeVar
 
-from mica.events import Document, decode_document, encode_document
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.api import RawStreamMsg
 from nats.js.errors import NotFoundError
 
-from mica.bus._port import BusUnavailableError, Change, Entry, StaleRevisionError
+from mica.bus._errors import BusUnavailableError, StaleRevisionError, reason_of
+from mica.bus._port import Change, Entry
 from mica.bus._publisher import Publisher
 from mica.bus._reconnects import Reconnects
 from mica.bus._watch import Watch
+from mica.events import Document, decode_document, encode_document
 
 T = TypeVar("T", bound=Document)
 
@@ -90,7 +91,7 @@ class JetStreamBucket:
                 async with Watch(self._jetstream, self._stream, self._prefix + pattern, reconnected) as batches:
                     return await anext(batches, [])
         except (NatsError, TimeoutError) as error:
-            raise BusUnavailableError(f"keys {pattern}: {error or 'no answer in time'}") from error
+            raise BusUnavailableError(f"keys {pattern}: {reason_of(error)}") from error
 
     def _change(self, message: Msg, kind: type[T]) -> Change[T]:
         key = message.subject[len(self._prefix) :]
@@ -105,7 +106,7 @@ class JetStreamBucket:
         except NotFoundError:
             return None
         except NatsError as error:
-            raise BusUnavailableError(f"key {key}: {error or 'no answer in time'}") from error
+            raise BusUnavailableError(f"key {key}: {reason_of(error)}") from error
 
 
 def _is_gone(headers: Mapping[str, str] | None) -> bool:

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
+from msgspec import Struct
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
@@ -14,7 +15,8 @@ from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import APIError, NotFoundError
 
-from mica.bus._port import BusUnavailableError, Delivery
+from mica.bus._errors import BusUnavailableError, reason_of
+from mica.bus._port import Delivery
 
 ACK_WAIT_S: Final = 2.0
 IN_FLIGHT: Final = 4096
@@ -36,7 +38,7 @@ class JetStreamDelivery:
         self.traceparent = headers.get(TRACEPARENT, "")
         # $JS.ACK.[<domain>.<account>.]<stream>.<consumer>.<deliveries>.<stream sequence>.<consumer sequence>.<time>.<pending>
         tokens = message.reply.split(".")
-        base = 2 if len(tokens) <= len("$JS.ACK.stream.consumer.1.2.3.4.5".split(".")) else 4
+        base = 2 if len(tokens) <= len(["$JS", "ACK", "stream", "consumer", "1", "2", "3", "4", "5"]) else 4
         self.deliveries = int(tokens[base + 2])
         self.sequence = int(tokens[base + 3])
 
@@ -57,17 +59,21 @@ class JetStreamDelivery:
         await self._message.term()
 
 
-async def deliveries(
-    client: Client, jetstream: JetStreamContext, stream: str, durable: str, subjects: Sequence[str], batch: int
-) -> AsyncIterator[list[Delivery]]:
+class Durable(Struct, frozen=True):
+    """What to consume, and under which name it is shared."""
+
+    stream: str
+    name: str
+    subjects: Sequence[str] = ()
+
+
+async def deliveries(client: Client, jetstream: JetStreamContext, durable: Durable, batch: int) -> AsyncIterator[list[Delivery]]:
     """Batches of what is there, at least one message each."""
     queue: asyncio.Queue[Msg] = asyncio.Queue()
-    target = f"mica.deliver.{stream}.{durable}"
-    subscription = await client.subscribe(
-        target, queue=durable, cb=queue.put, pending_msgs_limit=-1, pending_bytes_limit=-1
-    )
+    target = f"mica.deliver.{durable.stream}.{durable.name}"
+    subscription = await client.subscribe(target, queue=durable.name, cb=queue.put, pending_msgs_limit=-1, pending_bytes_limit=-1)
     try:
-        await _ensure(jetstream, stream, durable, target, subjects)
+        await _ensure(jetstream, durable, target)
         while True:
             messages = [await queue.get()]
             while len(messages) < batch and not queue.empty():
@@ -78,23 +84,21 @@ async def deliveries(
             await subscription.unsubscribe()
 
 
-async def _ensure(
-    jetstream: JetStreamContext, stream: str, durable: str, target: str, subjects: Sequence[str]
-) -> None:
+async def _ensure(jetstream: JetStreamContext, durable: Durable, target: str) -> None:
     config = ConsumerConfig(
-        durable_name=durable,
-        deliver_group=durable,
+        durable_name=durable.name,
+        deliver_group=durable.name,
         deliver_subject=target,
         deliver_policy=DeliverPolicy.ALL,
         ack_policy=AckPolicy.EXPLICIT,
         ack_wait=ACK_WAIT_S,
         max_ack_pending=IN_FLIGHT,
-        filter_subjects=list(subjects) or None,
+        filter_subjects=list(durable.subjects) or None,
     )
     try:
         try:
-            await jetstream.consumer_info(stream, durable)
+            await jetstream.consumer_info(durable.stream, durable.name)
         except NotFoundError:
-            await jetstream.add_consumer(stream, config=config)
+            await jetstream.add_consumer(durable.stream, config=config)
     except (APIError, NatsError, TimeoutError) as error:
-        raise BusUnavailableError(f"consumer {durable} of stream {stream}: {error or 'no answer in time'}") from error
+        raise BusUnavailableError(f"consumer {durable.name} of stream {durable.stream}: {reason_of(error)}") from error

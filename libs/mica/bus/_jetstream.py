@@ -7,6 +7,20 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import nats
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.errors import APIError, ServiceUnavailableError
+
+from mica.bus._bucket import JetStreamBucket
+from mica.bus._consumer import CONTENT_TYPE, TRACEPARENT, Durable, deliveries
+from mica.bus._errors import BusError, BusUnavailableError, reason_of
+from mica.bus._port import Bucket, Delivery, Heard
+from mica.bus._publisher import Publisher
+from mica.bus._reconnects import Reconnects
+from mica.bus._streams import ensure
 from mica.events import (
     CHANNEL_OF,
     POLICY_BUCKET,
@@ -19,19 +33,6 @@ from mica.events import (
     encode,
     subject_of,
 )
-from nats.aio.client import Client
-from nats.aio.msg import Msg
-from nats.errors import Error as NatsError
-from nats.js import JetStreamContext
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
-from nats.js.errors import APIError, ServiceUnavailableError
-
-from mica.bus._bucket import JetStreamBucket
-from mica.bus._consumer import CONTENT_TYPE, TRACEPARENT, deliveries
-from mica.bus._port import Bucket, BusError, BusUnavailableError, Delivery, Heard
-from mica.bus._publisher import Publisher
-from mica.bus._reconnects import Reconnects
-from mica.bus._streams import ensure
 
 MESSAGE_ID: Final = "Nats-Msg-Id"
 CONNECT_S: Final = 2.0
@@ -70,7 +71,7 @@ class JetStreamBus:
             raise BusError(f"server {url}: JetStream is off; start it with -js") from None
         except (APIError, NatsError, TimeoutError) as error:
             await client.close()
-            raise BusUnavailableError(f"server {url}: {error or 'no answer in time'}") from error
+            raise BusUnavailableError(f"server {url}: {reason_of(error)}") from error
         return cls(client, jetstream, publisher, reconnects)
 
     @property
@@ -102,7 +103,7 @@ class JetStreamBus:
         self, stream: str, durable: str, *, subjects: Sequence[str] = (), batch: int = 256
     ) -> AsyncIterator[list[Delivery]]:
         """Batches of what is there, at least one message each."""
-        return deliveries(self._client, self._jetstream, stream, durable, subjects, batch)
+        return deliveries(self._client, self._jetstream, Durable(stream, durable, subjects), batch)
 
     @asynccontextmanager
     async def following(self, *subjects: str) -> AsyncIterator[AsyncIterator[Heard]]:
@@ -138,7 +139,7 @@ class JetStreamBus:
                 heard.extend(item for item in map(_hear, messages) if item is not None)
             await self._jetstream.delete_consumer(stream, name)
         except (APIError, NatsError, TimeoutError) as error:
-            raise BusUnavailableError(f"stream {stream}: {error or 'no answer in time'}") from error
+            raise BusUnavailableError(f"stream {stream}: {reason_of(error)}") from error
         return heard
 
     async def close(self) -> None:
@@ -160,7 +161,7 @@ async def _connect(url: str, name: str, wait_s: float, reconnects: Reconnects) -
                 reconnect_time_wait=0.2, ping_interval=10, reconnected_cb=reconnects.happened, error_cb=_ignore,
             )  # fmt: skip
     except (NatsError, OSError, TimeoutError, ValueError) as error:
-        raise BusUnavailableError(f"no NATS server answers at {url}: {error or 'no answer in time'}") from None
+        raise BusUnavailableError(f"no NATS server answers at {url}: {reason_of(error)}") from None
 
 
 async def _listening(url: str, wait_s: float) -> None:
@@ -175,7 +176,7 @@ async def _listening(url: str, wait_s: float) -> None:
             _, writer = await asyncio.open_connection(host, port)
         except OSError as error:
             if asyncio.get_running_loop().time() >= deadline:
-                raise BusUnavailableError(f"no NATS server answers at {url}: {error.strerror or error}") from None
+                raise BusUnavailableError(f"no NATS server answers at {url}: {error.strerror or reason_of(error)}") from None
             await asyncio.sleep(PROBE_S)
         else:
             writer.close()

@@ -9,6 +9,10 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Literal, TypeVar
 
+from msgspec import Struct
+
+from mica.bus._errors import BusError, BusUnavailableError, StaleRevisionError
+from mica.bus._port import Change, Delivery, Entry, Heard
 from mica.events import (
     STREAMS,
     Command,
@@ -22,9 +26,6 @@ from mica.events import (
     encode_document,
     subject_of,
 )
-from msgspec import Struct
-
-from mica.bus._port import BusError, BusUnavailableError, Change, Delivery, Entry, Heard, StaleRevisionError
 
 T = TypeVar("T", bound=Document)
 Failure = Literal["before", "after"]
@@ -43,10 +44,10 @@ class StoredMessage(Struct, frozen=True):
 def matches(pattern: str, subject: str) -> bool:
     """Whether a NATS pattern (``*`` one token, ``>`` the rest) matches ``subject``."""
     wanted, given = pattern.split("."), subject.split(".")
-    for index, token in enumerate(wanted):
-        if token == ">":
+    for index, part in enumerate(wanted):
+        if part == ">":
             return len(given) > index
-        if index >= len(given) or token not in ("*", given[index]):
+        if index >= len(given) or part not in ("*", given[index]):
             return False
     return len(wanted) == len(given)
 
@@ -312,5 +313,3 @@ async def _follow(queue: asyncio.Queue[StoredMessage]) -> AsyncIterator[Heard]:
         heard = _hear(await queue.get())
         if heard is not None:
             yield heard
-
-

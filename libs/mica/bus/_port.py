@@ -8,31 +8,11 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Generic, Protocol, TypeVar
 
-from mica.events import Command, Document, Fact
 from msgspec import Struct
 
+from mica.events import Command, Document, Fact
+
 T = TypeVar("T", bound=Document)
-
-
-class BusError(Exception):
-    """Base of all errors of the bus. Transient unless a subclass says otherwise: the caller may try again."""
-
-
-class BusUnavailableError(BusError):
-    """No server can be reached, or it did not answer in time; the outcome of a write is unknown."""
-
-
-class StreamFullError(BusError):
-    """The stream holds as much as it may (discard new). The message was not stored."""
-
-
-class StaleRevisionError(BusError):
-    """A compare-and-set lost: somebody else wrote the key first. Read again and decide anew."""
-
-    def __init__(self, key: str, expected: int) -> None:
-        self.key = key
-        self.expected = expected
-        super().__init__(f"key {key}: revision {expected} is no longer the latest")
 
 
 class Entry(Struct, Generic[T], frozen=True):
@@ -142,7 +122,9 @@ class Bus(Protocol):
     async def publish_raw(self, subject: str, data: bytes, *, traceparent: str = "") -> int:
         """Publish bytes as they are, as any NATS client can; the stream sequence."""
 
-    def consume(self, stream: str, durable: str, *, subjects: Sequence[str] = (), batch: int = 256) -> AsyncIterator[list[Delivery]]:
+    def consume(
+        self, stream: str, durable: str, *, subjects: Sequence[str] = (), batch: int = 256
+    ) -> AsyncIterator[list[Delivery]]:
         """Batches of what is there, at least one message each, as they come; shared by all consumers called ``durable``.
 
         Unacknowledged messages come again after 2 s. Messages in flight are bounded by the server (max_ack_pending).

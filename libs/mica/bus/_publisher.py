@@ -15,7 +15,7 @@ from nats.aio.msg import Msg
 from nats.errors import ConnectionClosedError, MaxPayloadError, OutboundBufferLimitError
 from nats.errors import Error as NatsError
 
-from mica.bus._port import BusError, BusUnavailableError, StaleRevisionError, StreamFullError
+from mica.bus._errors import BusError, BusUnavailableError, StaleRevisionError, StreamFullError
 
 ACK_TIMEOUT_S: Final = 5.0
 WRONG_LAST_SEQUENCE: Final = frozenset({10071, 10164})
@@ -58,6 +58,7 @@ class Publisher:
 
         Args:
             expected: the revision that a compare-and-set stands on, for the error only; the header decides.
+
         Raises:
             StaleRevisionError, StreamFullError, BusUnavailableError, BusError: see the classes.
         """
@@ -71,9 +72,7 @@ class Publisher:
             await self._client.publish(subject, data, reply=reply, headers=headers)
             return await future
         except MaxPayloadError:
-            raise BusError(
-                f"message on {subject}: {len(data)} bytes, allowed: at most {self._client.max_payload}"
-            ) from None
+            raise BusError(f"message on {subject}: {len(data)} bytes, allowed: at most {self._client.max_payload}") from None
         except (ConnectionClosedError, OutboundBufferLimitError) as error:
             raise BusUnavailableError(f"publish on {subject}: {error}") from error
         except NatsError as error:

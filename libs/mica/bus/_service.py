@@ -8,8 +8,9 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable
 
+from mica.bus._errors import BusError
 from mica.bus._jetstream import JetStreamBus
-from mica.bus._port import Bus, BusError
+from mica.bus._port import Bus
 from mica.bus._settings import Settings
 
 WAIT_FOR_SERVER_S = 30.0

@@ -1,11 +1,11 @@
 """Makes the server hold the streams and buckets that ``mica.events`` describes. Invariant: running it twice changes nothing."""
 
-from mica.events import POLICY_BUCKET, STATE_BUCKET, STREAMS, Storage, Stream
 from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, KeyValueConfig, RetentionPolicy, StorageType, StreamConfig
 from nats.js.errors import APIError, BadRequestError, NotFoundError
 
-from mica.bus._port import BusError
+from mica.bus._errors import BusError
+from mica.events import POLICY_BUCKET, STATE_BUCKET, STREAMS, Storage, Stream
 
 MARKER_TTL_S = 3600.0
 DUPLICATE_WINDOW_S = 120.0
@@ -55,9 +55,7 @@ async def _ensure_bucket(jetstream: JetStreamContext, bucket: str) -> None:
     except NotFoundError:
         try:
             await jetstream.create_key_value(
-                KeyValueConfig(
-                    bucket=bucket, history=1, storage=StorageType.FILE, direct=True, limit_marker_ttl=MARKER_TTL_S
-                )
+                KeyValueConfig(bucket=bucket, history=1, storage=StorageType.FILE, direct=True, limit_marker_ttl=MARKER_TTL_S)
             )
         except APIError as error:
             if error.err_code != STREAM_EXISTS:

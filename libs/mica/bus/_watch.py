@@ -55,9 +55,7 @@ class Watch:
         delivered = info.delivered.consumer_seq if info.delivered else 0
         return self._batches(self._pending + delivered)
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._subscription is not None:
             with suppress(NatsError):
                 await self._subscription.unsubscribe()

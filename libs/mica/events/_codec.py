@@ -4,9 +4,10 @@ Invariant: ``decode(encode(event)) == event`` in both encodings.
 """
 
 import re
+from collections.abc import Hashable
 from enum import EnumType
 from functools import cache
-from typing import Any, Final, TypeVar, get_args, get_type_hints
+from typing import Any, Final, TypeVar, cast, get_args, get_type_hints
 
 import msgspec
 
@@ -60,7 +61,7 @@ def encode_document(document: Document) -> bytes:
 
 
 @cache
-def _decoder(kind: Any, packed: bool) -> Any:  # noqa: ANN401, FBT001 - msgspec's decoders are generic over any type
+def _decoder(kind: Hashable, packed: bool) -> Any:  # noqa: FBT001 - msgspec's decoders are generic over any type
     return msgspec.msgpack.Decoder(kind) if packed else msgspec.json.Decoder(kind)
 
 
@@ -89,7 +90,7 @@ def decode(subject: str, data: bytes, content: str | None = None) -> Command | F
 
 def _decode(data: bytes, kind: type[T], *, packed: bool) -> T:
     try:
-        decoded: T = _decoder(kind, packed).decode(data)
+        decoded: T = _decoder(cast("Hashable", kind), packed).decode(data)
     except msgspec.ValidationError as error:
         raise _explain(str(error), data, kind, packed=packed) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -98,7 +99,7 @@ def _decode(data: bytes, kind: type[T], *, packed: bool) -> T:
     return decoded
 
 
-def _explain(message: str, data: bytes, kind: Any, *, packed: bool) -> EventError:  # noqa: ANN401 - see _decoder
+def _explain(message: str, data: bytes, kind: Any, *, packed: bool) -> EventError:
     """Turn msgspec's message into field, given and allowed; the given value is looked up in the raw body."""
     try:
         raw = _decoder(Any, packed).decode(data)
@@ -116,7 +117,7 @@ def _explain(message: str, data: bytes, kind: Any, *, packed: bool) -> EventErro
     return EventError(path or "body", _show(_look_up(raw, path)), _allowed(reason, kind, path))
 
 
-def _allowed(reason: str, kind: Any, path: str) -> str:  # noqa: ANN401 - see _decoder
+def _allowed(reason: str, kind: Any, path: str) -> str:
     if reason.startswith("Invalid enum value"):
         return "one of " + ", ".join(_members(kind, path))
     if reason.startswith("Invalid value"):
@@ -124,7 +125,7 @@ def _allowed(reason: str, kind: Any, path: str) -> str:  # noqa: ANN401 - see _d
     return reason.removeprefix("Expected ").replace("`", "")
 
 
-def _members(kind: Any, path: str) -> list[str]:  # noqa: ANN401 - see _decoder
+def _members(kind: Any, path: str) -> list[str]:
     """The values of the enumeration at ``path`` of ``kind``."""
     for part in re.findall(r"[^.\[\]]+", path):
         candidates = [kind, *get_args(kind)]
@@ -138,7 +139,7 @@ def _join(path: str, field: str) -> str:
     return f"{path}.{field}" if path else field
 
 
-def _look_up(raw: Any, path: str) -> Any:  # noqa: ANN401 - a body that failed its schema has any shape
+def _look_up(raw: Any, path: str) -> Any:
     value = raw
     for part in re.findall(r"[^.\[\]]+", path):
         try:
@@ -148,5 +149,5 @@ def _look_up(raw: Any, path: str) -> Any:  # noqa: ANN401 - a body that failed i
     return value
 
 
-def _show(value: Any) -> str:  # noqa: ANN401 - see _look_up
+def _show(value: Any) -> str:
     return value if isinstance(value, str) else _json_encoder.encode(value).decode(errors="replace")

@@ -52,13 +52,11 @@ class Profile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omi
     points: Annotated[tuple[MeasuredPoint, ...], Meta(max_length=64)] = ()
 
 
-class Command(
-    Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="type"
-):
+class Command(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="type"):
     """Base of all commands. The subject carries no id; identity is in the body."""
 
 
-class RequestSlice(Command, tag="slice.request", kw_only=True):
+class RequestSlice(Command, tag="slice.request", frozen=True, kw_only=True):
     """Ask for a slice.
 
     ``id`` names it; without one the slice is called ``seq-<stream sequence>``. ``vram_bytes`` may be left out when
@@ -85,14 +83,14 @@ class RequestSlice(Command, tag="slice.request", kw_only=True):
     slo: Slo | None = None
 
 
-class ReleaseSlice(Command, tag="slice.release", kw_only=True):
+class ReleaseSlice(Command, tag="slice.release", frozen=True, kw_only=True):
     """Give a slice back. Processes still attached after ``grace_s`` are terminated."""
 
     id: SliceId
     grace_s: Seconds = 5.0
 
 
-class ResizeSlice(Command, tag="slice.resize", kw_only=True):
+class ResizeSlice(Command, tag="slice.resize", frozen=True, kw_only=True):
     """Change a slice in place, on the device where it is. What is left out stays."""
 
     id: SliceId
@@ -101,7 +99,7 @@ class ResizeSlice(Command, tag="slice.resize", kw_only=True):
     reason: ShortText = ""
 
 
-class ControlSlice(Command, tag="slice.control", kw_only=True):
+class ControlSlice(Command, tag="slice.control", frozen=True, kw_only=True):
     """Set the control word of a slice."""
 
     id: SliceId
@@ -109,7 +107,7 @@ class ControlSlice(Command, tag="slice.control", kw_only=True):
     reason: ShortText = ""
 
 
-class MoveSlice(Command, tag="slice.move", kw_only=True):
+class MoveSlice(Command, tag="slice.move", frozen=True, kw_only=True):
     """Place a slice on another device. Only a slice with no attached process can be moved."""
 
     id: SliceId
@@ -118,7 +116,7 @@ class MoveSlice(Command, tag="slice.move", kw_only=True):
     reason: ShortText = ""
 
 
-class EvictSlice(Command, tag="slice.evict", kw_only=True):
+class EvictSlice(Command, tag="slice.evict", frozen=True, kw_only=True):
     """Take a slice away from its tenant, with a reason; its end is ``slice.evicted``."""
 
     id: SliceId

@@ -26,7 +26,7 @@ class Fact(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="typ
     at: UnixNs
 
 
-class SliceFact(Fact, kw_only=True):
+class SliceFact(Fact, frozen=True, kw_only=True):
     """Base of the facts about one slice; the subject ends in ``id``."""
 
     id: SliceId
@@ -34,27 +34,27 @@ class SliceFact(Fact, kw_only=True):
     generation: int = 0
 
 
-class SlicePlaced(SliceFact, tag="slice.placed", kw_only=True):
+class SlicePlaced(SliceFact, tag="slice.placed", frozen=True, kw_only=True):
     """The planner chose where the slice goes, and says why there and not elsewhere."""
 
     placements: tuple[Placement, ...]
     decision: Decision
 
 
-class SliceReady(SliceFact, tag="slice.ready", kw_only=True):
+class SliceReady(SliceFact, tag="slice.ready", frozen=True, kw_only=True):
     """The slice is live: a process may attach. Final answer."""
 
     placements: tuple[Placement, ...]
 
 
-class SliceQueued(SliceFact, tag="slice.queued", kw_only=True):
+class SliceQueued(SliceFact, tag="slice.queued", frozen=True, kw_only=True):
     """Nothing fits now; the request waits until ``until``."""
 
     until: UnixNs
     decision: Decision
 
 
-class SliceRejected(SliceFact, tag="slice.rejected", kw_only=True):
+class SliceRejected(SliceFact, tag="slice.rejected", frozen=True, kw_only=True):
     """The request can not be met as it stands. Final answer.
 
     ``field`` is the part of the request that stands in the way, ``given`` what it held (shortened) and ``allowed``
@@ -68,35 +68,35 @@ class SliceRejected(SliceFact, tag="slice.rejected", kw_only=True):
     decision: Decision | None = None
 
 
-class SliceFailed(SliceFact, tag="slice.failed", kw_only=True):
+class SliceFailed(SliceFact, tag="slice.failed", frozen=True, kw_only=True):
     """The request was placed, but no device could be made to hold it. Final answer."""
 
     message: str
 
 
-class SliceLost(SliceFact, tag="slice.lost", kw_only=True):
+class SliceLost(SliceFact, tag="slice.lost", frozen=True, kw_only=True):
     """A slice that was ready is gone without anybody having asked for it."""
 
     message: str
 
 
-class SliceResized(SliceFact, tag="slice.resized", kw_only=True):
+class SliceResized(SliceFact, tag="slice.resized", frozen=True, kw_only=True):
     """Generation ``generation`` of the slice is in force on every one of its devices."""
 
     placements: tuple[Placement, ...]
 
 
-class SliceReleased(SliceFact, tag="slice.released", kw_only=True):
+class SliceReleased(SliceFact, tag="slice.released", frozen=True, kw_only=True):
     """The slice is gone and every byte of it is free again."""
 
 
-class SliceEvicted(SliceFact, tag="slice.evicted", kw_only=True):
+class SliceEvicted(SliceFact, tag="slice.evicted", frozen=True, kw_only=True):
     """The slice was taken away and every byte of it is free again."""
 
     message: str
 
 
-class SliceAttached(SliceFact, tag="slice.attached", kw_only=True):
+class SliceAttached(SliceFact, tag="slice.attached", frozen=True, kw_only=True):
     """A process started inside the slice. ``pid`` is the host's."""
 
     node: NodeName
@@ -105,7 +105,7 @@ class SliceAttached(SliceFact, tag="slice.attached", kw_only=True):
     slot: int = -1
 
 
-class SliceRefused(Fact, tag="slice.refused", kw_only=True):
+class SliceRefused(Fact, tag="slice.refused", frozen=True, kw_only=True):
     """A command other than ``slice.request`` was not carried out. The subject ends in ``sequence``."""
 
     sequence: int
@@ -117,7 +117,7 @@ class SliceRefused(Fact, tag="slice.refused", kw_only=True):
     message: str
 
 
-class SliceIntruder(Fact, tag="slice.intruder", kw_only=True):
+class SliceIntruder(Fact, tag="slice.intruder", frozen=True, kw_only=True):
     """A process uses a device without a slice. The subject ends in ``node``."""
 
     node: NodeName
@@ -127,14 +127,14 @@ class SliceIntruder(Fact, tag="slice.intruder", kw_only=True):
     action: str
 
 
-class NodeInventoryChanged(Fact, tag="node.inventory", kw_only=True):
+class NodeInventoryChanged(Fact, tag="node.inventory", frozen=True, kw_only=True):
     """The devices of a node were read anew; the state is in KV ``inventory.<node>``."""
 
     node: NodeName
     devices: tuple[DeviceId, ...]
 
 
-class NodeHealthChanged(Fact, tag="node.health", kw_only=True):
+class NodeHealthChanged(Fact, tag="node.health", frozen=True, kw_only=True):
     """A device's health is not what it was."""
 
     node: NodeName
@@ -143,7 +143,7 @@ class NodeHealthChanged(Fact, tag="node.health", kw_only=True):
     message: str = ""
 
 
-class DeviceSampled(Fact, tag="telemetry.device", kw_only=True):
+class DeviceSampled(Fact, tag="telemetry.device", frozen=True, kw_only=True):
     """One reading of a device's own counters."""
 
     node: NodeName
@@ -155,7 +155,7 @@ class DeviceSampled(Fact, tag="telemetry.device", kw_only=True):
     temperature_c: int = 0
 
 
-class SliceSampled(Fact, tag="telemetry.slice", kw_only=True):
+class SliceSampled(Fact, tag="telemetry.slice", frozen=True, kw_only=True):
     """One reading of a slice on one device. Counters are cumulative since the slice became live."""
 
     id: SliceId
@@ -174,7 +174,7 @@ class SliceSampled(Fact, tag="telemetry.slice", kw_only=True):
     source: str = "usage_region"
 
 
-class SloReported(Fact, tag="slo.report", kw_only=True):
+class SloReported(Fact, tag="slo.report", frozen=True, kw_only=True):
     """What a workload measured of itself over the last window."""
 
     id: SliceId
@@ -186,7 +186,7 @@ class SloReported(Fact, tag="slo.report", kw_only=True):
     rate_hz: float | None = None
 
 
-class SloBreached(Fact, tag="slo.breached", kw_only=True):
+class SloBreached(Fact, tag="slo.breached", frozen=True, kw_only=True):
     """A slice's promise is broken: ``observed`` against ``promised`` of ``objective``."""
 
     id: SliceId
@@ -195,7 +195,7 @@ class SloBreached(Fact, tag="slo.breached", kw_only=True):
     promised: float
 
 
-class SloActed(Fact, tag="slo.action", kw_only=True):
+class SloActed(Fact, tag="slo.action", frozen=True, kw_only=True):
     """What the guard did about a breach."""
 
     id: SliceId

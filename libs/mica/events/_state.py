@@ -33,7 +33,7 @@ class Document(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Base of all state documents."""
 
 
-class PartitionProfile(Document, kw_only=True):
+class PartitionProfile(Document, frozen=True, kw_only=True):
     """A hardware profile that a device offers, with the slots at which it may start."""
 
     name: str
@@ -46,7 +46,7 @@ class PartitionProfile(Document, kw_only=True):
     max_instances: int
 
 
-class Device(Document, kw_only=True):
+class Device(Document, frozen=True, kw_only=True):
     """One accelerator, as its vendor's library describes it.
 
     ``vram_bytes`` is what tenants can use in all; ``reserve_bytes`` of it is kept back for the driver.
@@ -70,7 +70,7 @@ class Device(Document, kw_only=True):
     simulated: bool = False
 
 
-class Inventory(Document, kw_only=True):
+class Inventory(Document, frozen=True, kw_only=True):
     """``inventory.<node>``: the devices of a node. Writer: discovery."""
 
     node: NodeName
@@ -79,7 +79,7 @@ class Inventory(Document, kw_only=True):
     devices: tuple[Device, ...]
 
 
-class SliceRecord(Document, kw_only=True):
+class SliceRecord(Document, frozen=True, kw_only=True):
     """``slice.<id>``: the slice's one record. Writer: planner.
 
     ``sequence`` is the stream sequence of the last command applied, tombstones included: an older command is void.
@@ -103,14 +103,14 @@ class SliceRecord(Document, kw_only=True):
     updated_at: UnixNs = 0
 
 
-class Holding(Document, kw_only=True):
+class Holding(Document, frozen=True, kw_only=True):
     """What one slice charges to its tenant, summed over its devices."""
 
     vram_bytes: Bytes
     share_ppm: int
 
 
-class TenantQuota(Document, kw_only=True):
+class TenantQuota(Document, frozen=True, kw_only=True):
     """The most a tenant may hold across the fleet. ``None`` means no limit."""
 
     slices: int | None = None
@@ -118,14 +118,14 @@ class TenantQuota(Document, kw_only=True):
     share_ppm: int | None = None
 
 
-class TenantHoldings(Document, kw_only=True):
+class TenantHoldings(Document, frozen=True, kw_only=True):
     """``tenant.<t>``: what a tenant holds, by slice. Writer: planner."""
 
     tenant: TenantName
     holdings: dict[str, Holding] = field(default_factory=dict)
 
 
-class LedgerEntry(Document, kw_only=True):
+class LedgerEntry(Document, frozen=True, kw_only=True):
     """What one device is to give to one slice. ``generation`` is the slice's."""
 
     id: SliceId
@@ -144,7 +144,7 @@ class LedgerEntry(Document, kw_only=True):
     traceparent: str = ""
 
 
-class Departure(Document, kw_only=True):
+class Departure(Document, frozen=True, kw_only=True):
     """How a slice that is no longer in the ledger is to end: by ``slice.released`` or ``slice.evicted``."""
 
     tenant: TenantName
@@ -155,7 +155,7 @@ class Departure(Document, kw_only=True):
     traceparent: str = ""
 
 
-class Ledger(Document, kw_only=True):
+class Ledger(Document, frozen=True, kw_only=True):
     """``ledger.<node>``: the desired state of a node's devices. Writer: planner.
 
     ``generation`` grows by one with every write. ``devices`` maps device id to slice id to entry. ``departures``
@@ -168,7 +168,7 @@ class Ledger(Document, kw_only=True):
     departures: dict[str, Departure] = field(default_factory=dict)
 
 
-class ObservedSlice(Document, kw_only=True):
+class ObservedSlice(Document, frozen=True, kw_only=True):
     """What one device really gives to one slice, and what the slice still holds of it."""
 
     generation: int
@@ -182,7 +182,7 @@ class ObservedSlice(Document, kw_only=True):
     message: str = ""
 
 
-class Observed(Document, kw_only=True):
+class Observed(Document, frozen=True, kw_only=True):
     """``observed.<node>``: what is. Writer: the node's enforcer.
 
     ``generation`` is the last ledger generation that was applied whole. The node owns its slices until
@@ -196,7 +196,7 @@ class Observed(Document, kw_only=True):
     devices: dict[str, dict[str, ObservedSlice]] = field(default_factory=dict)
 
 
-class GuardState(Document, kw_only=True):
+class GuardState(Document, frozen=True, kw_only=True):
     """``guard.<id>``: what the guard remembers of a slice. Writer: slo_guard."""
 
     id: SliceId
@@ -205,7 +205,7 @@ class GuardState(Document, kw_only=True):
     last_share_ppm: int = 0
 
 
-class Usage(Document, kw_only=True):
+class Usage(Document, frozen=True, kw_only=True):
     """What a slice has used since it became live; the base of every bill."""
 
     tenant: TenantName
@@ -215,20 +215,20 @@ class Usage(Document, kw_only=True):
     last_seen: UnixNs = 0
 
 
-class UsageLedger(Document, kw_only=True):
+class UsageLedger(Document, frozen=True, kw_only=True):
     """``usage.<node>``: by slice id, what was used on that node. Writer: telemetry."""
 
     node: NodeName
     slices: dict[str, Usage] = field(default_factory=dict)
 
 
-class PoolPolicy(Document, kw_only=True):
+class PoolPolicy(Document, frozen=True, kw_only=True):
     """``pool.<name>`` in the ``policy`` bucket. ``modes`` is what may be used there, all of them when empty."""
 
     modes: tuple[Mode, ...] = ()
 
 
-class TenantPolicy(Document, kw_only=True):
+class TenantPolicy(Document, frozen=True, kw_only=True):
     """``tenant.<t>`` in the ``policy`` bucket (``tenant._default`` for those without one)."""
 
     quota: TenantQuota = TenantQuota()

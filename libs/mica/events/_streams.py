@@ -46,9 +46,7 @@ class Channel(Struct, frozen=True, kw_only=True):
     packed: bool = False
 
 
-COMMANDS: Final = Stream(
-    name="COMMANDS", subjects=("slice.*",), work_queue=True, discard_new=True, max_messages=1_000_000
-)
+COMMANDS: Final = Stream(name="COMMANDS", subjects=("slice.*",), work_queue=True, discard_new=True, max_messages=1_000_000)
 SLICES: Final = Stream(name="SLICES", subjects=("slice.*.*",), max_age_s=7 * 86_400)
 NODES: Final = Stream(name="NODES", subjects=("node.>",), max_age_s=86_400)
 TELEMETRY: Final = Stream(name="TELEMETRY", subjects=("telemetry.>",), storage=Storage.MEMORY, max_age_s=900)
@@ -86,9 +84,7 @@ CHANNELS: Final = (
     _slice(facts.SliceEvicted, "slice.evicted", "enforcer"),
     _slice(facts.SliceAttached, "slice.attached", "enforcer"),
     _slice(facts.SliceIntruder, "slice.intruder", "enforcer", key="node"),
-    Channel(
-        event=facts.NodeInventoryChanged, subject="node.inventory", key="node", stream="NODES", publisher="discovery"
-    ),
+    Channel(event=facts.NodeInventoryChanged, subject="node.inventory", key="node", stream="NODES", publisher="discovery"),
     Channel(event=facts.NodeHealthChanged, subject="node.health", key="node", stream="NODES", publisher="discovery"),
     Channel(
         event=facts.DeviceSampled,

@@ -74,9 +74,7 @@ class Phase(StrEnum):
     LOST = "lost"
 
 
-TERMINAL_PHASES: Final = frozenset(
-    {Phase.REJECTED, Phase.FAILED, Phase.RELEASED, Phase.EVICTED, Phase.LOST}
-)
+TERMINAL_PHASES: Final = frozenset({Phase.REJECTED, Phase.FAILED, Phase.RELEASED, Phase.EVICTED, Phase.LOST})
 """Phases that a slice never leaves: its record is a tombstone."""
 
 
