@@ -1,0 +1,100 @@
+"""The stack of compose.yaml, as this test runs it: up, down, its containers, its ports, and the spans that it sent."""
+
+import json
+import os
+import socket
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import rmtree
+from typing import cast
+
+from tests.acceptance.compose import _images as images
+from tests.acceptance.compose._shell import ROOT, run
+from tests.acceptance.compose.otlp_receiver import Span
+
+PROJECT = "micacomposetest"
+HOST_DIR = Path("/dev/shm/mica-compose-test")  # noqa: S108  a tmpfs of the host is what the regions need
+SERVICES = ("discovery", "planner", "enforcer", "telemetry", "slo_guard")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return cast("int", probe.getsockname()[1])
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Handles to a stack; `env` reaches the engine and fills compose.yaml's variables."""
+
+    env: Mapping[str, str]
+    nats_port: int
+    otlp_port: int
+
+    @property
+    def nats_url(self) -> str:
+        return f"nats://127.0.0.1:{self.nats_port}"
+
+    def compose(self, *words: str, timeout_s: float = 600) -> str:
+        program = os.environ.get("MICA_COMPOSE", "docker-compose").split()
+        files = ["--file", "compose.yaml", "--file", "tests/acceptance/compose/compose.test.yaml"]
+        command = [*program, "--project-name", PROJECT, "--project-directory", str(ROOT), *files]
+        return run([*command, *words], env=self.env, timeout_s=timeout_s)
+
+    def docker(self, *words: str, timeout_s: float = 120) -> str:
+        return run(["docker", *words], env=self.env, timeout_s=timeout_s)
+
+    def container(self, service: str) -> str:
+        """The id of a service's container."""
+        return self.compose("ps", "--quiet", service).strip()
+
+    def kill(self, service: str) -> None:
+        """SIGKILL a service's container; the restart policy leaves a container alone that was killed by hand."""
+        self.compose("kill", "--signal", "SIGKILL", service)
+
+    def start(self, service: str) -> None:
+        self.compose("start", service)
+
+    def mica(self, *words: str) -> str:
+        """Run the mica command inside the stack, as an operator would."""
+        return self.compose("exec", "-T", "planner", "mica", *words)
+
+    def spans(self) -> list[Span]:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.otlp_port}/spans", timeout=10) as answer:
+            return cast("list[Span]", json.load(answer))
+
+    def logs(self) -> str:
+        return self.compose("logs", "--no-color", "--tail", "25")
+
+
+def new_stack(engine_env: Mapping[str, str]) -> Stack:
+    nats_port, otlp_port = free_port(), free_port()
+    env = {
+        **engine_env,
+        "BASE_IMAGE": images.BASE,
+        "COMPOSE_DOCKER_CLI_BUILD": "0",
+        "DOCKER_BUILDKIT": "0",
+        "MICA_HOST_DIR": str(HOST_DIR),
+        "MICA_IMAGE": images.MICA,
+        "MICA_JAEGER_PORT": str(free_port()),
+        "MICA_NATS_PORT": str(nats_port),
+        "MICA_NODE": "compose-node",
+        "MICA_TEST_OTLP_PORT": str(otlp_port),
+        "NATS_IMAGE": images.NATS,
+    }
+    return Stack(env, nats_port, otlp_port)
+
+
+@contextmanager
+def running(stack: Stack) -> Iterator[None]:
+    """Bring the stack up; take it down with its volumes and its shared directory afterwards, whatever happened."""
+    rmtree(HOST_DIR, ignore_errors=True)
+    try:
+        stack.compose("up", "--detach", "--no-build")
+        yield
+    finally:
+        stack.compose("down", "--volumes", "--remove-orphans", "--timeout", "10")
+        rmtree(HOST_DIR, ignore_errors=True)
