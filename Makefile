@@ -1,0 +1,64 @@
+# mica: `make demo` and `make test` do all the set-up they need; `make help` lists the rest.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+NATIVE_SOURCES := $(shell find native proto -name '*.[chS]' -o -name '*.mk' -o -name '*.map' -o -name '*.def' -o -name Makefile)
+BINDING := libs/mica/region/_abi.abi3.so
+SHIM := libs/mica/native/lib/shim/libcuda.so.1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup native demo test bench check format proto compose-test clean
+
+help: ## show the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+setup: $(STAMP) native ## make .venv, the native libraries and the mica command
+
+$(STAMP): pyproject.toml constraints.txt scripts/check_host.sh
+	@scripts/check_host.sh "$(PYTHON)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev,clients]'
+	@touch $@
+
+native: $(STAMP) $(SHIM) $(BINDING) ## compile the shims, the simulated drivers and the region binding
+
+$(SHIM): $(NATIVE_SOURCES)
+	@scripts/check_host.sh "$(PYTHON)"
+	$(MAKE) -C native all
+	@touch $@
+
+$(BINDING): $(NATIVE_SOURCES) | $(STAMP)
+	$(BIN)/python native/region/build_cffi.py
+	@touch $@
+
+demo: setup ## one real job through the whole system, on a simulated node
+	$(BIN)/python scripts/demo.py
+
+test: setup check ## every test: native, unit, property, integration, acceptance
+	$(MAKE) -C native test
+	$(BIN)/python -m pytest
+
+bench: setup ## request-to-ready latency and sustained rate, on this machine
+	$(BIN)/mica bench pipeline
+
+check: setup ## lint, types, imports, sizes, generated files
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python scripts/check_sizes.py
+	$(BIN)/python scripts/gen_proto.py --check
+
+format: setup ## format the Python code
+	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+proto: setup ## generate proto/ from mica.events
+	$(BIN)/python scripts/gen_proto.py
+
+compose-test: setup ## docker compose up, proven on a real engine
+	$(BIN)/python scripts/compose_test.py
+
+clean: ## remove what was built, but not .venv
+	rm -rf build dist libs/mica/native/lib libs/mica/region/_abi*.so
