@@ -118,10 +118,21 @@ struct mica_quota_region {
 #define MICA_OWNER_START_BITS 34
 #define MICA_OWNER_HELD (1ULL << 56)
 
+/* The memory word of a process slot. The sum of its bytes over the held slots is the only total there is.
+ *
+ *   63..54  version: one more with every change, modulo 2^10, so that two equal readings mean that nothing happened between
+ *   53..48  pending: how many charges are included that are not decided yet; each will be settled or rolled back
+ *   47..0   bytes reserved or held, pending ones included
+ *
+ * Read it with mica_vram_bytes(). */
+#define MICA_VRAM_BYTES_BITS 48
+#define MICA_VRAM_PENDING_BITS 6
+#define MICA_VRAM_BYTES_MAX ((1ULL << MICA_VRAM_BYTES_BITS) - 1)
+
 /* One process of the slice. Written by that process; freed by it at exit, or by the enforcer when it is really gone. */
 struct mica_process_slot {
     MICA_ATOMIC_U64 owner;
-    MICA_ATOMIC_U64 vram_bytes;      /* reserved or held; the slots' sum is the only total there is */
+    MICA_ATOMIC_U64 vram_word;
     MICA_ATOMIC_U64 vram_peak_bytes; /* of this process */
     MICA_ATOMIC_U64 pinned_bytes;
     MICA_ATOMIC_U64 gpu_ns; /* device time of this process's work */

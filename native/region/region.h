@@ -67,20 +67,29 @@ struct mica_charge {
     uint64_t bytes;
 };
 /* Reserve before the driver is asked: add to the own slot, sum all slots, roll back when over `limit_bytes`. 0: charged.
- * -ENOMEM: refused. -EOVERFLOW: the amount is absurd. A refusal caused by another that also rolled back is retried. */
+ * -ENOMEM: refused, and counted in `refusals`. -EOVERFLOW: the amount is absurd (over MICA_VRAM_BYTES_MAX). Keeps both peaks.
+ * A refusal means that at one instant of the call what others held for good left no room; charges still pending
+ * are waited for, at most MICA_VRAM_PATIENCE_NS (a process that was killed or stopped while it reserved). */
+#define MICA_VRAM_PATIENCE_NS 250000000
 int mica_vram_reserve(struct mica_usage_region *region, unsigned slot, uint64_t bytes, uint64_t limit_bytes, struct mica_charge *out);
+/* Give a charge back; the handle is empty afterwards, so that a second refund changes nothing. */
 void mica_vram_refund(struct mica_usage_region *region, unsigned slot, struct mica_charge *charge);
 uint64_t mica_vram_used(const struct mica_usage_region *region);
+/* The bytes in a slot's memory word. */
+uint64_t mica_vram_bytes(uint64_t vram_word);
 
 /* --- Usage region: compute --------------------------------------------------------------------------------------- */
 
 /* The generic cell rate algorithm over the slice's virtual time. Charges `cost_ns` and returns 0 when the slice may
- * launch now, else returns the nanoseconds to wait before asking again and charges nothing. */
+ * launch now, else returns the nanoseconds to wait before asking again and charges nothing. With a ceiling of 0 it
+ * never admits and asks for MICA_RATE_RECHECK_NS. */
+#define MICA_RATE_RECHECK_NS 10000000
 uint64_t mica_rate_admit(struct mica_usage_region *region, const struct mica_slice_limits *limits, uint64_t cost_ns, uint64_t now_ns);
-/* Correct a charge after the fact: the work took `actual_ns` where `charged_ns` was assumed. */
+/* Correct a charge after the fact: the work took `actual_ns` where `charged_ns` was assumed. Adds `actual_ns` to the slice's
+ * gpu_ns, so call it for work that was never sampled too, with both amounts equal. */
 void mica_rate_correct(struct mica_usage_region *region, const struct mica_slice_limits *limits, uint64_t charged_ns, uint64_t actual_ns);
 /* Nanoseconds until the slice's window opens; 0 when it is open for at least `cost_ns` more (or has no window). Work
- * longer than a whole window may start at the window's beginning. */
+ * longer than seven eighths of a window may start in the window's first eighth. */
 uint64_t mica_window_wait(const struct mica_slice_limits *limits, uint64_t cost_ns, uint64_t now_ns);
 
 /* --- Usage region: services, by pread and pwrite on a file that its tenant may have truncated ---------------------- */
@@ -89,5 +98,12 @@ uint64_t mica_window_wait(const struct mica_slice_limits *limits, uint64_t cost_
 int mica_usage_pread(int fd, struct mica_usage_region *out);
 /* Free a dead owner's slot: its amounts first, the one HELD byte last. 1: freed. 0: not held by `owner` any more. -errno. */
 int mica_slot_reclaim(int fd, unsigned slot, uint64_t owner);
+
+/* --- Attach: one datagram to the enforcer, no answer --------------------------------------------------------------- */
+
+void mica_attach_fill(struct mica_attach_message *message, uint64_t owner, uint64_t slot, const char *slice_id, const char *device_id);
+/* Send it with this process's credentials, without waiting. 0, or -errno (-ENAMETOOLONG, -ECONNREFUSED, -EAGAIN, ...):
+ * the process may go on, because the enforcer also finds it by its owner word. */
+int mica_attach_send(const char *socket_path, const struct mica_attach_message *message);
 
 #endif
