@@ -8,14 +8,15 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Final, Self
 
-from mica.observability._port import AttributeValue, Span
-from mica.observability._traceparent import TraceParent, parse_traceparent
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+from mica.observability._port import AttributeValue, Span
+from mica.observability._traceparent import TraceParent, parse_traceparent
 
 EXPORT_TIMEOUT_S: Final = 2.0
 SCHEDULE_MS: Final = 500.0

@@ -16,6 +16,6 @@ def tracer(service_name: str, endpoint: str | None = None) -> Tracer:
     chosen = os.environ.get(ENDPOINT, "") if endpoint is None else endpoint
     if not chosen:
         return PassingTracer()
-    from mica.observability._exporting import exporting_tracer  # noqa: PLC0415 - 20 MiB that most processes never need
+    from mica.observability._exporting import exporting_tracer
 
     return exporting_tracer(service_name, chosen)

@@ -5,10 +5,11 @@ import subprocess
 import sys
 
 import pytest
-from mica.observability import mint_traceparent, parse_traceparent, tracer
-from mica.observability._exporting import ExportingTracer
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from mica.observability import mint_traceparent, parse_traceparent, tracer
+from mica.observability._exporting import ExportingTracer
 
 HEADER = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
@@ -109,7 +110,7 @@ def test_opentelemetry_stays_out() -> None:
         "import sys; from mica.observability import tracer\n"
         "with tracer('x', '').span('a'): print(any(m.startswith('opentelemetry') for m in sys.modules))"
     )
-    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)  # noqa: S603 - our own program
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "False", answer.stderr
 
 

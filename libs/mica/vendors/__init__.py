@@ -1,0 +1,16 @@
+"""The vendors' own libraries, behind one port.
+
+Owns everything that reads a device. Invariant: a library that is absent makes its vendor absent, and never fails a service.
+"""
+
+from mica.vendors._open import OPENERS, open_drivers
+from mica.vendors._port import DeviceReading, VendorAbsentError, VendorDriver, VendorError
+
+__all__ = [
+    "OPENERS",
+    "DeviceReading",
+    "VendorAbsentError",
+    "VendorDriver",
+    "VendorError",
+    "open_drivers",
+]

@@ -1,0 +1,132 @@
+"""Reads NVIDIA devices. Invariant: what NVML does not answer is left at its honest default, never made up."""
+
+import logging
+from typing import Any, Final
+
+from mica.events import Device, PartitionProfile, Runtime, Vendor
+from mica.vendors._port import DeviceReading, VendorError
+from mica.vendors.nvidia._compute import multiprocessors
+from mica.vendors.nvidia._library import close_nvml, nvml_call, open_nvml, simulated
+from mica.vendors.nvidia._partitions import partition_profiles
+
+RUNTIMES: Final = (Runtime.CUDA,)
+
+log = logging.getLogger(__name__)
+
+
+class NvidiaDriver:
+    """The NVIDIA devices of this machine, or of the simulated node.
+
+    Raises:
+        VendorAbsentError: no NVML here, or no driver behind it.
+        VendorError: NVML is here and does not start.
+    """
+
+    vendor: Final = Vendor.NVIDIA
+
+    def __init__(self) -> None:
+        self._nvml = open_nvml()
+        self._open = True
+        self._complaints: set[str] = set()
+
+    def devices(self) -> tuple[Device, ...]:
+        """The devices that can be read, by index; one that cannot is left out with a warning, once per cause."""
+        with nvml_call("nvmlDeviceGetCount"):
+            count = self._nvml.nvmlDeviceGetCount()
+        found: list[Device] = []
+        complaints: set[str] = set()
+        for index in range(count):
+            try:
+                with nvml_call(f"nvidia device {index}"):
+                    found.append(self._read(index))
+            except VendorError as error:
+                complaints.add(str(error))
+        for complaint in complaints - self._complaints:
+            log.warning("%s; the device is left out", complaint)
+        self._complaints = complaints
+        return tuple(found)
+
+    def sample(self, device_id: str) -> DeviceReading:
+        """Counters of a device or of a MIG device; a MIG device has memory counters only."""
+        with nvml_call(f"device {device_id}"):
+            handle = self._nvml.nvmlDeviceGetHandleByUUID(device_id)
+            total, _, used = self._memory(handle)
+            utilisation = self._optional("nvmlDeviceGetUtilizationRates", handle)
+            return DeviceReading(
+                vram_used_bytes=used,
+                vram_total_bytes=total,
+                utilisation_ppm=None if utilisation is None else utilisation.gpu * 10_000,
+                power_mw=self._optional("nvmlDeviceGetPowerUsage", handle),
+                temperature_c=self._optional("nvmlDeviceGetTemperature", handle, self._nvml.NVML_TEMPERATURE_GPU),
+            )
+
+    def compute_processes(self, device_id: str) -> list[tuple[int, int]]:
+        """Process id and VRAM of each process with a compute context; 0 bytes where NVML does not say."""
+        with nvml_call(f"device {device_id}"):
+            handle = self._nvml.nvmlDeviceGetHandleByUUID(device_id)
+            running = self._nvml.nvmlDeviceGetComputeRunningProcesses(handle)
+        return [(process.pid, process.usedGpuMemory or 0) for process in running]
+
+    def close(self) -> None:
+        """Shut NVML down."""
+        if self._open:
+            self._open = False
+            close_nvml()
+
+    def _read(self, index: int) -> Device:
+        nvml = self._nvml
+        handle = nvml.nvmlDeviceGetHandleByIndex(index)
+        total, reserved, _ = self._memory(handle)
+        major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
+        profiles = self._profiles(handle)
+        cores = self._optional("nvmlDeviceGetNumGpuCores", handle) or 0
+        numa_node = self._optional("nvmlDeviceGetNumaNodeId", handle)
+        return Device(
+            id=nvml.nvmlDeviceGetUUID(handle),
+            index=index,
+            vendor=Vendor.NVIDIA,
+            model=nvml.nvmlDeviceGetName(handle),
+            vram_bytes=total,
+            reserve_bytes=reserved,
+            multiprocessors=multiprocessors(cores, (major, minor)) or max((p.multiprocessors for p in profiles), default=0),
+            compute_capability=(major, minor),
+            partitioned=bool(profiles),
+            profiles=profiles,
+            compute_slices=max((p.compute_slices for p in profiles), default=0),
+            runtimes=RUNTIMES,
+            pci_bus_id=_text(nvml.nvmlDeviceGetPciInfo(handle).busId),
+            numa_node=-1 if numa_node is None else numa_node,
+            simulated=simulated(),
+        )
+
+    def _profiles(self, handle: Any) -> tuple[PartitionProfile, ...]:
+        """What MIG offers here: nothing while MIG mode is off."""
+        mode = self._optional("nvmlDeviceGetMigMode", handle)
+        if mode is None or mode[0] != self._nvml.NVML_DEVICE_MIG_ENABLE:
+            return ()
+        return partition_profiles(self._nvml, handle)
+
+    def _memory(self, handle: Any) -> tuple[int, int, int]:
+        """Total, reserved and used bytes. A library older than R510 counts what it reserves as used."""
+        try:
+            memory = self._nvml.nvmlDeviceGetMemoryInfo(handle, version=self._nvml.nvmlMemory_v2)
+        except (self._nvml.NVMLError_FunctionNotFound, self._nvml.NVMLError_NotSupported):
+            memory = self._nvml.nvmlDeviceGetMemoryInfo(handle)
+            return memory.total, 0, memory.used
+        return memory.total, memory.reserved, memory.used
+
+    def _optional(self, name: str, *arguments: Any) -> Any:
+        """What ``name`` answers, or None where the device or the library does not offer it."""
+        try:
+            return getattr(self._nvml, name)(*arguments)
+        except (
+            self._nvml.NVMLError_NotSupported,
+            self._nvml.NVMLError_FunctionNotFound,
+            self._nvml.NVMLError_InvalidArgument,
+            self._nvml.NVMLError_NoPermission,
+        ):
+            return None
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
