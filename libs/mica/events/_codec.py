@@ -19,6 +19,7 @@ from mica.events._streams import CHANNEL_OF, channel_for
 JSON: Final = "application/json"
 MSGPACK: Final = "application/msgpack"
 SHOWN_CHARACTERS: Final = 80
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 T = TypeVar("T")
 _json_encoder = msgspec.json.Encoder()
@@ -93,7 +94,7 @@ def _decode(data: bytes, kind: type[T], *, packed: bool) -> T:
         decoded: T = _decoder(cast("Hashable", kind), packed).decode(data)
     except msgspec.ValidationError as error:
         raise _explain(str(error), data, kind, packed=packed) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         form = "MessagePack" if packed else "JSON"
         raise EventError("body", data[:SHOWN_CHARACTERS].decode(errors="replace"), f"one {form} object ({error})") from None
     return decoded
@@ -103,7 +104,7 @@ def _explain(message: str, data: bytes, kind: Any, *, packed: bool) -> EventErro
     """Turn msgspec's message into field, given and allowed; the given value is looked up in the raw body."""
     try:
         raw = _decoder(Any, packed).decode(data)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         raw = None
     path_match = _PATH.search(message)
     path = path_match["path"] if path_match else ""

@@ -1,0 +1,122 @@
+"""What every bus promises: the same specifications hold for the fake and for the real server."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from mica.bus import Bus, JetStreamBus, MemoryBus, StaleRevisionError
+from mica.events import Holding, ReleaseSlice, RequestSlice, SliceReleased, TenantHoldings
+
+A = TenantHoldings(tenant="a")
+B = TenantHoldings(tenant="a", holdings={"s1": Holding(vram_bytes=1, share_ppm=2)})
+
+
+@pytest.fixture(params=["memory", "jetstream"])
+async def bus(request: pytest.FixtureRequest) -> AsyncIterator[Bus]:
+    """One bus of each kind."""
+    if request.param == "memory":
+        yield MemoryBus()
+        return
+    server = request.getfixturevalue("nats_server")
+    connected = await JetStreamBus.connect(server.url, wait_s=10)
+    yield connected
+    await connected.close()
+
+
+async def test_a_key_is_created_once(bus: Bus) -> None:
+    """Of two creates of a key, the second fails and changes nothing."""
+    await bus.state.create("tenant.a", A)
+    with pytest.raises(StaleRevisionError):
+        await bus.state.create("tenant.a", B)
+    entry = await bus.state.get("tenant.a", TenantHoldings)
+    assert entry is not None
+    assert entry.value == A
+
+
+async def test_an_update_needs_the_latest_revision(bus: Bus) -> None:
+    """A write that stands on an old revision fails; one that stands on the latest succeeds."""
+    first = await bus.state.create("tenant.a", A)
+    second = await bus.state.update("tenant.a", B, first)
+    with pytest.raises(StaleRevisionError):
+        await bus.state.update("tenant.a", A, first)
+    assert await bus.state.update("tenant.a", A, second) > second
+
+
+async def test_a_deleted_key_is_gone_and_can_be_created_again(bus: Bus) -> None:
+    """Deletion leaves nothing to read, nothing in the way, and is repeatable."""
+    await bus.state.create("tenant.a", A)
+    await bus.state.delete("tenant.a")
+    await bus.state.delete("tenant.b")
+    assert await bus.state.get("tenant.a", TenantHoldings) is None
+    assert await bus.state.keys("tenant.*") == []
+    await bus.state.create("tenant.a", B)
+    assert await bus.state.keys("tenant.*") == ["tenant.a"]
+
+
+async def test_a_watch_begins_with_what_is_and_goes_on_with_what_comes(bus: Bus) -> None:
+    """The first batch holds every matching key; later ones the changes, deletions included."""
+    await bus.state.put("tenant.a", A)
+    await bus.state.put("other.a", A)
+    watch = bus.state.watch("tenant.*", TenantHoldings)
+    assert [(change.key, change.value) for change in await anext(watch)] == [("tenant.a", A)]
+    await bus.state.put("tenant.b", B)
+    assert [(change.key, change.value) for change in await anext(watch)] == [("tenant.b", B)]
+    await bus.state.delete("tenant.a")
+    assert [(change.key, change.value) for change in await anext(watch)] == [("tenant.a", None)]
+    await close(watch)
+
+
+async def test_a_watch_of_nothing_says_so(bus: Bus) -> None:
+    """With no matching key the first batch is empty, so that nobody waits for what is not there."""
+    watch = bus.state.watch("tenant.*", TenantHoldings)
+    assert await anext(watch) == []
+    await close(watch)
+
+
+async def test_a_command_is_delivered_until_it_is_acknowledged(bus: Bus) -> None:
+    """A delivery that was given back comes again, with its count; one that was acknowledged or terminated does not."""
+    for name in ("s1", "s2", "s3"):
+        await bus.publish(RequestSlice(tenant="a", id=name, vram_bytes=1))
+    batches = bus.consume("COMMANDS", "planner", batch=1)
+    first, second, third = [(await anext(batches))[0] for _ in range(3)]
+    await first.ack()
+    await second.terminate()
+    await third.retry()
+    again = (await anext(batches))[0]
+    assert (again.sequence, again.deliveries, again.subject) == (third.sequence, 2, "slice.request")
+    await again.ack()
+    await bus.publish(ReleaseSlice(id="s1"))
+    assert (await anext(batches))[0].subject == "slice.release"
+    await close(batches)
+
+
+async def test_sequences_grow_with_the_stream(bus: Bus) -> None:
+    """The sequence that a publisher is told is the one that the consumer sees."""
+    sequence = await bus.publish_raw("slice.request", b"not json")
+    batches = bus.consume("COMMANDS", "planner")
+    delivery = (await anext(batches))[0]
+    assert (delivery.sequence, delivery.data) == (sequence, b"not json")
+    await close(batches)
+
+
+async def test_a_message_id_stores_a_fact_once(bus: Bus) -> None:
+    """A fact that is repeated with its message id is stored once, and both publishers learn the same sequence."""
+    fact = SliceReleased(at=1, id="s1")
+    assert await bus.publish(fact, message_id="released-s1") == await bus.publish(fact, message_id="released-s1")
+    assert [heard.event for heard in await bus.history("SLICES", ("slice.released.*",))] == [fact]
+
+
+async def test_a_follower_hears_what_comes_with_its_trace(bus: Bus) -> None:
+    """Live events arrive with their trace context; bytes that are no event are skipped."""
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    async with bus.following("slice.*.s1") as heard:
+        await bus.publish_raw("slice.released.s1", b"garbage")
+        await bus.publish(SliceReleased(at=1, id="s1"), traceparent=trace)
+        item = await asyncio.wait_for(anext(heard), 10)
+    assert (item.event, item.traceparent) == (SliceReleased(at=1, id="s1"), trace)
+
+
+async def close(iterator: Any) -> None:
+    """End an endless iteration."""
+    await iterator.aclose()
