@@ -22,8 +22,8 @@ COPY constraints.txt pyproject.toml ./
 RUN python3 -c 'import tomllib; print("\n".join(tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"]))' > /tmp/requirements.txt \
  && /opt/mica/bin/pip install -r /tmp/requirements.txt
 COPY . .
-RUN make -C native \
- && /opt/mica/bin/pip wheel --no-deps --wheel-dir /tmp/dist . \
+# The wheel's build hook compiles the native libraries and the region binding.
+RUN /opt/mica/bin/pip wheel --no-deps --wheel-dir /tmp/dist . \
  && /opt/mica/bin/pip install --no-deps /tmp/dist/mica-*.whl \
  && /opt/mica/bin/pip uninstall -y pip setuptools \
  && install -m 0755 scripts/prepare_host.sh /opt/mica/bin/mica-prepare-host \

@@ -1,7 +1,7 @@
 """A container engine to test with: one that runs already, else a dockerd of our own that leaves nothing behind.
 
-Invariant: after the `with` block the firewall, the forwarding switch and the process list are as before; only the image
-cache stays, so that the next run is fast.
+Invariant: after the `with` block the firewall, the forwarding switch, the mounts and the process list are as before; only
+the image cache stays, so that the next run is fast.
 """
 
 import os
@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
 
 from tests.acceptance.compose._shell import CommandError, WaitError, run, wait_for
@@ -18,6 +19,7 @@ from tests.acceptance.compose._shell import CommandError, WaitError, run, wait_f
 PACKAGES = {"dockerd": "docker.io", "docker": "docker.io", "docker-compose": "docker-compose", "debootstrap": "debootstrap"}
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
+STALE = "168h"  # after which an image that has no name any more is no help to the next build
 FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 
 
@@ -70,7 +72,7 @@ def private_engine(cache: Path) -> Iterator[str]:
     """
     pidfile = cache / "dockerd.pid"
     stop_orphan(pidfile)
-    with tempfile.TemporaryDirectory(prefix="mica-engine-") as scratch, host_network_kept():
+    with scratch_directory(cache) as scratch, host_network_kept():
         address = f"unix://{scratch}/docker.sock"
         log = cache / "dockerd.log"
         command = ["dockerd", "--host", address, "--data-root", str(cache / "engine"), "--exec-root", f"{scratch}/exec"]
@@ -82,8 +84,29 @@ def private_engine(cache: Path) -> Iterator[str]:
             remove_leftovers(address)
             yield address
             remove_leftovers(address)
+            run(["docker", "--host", address, "image", "prune", "--force", "--filter", f"until={STALE}"])
         finally:
             stop(daemon)
+
+
+@contextmanager
+def scratch_directory(cache: Path) -> Iterator[Path]:
+    """Yield the engine's run-time directory: a short path (sockets), the same for every run that uses this cache."""
+    scratch = Path(tempfile.gettempdir(), f"mica-engine-{sha256(bytes(cache)).hexdigest()[:8]}")
+    clear(scratch)
+    scratch.mkdir(mode=0o700)
+    try:
+        yield scratch
+    finally:
+        clear(scratch)
+
+
+def clear(scratch: Path) -> None:
+    """Remove the run-time directory with the mounts that dockerd leaves in it."""
+    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    for mount in reversed([mount for mount in mounts if mount.startswith(f"{scratch}/")]):
+        run(["umount", "--lazy", mount])
+    shutil.rmtree(scratch, ignore_errors=True)
 
 
 def wait_until_up(daemon: subprocess.Popen[bytes], address: str, log: Path) -> None:

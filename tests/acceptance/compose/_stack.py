@@ -16,7 +16,7 @@ from tests.acceptance.compose._shell import ROOT, run
 from tests.acceptance.compose.otlp_receiver import Span
 
 PROJECT = "micacomposetest"
-HOST_DIR = Path("/dev/shm/mica-compose-test")  # noqa: S108  a tmpfs of the host is what the regions need
+HOST_DIR = Path("/dev/shm/mica-compose-test")  # regions need a tmpfs of the host
 SERVICES = ("discovery", "planner", "enforcer", "telemetry", "slo_guard")
 
 

@@ -83,7 +83,7 @@ class Exchange(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: Receiver
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the base class says so
         """Say nothing: exports arrive every few seconds."""
 
     def _answer(self, status: int, body: bytes, content_type: str = "text/plain") -> None:
