@@ -39,9 +39,7 @@ class ExportingSpan(AbstractContextManager["ExportingSpan", None]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         if error is not None:
             self._span.record_exception(error)
             self._span.set_status(trace.StatusCode.ERROR, f"{type(error).__name__}: {error}")

@@ -80,7 +80,6 @@ class NvidiaDriver:
         major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
         profiles = self._profiles(handle)
         cores = self._optional("nvmlDeviceGetNumGpuCores", handle) or 0
-        numa_node = self._optional("nvmlDeviceGetNumaNodeId", handle)
         return Device(
             id=nvml.nvmlDeviceGetUUID(handle),
             index=index,
@@ -95,7 +94,7 @@ class NvidiaDriver:
             compute_slices=max((p.compute_slices for p in profiles), default=0),
             runtimes=RUNTIMES,
             pci_bus_id=_text(nvml.nvmlDeviceGetPciInfo(handle).busId),
-            numa_node=-1 if numa_node is None else numa_node,
+            numa_node=self._numa_node(handle),
             simulated=simulated(),
         )
 
@@ -105,6 +104,12 @@ class NvidiaDriver:
         if mode is None or mode[0] != self._nvml.NVML_DEVICE_MIG_ENABLE:
             return ()
         return partition_profiles(self._nvml, handle)
+
+    def _numa_node(self, handle: Any) -> int:
+        """The host's NUMA node next to the device (nvmlDeviceGetNumaNodeId would be the device's own memory)."""
+        nodes = self._optional("nvmlDeviceGetMemoryAffinity", handle, 1, self._nvml.NVML_AFFINITY_SCOPE_NODE)
+        mask: int = nodes[0] if nodes else 0
+        return (mask & -mask).bit_length() - 1
 
     def _memory(self, handle: Any) -> tuple[int, int, int]:
         """Total, reserved and used bytes. A library older than R510 counts what it reserves as used."""

@@ -19,7 +19,7 @@ SONAME: Final = "libnvidia-ml.so.1"
 SIMULATION: Final = "MICA_SIM_DIR"
 SIMULATED_LIBRARY: Final = Path(__file__).parents[2] / "native" / "lib" / "sim" / SONAME
 
-_ABSENT: Final = ("NVML_ERROR_LIBRARY_NOT_FOUND", "NVML_ERROR_DRIVER_NOT_LOADED", "NVML_ERROR_NO_DEVICE")
+_ABSENT: Final = ("NVML_ERROR_LIBRARY_NOT_FOUND", "NVML_ERROR_DRIVER_NOT_LOADED")
 
 
 def simulated() -> bool:

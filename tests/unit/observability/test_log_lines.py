@@ -56,7 +56,7 @@ def test_exceptions() -> None:
         logging.getLogger("x").exception("place")
     assert stream.getvalue().count("\n") == 1
     assert "ValueError: two" in stream.getvalue()
-    assert "test_logging.py:" in stream.getvalue()
+    assert "test_log_lines.py:" in stream.getvalue()
 
 
 def test_levels() -> None:

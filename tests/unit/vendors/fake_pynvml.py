@@ -1,0 +1,92 @@
+"""A pynvml that answers from a dictionary: for each handle, what each call returns or raises."""
+
+import types
+from typing import Any
+
+import pynvml as real
+
+
+class Memory:
+    """What nvmlDeviceGetMemoryInfo returns."""
+
+    def __init__(self, total: int, reserved: int, used: int) -> None:
+        self.total, self.reserved, self.used = total, reserved, used
+
+
+def device(**answers: Any) -> dict[str, Any]:
+    """The answers of an L4, except where ``answers`` says otherwise."""
+    return {
+        "nvmlDeviceGetMemoryInfo": Memory(24 << 30, 1 << 28, 2 << 30),
+        "nvmlDeviceGetCudaComputeCapability": (8, 9),
+        "nvmlDeviceGetNumGpuCores": 7424,
+        "nvmlDeviceGetUUID": "GPU-1",
+        "nvmlDeviceGetName": "NVIDIA L4",
+        "nvmlDeviceGetPciInfo": types.SimpleNamespace(busId=b"00000000:01:00.0"),
+        "nvmlDeviceGetMemoryAffinity": [0b10],
+        "nvmlDeviceGetMigMode": real.NVMLError(real.NVML_ERROR_NOT_SUPPORTED),
+        "nvmlDeviceGetUtilizationRates": types.SimpleNamespace(gpu=37, memory=5),
+        "nvmlDeviceGetPowerUsage": 55_000,
+        "nvmlDeviceGetTemperature": 41,
+        "nvmlDeviceGetComputeRunningProcesses": [
+            types.SimpleNamespace(pid=7, usedGpuMemory=1 << 20),
+            types.SimpleNamespace(pid=8, usedGpuMemory=None),
+        ],
+        **answers,
+    }
+
+
+class FakeNvml(types.ModuleType):
+    """The module: everything that is not faked comes from the real one, which needs no library for it."""
+
+    def __init__(self, *devices: dict[str, Any]) -> None:
+        super().__init__("pynvml")
+        self.present = list(devices)
+        self.open = 0
+        self.init_error: Exception | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        """A call on a handle answers from the handle's dictionary; constants and errors are pynvml's own."""
+        if name.startswith("nvmlDeviceGet"):
+            return lambda handle, *_, **__: self._answer(handle, name)
+        return getattr(real, name)
+
+    @staticmethod
+    def _answer(handle: dict[str, Any], name: str) -> Any:
+        answer = handle[name]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def nvmlInit(self) -> None:
+        if self.init_error is not None:
+            raise self.init_error
+        self.open += 1
+
+    def nvmlShutdown(self) -> None:
+        if not self.open:
+            raise real.NVMLError(real.NVML_ERROR_UNINITIALIZED)
+        self.open -= 1
+
+    def nvmlDeviceGetCount(self) -> int:
+        return len(self.present)
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> dict[str, Any]:
+        return self.present[index]
+
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> dict[str, Any]:
+        for handle in self.present:
+            if handle["nvmlDeviceGetUUID"] == uuid:
+                return handle
+        raise real.NVMLError(real.NVML_ERROR_NOT_FOUND)
+
+    def nvmlDeviceGetGpuInstanceProfileInfo(self, handle: dict[str, Any], profile: int) -> Any:
+        if profile not in handle["profiles"]:
+            raise real.NVMLError(real.NVML_ERROR_NOT_SUPPORTED)
+        return handle["profiles"][profile][0]
+
+    def nvmlDeviceGetGpuInstancePossiblePlacements(self, handle: dict[str, Any], profile_id: int, found: Any, count: Any) -> int:
+        placements = next(places for info, places in handle["profiles"].values() if info.id == profile_id)
+        for index, (start, size) in enumerate(placements):
+            found[index].start, found[index].size = start, size
+        count._obj.value = len(placements)
+        return 0
