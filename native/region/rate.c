@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Compute: one virtual time per slice, and the windows of time-sliced devices.
+ *
+ * The virtual time T is the theoretical arrival time of the generic cell rate algorithm (ITU-T I.371, annex A). Work of
+ * cost c takes c * 1e6 / ceiling_ppm of it:
+ *
+ *        now                T            now + burst
+ *   ------|-----------------|-----------------|------> CLOCK_MONOTONIC
+ *         '---- debt -------'     T at most here: launch, and T += c * 1e6 / ceiling_ppm
+ *
+ * T is a single word and publishes nothing else, so that every access is relaxed: the modification order of one
+ * atomic object is all that the compare-and-sets below rely on.
+ */
+#include "region.h"
+
+/* How much of a window, from its beginning, is still "its beginning" for work that does not fit: one part in this many. */
+#define WINDOW_BEGINNING_PARTS 8
+
+/* cost_ns * 1e6 / ceiling_ppm, saturated. `ceiling_ppm` > 0. */
+static uint64_t virtual_cost_ns(uint64_t cost_ns, uint64_t ceiling_ppm)
+{
+    unsigned __int128 cost = (unsigned __int128)cost_ns * MICA_PPM / ceiling_ppm;
+    return cost > UINT64_MAX ? UINT64_MAX : (uint64_t)cost;
+}
+
+static uint64_t add_saturated(uint64_t a, uint64_t b)
+{
+    uint64_t sum;
+    return __builtin_add_overflow(a, b, &sum) ? UINT64_MAX : sum;
+}
+
+uint64_t mica_rate_admit(struct mica_usage_region *region, const struct mica_slice_limits *limits, uint64_t cost_ns, uint64_t now_ns)
+{
+    if (limits->ceiling_ppm == 0)
+        return MICA_RATE_RECHECK_NS;
+    uint64_t horizon_ns = add_saturated(now_ns, limits->burst_ns);
+    uint64_t charge_ns = virtual_cost_ns(cost_ns, limits->ceiling_ppm);
+    uint64_t time_ns = atomic_load_explicit(&region->virtual_time_ns, memory_order_relaxed);
+    for (;;) {
+        uint64_t arrival_ns = time_ns > now_ns ? time_ns : now_ns; /* time that was not used is not saved up */
+        if (arrival_ns > horizon_ns)
+            return arrival_ns - horizon_ns;
+        if (atomic_compare_exchange_weak_explicit(&region->virtual_time_ns, &time_ns, add_saturated(arrival_ns, charge_ns),
+                                                  memory_order_relaxed, memory_order_relaxed))
+            return 0;
+    }
+}
+
+void mica_rate_correct(struct mica_usage_region *region, const struct mica_slice_limits *limits, uint64_t charged_ns, uint64_t actual_ns)
+{
+    atomic_fetch_add_explicit(&region->gpu_ns, actual_ns, memory_order_relaxed);
+    if (limits->ceiling_ppm == 0 || charged_ns == actual_ns)
+        return;
+    bool more = actual_ns > charged_ns;
+    uint64_t by_ns = virtual_cost_ns(more ? actual_ns - charged_ns : charged_ns - actual_ns, limits->ceiling_ppm);
+    uint64_t time_ns = atomic_load_explicit(&region->virtual_time_ns, memory_order_relaxed);
+    uint64_t next_ns;
+    do
+        next_ns = more ? add_saturated(time_ns, by_ns) : time_ns > by_ns ? time_ns - by_ns : 0;
+    while (!atomic_compare_exchange_weak_explicit(&region->virtual_time_ns, &time_ns, next_ns, memory_order_relaxed,
+                                                  memory_order_relaxed));
+}
+
+uint64_t mica_window_wait(const struct mica_slice_limits *limits, uint64_t cost_ns, uint64_t now_ns)
+{
+    uint64_t period_ns = limits->window_period_ns;
+    uint64_t length_ns = limits->window_length_ns;
+    if (period_ns == 0 || length_ns >= period_ns)
+        return 0;
+    /* Time since the window last opened; a window may lie across the period's end. */
+    uint64_t phase_ns = now_ns % period_ns;
+    uint64_t offset_ns = limits->window_offset_ns % period_ns;
+    uint64_t since_ns = phase_ns >= offset_ns ? phase_ns - offset_ns : period_ns - (offset_ns - phase_ns);
+    uint64_t longest_ns = length_ns - length_ns / WINDOW_BEGINNING_PARTS;
+    uint64_t needed_ns = cost_ns < longest_ns ? cost_ns : longest_ns;
+    if (since_ns < length_ns && length_ns - since_ns >= needed_ns)
+        return 0;
+    return period_ns - since_ns;
+}

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Process slots: claimed and released by their processes, reclaimed by a service through the file.
+ *
+ * Invariant: a slot is free only when its memory word is zero; so an amount is cleared before HELD is, on every path.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "region.h"
+
+#define HELD_BYTE 7 /* of the little-endian owner word: bits 63..56 */
+
+static void slot_clear(struct mica_process_slot *slot)
+{
+    /* seq_cst: takes part in the order that vram.c argues with. */
+    atomic_store_explicit(&slot->vram_word, 0, memory_order_seq_cst);
+    atomic_store_explicit(&slot->vram_peak_bytes, 0, memory_order_relaxed);
+    atomic_store_explicit(&slot->pinned_bytes, 0, memory_order_relaxed);
+    atomic_store_explicit(&slot->gpu_ns, 0, memory_order_relaxed);
+    atomic_store_explicit(&slot->launches, 0, memory_order_relaxed);
+    atomic_store_explicit(&slot->inflight, 0, memory_order_relaxed);
+    atomic_store_explicit(&slot->last_seen_ns, 0, memory_order_relaxed);
+}
+
+int mica_slot_claim(struct mica_usage_region *region, uint64_t owner)
+{
+    for (unsigned i = 0; i < MICA_PROCESSES_MAX; i++) {
+        struct mica_process_slot *slot = &region->processes[i];
+        uint64_t seen = atomic_load_explicit(&slot->owner, memory_order_relaxed);
+        if (seen & MICA_OWNER_HELD)
+            continue;
+        /* seq_cst: whoever sums the slots without this one did so before it was held (see vram.c); its acquire half
+         * pairs with the release in mica_slot_release, so that the clearing below is not undone by the former owner's. */
+        if (atomic_compare_exchange_strong_explicit(&slot->owner, &seen, owner | MICA_OWNER_HELD, memory_order_seq_cst,
+                                                    memory_order_relaxed)) {
+            slot_clear(slot); /* in case a former owner's last thread wrote after the release */
+            return (int)i;
+        }
+    }
+    return -ENOSPC;
+}
+
+void mica_slot_release(struct mica_usage_region *region, unsigned slot_index, uint64_t owner)
+{
+    if (slot_index >= MICA_PROCESSES_MAX)
+        return;
+    struct mica_process_slot *slot = &region->processes[slot_index];
+    uint64_t expected = owner | MICA_OWNER_HELD;
+    /* Relaxed: only the owner itself releases, and it wrote this word. A forked child finds a word that is not its own. */
+    if (atomic_load_explicit(&slot->owner, memory_order_relaxed) != expected)
+        return;
+    slot_clear(slot);
+    /* Release: pairs with the compare-and-set in mica_slot_claim. */
+    atomic_compare_exchange_strong_explicit(&slot->owner, &expected, expected & ~MICA_OWNER_HELD, memory_order_release,
+                                            memory_order_relaxed);
+}
+
+static ssize_t pread_whole(int fd, void *out, size_t size, off_t offset)
+{
+    size_t done = 0;
+    while (done < size) {
+        ssize_t got = pread(fd, (char *)out + done, size - done, offset + (off_t)done);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return -errno;
+        if (got == 0)
+            break;
+        done += (size_t)got;
+    }
+    return (ssize_t)done;
+}
+
+static int pwrite_whole(int fd, const void *data, size_t size, off_t offset)
+{
+    size_t done = 0;
+    while (done < size) {
+        ssize_t wrote = pwrite(fd, (const char *)data + done, size - done, offset + (off_t)done);
+        if (wrote < 0 && errno == EINTR)
+            continue;
+        if (wrote < 0)
+            return -errno;
+        done += (size_t)wrote;
+    }
+    return 0;
+}
+
+int mica_usage_pread(int fd, struct mica_usage_region *out)
+{
+    char boot_id[37];
+    int rc = mica_boot_id(boot_id);
+    if (rc < 0)
+        return rc;
+    memset(out, 0, sizeof *out);
+    ssize_t got = pread_whole(fd, out, sizeof *out, 0);
+    if (got < 0)
+        return (int)got;
+    return mica_region_check(&out->header, (uint64_t)got, MICA_REGION_USAGE, boot_id);
+}
+
+/* The words that follow the owner, all zero. No atomics are needed: their only other writer is dead, and whoever sums
+ * the slots meanwhile reads some mixture of the old bytes of a word and zeros, which is never more than was held. */
+int mica_slot_reclaim(int fd, unsigned slot, uint64_t owner)
+{
+    if (slot >= MICA_PROCESSES_MAX)
+        return -EINVAL;
+    off_t at = (off_t)(offsetof(struct mica_usage_region, processes) + slot * sizeof(struct mica_process_slot));
+    uint64_t seen = 0;
+    ssize_t got = pread_whole(fd, &seen, sizeof seen, at);
+    if (got < 0)
+        return (int)got;
+    if (got < (ssize_t)sizeof seen || seen != (owner | MICA_OWNER_HELD))
+        return 0;
+    /* The file may have been truncated by its tenant: never make it longer again, it would hide the defect. */
+    struct stat status;
+    if (fstat(fd, &status) < 0)
+        return -errno;
+    if (status.st_size < (off_t)sizeof(struct mica_usage_region))
+        return -EIO;
+    static const char zeros[sizeof(struct mica_process_slot) - sizeof(uint64_t)];
+    int rc = pwrite_whole(fd, zeros, sizeof zeros, at + (off_t)sizeof(uint64_t));
+    if (rc == 0)
+        rc = pwrite_whole(fd, zeros, 1, at + HELD_BYTE); /* last: from here on another process may claim the slot */
+    return rc < 0 ? rc : 1;
+}

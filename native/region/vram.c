@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Device memory: reserved before the driver is asked. The process slots' memory words are the only truth.
+ *
+ * A charge is added to the own slot as pending, all held slots are summed, and it is then settled or rolled back.
+ *
+ * Never too much. Adding, claiming a slot and every load of a sum are seq_cst, so that there is one order of them all.
+ * Take the charges that hold memory at some instant, and of these the one that was added last. Its sum came after
+ * every one of them was added, and none had been given back: it counted them all, and found them within the limit. With
+ * less than seq_cst, two racers could each miss the other's addition (store buffering), as in Dekker's algorithm.
+ *
+ * Never refused without cause. A sum is not an instant, and it includes charges that are about to be rolled back. So a
+ * refusal needs two readings in a row of all the words that are equal, with nothing pending but the own charge: each
+ * change of a word changes its version, so that between the readings there was an instant at which all of these
+ * words stood together. At that instant what others held for good left no room. So of two racers of which
+ * exactly one fits, that one is not refused: while the other is pending it waits, and after that there is room.
+ *
+ * Racers that are in each other's way cannot go round for ever: the one in the lowest slot (within a slot: the one that found
+ * nothing pending there) keeps its charge and waits for the others, and all others roll back and look without adding
+ * until they see room or a cause to refuse. The first of them always gets its answer. A racer that was killed or
+ * stopped while pending is waited for with patience of MICA_VRAM_PATIENCE_NS, and its charge counts as held.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <sched.h>
+#include <string.h>
+
+#include "region.h"
+
+#define PENDING_ONE (1ULL << MICA_VRAM_BYTES_BITS)
+#define PENDING_MAX ((1ULL << MICA_VRAM_PENDING_BITS) - 1)
+#define VERSION_ONE (1ULL << (MICA_VRAM_BYTES_BITS + MICA_VRAM_PENDING_BITS)) /* wraps at the top of the word */
+#define SPINS_BEFORE_YIELD 16
+
+struct ask {
+    struct mica_usage_region *region;
+    unsigned slot;
+    uint64_t bytes;
+    uint64_t limit_bytes;
+    uint64_t deadline_ns; /* 0: nothing was in the way so far */
+    unsigned rounds;
+};
+
+/* One reading of all the words: what others and the asker hold together. */
+struct reading {
+    uint64_t words[MICA_PROCESSES_MAX]; /* 0 where a slot is not held */
+    uint64_t bytes;                     /* their sum: at most 64 * 2^48, no overflow */
+    bool pending;                       /* a charge other than the asker's is pending ... */
+    bool senior;                        /* ... and one of these goes first */
+};
+
+uint64_t mica_vram_bytes(uint64_t vram_word)
+{
+    return vram_word & MICA_VRAM_BYTES_MAX;
+}
+
+static uint64_t pending_count(uint64_t word)
+{
+    return word >> MICA_VRAM_BYTES_BITS & PENDING_MAX;
+}
+
+/* `mine`: how many pending charges of the slot are the asker's, 0 or 1. `first`: it found nothing pending there. */
+static void words_read(const struct ask *ask, uint64_t mine, bool first, struct reading *out)
+{
+    out->bytes = 0;
+    out->pending = false;
+    out->senior = false;
+    for (unsigned i = 0; i < MICA_PROCESSES_MAX; i++) {
+        const struct mica_process_slot *slot = &ask->region->processes[i];
+        /* seq_cst: with the additions in word_add and the claim in slot.c, see above. The acquire half pairs with the
+         * release in word_lower: memory that is seen as given back was freed by the driver before. */
+        uint64_t word = 0;
+        if (atomic_load_explicit(&slot->owner, memory_order_seq_cst) & MICA_OWNER_HELD)
+            word = atomic_load_explicit(&slot->vram_word, memory_order_seq_cst);
+        out->words[i] = word;
+        out->bytes += mica_vram_bytes(word);
+        if (pending_count(word) > (i == ask->slot ? mine : 0)) {
+            out->pending = true;
+            out->senior |= i < ask->slot || (i == ask->slot && !first);
+        }
+    }
+}
+
+/* Add the ask's bytes to its word as pending. 0, -EAGAIN when too many are pending there, or -EOVERFLOW. */
+static int word_add(const struct ask *ask, bool *first)
+{
+    MICA_ATOMIC_U64 *word = &ask->region->processes[ask->slot].vram_word;
+    uint64_t seen = atomic_load_explicit(word, memory_order_relaxed);
+    do {
+        if (pending_count(seen) == PENDING_MAX)
+            return -EAGAIN;
+        if (ask->bytes > MICA_VRAM_BYTES_MAX - mica_vram_bytes(seen))
+            return -EOVERFLOW;
+        *first = pending_count(seen) == 0;
+        /* seq_cst: before this asker's sum in the one order of all additions and sums, see above. */
+    } while (!atomic_compare_exchange_weak_explicit(word, &seen, seen + VERSION_ONE + PENDING_ONE + ask->bytes, memory_order_seq_cst,
+                                                    memory_order_relaxed));
+    return 0;
+}
+
+/* Take bytes and pending charges out of a word. A word that was cleared meanwhile (a slot reclaimed too early) stays
+ * at zero instead of wrapping round. */
+static void word_lower(MICA_ATOMIC_U64 *word, uint64_t bytes, uint64_t pending)
+{
+    uint64_t seen = atomic_load_explicit(word, memory_order_relaxed);
+    uint64_t next;
+    do {
+        uint64_t held = mica_vram_bytes(seen);
+        uint64_t count = pending_count(seen);
+        next = seen - held - count * PENDING_ONE + VERSION_ONE;
+        next += held > bytes ? held - bytes : 0;
+        next += (count > pending ? count - pending : 0) * PENDING_ONE;
+        /* Release: pairs with the loads in words_read; what the driver freed is free before the books say so. */
+    } while (!atomic_compare_exchange_weak_explicit(word, &seen, next, memory_order_release, memory_order_relaxed));
+}
+
+/* Let others go on. False when patience is at its end. */
+static bool wait_a_little(struct ask *ask)
+{
+    uint64_t now_ns = mica_monotonic_ns();
+    if (ask->deadline_ns == 0)
+        ask->deadline_ns = now_ns + MICA_VRAM_PATIENCE_NS;
+    if (++ask->rounds > SPINS_BEFORE_YIELD)
+        sched_yield();
+    return now_ns < ask->deadline_ns;
+}
+
+static void peak_raise(MICA_ATOMIC_U64 *peak, uint64_t bytes)
+{
+    /* Relaxed: a statistic of one word. */
+    uint64_t seen = atomic_load_explicit(peak, memory_order_relaxed);
+    while (seen < bytes && !atomic_compare_exchange_weak_explicit(peak, &seen, bytes, memory_order_relaxed, memory_order_relaxed))
+        ;
+}
+
+static void charge_settle(const struct ask *ask, const struct reading *sum)
+{
+    struct mica_process_slot *slot = &ask->region->processes[ask->slot];
+    word_lower(&slot->vram_word, 0, 1);
+    peak_raise(&slot->vram_peak_bytes, mica_vram_bytes(sum->words[ask->slot]));
+    peak_raise(&ask->region->vram_peak_bytes, sum->bytes);
+}
+
+/* What a reading that is over the limit, with nothing pending, is worth: true when it stood at one instant. */
+static bool reading_stands(const struct ask *ask, uint64_t mine, bool first, const struct reading *reading)
+{
+    struct reading again;
+    words_read(ask, mine, first, &again);
+    return memcmp(reading->words, again.words, sizeof again.words) == 0;
+}
+
+/* Look without adding. 0: there is room, try. -ENOMEM: refused. -EAGAIN: somebody is in the way. */
+static int room_look(const struct ask *ask)
+{
+    struct reading sum;
+    words_read(ask, 0, true, &sum);
+    if (sum.bytes <= ask->limit_bytes && ask->bytes <= ask->limit_bytes - sum.bytes)
+        return 0;
+    return sum.pending || !reading_stands(ask, 0, true, &sum) ? -EAGAIN : -ENOMEM;
+}
+
+/* Add, sum, and settle or roll back. 0: charged. -ENOMEM: refused. -EAGAIN: rolled back for the sake of another. */
+static int charge_try(struct ask *ask)
+{
+    bool first = false;
+    int rc = word_add(ask, &first);
+    if (rc < 0)
+        return rc;
+    for (;;) {
+        struct reading sum;
+        words_read(ask, 1, first, &sum);
+        if (sum.bytes <= ask->limit_bytes) {
+            charge_settle(ask, &sum);
+            return 0;
+        }
+        if (sum.senior)
+            rc = -EAGAIN;
+        else if (!sum.pending && reading_stands(ask, 1, first, &sum))
+            rc = -ENOMEM;
+        else if (wait_a_little(ask))
+            continue;
+        else
+            rc = -ENOMEM;
+        word_lower(&ask->region->processes[ask->slot].vram_word, ask->bytes, 1);
+        return rc;
+    }
+}
+
+int mica_vram_reserve(struct mica_usage_region *region, unsigned slot, uint64_t bytes, uint64_t limit_bytes, struct mica_charge *out)
+{
+    if (slot >= MICA_PROCESSES_MAX)
+        return -EINVAL;
+    out->bytes = 0;
+    if (bytes == 0)
+        return 0;
+    if (bytes > MICA_VRAM_BYTES_MAX)
+        return -EOVERFLOW;
+    struct ask ask = {.region = region, .slot = slot, .bytes = bytes, .limit_bytes = limit_bytes};
+    int rc;
+    do {
+        rc = room_look(&ask);
+        if (rc == 0)
+            rc = charge_try(&ask);
+    } while (rc == -EAGAIN && wait_a_little(&ask));
+    if (rc == 0)
+        out->bytes = bytes;
+    if (rc == -EAGAIN)
+        rc = -ENOMEM;
+    if (rc == -ENOMEM)
+        atomic_fetch_add_explicit(&region->refusals, 1, memory_order_relaxed); /* a statistic */
+    return rc;
+}
+
+void mica_vram_refund(struct mica_usage_region *region, unsigned slot, struct mica_charge *charge)
+{
+    if (slot >= MICA_PROCESSES_MAX || charge->bytes == 0)
+        return;
+    word_lower(&region->processes[slot].vram_word, charge->bytes, 0);
+    charge->bytes = 0;
+}
+
+uint64_t mica_vram_used(const struct mica_usage_region *region)
+{
+    uint64_t bytes = 0;
+    for (unsigned i = 0; i < MICA_PROCESSES_MAX; i++) {
+        const struct mica_process_slot *slot = &region->processes[i];
+        /* Acquire: pairs with the release in word_lower, as in words_read; a figure to show needs no common order. */
+        if (atomic_load_explicit(&slot->owner, memory_order_acquire) & MICA_OWNER_HELD)
+            bytes += mica_vram_bytes(atomic_load_explicit(&slot->vram_word, memory_order_acquire));
+    }
+    return bytes;
+}
