@@ -4,6 +4,7 @@ Exits with 0 when every check held, and also, after saying so loudly, where no e
 MICA_COMPOSE_TEST_REQUIRED set, that is a failure too).
 """
 
+import asyncio
 import fcntl
 import os
 import signal
@@ -12,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 
+from nats.errors import Error as NatsError
 from tests.acceptance.compose._engine import NoEngineError, engine, install_missing
 from tests.acceptance.compose._images import Images
 from tests.acceptance.compose._report import Report, say
@@ -41,8 +43,8 @@ def test_on(engine_env: Mapping[str, str], cache: Path, report: Report) -> None:
         images.make_tenant()
     with report.stage("stack"), running(stack):
         try:
-            play(stack, report)
-        except (CommandError, WaitError, OSError) as error:
+            asyncio.run(play(stack, report))
+        except (CommandError, WaitError, OSError, NatsError) as error:
             report.fail(error)
             say(stack.logs())
 

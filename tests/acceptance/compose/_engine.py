@@ -14,13 +14,19 @@ from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 
+from tests.acceptance.compose._network import host_network_kept
 from tests.acceptance.compose._shell import CommandError, WaitError, run, wait_for
 
-PACKAGES = {"dockerd": "docker.io", "docker": "docker.io", "docker-compose": "docker-compose", "debootstrap": "debootstrap"}
+PACKAGES = {
+    "iptables-save": "iptables",
+    "dockerd": "docker.io",
+    "docker": "docker.io",
+    "docker-compose": "docker-compose",
+    "debootstrap": "debootstrap",
+}
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
 STALE = "168h"  # after which an image that has no name any more is no help to the next build
-FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 
 
 class NoEngineError(Exception):
@@ -41,7 +47,7 @@ def install_missing() -> None:
     env = {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}  # run level 1: invoke-rc.d starts no service
     try:
         run(["apt-get", "update"], env=env)
-        run(["apt-get", "install", "-y", "--no-install-recommends", "iptables", "ca-certificates", *missing], env=env)
+        run(["apt-get", "install", "-y", "--no-install-recommends", "ca-certificates", *missing], env=env)
     except CommandError as error:
         raise NoEngineError(f"{', '.join(missing)}: cannot be installed: {error}") from error
 
@@ -72,7 +78,7 @@ def private_engine(cache: Path) -> Iterator[str]:
     """
     pidfile = cache / "dockerd.pid"
     stop_orphan(pidfile)
-    with scratch_directory(cache) as scratch, host_network_kept():
+    with scratch_directory(cache) as scratch, host_network_kept(cache / "network.json"):
         address = f"unix://{scratch}/docker.sock"
         log = cache / "dockerd.log"
         command = ["dockerd", "--host", address, "--data-root", str(cache / "engine"), "--exec-root", f"{scratch}/exec"]
@@ -158,21 +164,3 @@ def stop_orphan(pidfile: Path) -> None:
         if Path(f"/proc/{pid}/comm").read_text().strip() == "dockerd":
             os.kill(pid, signal.SIGTERM)
             wait_for(f"the end of dockerd {pid}", lambda: not Path(f"/proc/{pid}").exists(), STOP_TIMEOUT_S)
-
-
-@contextmanager
-def host_network_kept() -> Iterator[None]:
-    """Put the firewall and the forwarding switch back as they were: dockerd changes both and takes nothing back."""
-    forwarding = FORWARDING.read_text()
-    rules = run(["iptables-save"])
-    try:
-        yield
-    finally:
-        FORWARDING.write_text(forwarding)
-        for table in {"nat", "filter"} - {line[1:] for line in rules.splitlines() if line.startswith("*")}:
-            # This table came with dockerd: restoring the rules of before would leave it as it is.
-            run(["iptables", "--table", table, "--flush"])
-            run(["iptables", "--table", table, "--delete-chain"])
-            if table == "filter":
-                run(["iptables", "--policy", "FORWARD", "ACCEPT"])
-        run(["iptables-restore"], stdin=rules)

@@ -58,6 +58,14 @@ class Stack:
     def start(self, service: str) -> None:
         self.compose("start", service)
 
+    def restarts(self, service: str) -> int:
+        """How often the service ended by itself and was started again by its restart policy."""
+        return int(self.docker("inspect", "--format", "{{.RestartCount}}", self.container(service)))
+
+    def audit(self) -> str:
+        """Run `mica audit` where all it reads is in sight: the bus, the regions and the drivers' books."""
+        return self.compose("exec", "-T", "enforcer", "mica", "audit")
+
     def mica(self, *words: str) -> str:
         """Run the mica command inside the stack, as an operator would."""
         return self.compose("exec", "-T", "planner", "mica", *words)
