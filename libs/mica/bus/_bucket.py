@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Final, TypeVar
 
 from nats.aio.msg import Msg
@@ -76,20 +77,25 @@ class JetStreamBucket:
     async def watch(self, pattern: str, kind: type[T]) -> AsyncIterator[list[Change[T]]]:
         """The latest values, then every change; starts over when the connection or the consumer was lost."""
         while True:
-            with self._reconnects.watching() as reconnected:
-                try:
-                    async with Watch(self._jetstream, self._stream, self._prefix + pattern, reconnected) as batches:
-                        async for messages in batches:
-                            yield [self._change(message, kind) for message in messages]
-                except (NatsError, TimeoutError):
-                    await asyncio.sleep(RETRY_S)
+            try:
+                async with self._watch(pattern) as batches:
+                    async for messages in batches:
+                        yield [self._change(message, kind) for message in messages]
+            except (NatsError, TimeoutError):
+                await asyncio.sleep(RETRY_S)
+
+    @asynccontextmanager
+    async def _watch(self, pattern: str) -> AsyncIterator[AsyncIterator[list[Msg]]]:
+        watch = Watch(self._jetstream, self._stream, self._prefix + pattern)
+        with self._reconnects.telling(watch.lost):
+            async with watch as batches:
+                yield batches
 
     async def _snapshot(self, pattern: str) -> list[Msg]:
         """The last message of every matching key."""
         try:
-            with self._reconnects.watching() as reconnected:
-                async with Watch(self._jetstream, self._stream, self._prefix + pattern, reconnected) as batches:
-                    return await anext(batches, [])
+            async with self._watch(pattern) as batches:
+                return await anext(batches, [])
         except (NatsError, TimeoutError) as error:
             raise BusUnavailableError(f"keys {pattern}: {reason_of(error)}") from error
 

@@ -1,7 +1,6 @@
 """Tells whoever watches that the connection was lost and is back. Invariant: a reconnect reaches every living watcher."""
 
-import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -9,19 +8,18 @@ class Reconnects:
     """The reconnects of one connection."""
 
     def __init__(self) -> None:
-        self._watchers: set[asyncio.Event] = set()
+        self._watchers: set[Callable[[], None]] = set()
 
     @contextmanager
-    def watching(self) -> Iterator[asyncio.Event]:
-        """An event that is set when the connection comes back while the block runs."""
-        event = asyncio.Event()
-        self._watchers.add(event)
+    def telling(self, watcher: Callable[[], None]) -> Iterator[None]:
+        """Call ``watcher`` whenever the connection comes back while the block runs."""
+        self._watchers.add(watcher)
         try:
-            yield event
+            yield
         finally:
-            self._watchers.discard(event)
+            self._watchers.discard(watcher)
 
     async def happened(self) -> None:
         """The connection is back: what was subscribed on the server by the old one may be gone."""
-        for event in self._watchers:
-            event.set()
+        for watcher in tuple(self._watchers):
+            watcher()

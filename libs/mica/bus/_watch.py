@@ -22,17 +22,22 @@ STATUS: Final = "Status"
 
 
 class Watch:
-    """``async with Watch(...) as batches: async for messages in batches``: ends when ``reconnected`` is set."""
+    """``async with Watch(...) as batches: async for messages in batches``: ends when ``lost`` is called."""
 
-    def __init__(self, jetstream: JetStreamContext, stream: str, subject: str, reconnected: asyncio.Event) -> None:
+    def __init__(self, jetstream: JetStreamContext, stream: str, subject: str) -> None:
         self._jetstream = jetstream
         self._stream = stream
         self._subject = subject
-        self._reconnected = reconnected
-        self._queue: asyncio.Queue[Msg] = asyncio.Queue()
+        self._queue: asyncio.Queue[Msg | None] = asyncio.Queue()
+        self._lost = False
         self._subscription: Subscription | None = None
         self._consumer = ""
         self._pending = 0
+
+    def lost(self) -> None:
+        """The connection was lost and is back: what was subscribed may be gone."""
+        self._lost = True
+        self._queue.put_nowait(None)
 
     async def __aenter__(self) -> AsyncIterator[list[Msg]]:
         inbox = self._jetstream._nc.new_inbox()  # noqa: SLF001 - the context has no public way back to its connection
@@ -59,7 +64,7 @@ class Watch:
         if self._subscription is not None:
             with suppress(NatsError):
                 await self._subscription.unsubscribe()
-        if not self._reconnected.is_set():
+        if not self._lost:
             with suppress(NatsError, TimeoutError):
                 await self._jetstream._jsm.delete_consumer(self._stream, self._consumer)  # noqa: SLF001 - as above
 
@@ -87,22 +92,14 @@ class Watch:
 
     async def _next(self) -> list[Msg] | None:
         """What is there, at least one message; None when the connection was lost or the consumer fell silent."""
-        if self._queue.empty():
-            getter = asyncio.create_task(self._queue.get())
-            lost = asyncio.create_task(self._reconnected.wait())
-            try:
-                await asyncio.wait({getter, lost}, timeout=SILENCE_S, return_when=asyncio.FIRST_COMPLETED)
-                if not getter.done():
-                    return None
-                messages = [getter.result()]
-            finally:
-                getter.cancel()
-                lost.cancel()
-        else:
-            messages = []
+        try:
+            async with asyncio.timeout(SILENCE_S):
+                messages = [await self._queue.get()]
+        except TimeoutError:
+            return None
         while not self._queue.empty():
             messages.append(self._queue.get_nowait())
-        return None if self._reconnected.is_set() else messages
+        return None if self._lost else [message for message in messages if message is not None]
 
 
 def _is_status(message: Msg) -> bool:
