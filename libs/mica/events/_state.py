@@ -197,22 +197,34 @@ class Observed(Document, frozen=True, kw_only=True):
 
 
 class GuardState(Document, frozen=True, kw_only=True):
-    """``guard.<id>``: what the guard remembers of a slice. Writer: slo_guard."""
+    """``guard.<id>``: what the guard remembers of a slice. Writer: slo_guard.
+
+    ``breaches`` counts the bad windows in a row since the last action. ``sequence`` is the stream sequence of the last report
+    judged, ``action_sequence`` that of the report which caused ``last_action``, and ``command_sequence`` that of the command it sent.
+    """
 
     id: SliceId
     breaches: int = 0
     last_action_at: UnixNs = 0
     last_share_ppm: int = 0
+    last_action: str = ""
+    sequence: int = 0
+    action_sequence: int = 0
+    command_sequence: int = 0
 
 
 class Usage(Document, frozen=True, kw_only=True):
-    """What a slice has used since it became live; the base of every bill."""
+    """What a slice has used since it became live; the base of every bill.
+
+    ``counters`` holds, by device, the cumulative GPU-ns last read there: what a restart goes on from.
+    """
 
     tenant: TenantName
     gpu_ns: Nanoseconds = 0
     vram_byte_s: Annotated[float, Meta(ge=0)] = 0.0
     since: UnixNs = 0
     last_seen: UnixNs = 0
+    counters: dict[str, Nanoseconds] = field(default_factory=dict)
 
 
 class UsageLedger(Document, frozen=True, kw_only=True):
