@@ -85,4 +85,6 @@ if __name__ == "__main__":
     except FileNotFoundError as error:
         sys.exit(f"mica: {error.filename}: no such program; building the region binding needs a C compiler (gcc, or set CC)")
     except subprocess.CalledProcessError as error:
-        sys.exit(f"mica: the region binding was not built: {error.cmd[0]} ended with status {error.returncode}\n{error.stderr or ''}")
+        sys.exit(
+            f"mica: the region binding was not built: {error.cmd[0]} ended with status {error.returncode}\n{error.stderr or ''}"
+        )

@@ -1,0 +1,43 @@
+"""Where the built native libraries are.
+
+Invariant: a path returned here exists.
+"""
+
+from pathlib import Path
+
+LIB_DIR = Path(__file__).resolve().parent / "lib"
+
+
+class NativeBuildError(Exception):
+    """A native library has not been built."""
+
+
+def shim_cuda() -> Path:
+    """Return the shim that stands in front of libcuda. Raises NativeBuildError."""
+    return _built(LIB_DIR / "shim" / "libcuda.so.1")
+
+
+def shim_nvml() -> Path:
+    """Return the shim that stands in front of libnvidia-ml. Raises NativeBuildError."""
+    return _built(LIB_DIR / "shim" / "libnvidia-ml.so.1")
+
+
+def sim_cuda() -> Path:
+    """Return the simulated libcuda. Raises NativeBuildError."""
+    return _built(LIB_DIR / "sim" / "libcuda.so.1")
+
+
+def sim_nvml() -> Path:
+    """Return the simulated libnvidia-ml. Raises NativeBuildError."""
+    return _built(LIB_DIR / "sim" / "libnvidia-ml.so.1")
+
+
+def sim_dir() -> Path:
+    """Return the directory of the simulated drivers, for LD_LIBRARY_PATH. Raises NativeBuildError."""
+    return sim_cuda().parent
+
+
+def _built(path: Path) -> Path:
+    if not path.is_file():
+        raise NativeBuildError(f"{path}: not built; run `make native`")
+    return path

@@ -1,0 +1,175 @@
+"""Usage and token regions as services see them: created, read and reclaimed through the file, never through a mapping.
+
+Invariant: nothing a tenant writes into its file, or does to it, can harm the reader.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from mica.region._binding import ffi, lib, require, unpack_id
+from mica.region._errors import RegionError, raise_errno
+from mica.region._names import check_device_id, check_slice_id
+from mica.region._owner import Owner
+
+SLOTS_MAX = lib.MICA_PROCESSES_MAX
+
+
+class ProcessSlot(Struct, frozen=True, kw_only=True):
+    """One process of a slice, as it accounts for itself. ``pid`` is the one in its own pid namespace."""
+
+    slot: int
+    owner: int
+    pid: int
+    start_ticks: int
+    vram_bytes: int
+    vram_peak_bytes: int
+    pinned_bytes: int
+    gpu_ns: int
+    launches: int
+    inflight: int
+    last_seen_ns: int
+
+
+class UsageSnapshot(Struct, frozen=True, kw_only=True):
+    """A copy of a usage region. The totals are cumulative and include processes that are gone.
+
+    ``vram_bytes`` sums ``processes``. Words are copied one by one: each is exact, together they may be microseconds apart.
+    """
+
+    slice_id: str
+    device_id: str
+    virtual_time_ns: int
+    gpu_ns: int
+    throttled_ns: int
+    launches: int
+    refusals: int
+    vram_peak_bytes: int
+    generation_seen: int
+    processes: tuple[ProcessSlot, ...]
+
+    @property
+    def vram_bytes(self) -> int:
+        """Device memory that the slice's processes hold together."""
+        return sum(process.vram_bytes for process in self.processes)
+
+
+_TOTALS = ("virtual_time_ns", "gpu_ns", "throttled_ns", "launches", "refusals", "vram_peak_bytes", "generation_seen")
+_SLOT_FIELDS = ("vram_peak_bytes", "pinned_bytes", "gpu_ns", "launches", "inflight", "last_seen_ns")
+
+
+def create_usage(path: Path, device_id: str, slice_id: str, uid: int, mode: int = 0o600) -> bool:
+    """Make the slice's usage region, owned by ``uid``. One that is there is adopted: its owner and mode are set again.
+
+    Returns:
+        True when it was made, False when it was there.
+
+    Raises:
+        RegionDefectError: the file that is there is no sound usage region.
+        RegionError: it belongs to another slice or device, or the system refuses.
+    """
+    names = (check_device_id(device_id).encode(), check_slice_id(slice_id).encode())
+    code = lib.mica_region_create(bytes(path), lib.MICA_REGION_USAGE, *names, mode)
+    if code not in (0, -errno.EEXIST):
+        raise_errno(code, path, "create the usage region")
+    with _opened(path, os.O_RDWR) as fd:
+        if code == -errno.EEXIST:
+            found = _read(fd, path)
+            if (found.slice_id, found.device_id) != (slice_id, device_id):
+                raise RegionError(
+                    f"{path}: usage region of slice {found.slice_id} on {found.device_id}, expected {slice_id} on {device_id}"
+                )
+        if os.fstat(fd).st_uid != uid:
+            os.fchown(fd, uid, -1)
+        os.fchmod(fd, mode)
+    return code == 0
+
+
+def create_token(path: Path, device_id: str, mode: int = 0o666) -> bool:
+    """Make the device's token region.
+
+    Returns:
+        True when it was made, False when one was there, which is left alone.
+
+    Raises:
+        RegionAccessError: the system refuses.
+    """
+    code = lib.mica_region_create(bytes(path), lib.MICA_REGION_TOKEN, check_device_id(device_id).encode(), ffi.NULL, mode)
+    if code not in (0, -errno.EEXIST):
+        raise_errno(code, path, "create the token region")
+    return code == 0
+
+
+def read_usage(path: Path) -> UsageSnapshot:
+    """Copy a usage region.
+
+    Raises:
+        RegionMissingError: there is no such file.
+        RegionDefectError: it is truncated, foreign, of a newer layout or of another boot.
+        RegionAccessError: the system refuses.
+    """
+    with _opened(path, os.O_RDONLY) as fd:
+        return _read(fd, path)
+
+
+def reclaim_slot(path: Path, slot: int, owner: int) -> bool:
+    """Free the slot of a process that is gone, with all it held. Only the node's enforcer calls this.
+
+    Returns:
+        True when the slot was freed, False when ``owner`` did not hold it any more.
+
+    Raises:
+        RegionError: as for ``read_usage``, or there is no such slot.
+    """
+    if not 0 <= slot < SLOTS_MAX:
+        raise RegionError(f"{path}: slot {slot}, allowed are 0 to {SLOTS_MAX - 1}")
+    with _opened(path, os.O_RDWR) as fd:
+        code = lib.mica_slot_reclaim(fd, slot, owner)
+    if code < 0:
+        raise_errno(code, path, f"reclaim slot {slot}")
+    return code == 1
+
+
+@contextmanager
+def _opened(path: Path, flags: int) -> Iterator[int]:
+    """Open a file that a tenant owns: no symbolic link is followed, and a FIFO in its place holds nobody up."""
+    try:
+        fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        raise_errno(-(error.errno or errno.EIO), path, "open the usage region")
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise RegionError(f"{path}: not a regular file, expected a usage region")
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _read(fd: int, path: Path) -> UsageSnapshot:
+    region = ffi.new("struct mica_usage_region *")
+    require(lib.mica_usage_pread(fd, region), path, lib.MICA_REGION_USAGE)
+    held = (index for index in range(SLOTS_MAX) if region.processes[index].owner & lib.MICA_OWNER_HELD)
+    return UsageSnapshot(
+        slice_id=unpack_id(region.header.slice_id),
+        device_id=unpack_id(region.header.device_id),
+        processes=tuple(_slot(index, region.processes[index]) for index in held),
+        **{name: getattr(region, name) for name in _TOTALS},
+    )
+
+
+def _slot(index: int, stored: Any) -> ProcessSlot:
+    owner = Owner.of_word(stored.owner)
+    return ProcessSlot(
+        slot=index,
+        owner=stored.owner,
+        pid=owner.pid,
+        start_ticks=owner.start_ticks,
+        vram_bytes=lib.mica_vram_bytes(stored.vram_word),
+        **{name: getattr(stored, name) for name in _SLOT_FIELDS},
+    )
