@@ -55,7 +55,8 @@ async def ask(url: str, rate_hz: float, count: int) -> list[float]:
     loop = asyncio.get_running_loop()
 
     async def one(name: str) -> float:
-        future = waiting[name] = loop.create_future()
+        future: asyncio.Future[float] = loop.create_future()
+        waiting[name] = future
         begun = time.perf_counter()
         await bus.publish(RequestSlice(id=name, tenant="hops"))
         async with asyncio.timeout(30):
