@@ -19,7 +19,7 @@ from tests.acceptance.compose._images import Images
 from tests.acceptance.compose._report import Report, say
 from tests.acceptance.compose._scenario import play
 from tests.acceptance.compose._shell import CommandError, WaitError
-from tests.acceptance.compose._stack import new_stack, running
+from tests.acceptance.compose._stack import new_stack, taken_down
 
 
 def cache_directory() -> Path:
@@ -41,8 +41,9 @@ def test_on(engine_env: Mapping[str, str], cache: Path, report: Report) -> None:
         stack.compose("build", "prepare")
     with report.stage("tenant image (cuda-bindings)"):
         images.make_tenant()
-    with report.stage("stack"), running(stack):
+    with report.stage("stack"), taken_down(stack):
         try:
+            stack.up()
             asyncio.run(play(stack, report))
         except (CommandError, WaitError, OSError, NatsError) as error:
             report.fail(error)

@@ -47,6 +47,10 @@ class Stack:
     def docker(self, *words: str, timeout_s: float = 120) -> str:
         return run(["docker", *words], env=self.env, timeout_s=timeout_s)
 
+    def up(self) -> None:
+        """Start everything, from images that are there."""
+        self.compose("up", "--detach", "--no-build")
+
     def container(self, service: str) -> str:
         """The id of a service's container."""
         return self.compose("ps", "--quiet", service).strip()
@@ -97,11 +101,10 @@ def new_stack(engine_env: Mapping[str, str]) -> Stack:
 
 
 @contextmanager
-def running(stack: Stack) -> Iterator[None]:
-    """Bring the stack up; take it down with its volumes and its shared directory afterwards, whatever happened."""
+def taken_down(stack: Stack) -> Iterator[None]:
+    """Take the stack down with its volumes and its shared directory afterwards, whatever happened."""
     rmtree(HOST_DIR, ignore_errors=True)
     try:
-        stack.compose("up", "--detach", "--no-build")
         yield
     finally:
         stack.compose("down", "--volumes", "--remove-orphans", "--timeout", "10")
