@@ -145,10 +145,14 @@ class LedgerEntry(Document, frozen=True, kw_only=True):
 
 
 class Departure(Document, frozen=True, kw_only=True):
-    """How a slice that is no longer in the ledger is to end: by ``slice.released`` or ``slice.evicted``."""
+    """How a slice that is no longer in the ledger is to end: by ``slice.released`` or ``slice.evicted``.
+
+    ``generation`` is the slice's; ``ledger_generation`` is that of the write that took the slice out.
+    """
 
     tenant: TenantName
     generation: int
+    ledger_generation: int = 0
     grace_s: float = 5.0
     evicted: bool = False
     message: str = ""
@@ -166,6 +170,8 @@ class Ledger(Document, frozen=True, kw_only=True):
     generation: int = 0
     devices: dict[str, dict[str, LedgerEntry]] = field(default_factory=dict)
     departures: dict[str, Departure] = field(default_factory=dict)
+    held: dict[str, dict[str, Held]] = field(default_factory=dict)
+    fenced: dict[str, int] = field(default_factory=dict)
 
 
 class ObservedSlice(Document, frozen=True, kw_only=True):
