@@ -159,11 +159,20 @@ class Departure(Document, frozen=True, kw_only=True):
     traceparent: str = ""
 
 
+class Held(Document, frozen=True, kw_only=True):
+    """What a slice had until ledger generation ``generation``: not sold again before the enforcer has applied that."""
+
+    entry: LedgerEntry
+    generation: int
+
+
 class Ledger(Document, frozen=True, kw_only=True):
     """``ledger.<node>``: the desired state of a node's devices. Writer: planner.
 
     ``generation`` grows by one with every write. ``devices`` maps device id to slice id to entry. ``departures``
-    holds the slices that were taken out and are still in ``observed``.
+    holds the slices that were taken out and are still in ``observed``. ``held`` and ``fenced`` are the planner's own
+    notes: by device and slice what was taken away and not yet confirmed, and by slice the generation up to which it may
+    no longer be entered here.
     """
 
     node: NodeName
