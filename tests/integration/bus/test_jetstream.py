@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+
 from mica.bus import BusUnavailableError, JetStreamBus
 from mica.events import RequestSlice, TenantHoldings
 

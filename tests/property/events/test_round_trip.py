@@ -7,8 +7,9 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mica.events import CHANNELS, MSGPACK, Command, EventError, Fact, content_type, decode, encode, subject_of
 from msgspec import inspect as shape
+
+from mica.events import CHANNELS, MSGPACK, Command, EventError, Fact, content_type, decode, encode, subject_of
 
 
 def strategy_of(kind: shape.Type) -> st.SearchStrategy[Any]:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+
 from mica.bus import Bus, JetStreamBus, MemoryBus, StaleRevisionError
 from mica.events import Holding, ReleaseSlice, RequestSlice, SliceReleased, TenantHoldings
 

@@ -2,6 +2,7 @@
 
 import msgspec
 import pytest
+
 from mica.events import (
     CHANNELS,
     STREAMS,
