@@ -18,12 +18,10 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from mica.bench._errors import BenchError
+
 READY_S = 60.0
 STOP_S = 20.0
-
-
-class BenchError(Exception):
-    """The benchmark could not be carried out; the message says why."""
 
 
 class Stack(Struct, frozen=True, kw_only=True):

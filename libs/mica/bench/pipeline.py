@@ -14,9 +14,10 @@ from typing import Any
 
 from msgspec import Struct
 
+from mica.bench._errors import BenchError
 from mica.bench._hops import measure_hops
 from mica.bench._machine import Machine, Percentiles, describe_machine, percentiles
-from mica.bench._stack import BenchError, Stack, running_stack
+from mica.bench._stack import Stack, running_stack
 from mica.bus import Bus, JetStreamBus
 from mica.events import ReleaseSlice, RequestSlice, SliceFailed, SliceReady, SliceRejected, SliceReleased
 

@@ -1,0 +1,46 @@
+"""A tenant for ``mica bench footprint``: allocates, and says how much memory its process has.
+
+Plain ctypes over ``libcuda.so.1``, so that the process holds as little else as possible.
+"""
+
+import ctypes
+import json
+import os
+import sys
+from pathlib import Path
+
+ALLOCATION_BYTES = 4096
+
+
+def resident_bytes() -> int:
+    """Resident memory of this process."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def main(allocations: int) -> None:
+    """Init, measure, allocate, measure, free."""
+    cuda = ctypes.CDLL("libcuda.so.1")
+    device, context = ctypes.c_int(), ctypes.c_void_p()
+    pointers = (ctypes.c_uint64 * allocations)()
+    size = ctypes.c_size_t(ALLOCATION_BYTES)
+    for index in range(allocations):
+        pointers[index] = 1
+    for code in (
+        cuda.cuInit(0),
+        cuda.cuDeviceGet(ctypes.byref(device), 0),
+        cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), device),
+        cuda.cuCtxSetCurrent(context),
+    ):
+        assert code == 0, f"CUDA error {code}"
+    after_init = resident_bytes()
+    for index in range(allocations):
+        code = cuda.cuMemAlloc_v2(ctypes.byref(pointers, index * 8), size)
+        assert code == 0, f"CUDA error {code} at allocation {index}"
+    with_allocations = resident_bytes()
+    for pointer in pointers:
+        cuda.cuMemFree_v2(ctypes.c_uint64(pointer))
+    print(json.dumps({"after_init_bytes": after_init, "with_allocations_bytes": with_allocations}))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

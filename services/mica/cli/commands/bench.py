@@ -1,0 +1,82 @@
+"""``mica bench``: measures this machine, on systems of its own. Invariant: a figure that misses its target is printed like any other."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import click
+import msgspec
+
+from mica.bench import BenchError
+
+R = TypeVar("R", bound=msgspec.Struct)
+
+
+@click.group(help="Measure this machine; every report names it.")
+def bench() -> None:
+    """The benchmarks."""
+
+
+def _carry_out(work: Callable[[], R]) -> R:
+    try:
+        return work()
+    except BenchError as error:
+        raise click.ClickException(f"bench: {error}") from error
+
+
+def _print(report: msgspec.Struct, *, as_json: bool, title: str) -> None:
+    plain = msgspec.to_builtins(report)
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(plain), indent=2).decode())
+        return
+    click.echo(title)
+    for name, value in _flatten(plain):
+        click.echo(f"  {name:<34} {value}")
+
+
+def _flatten(value: dict[str, object], prefix: str = "") -> list[tuple[str, object]]:
+    rows: list[tuple[str, object]] = []
+    for name, item in value.items():
+        rows += _flatten(item, f"{prefix}{name}.") if isinstance(item, dict) else [(prefix + name, item)]
+    return rows
+
+
+@bench.command(help="From slice.request to slice.ready: latency at 50 requests/s, and how many a second.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option(
+    "--rate", default=50.0, show_default=True, type=click.FloatRange(1, 10_000), help="Requests/s of the latency phase."
+)
+@click.option(
+    "--requests", default=500, show_default=True, type=click.IntRange(50, 100_000), help="Requests of the latency phase."
+)
+@click.option("--seconds", default=10.0, show_default=True, type=click.FloatRange(1, 600), help="Length of the sustained phase.")
+@click.option(
+    "--under-way", default=64, show_default=True, type=click.IntRange(1, 384), help="Requests under way in the sustained phase."
+)
+@click.option("--throttle", default=1000, show_default=True, type=click.IntRange(1), help="Commands/s that each tenant may send.")
+def pipeline(*, as_json: bool, rate: float, requests: int, seconds: float, under_way: int, throttle: int) -> int:
+    """Run the pipeline benchmark."""
+    from mica.bench.pipeline import Plan, run
+
+    plan = Plan(rate_hz=rate, latency_requests=requests, sustained_s=seconds, under_way=under_way, commands_per_s=throttle)
+    report = _carry_out(lambda: run(plan))
+    _print(report, as_json=as_json, title="mica bench pipeline (simulated driver, embedded NATS server)")
+    return 0 if report.audit_clean and not report.missing and not report.doubled else 1
+
+
+@bench.command(help="What mica costs at idle: time to ready, memory and CPU of each service, and the shim in a tenant.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--seconds", default=20.0, show_default=True, type=click.FloatRange(1, 600), help="Length of the idle window.")
+@click.option(
+    "--allocations",
+    default=20_000,
+    show_default=True,
+    type=click.IntRange(1000, 1_000_000),
+    help="Live allocations of the tenant.",
+)
+def footprint(*, as_json: bool, seconds: float, allocations: int) -> int:
+    """Run the footprint benchmark."""
+    from mica.bench.footprint import run
+
+    report = _carry_out(lambda: run(seconds, allocations))
+    _print(report, as_json=as_json, title="mica bench footprint (simulated driver)")
+    return 0
