@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#define _GNU_SOURCE
+#include "attach.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <unistd.h>
+
+_Atomic int mica_attach_state_word = MICA_UNDECIDED;
+
+static pthread_mutex_t attaching = PTHREAD_MUTEX_INITIALIZER;
+static struct mica_slice attached;
+static uint64_t owner;
+static _Atomic uint64_t epoch = 1;
+static bool fork_is_watched;
+static void (*forget_parent)(void);
+
+struct mica_slice *mica_attached_slice(void)
+{
+    return &attached;
+}
+
+uint64_t mica_attach_epoch(void)
+{
+    return atomic_load_explicit(&epoch, memory_order_relaxed);
+}
+
+static void report_refusal(const char *slice_name, const struct mica_fault *fault)
+{
+    char line[MICA_FAULT_TEXT + 160];
+    int length = snprintf(line, sizeof line, "mica: slice %.64s: attach refused: %s\n", slice_name, fault->text);
+    ssize_t written = write(STDERR_FILENO, line, (size_t)length);
+    (void)written;
+}
+
+/* Tell the enforcer, without waiting for it: one that is away finds the slot by itself when it is back. The socket is addressed through
+ * a directory descriptor, because a socket's address is short and the runtime directory's path may be long. */
+static void announce(const struct mica_slice *slice)
+{
+    int dir = open(mica_runtime_dir(), O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (dir < 0) {
+        return;
+    }
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/fd/%d/attach.sock", dir);
+    for (unsigned i = 0; i < slice->device_count; i++) {
+        struct mica_attach_message message;
+        mica_attach_fill(&message, owner, slice->devices[i].slot, slice->id, slice->devices[i].id);
+        (void)mica_attach_send(path, &message);
+    }
+    close(dir);
+}
+
+static void release_slots(struct mica_slice *slice)
+{
+    for (unsigned i = 0; i < slice->device_count; i++) {
+        struct mica_device *device = &slice->devices[i];
+        if (device->slot < MICA_PROCESSES_MAX) {
+            mica_slot_release(device->usage, device->slot, owner);
+            device->slot = MICA_PROCESSES_MAX;
+        }
+    }
+}
+
+/* A slice that is being emptied, or whose processes are to die, takes nobody in. */
+static const char *door_is_shut(const struct mica_slice_limits *limits)
+{
+    if (limits->state != MICA_SLICE_LIVE) {
+        return "the slice is draining";
+    }
+    if (limits->control == MICA_CONTROL_DRAIN) {
+        return "control is drain";
+    }
+    return limits->control == MICA_CONTROL_KILL ? "control is kill" : NULL;
+}
+
+static int claim_slots(struct mica_slice *slice, struct mica_fault *fault)
+{
+    for (unsigned i = 0; i < slice->device_count; i++) {
+        struct mica_device *device = &slice->devices[i];
+        const char *shut = door_is_shut(&device->limits);
+        if (shut != NULL) {
+            snprintf(fault->text, sizeof fault->text, "device %s: %s", device->id, shut);
+            return -1;
+        }
+        int slot = mica_slot_claim(device->usage, owner);
+        if (slot < 0) {
+            snprintf(fault->text, sizeof fault->text, "device %s: all %d process slots are taken", device->id, MICA_PROCESSES_MAX);
+            return -1;
+        }
+        device->slot = (unsigned)slot;
+    }
+    return 0;
+}
+
+static int enter(const char *name)
+{
+    struct mica_fault fault;
+    if (mica_slice_open(name, true, &attached, &fault) != 0) {
+        report_refusal(name, &fault);
+        return MICA_REFUSED;
+    }
+    owner = mica_owner_self();
+    if (claim_slots(&attached, &fault) != 0) {
+        release_slots(&attached);
+        mica_slice_close(&attached);
+        report_refusal(name, &fault);
+        return MICA_REFUSED;
+    }
+    announce(&attached);
+    return MICA_INSIDE;
+}
+
+/* Runs in a forked child, which has one thread. The parent's slots are the parent's: drop the mappings, not the slots. */
+static void on_fork_in_child(void)
+{
+    pthread_mutex_t fresh = PTHREAD_MUTEX_INITIALIZER;
+    attaching = fresh;
+    int state = mica_attach_state();
+    if (state == MICA_INSIDE || state == MICA_LEFT) {
+        mica_slice_close(&attached);
+    }
+    atomic_fetch_add_explicit(&epoch, 1, memory_order_relaxed);
+    atomic_store_explicit(&mica_attach_state_word, MICA_UNDECIDED, memory_order_release);
+    if (forget_parent != NULL) {
+        forget_parent();
+    }
+}
+
+int mica_attach(void (*forget)(void))
+{
+    int state = mica_attach_state();
+    if (state != MICA_UNDECIDED) {
+        return state;
+    }
+    pthread_mutex_lock(&attaching);
+    state = mica_attach_state();
+    if (state == MICA_UNDECIDED) {
+        const char *name = mica_slice_name();
+        state = name == NULL ? MICA_OUTSIDE : enter(name);
+        forget_parent = forget;
+        if (!fork_is_watched && state != MICA_OUTSIDE) {
+            fork_is_watched = pthread_atfork(NULL, NULL, on_fork_in_child) == 0;
+        }
+        /* Release pairs with the acquire in mica_attach_state. */
+        atomic_store_explicit(&mica_attach_state_word, state, memory_order_release);
+    }
+    pthread_mutex_unlock(&attaching);
+    return state;
+}
+
+/* At a normal exit. A slot with nothing charged is given back here. One that still holds memory is left to the enforcer, which frees it when
+ * the process is really gone: until then the driver holds that memory, and it must not be sold twice. */
+__attribute__((destructor)) static void leave(void)
+{
+    int inside = MICA_INSIDE;
+    if (!atomic_compare_exchange_strong(&mica_attach_state_word, &inside, MICA_LEFT)) {
+        return;
+    }
+    for (unsigned i = 0; i < attached.device_count; i++) {
+        struct mica_device *device = &attached.devices[i];
+        struct mica_process_slot *slot = &device->usage->processes[device->slot];
+        if (mica_vram_bytes(atomic_load_explicit(&slot->vram_word, memory_order_relaxed)) == 0) {
+            mica_slot_release(device->usage, device->slot, owner);
+        }
+    }
+}

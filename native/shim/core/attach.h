@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Attach: how this process joins its slice, once, and leaves it again.
+ *
+ * Invariant: the process holds a slot in every usage region of its slice exactly while the state is MICA_INSIDE.
+ * A forked child is a process of its own: it starts again at MICA_UNDECIDED and takes slots of its own.
+ */
+#ifndef MICA_SHIM_ATTACH_H
+#define MICA_SHIM_ATTACH_H
+
+#include "slice.h"
+
+enum mica_attach_state {
+    MICA_UNDECIDED = 0, /* nothing has been asked of the shim yet */
+    MICA_OUTSIDE = 1,   /* MICA_SLICE is not set: everything passes through */
+    MICA_INSIDE = 2,
+    MICA_REFUSED = 3, /* said why on stderr; every enforced call fails */
+    MICA_LEFT = 4     /* the process is exiting: gives nothing more, takes back everything */
+};
+
+extern _Atomic int mica_attach_state_word;
+
+static inline int mica_attach_state(void)
+{
+    /* Acquire pairs with the release in attach.c: whoever reads INSIDE sees the opened slice. */
+    return atomic_load_explicit(&mica_attach_state_word, memory_order_acquire);
+}
+
+/* Attach if that has not been decided yet. Returns the state, never MICA_UNDECIDED. `forget` is called in a forked child, to drop what
+ * the shim above remembers of its parent. */
+int mica_attach(void (*forget)(void));
+
+/* The slice of this process; valid while the state is MICA_INSIDE or MICA_LEFT. */
+struct mica_slice *mica_attached_slice(void);
+
+/* Counts attachments of this process image: caches that are keyed by it die with a fork. */
+uint64_t mica_attach_epoch(void);
+
+#endif

@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "context.h"
+
+#include "../core/live.h"
+#include "sample.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+#define ORDINALS_MAX 64
+#define DEVICE_OWNER 0x8000u
+
+static struct context contexts[CONTEXTS_MAX];
+static pthread_mutex_t registering = PTHREAD_MUTEX_INITIALIZER; /* for the first sight of a context, never for later ones */
+static _Atomic uint64_t generation = 1;                         /* moves when a context ends: a new one may get its address */
+
+/* Which context this thread used last. */
+static _Thread_local struct {
+    CUcontext handle;
+    uint64_t generation;
+    struct context *context;
+} last;
+
+static struct {
+    _Atomic uint64_t epoch; /* the attachment that `device` is of; 0: not looked up */
+    struct mica_device *device;
+    _Atomic(CUcontext) primary; /* the device's primary context, once somebody here has retained it */
+} ordinals[ORDINALS_MAX];
+
+static void uuid_text(const CUuuid *uuid, char text[MICA_ID_TEXT])
+{
+    const unsigned char *b = uuid->bytes;
+    snprintf(text, MICA_ID_TEXT, "GPU-%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1], b[2], b[3], b[4], b[5], b[6],
+             b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
+}
+
+struct mica_device *ordinal_device(CUdevice ordinal)
+{
+    if (ordinal < 0 || ordinal >= ORDINALS_MAX || driver.cuDeviceGetUuid == NULL) {
+        return NULL;
+    }
+    uint64_t epoch = mica_attach_epoch();
+    /* Acquire pairs with the release below. Two threads that look the same ordinal up find the same device. */
+    if (atomic_load_explicit(&ordinals[ordinal].epoch, memory_order_acquire) == epoch) {
+        return ordinals[ordinal].device;
+    }
+    CUuuid uuid;
+    if (driver.cuDeviceGetUuid(&uuid, ordinal) != CUDA_SUCCESS) {
+        return NULL;
+    }
+    char text[MICA_ID_TEXT];
+    uuid_text(&uuid, text);
+    struct mica_device *device = mica_slice_device(mica_attached_slice(), text);
+    ordinals[ordinal].device = device;
+    atomic_store_explicit(&ordinals[ordinal].epoch, epoch, memory_order_release);
+    return device;
+}
+
+static struct context *find(CUcontext handle)
+{
+    for (unsigned i = 0; i < CONTEXTS_MAX; i++) {
+        if (atomic_load_explicit(&contexts[i].handle, memory_order_acquire) == handle) {
+            return &contexts[i];
+        }
+    }
+    return NULL;
+}
+
+/* First sight of the current context: find out its device, and make its timing events now, not on the launch path. */
+static struct context *add_current(CUcontext handle)
+{
+    static struct context foreign; /* also stands for the 65th context of a process: what is not known is not served */
+    CUdevice ordinal = -1;
+    if (driver.cuCtxGetDevice == NULL || driver.cuCtxGetDevice(&ordinal) != CUDA_SUCCESS) {
+        return &foreign;
+    }
+    struct context *context = find(NULL);
+    if (context == NULL) {
+        return &foreign;
+    }
+    context->device = ordinal_device(ordinal);
+    context->ordinal = ordinal;
+    sample_pool_open(context);
+    atomic_store_explicit(&context->handle, handle, memory_order_release); /* pairs with the acquire in find */
+    return context;
+}
+
+static struct context *look_up(CUcontext handle)
+{
+    uint64_t now = atomic_load_explicit(&generation, memory_order_acquire);
+    struct context *context = find(handle);
+    if (context == NULL) {
+        pthread_mutex_lock(&registering);
+        context = find(handle);
+        if (context == NULL) {
+            context = add_current(handle);
+        }
+        pthread_mutex_unlock(&registering);
+    }
+    last.handle = handle;
+    last.generation = now;
+    last.context = context;
+    return context;
+}
+
+struct context *context_current(void)
+{
+    CUcontext handle = NULL;
+    if (driver.cuCtxGetCurrent == NULL || driver.cuCtxGetCurrent(&handle) != CUDA_SUCCESS || handle == NULL) {
+        return NULL;
+    }
+    if (handle == last.handle && last.generation == atomic_load_explicit(&generation, memory_order_acquire)) {
+        return last.context;
+    }
+    return look_up(handle);
+}
+
+uint16_t context_owner(const struct context *context)
+{
+    return (uint16_t)(context - contexts);
+}
+
+uint16_t device_owner(const struct mica_device *device)
+{
+    return (uint16_t)(DEVICE_OWNER | (unsigned)(device - mica_attached_slice()->devices));
+}
+
+struct mica_device *owner_device(uint16_t owner)
+{
+    if ((owner & DEVICE_OWNER) != 0) {
+        return &mica_attached_slice()->devices[owner & ~DEVICE_OWNER];
+    }
+    return contexts[owner].device;
+}
+
+static void give_back(struct mica_live_entry entry)
+{
+    mica_memory_refund(owner_device(entry.owner), entry.bytes);
+}
+
+/* The context has ended, and the driver has freed everything that was allocated in it. */
+static void ended(struct context *context)
+{
+    if (context->device != NULL) {
+        mica_live_sweep(context_owner(context), give_back);
+    }
+    sample_pool_forget(context);
+    atomic_fetch_add_explicit(&generation, 1, memory_order_release);
+    atomic_store_explicit(&context->handle, NULL, memory_order_release);
+}
+
+void context_forget_all(void)
+{
+    pthread_mutex_t fresh = PTHREAD_MUTEX_INITIALIZER;
+    registering = fresh;
+    memset(contexts, 0, sizeof contexts);
+    memset(ordinals, 0, sizeof ordinals);
+    mica_live_forget();
+    atomic_fetch_add_explicit(&generation, 1, memory_order_release);
+}
+
+/* --- Hooks -------------------------------------------------------------------------------------------------------- */
+
+static CUresult destroy(CUcontext handle, CUresult (*below)(CUcontext))
+{
+    struct context *context = door() == DOOR_ENFORCE && handle != NULL ? find(handle) : NULL;
+    CUresult result = below(handle);
+    if (context != NULL && result == CUDA_SUCCESS) {
+        ended(context);
+    }
+    return result;
+}
+
+EXPORT CUresult cuCtxDestroy(CUcontext context)
+{
+    return destroy(context, below_cuCtxDestroy);
+}
+
+EXPORT CUresult cuCtxDestroy_v2(CUcontext context)
+{
+    return destroy(context, below_cuCtxDestroy_v2);
+}
+
+/* A primary context is the one that a device shares among all who retain it; it ends with the last release, or by a reset. */
+EXPORT CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device)
+{
+    if (door() == DOOR_CLOSED) {
+        return CUDA_ERROR_NOT_PERMITTED;
+    }
+    CUresult result = below_cuDevicePrimaryCtxRetain(context, device);
+    if (result == CUDA_SUCCESS && device >= 0 && device < ORDINALS_MAX) {
+        atomic_store_explicit(&ordinals[device].primary, *context, memory_order_relaxed);
+    }
+    return result;
+}
+
+static void end_primary_if_inactive(CUdevice device)
+{
+    unsigned int flags = 0;
+    int active = 1;
+    if (driver.cuDevicePrimaryCtxGetState == NULL || driver.cuDevicePrimaryCtxGetState(device, &flags, &active) != CUDA_SUCCESS || active) {
+        return;
+    }
+    CUcontext handle = atomic_exchange_explicit(&ordinals[device].primary, NULL, memory_order_relaxed);
+    struct context *context = handle != NULL ? find(handle) : NULL;
+    if (context != NULL) {
+        ended(context);
+    }
+}
+
+static CUresult drop_primary(CUdevice device, CUresult (*below)(CUdevice))
+{
+    enum door at = door();
+    CUresult result = below(device);
+    if (at == DOOR_ENFORCE && result == CUDA_SUCCESS && device >= 0 && device < ORDINALS_MAX) {
+        end_primary_if_inactive(device);
+    }
+    return result;
+}
+
+EXPORT CUresult cuDevicePrimaryCtxRelease(CUdevice device)
+{
+    return drop_primary(device, below_cuDevicePrimaryCtxRelease);
+}
+
+EXPORT CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device)
+{
+    return drop_primary(device, below_cuDevicePrimaryCtxRelease_v2);
+}
+
+EXPORT CUresult cuDevicePrimaryCtxReset(CUdevice device)
+{
+    return drop_primary(device, below_cuDevicePrimaryCtxReset);
+}
+
+EXPORT CUresult cuDevicePrimaryCtxReset_v2(CUdevice device)
+{
+    return drop_primary(device, below_cuDevicePrimaryCtxReset_v2);
+}

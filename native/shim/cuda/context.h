@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Contexts: a context is one process's work on one device. A call works in the context that is current in its thread, so that is how
+ * the shim finds out which device, and which regions, the call is about.
+ *
+ * Invariant: a context keeps its index from when it was first seen until it is destroyed.
+ */
+#ifndef MICA_SHIM_CUDA_CONTEXT_H
+#define MICA_SHIM_CUDA_CONTEXT_H
+
+#include "driver.h"
+
+#define CONTEXTS_MAX 64
+#define SAMPLES_MAX 4
+
+struct mica_cost;
+
+enum sample_state { SAMPLE_NONE = 0, SAMPLE_FREE = 1, SAMPLE_OPEN = 2, SAMPLE_PENDING = 3, SAMPLE_POLLED = 4 };
+
+/* One launch being timed: an event of the driver's before it in its stream, one after it. */
+struct sample {
+    _Atomic int state; /* enum sample_state; whoever moves it to OPEN or POLLED owns the rest until it moves it on */
+    CUevent start;
+    CUevent end;
+    struct mica_cost *cost;
+};
+
+struct context {
+    _Atomic(CUcontext) handle;  /* NULL: unused */
+    struct mica_device *device; /* NULL: a device that is not the slice's */
+    CUdevice ordinal;
+    _Atomic int pending;             /* samples that wait for their end event */
+    _Atomic uint64_t next_sample_ns; /* CLOCK_MONOTONIC */
+    _Atomic uint64_t next_poll_ns;
+    struct sample samples[SAMPLES_MAX];
+};
+
+/* The context that is current in this thread, or NULL: none is, and the driver will say so. */
+struct context *context_current(void);
+
+/* What a charge in the live table belongs to: a context, which frees it when it ends, or a device, for memory that outlives contexts. */
+uint16_t context_owner(const struct context *context);
+uint16_t device_owner(const struct mica_device *device);
+struct mica_device *owner_device(uint16_t owner);
+
+/* The slice's device behind a device ordinal, or NULL when the slice does not have it. */
+struct mica_device *ordinal_device(CUdevice ordinal);
+
+/* In a forked child: none of the parent's contexts exist. */
+void context_forget_all(void);
+
+#endif

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The real driver's own functions below the hooks, and the door every hook goes through.
+ */
+#ifndef MICA_SHIM_CUDA_DRIVER_H
+#define MICA_SHIM_CUDA_DRIVER_H
+
+#include "../core/attach.h"
+#include "../core/enforce.h"
+#include "hooks.h"
+#include "types.h"
+
+#define EXPORT __attribute__((visibility("default")))
+
+/* The hooks' prototypes. */
+#define X(type, name, params, ...) EXPORT type name params;
+CUDA_HOOKS(X)
+#undef X
+
+/* The driver's functions, by name; NULL where this driver has none. Written once, by driver_load. */
+struct driver_calls {
+#define X(type, name, params, ...) type(*name) params;
+#define Y(type, name, params) type(*name) params;
+    CUDA_HOOKS(X)
+    CUDA_CALLS(Y)
+#undef X
+#undef Y
+};
+extern struct driver_calls driver;
+
+/* below_NAME(...): call the driver's function, or say that there is none. */
+#define X(type, name, params, args, ...)                                  \
+    static inline type below_##name params                                \
+    {                                                                     \
+        return driver.name != NULL ? driver.name args : CUDA_ERROR_NOT_FOUND; \
+    }
+CUDA_HOOKS(X)
+#undef X
+
+/* Open the driver and look its functions up, if that has not been done. False: there is no driver. */
+bool driver_load(void);
+
+/* What a hook is to do. */
+enum door {
+    DOOR_ENFORCE, /* inside a slice */
+    DOOR_PASS,    /* not in a slice: hand the call on untouched */
+    DOOR_CLOSED   /* no driver, refused, or leaving */
+};
+
+/* The door when the process is not known to be inside: loads the driver, attaches. */
+enum door door_first(void);
+
+static inline enum door door(void)
+{
+    return mica_attach_state() == MICA_INSIDE ? DOOR_ENFORCE : door_first();
+}
+
+/* The driver's error for a verdict. Killed: from now on nothing is passed through either. */
+CUresult verdict_result(enum mica_verdict verdict);
+
+#endif

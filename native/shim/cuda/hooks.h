@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Every call that the shim enforces, in one table. From it come the enum, the prototypes of the hooks, the pointers to the driver's own
+ * functions below them, and the mapping of cuGetProcAddress.
+ *
+ *     X(return type, name, parameters, arguments, class, base, since, stream)
+ *
+ * class: what the hook does, and what it does when it cannot tell what the slice may do (the record is gone, the attach was refused):
+ *     ATTACH   attaches to the slice                                      fails closed
+ *     CHARGE   takes device memory: reserves it before the driver is asked   fails closed
+ *     REFUND   gives device memory back                                   fails open: giving back is always allowed
+ *     SHOW     shows the slice's memory in place of the device's          fails closed
+ *     LAUNCH   submits work: waits until the slice may                    fails closed
+ *     CONTEXT  ends a context, and with it the memory charged in it       fails open
+ *     CAPTURE  begins a stream capture, in which nothing may wait         fails open
+ *     MAP      answers for functions asked for by name                    fails open
+ * base, since, stream: `name` is what cuGetProcAddress means by `base` from driver version `since` on, for programs whose default stream is
+ *     the LEGACY one or one PER_THREAD.
+ */
+#ifndef MICA_SHIM_CUDA_HOOKS_H
+#define MICA_SHIM_CUDA_HOOKS_H
+
+/* clang-format off */
+#define CUDA_HOOKS(X) \
+    X(CUresult, cuInit, (unsigned int flags), (flags), ATTACH, cuInit, 2000, LEGACY) \
+    X(CUresult, cuGetProcAddress, (const char *symbol, void **function, int version, uint64_t flags), (symbol, function, version, flags), MAP, cuGetProcAddress, 11030, LEGACY) \
+    X(CUresult, cuGetProcAddress_v2, (const char *symbol, void **function, int version, uint64_t flags, int *status), (symbol, function, version, flags, status), MAP, cuGetProcAddress, 12000, LEGACY) \
+    X(CUresult, cuDeviceTotalMem, (unsigned int *bytes, CUdevice device), (bytes, device), SHOW, cuDeviceTotalMem, 2000, LEGACY) \
+    X(CUresult, cuDeviceTotalMem_v2, (size_t *bytes, CUdevice device), (bytes, device), SHOW, cuDeviceTotalMem, 3020, LEGACY) \
+    X(CUresult, cuMemGetInfo, (unsigned int *free_bytes, unsigned int *total_bytes), (free_bytes, total_bytes), SHOW, cuMemGetInfo, 2000, LEGACY) \
+    X(CUresult, cuMemGetInfo_v2, (size_t *free_bytes, size_t *total_bytes), (free_bytes, total_bytes), SHOW, cuMemGetInfo, 3020, LEGACY) \
+    X(CUresult, cuMemAlloc, (CUdeviceptr_v1 *pointer, unsigned int bytes), (pointer, bytes), CHARGE, cuMemAlloc, 2000, LEGACY) \
+    X(CUresult, cuMemAlloc_v2, (CUdeviceptr *pointer, size_t bytes), (pointer, bytes), CHARGE, cuMemAlloc, 3020, LEGACY) \
+    X(CUresult, cuMemAllocPitch, (CUdeviceptr_v1 *pointer, unsigned int *pitch, unsigned int width, unsigned int height, unsigned int element), (pointer, pitch, width, height, element), CHARGE, cuMemAllocPitch, 2000, LEGACY) \
+    X(CUresult, cuMemAllocPitch_v2, (CUdeviceptr *pointer, size_t *pitch, size_t width, size_t height, unsigned int element), (pointer, pitch, width, height, element), CHARGE, cuMemAllocPitch, 3020, LEGACY) \
+    X(CUresult, cuMemAllocManaged, (CUdeviceptr *pointer, size_t bytes, unsigned int flags), (pointer, bytes, flags), CHARGE, cuMemAllocManaged, 6000, LEGACY) \
+    X(CUresult, cuMemAllocAsync, (CUdeviceptr *pointer, size_t bytes, CUstream stream), (pointer, bytes, stream), CHARGE, cuMemAllocAsync, 11020, LEGACY) \
+    X(CUresult, cuMemAllocAsync_ptsz, (CUdeviceptr *pointer, size_t bytes, CUstream stream), (pointer, bytes, stream), CHARGE, cuMemAllocAsync, 11020, PER_THREAD) \
+    X(CUresult, cuMemAllocFromPoolAsync, (CUdeviceptr *pointer, size_t bytes, CUmemoryPool pool, CUstream stream), (pointer, bytes, pool, stream), CHARGE, cuMemAllocFromPoolAsync, 11020, LEGACY) \
+    X(CUresult, cuMemAllocFromPoolAsync_ptsz, (CUdeviceptr *pointer, size_t bytes, CUmemoryPool pool, CUstream stream), (pointer, bytes, pool, stream), CHARGE, cuMemAllocFromPoolAsync, 11020, PER_THREAD) \
+    X(CUresult, cuMemCreate, (CUmemGenericAllocationHandle *handle, size_t bytes, const CUmemAllocationProp *prop, unsigned long long flags), (handle, bytes, prop, flags), CHARGE, cuMemCreate, 10020, LEGACY) \
+    X(CUresult, cuArrayCreate, (CUarray *array, const CUDA_ARRAY_DESCRIPTOR_v1 *descriptor), (array, descriptor), CHARGE, cuArrayCreate, 2000, LEGACY) \
+    X(CUresult, cuArrayCreate_v2, (CUarray *array, const CUDA_ARRAY_DESCRIPTOR *descriptor), (array, descriptor), CHARGE, cuArrayCreate, 3020, LEGACY) \
+    X(CUresult, cuArray3DCreate, (CUarray *array, const CUDA_ARRAY3D_DESCRIPTOR_v1 *descriptor), (array, descriptor), CHARGE, cuArray3DCreate, 2000, LEGACY) \
+    X(CUresult, cuArray3DCreate_v2, (CUarray *array, const CUDA_ARRAY3D_DESCRIPTOR *descriptor), (array, descriptor), CHARGE, cuArray3DCreate, 3020, LEGACY) \
+    X(CUresult, cuMipmappedArrayCreate, (CUmipmappedArray *array, const CUDA_ARRAY3D_DESCRIPTOR *descriptor, unsigned int levels), (array, descriptor, levels), CHARGE, cuMipmappedArrayCreate, 5000, LEGACY) \
+    X(CUresult, cuMemFree, (CUdeviceptr_v1 pointer), (pointer), REFUND, cuMemFree, 2000, LEGACY) \
+    X(CUresult, cuMemFree_v2, (CUdeviceptr pointer), (pointer), REFUND, cuMemFree, 3020, LEGACY) \
+    X(CUresult, cuMemFreeAsync, (CUdeviceptr pointer, CUstream stream), (pointer, stream), REFUND, cuMemFreeAsync, 11020, LEGACY) \
+    X(CUresult, cuMemFreeAsync_ptsz, (CUdeviceptr pointer, CUstream stream), (pointer, stream), REFUND, cuMemFreeAsync, 11020, PER_THREAD) \
+    X(CUresult, cuMemRelease, (CUmemGenericAllocationHandle handle), (handle), REFUND, cuMemRelease, 10020, LEGACY) \
+    X(CUresult, cuArrayDestroy, (CUarray array), (array), REFUND, cuArrayDestroy, 2000, LEGACY) \
+    X(CUresult, cuMipmappedArrayDestroy, (CUmipmappedArray array), (array), REFUND, cuMipmappedArrayDestroy, 5000, LEGACY) \
+    X(CUresult, cuCtxDestroy, (CUcontext context), (context), CONTEXT, cuCtxDestroy, 2000, LEGACY) \
+    X(CUresult, cuCtxDestroy_v2, (CUcontext context), (context), CONTEXT, cuCtxDestroy, 4000, LEGACY) \
+    X(CUresult, cuDevicePrimaryCtxRetain, (CUcontext *context, CUdevice device), (context, device), CONTEXT, cuDevicePrimaryCtxRetain, 7000, LEGACY) \
+    X(CUresult, cuDevicePrimaryCtxRelease, (CUdevice device), (device), CONTEXT, cuDevicePrimaryCtxRelease, 7000, LEGACY) \
+    X(CUresult, cuDevicePrimaryCtxRelease_v2, (CUdevice device), (device), CONTEXT, cuDevicePrimaryCtxRelease, 11000, LEGACY) \
+    X(CUresult, cuDevicePrimaryCtxReset, (CUdevice device), (device), CONTEXT, cuDevicePrimaryCtxReset, 7000, LEGACY) \
+    X(CUresult, cuDevicePrimaryCtxReset_v2, (CUdevice device), (device), CONTEXT, cuDevicePrimaryCtxReset, 11000, LEGACY) \
+    X(CUresult, cuLaunchKernel, (CUfunction function, unsigned int grid_x, unsigned int grid_y, unsigned int grid_z, unsigned int block_x, unsigned int block_y, unsigned int block_z, unsigned int shared_bytes, CUstream stream, void **params, void **extra), (function, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes, stream, params, extra), LAUNCH, cuLaunchKernel, 4000, LEGACY) \
+    X(CUresult, cuLaunchKernel_ptsz, (CUfunction function, unsigned int grid_x, unsigned int grid_y, unsigned int grid_z, unsigned int block_x, unsigned int block_y, unsigned int block_z, unsigned int shared_bytes, CUstream stream, void **params, void **extra), (function, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes, stream, params, extra), LAUNCH, cuLaunchKernel, 7000, PER_THREAD) \
+    X(CUresult, cuLaunchCooperativeKernel, (CUfunction function, unsigned int grid_x, unsigned int grid_y, unsigned int grid_z, unsigned int block_x, unsigned int block_y, unsigned int block_z, unsigned int shared_bytes, CUstream stream, void **params), (function, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes, stream, params), LAUNCH, cuLaunchCooperativeKernel, 9000, LEGACY) \
+    X(CUresult, cuLaunchCooperativeKernel_ptsz, (CUfunction function, unsigned int grid_x, unsigned int grid_y, unsigned int grid_z, unsigned int block_x, unsigned int block_y, unsigned int block_z, unsigned int shared_bytes, CUstream stream, void **params), (function, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes, stream, params), LAUNCH, cuLaunchCooperativeKernel, 9000, PER_THREAD) \
+    X(CUresult, cuLaunchKernelEx, (const CUlaunchConfig *config, CUfunction function, void **params, void **extra), (config, function, params, extra), LAUNCH, cuLaunchKernelEx, 11060, LEGACY) \
+    X(CUresult, cuLaunchKernelEx_ptsz, (const CUlaunchConfig *config, CUfunction function, void **params, void **extra), (config, function, params, extra), LAUNCH, cuLaunchKernelEx, 11060, PER_THREAD) \
+    X(CUresult, cuLaunch, (CUfunction function), (function), LAUNCH, cuLaunch, 2000, LEGACY) \
+    X(CUresult, cuLaunchGrid, (CUfunction function, int width, int height), (function, width, height), LAUNCH, cuLaunchGrid, 2000, LEGACY) \
+    X(CUresult, cuLaunchGridAsync, (CUfunction function, int width, int height, CUstream stream), (function, width, height, stream), LAUNCH, cuLaunchGridAsync, 2000, LEGACY) \
+    X(CUresult, cuGraphLaunch, (CUgraphExec graph, CUstream stream), (graph, stream), LAUNCH, cuGraphLaunch, 10000, LEGACY) \
+    X(CUresult, cuGraphLaunch_ptsz, (CUgraphExec graph, CUstream stream), (graph, stream), LAUNCH, cuGraphLaunch, 10000, PER_THREAD) \
+    X(CUresult, cuStreamBeginCapture, (CUstream stream), (stream), CAPTURE, cuStreamBeginCapture, 10000, LEGACY) \
+    X(CUresult, cuStreamBeginCapture_ptsz, (CUstream stream), (stream), CAPTURE, cuStreamBeginCapture, 10000, PER_THREAD) \
+    X(CUresult, cuStreamBeginCapture_v2, (CUstream stream, int mode), (stream, mode), CAPTURE, cuStreamBeginCapture, 10010, LEGACY) \
+    X(CUresult, cuStreamBeginCapture_v2_ptsz, (CUstream stream, int mode), (stream, mode), CAPTURE, cuStreamBeginCapture, 10010, PER_THREAD) \
+    X(CUresult, cuStreamBeginCaptureToGraph, (CUstream stream, CUgraph graph, const void *nodes, const void *edges, size_t count, int mode), (stream, graph, nodes, edges, count, mode), CAPTURE, cuStreamBeginCaptureToGraph, 12030, LEGACY) \
+    X(CUresult, cuStreamBeginCaptureToGraph_ptsz, (CUstream stream, CUgraph graph, const void *nodes, const void *edges, size_t count, int mode), (stream, graph, nodes, edges, count, mode), CAPTURE, cuStreamBeginCaptureToGraph, 12030, PER_THREAD)
+
+/* What the shim itself asks of the driver: Y(return type, name, parameters). */
+#define CUDA_CALLS(Y) \
+    Y(CUresult, cuCtxGetCurrent, (CUcontext *context)) \
+    Y(CUresult, cuCtxGetDevice, (CUdevice *device)) \
+    Y(CUresult, cuDeviceGetUuid, (CUuuid *uuid, CUdevice device)) \
+    Y(CUresult, cuDevicePrimaryCtxGetState, (CUdevice device, unsigned int *flags, int *active)) \
+    Y(CUresult, cuEventCreate, (CUevent *event, unsigned int flags)) \
+    Y(CUresult, cuEventDestroy_v2, (CUevent event)) \
+    Y(CUresult, cuEventElapsedTime, (float *milliseconds, CUevent start, CUevent end)) \
+    Y(CUresult, cuEventQuery, (CUevent event)) \
+    Y(CUresult, cuEventRecord, (CUevent event, CUstream stream)) \
+    Y(CUresult, cuStreamIsCapturing, (CUstream stream, int *status)) \
+    Y(CUresult, cuThreadExchangeStreamCaptureMode, (int *mode))
+/* clang-format on */
+
+#endif

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "library.h"
+
+#include "../core/below.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+struct library_calls library;
+
+static pthread_once_t loading = PTHREAD_ONCE_INIT;
+static pthread_once_t looking = PTHREAD_ONCE_INIT;
+static _Atomic bool is_loaded;
+static enum view view; /* written once, in look */
+static struct mica_slice slice;
+
+static const char *const pass_names[] = {
+#define PASS(name) #name,
+#include "symbols.h"
+#undef PASS
+};
+
+static int answer_missing(void)
+{
+    return NVML_ERROR_FUNCTION_NOT_FOUND;
+}
+
+static int answer_absent(void)
+{
+    return NVML_ERROR_LIBRARY_NOT_FOUND;
+}
+
+static int answer_refused(void)
+{
+    return NVML_ERROR_NO_PERMISSION;
+}
+
+const struct mica_below mica_below = {.soname = "libnvidia-ml.so.1",
+                                      .variable = "MICA_NVML_DRIVER",
+                                      .names = pass_names,
+                                      .count = sizeof pass_names / sizeof pass_names[0],
+                                      .missing = answer_missing,
+                                      .absent = answer_absent,
+                                      .refused = answer_refused};
+
+/* A function pointer and an object pointer have one representation wherever dlsym exists, but C has no cast between them. */
+#define LOAD(type, name, ...)                        \
+    {                                                \
+        void *found = mica_below_symbol(#name);      \
+        memcpy(&library.name, &found, sizeof found); \
+    }
+
+static void load(void)
+{
+    if (mica_below_open() == NULL) {
+        return;
+    }
+    NVML_HOOKS(LOAD)
+    NVML_CALLS(LOAD)
+    atomic_store_explicit(&is_loaded, true, memory_order_release);
+}
+
+bool library_load(void)
+{
+    pthread_once(&loading, load);
+    return atomic_load_explicit(&is_loaded, memory_order_acquire);
+}
+
+static void look(void)
+{
+    struct mica_fault fault;
+    const char *name = mica_slice_name();
+    if (name == NULL) {
+        view = VIEW_MACHINE;
+    } else if (mica_slice_open(name, false, &slice, &fault) == 0) {
+        view = VIEW_SLICE;
+    } else {
+        view = VIEW_NOTHING;
+        fprintf(stderr, "mica: slice %.64s: nvml refused: %s\n", name, fault.text);
+        mica_below_refuse();
+    }
+}
+
+enum view library_view(void)
+{
+    if (!library_load()) {
+        return VIEW_NOTHING;
+    }
+    pthread_once(&looking, look);
+    return view;
+}
+
+struct mica_slice *library_slice(void)
+{
+    return &slice;
+}
+
+struct mica_device *handle_device(nvmlDevice_t handle)
+{
+    char uuid[UUID_BYTES];
+    if (library.nvmlDeviceGetUUID == NULL || library.nvmlDeviceGetUUID(handle, uuid, sizeof uuid) != NVML_SUCCESS) {
+        return NULL;
+    }
+    return mica_slice_device(&slice, uuid);
+}
+
+/* --- Hooks: open ------------------------------------------------------------------------------------------------------ */
+
+static nvmlReturn_t admitted(void)
+{
+    if (library_view() != VIEW_NOTHING) {
+        return NVML_SUCCESS;
+    }
+    return library_load() ? NVML_ERROR_NO_PERMISSION : NVML_ERROR_LIBRARY_NOT_FOUND;
+}
+
+EXPORT nvmlReturn_t nvmlInit(void)
+{
+    nvmlReturn_t result = admitted();
+    return result == NVML_SUCCESS ? below_nvmlInit() : result;
+}
+
+EXPORT nvmlReturn_t nvmlInit_v2(void)
+{
+    nvmlReturn_t result = admitted();
+    return result == NVML_SUCCESS ? below_nvmlInit_v2() : result;
+}
+
+EXPORT nvmlReturn_t nvmlInitWithFlags(unsigned int flags)
+{
+    nvmlReturn_t result = admitted();
+    return result == NVML_SUCCESS ? below_nvmlInitWithFlags(flags) : result;
+}

@@ -1,0 +1,26 @@
+# The shims: libraries with the vendors' SONAMEs, which are loaded in their place inside a slice.
+SHIM_DIR := $(LIB)/shim
+SHIM_CORE := $(BUILD)/shim/libmica-shim.a
+SHIM_LDFLAGS = -shared -Wl,-z,now -Wl,-z,relro -Wl,-z,noexecstack -Wl,-z,nodelete -Wl,-z,defs -Wl,--gc-sections
+
+# Thread-local words are few; static addressing of them keeps the launch path free of calls into the loader.
+$(BUILD)/shim/%.o: CFLAGS += -ftls-model=initial-exec -ffunction-sections
+
+# A shim is its own hooks, the stubs of its symbol list, the core and the regions.
+$(BUILD)/shim/%/pass.o: shim/core/pass.S shim/%/symbols.h
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) -DMICA_SYMBOLS='"$(CURDIR)/shim/$*/symbols.h"' -c $< -o $@
+
+$(SHIM_CORE): $(patsubst %.c,$(BUILD)/%.o,$(sort $(wildcard shim/core/*.c)))
+	@rm -f $@
+	$(AR) rcs $@ $^
+
+define SHIM
+$(SHIM_DIR)/$(2): $(BUILD)/shim/$(1)/pass.o $(patsubst %.c,$(BUILD)/%.o,$(sort $(wildcard shim/$(1)/*.c))) $(SHIM_CORE) $(REGION_LIB) shim/$(1)/$(2:.so.1=.map)
+	@mkdir -p $$(@D)
+	$$(CC) $$(CFLAGS) $$(LDFLAGS) $$(SHIM_LDFLAGS) -Wl,-soname,$(2) -Wl,--version-script,shim/$(1)/$(2:.so.1=.map) -o $$@ $$(filter %.o %.a,$$^) -ldl -lpthread
+ALL += $$(SHIM_DIR)/$(2)
+endef
+
+$(eval $(call SHIM,cuda,libcuda.so.1))
+$(eval $(call SHIM,nvml,libnvidia-ml.so.1))
