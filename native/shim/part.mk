@@ -24,3 +24,23 @@ endef
 
 $(eval $(call SHIM,cuda,libcuda.so.1))
 $(eval $(call SHIM,nvml,libnvidia-ml.so.1))
+
+# Tests: of the core by itself, and of the CUDA shim over a driver that is small enough to be certain of.
+SHIM_TESTS := $(BUILD)/shim/tests
+SHIM_FAKE := $(SHIM_TESTS)/fake/libcuda.so.1
+SHIM_PATHS = -DSHIM_PATH='"$(SHIM_DIR)/libcuda.so.1"' -DFAKE_PATH='"$(SHIM_FAKE)"'
+
+$(SHIM_FAKE): shim/tests/fake_cuda.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -shared -Wl,-Bsymbolic -Wl,-soname,libcuda.so.1 -o $@ $<
+
+$(SHIM_TESTS)/%_test $(SHIM_TESTS)/call_cost: CFLAGS += $(SHIM_PATHS)
+
+$(SHIM_TESTS)/%: $(BUILD)/shim/tests/%.o $(SHIM_CORE) $(REGION_LIB)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -ldl -lpthread
+
+$(SHIM_TESTS)/passthrough_test $(SHIM_TESTS)/call_cost: | $(SHIM_FAKE) $(SHIM_DIR)/libcuda.so.1
+
+# A sanitized shim wants its runtime loaded first, which a preloaded library cannot have.
+TESTS += $(SHIM_TESTS)/live_test $(SHIM_TESTS)/cost_test $(if $(SANITIZE),,$(SHIM_TESTS)/passthrough_test)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Levels of buckets. A handle hashes to one bucket of eight entries (two cache lines) in each level; it is put into the oldest level whose bucket
- * has room and looked for from the newest, which is the largest. A level is half as large as all before it together, so that the table is never
+ * Levels of buckets. A handle hashes to one bucket of eight entries (two cache lines) in each level; it is put into the newest level whose bucket
+ * has room, which is also the largest, and looked for in the same order. A level is added when all buckets of a handle are full. A level is half as large as all before it together, so that the table is never
  * more than a third empty for long, and a lookup meets a third of all entries in its first bucket.
  *
  * The key of an entry is its lock: FREE -> BUSY (taken by an inserter) -> handle -> BUSY (taken by a remover) -> FREE.
@@ -57,6 +57,15 @@ static struct bucket *level_buckets(unsigned level)
     return atomic_load_explicit(&levels[level], memory_order_acquire);
 }
 
+static unsigned level_count(void)
+{
+    unsigned count = 0;
+    while (count < LEVELS_MAX && level_buckets(count) != NULL) {
+        count++;
+    }
+    return count;
+}
+
 /* The level, added if it is not there. Of two threads that add it one wins, and the other takes the winner's. */
 static struct bucket *level_add(unsigned level)
 {
@@ -94,7 +103,14 @@ bool mica_live_insert(uint64_t handle, struct mica_live_entry entry)
         return false;
     }
     uint64_t value = ((uint64_t)entry.owner << BYTES_BITS) | entry.bytes;
-    for (unsigned level = 0; level < LEVELS_MAX; level++) {
+    unsigned count = level_count();
+    for (unsigned level = count; level-- > 0;) {
+        if (bucket_insert(bucket_of(level_buckets(level), level, handle), handle, value)) {
+            return true;
+        }
+    }
+    /* Others may add levels at the same time; one of the next has room. */
+    for (unsigned level = count; level < LEVELS_MAX; level++) {
         struct bucket *buckets = level_buckets(level);
         if (buckets == NULL) {
             buckets = level_add(level);
@@ -124,15 +140,6 @@ static bool entry_take(struct entry *entry, uint64_t handle, struct mica_live_en
     *out = unpack(atomic_load_explicit(&entry->value, memory_order_relaxed));
     atomic_store_explicit(&entry->key, KEY_FREE, memory_order_release); /* pairs with the acquire in bucket_insert */
     return true;
-}
-
-static unsigned level_count(void)
-{
-    unsigned count = 0;
-    while (count < LEVELS_MAX && level_buckets(count) != NULL) {
-        count++;
-    }
-    return count;
 }
 
 bool mica_live_remove(uint64_t handle, struct mica_live_entry *entry)

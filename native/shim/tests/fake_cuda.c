@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The least libcuda that the shim's C tests and its bench need: one device, calls that cost next to nothing, and a
+ * cuGetProcAddress that can answer with entry points other than those it exports. It shares no code with the shim.
+ */
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PUBLIC __attribute__((visibility("default")))
+#define SUCCESS 0
+#define NOT_READY 600
+
+/* GPU-00000000-0000-0000-0000-000000000001 */
+static const unsigned char uuid_bytes[16] = {[15] = 1};
+static uint64_t next_address = 0x7f0000000000ULL;
+static char one_context;
+
+PUBLIC int cuInit(unsigned flags)
+{
+    (void)flags;
+    return SUCCESS;
+}
+
+PUBLIC int cuDeviceGetUuid(void *uuid, int device)
+{
+    (void)device;
+    memcpy(uuid, uuid_bytes, sizeof uuid_bytes);
+    return SUCCESS;
+}
+
+PUBLIC int cuDeviceTotalMem_v2(size_t *bytes, int device)
+{
+    (void)device;
+    *bytes = 1ULL << 40;
+    return SUCCESS;
+}
+
+PUBLIC int cuCtxGetCurrent(void **context)
+{
+    *context = &one_context;
+    return SUCCESS;
+}
+
+PUBLIC int cuCtxGetDevice(int *device)
+{
+    *device = 0;
+    return SUCCESS;
+}
+
+PUBLIC int cuCtxDestroy_v2(void *context)
+{
+    (void)context;
+    return SUCCESS;
+}
+
+PUBLIC int cuMemAlloc_v2(uint64_t *address, size_t bytes)
+{
+    *address = __atomic_fetch_add(&next_address, (bytes + 511) / 512 * 512, __ATOMIC_RELAXED);
+    return SUCCESS;
+}
+
+PUBLIC int cuMemFree_v2(uint64_t address)
+{
+    return address != 0 ? SUCCESS : 1;
+}
+
+PUBLIC int cuMemGetInfo_v2(size_t *free_bytes, size_t *total_bytes)
+{
+    *free_bytes = *total_bytes = 1ULL << 40;
+    return SUCCESS;
+}
+
+PUBLIC int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared, void *stream,
+                          void **params, void **extra)
+{
+    (void)gx, (void)gy, (void)gz, (void)bx, (void)by, (void)bz, (void)shared, (void)stream, (void)params, (void)extra;
+    return function != NULL ? SUCCESS : 1;
+}
+
+PUBLIC int cuEventCreate(void **event, unsigned flags)
+{
+    (void)flags;
+    *event = &one_context;
+    return SUCCESS;
+}
+
+PUBLIC int cuEventRecord(void *event, void *stream)
+{
+    (void)event, (void)stream;
+    return SUCCESS;
+}
+
+PUBLIC int cuEventQuery(void *event)
+{
+    (void)event;
+    return SUCCESS;
+}
+
+PUBLIC int cuEventElapsedTime(float *milliseconds, void *start, void *end)
+{
+    (void)start, (void)end;
+    *milliseconds = 0.00002F;
+    return SUCCESS;
+}
+
+/* Passed through by the shim: eight integers, the last two on the stack, and floats in the vector registers. */
+PUBLIC int cuTexRefSetMipmapLevelClamp(void *texture, float low, float high)
+{
+    return texture != NULL && low == 1.5F && high == 2.5F ? 77 : 78;
+}
+
+PUBLIC int cuGraphAddNode_v2(void *a, void *b, void *c, void *d, size_t e, void *f, void *g, void *h)
+{
+    return (uintptr_t)a == 1 && (uintptr_t)b == 2 && (uintptr_t)c == 3 && (uintptr_t)d == 4 && e == 5 && (uintptr_t)f == 6 && (uintptr_t)g == 7 &&
+                   (uintptr_t)h == 8
+               ? 79
+               : 80;
+}
+
+/* An entry point that is not exported, as a driver is free to answer. */
+static int inner_allocate(uint64_t *address, size_t bytes)
+{
+    (void)address, (void)bytes;
+    return 999;
+}
+
+PUBLIC int cuGetProcAddress_v2(const char *symbol, void **function, int version, uint64_t flags, int *status)
+{
+    (void)version, (void)flags;
+    *function = NULL;
+    *status = 1;
+    if (strcmp(symbol, "cuMemAlloc") == 0) {
+        *function = (void *)(uintptr_t)inner_allocate;
+        *status = 0;
+    }
+    return SUCCESS;
+}
