@@ -1,0 +1,1 @@
+"""The SLO guard: sees broken promises and asks for more. Invariant: the only writer of ``guard.<id>``."""

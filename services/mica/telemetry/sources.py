@@ -1,0 +1,147 @@
+"""Reads usage regions and vendor counters. Invariant: what cannot be read is said once, and everything else is still read.
+
+Calls block; the service makes them off the event loop.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from msgspec import Struct
+
+from mica.events import Mode
+from mica.region import RegionError, RuntimeDir, read_usage
+from mica.telemetry.targets import Target
+from mica.vendors import DeviceReading, VendorDriver, VendorError, open_drivers
+
+USAGE_REGION: Final = "usage_region"
+VENDOR: Final = "vendor"
+VRAM_MAX_BYTES: Final = 1 << 50
+COUNTER_MAX: Final = (1 << 63) - 1
+REOPEN_READS: Final = 30
+"""After a vendor's library failed it is opened anew once in so many readings."""
+
+log = logging.getLogger(__name__)
+
+
+class SliceReading(Struct, frozen=True, kw_only=True):
+    """What one slice was doing on one device. ``source`` says who measured it."""
+
+    target: Target
+    vram_used_bytes: int
+    vram_peak_bytes: int
+    gpu_ns: int = 0
+    throttled_ns: int = 0
+    launches: int = 0
+    refusals: int = 0
+    processes: int = 0
+    source: str = USAGE_REGION
+
+
+class Sampled(Struct, frozen=True, kw_only=True):
+    """One reading of everything."""
+
+    slices: tuple[SliceReading, ...]
+    devices: tuple[tuple[str, DeviceReading], ...]
+
+
+class Sources:
+    """The regions of a runtime directory and the vendors of this machine, which are opened when first needed."""
+
+    def __init__(self, runtime: RuntimeDir, open_all: Callable[[], tuple[VendorDriver, ...]] = open_drivers) -> None:
+        self._runtime = runtime
+        self._open_all = open_all
+        self._drivers: tuple[VendorDriver, ...] = ()
+        self._owners: dict[str, VendorDriver] = {}
+        self._reads_to_reopen = 0
+        self._peaks: dict[tuple[str, str], int] = {}
+        self._complaints: set[str] = set()
+
+    def read(self, targets: tuple[Target, ...], leaving: tuple[Target, ...] = ()) -> Sampled:
+        """Every target that can be read, and the counters of their devices; of those leaving, whatever is still there."""
+        complaints: set[str] = set()
+        devices = dict.fromkeys(target.device_id for target in targets)
+        self._find_owners(devices)
+        found = [*(self._slice(target, complaints) for target in targets), *(self._slice(target, set()) for target in leaving)]
+        counters = [(device_id, self._device(device_id, complaints)) for device_id in devices]
+        for complaint in complaints - self._complaints:
+            log.warning("%s; it is not sampled until that is mended", complaint)
+        self._complaints = complaints
+        present = {(target.slice_id, target.device_id) for target in targets}
+        self._peaks = {key: peak for key, peak in self._peaks.items() if key in present}
+        return Sampled(
+            slices=tuple(reading for reading in found if reading is not None),
+            devices=tuple((device_id, reading) for device_id, reading in counters if reading is not None),
+        )
+
+    def close(self) -> None:
+        """Let go of the vendors' libraries."""
+        for driver in self._drivers:
+            driver.close()
+        self._drivers, self._owners = (), {}
+
+    def _slice(self, target: Target, complaints: set[str]) -> SliceReading | None:
+        try:
+            return self._partition(target) if target.mode is Mode.HARDWARE else self._region(target)
+        except (RegionError, VendorError) as error:
+            complaints.add(f"slice {target.slice_id}: {error}")
+            return None
+
+    def _region(self, target: Target) -> SliceReading:
+        usage = read_usage(self._runtime.usage_path(target.slice_id, target.device_id))
+        # The tenant can write any 64-bit word there: what goes further is bounded.
+        return SliceReading(
+            target=target,
+            vram_used_bytes=min(usage.vram_bytes, VRAM_MAX_BYTES),
+            vram_peak_bytes=min(usage.vram_peak_bytes, VRAM_MAX_BYTES),
+            gpu_ns=min(usage.gpu_ns, COUNTER_MAX),
+            throttled_ns=min(usage.throttled_ns, COUNTER_MAX),
+            launches=min(usage.launches, COUNTER_MAX),
+            refusals=min(usage.refusals, COUNTER_MAX),
+            processes=len(usage.processes),
+        )
+
+    def _partition(self, target: Target) -> SliceReading | None:
+        """A hardware slice: its partition's memory. No vendor counts a partition's busy time in nanoseconds, so none is given."""
+        if not target.partition_uuid:
+            return None
+        driver = self._owners.get(target.device_id)
+        if driver is None:
+            raise VendorError(f"device {target.device_id}: no vendor's library lists it")
+        used = driver.sample(target.partition_uuid).vram_used_bytes
+        key = (target.slice_id, target.device_id)
+        self._peaks[key] = max(used, self._peaks.get(key, 0))
+        return SliceReading(
+            target=target,
+            vram_used_bytes=used,
+            vram_peak_bytes=self._peaks[key],
+            processes=len(driver.compute_processes(target.partition_uuid)),
+            source=VENDOR,
+        )
+
+    def _device(self, device_id: str, complaints: set[str]) -> DeviceReading | None:
+        driver = self._owners.get(device_id)
+        if driver is None:
+            return None
+        try:
+            return driver.sample(device_id)
+        except VendorError as error:
+            complaints.add(str(error))
+            self._owners.pop(device_id)
+            return None
+
+    def _find_owners(self, devices: Iterable[str]) -> None:
+        """Open the libraries for devices that none is known to own; not at every reading, since that may cost much."""
+        if all(device_id in self._owners for device_id in devices):
+            return
+        if self._reads_to_reopen:
+            self._reads_to_reopen -= 1
+            return
+        self._reads_to_reopen = REOPEN_READS
+        self.close()
+        self._drivers = self._open_all()
+        for driver in self._drivers:
+            try:
+                self._owners |= {device.id: driver for device in driver.devices()}
+            except VendorError as error:
+                log.warning("vendor %s lists no devices: %s", driver.vendor, error)
