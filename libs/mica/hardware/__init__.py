@@ -1,0 +1,42 @@
+"""Accelerators as data: the catalogue of models, nodes made of them, and the simulated driver's own books."""
+
+from mica.hardware._books import (
+    Account,
+    Books,
+    BooksError,
+    BooksReader,
+    ComputeInstanceBooks,
+    DeviceBooks,
+    GpuInstanceBooks,
+    ProcessBooks,
+    read_books,
+)
+from mica.hardware._catalogue import Catalogue, CatalogueError, MigProfile, Model
+from mica.hardware._description import NODE_DESC, device_uuid, node_desc, write_node_desc
+from mica.hardware._node import Costs, DeviceEntry, KernelCost, NodeFile, NodeFileError, demo_node_path
+
+__all__ = [
+    "NODE_DESC",
+    "Account",
+    "Books",
+    "BooksError",
+    "BooksReader",
+    "Catalogue",
+    "CatalogueError",
+    "ComputeInstanceBooks",
+    "Costs",
+    "DeviceBooks",
+    "DeviceEntry",
+    "GpuInstanceBooks",
+    "KernelCost",
+    "MigProfile",
+    "Model",
+    "NodeFile",
+    "NodeFileError",
+    "ProcessBooks",
+    "demo_node_path",
+    "device_uuid",
+    "node_desc",
+    "read_books",
+    "write_node_desc",
+]

@@ -1,0 +1,166 @@
+"""The simulated driver's own books, read through ``libmica-sim-books.so``.
+
+Invariant: these numbers come from the engine alone. Nothing that mica counts goes into them, so that everything mica
+counts can be measured against them.
+"""
+
+import ctypes
+import errno
+import os
+from functools import cache
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from mica.native import LIB_DIR
+
+_FIRST_SIZE_BYTES = 256 * 1024
+
+
+class BooksError(RuntimeError):
+    """The books cannot be read: not built, no simulated node, or a state of another version."""
+
+
+class Account(Struct, frozen=True, kw_only=True):
+    """What one process did on one device or MIG instance (``uuid``); counters are cumulative.
+
+    ``requested_bytes`` is what it asked for and holds, to the byte; ``granule_bytes`` what that costs the device, in whole
+    granules of 2 MiB.
+    """
+
+    uuid: str
+    device: int
+    contexts: int
+    requested_bytes: int
+    requested_peak_bytes: int
+    granule_bytes: int
+    granule_peak_bytes: int
+    context_bytes: int
+    allocations: int
+    refusals: int
+    launches: int
+    completed: int
+    kernel_ns: int
+
+
+class ProcessBooks(Struct, frozen=True, kw_only=True):
+    """A process that initialised the driver. ``pid`` is as the reader sees it (0 when it is gone or out of sight)."""
+
+    pid: int
+    own_pid: int
+    start_ticks: int
+    command: str
+    live: bool
+    since_ns: int
+    accounts: tuple[Account, ...]
+
+
+class ComputeInstanceBooks(Struct, frozen=True, kw_only=True):
+    """A compute instance inside of a GPU instance."""
+
+    uuid: str
+    id: int
+    compute_slices: int
+    multiprocessors: int
+    busy_ns: int
+
+
+class GpuInstanceBooks(Struct, frozen=True, kw_only=True):
+    """A GPU instance: ``size`` memory slots from ``start``."""
+
+    profile: str
+    id: int
+    profile_id: int
+    start: int
+    size: int
+    memory_bytes: int
+    spent_bytes: int
+    compute: tuple[ComputeInstanceBooks, ...]
+
+
+class DeviceBooks(Struct, frozen=True, kw_only=True):
+    """A device, with the work and memory of all its processes, the gone ones' kernel time and counters included."""
+
+    uuid: str
+    name: str
+    index: int
+    vram_bytes: int
+    reserve_bytes: int
+    requested_bytes: int
+    spent_bytes: int
+    spent_peak_bytes: int
+    multiprocessors: int
+    mig_enabled: bool
+    launches: int
+    kernel_ns: int
+    busy_ns: int
+    allocations: int
+    refusals: int
+    instances: tuple[GpuInstanceBooks, ...]
+
+
+class Books(Struct, frozen=True, kw_only=True):
+    """Everything at one moment (``now_ns``, CLOCK_MONOTONIC). ``repairs``: how often a process died under the lock."""
+
+    node: str
+    now_ns: int
+    repairs: int
+    devices: tuple[DeviceBooks, ...]
+    processes: tuple[ProcessBooks, ...]
+
+    def device(self, uuid: str) -> DeviceBooks:
+        """Return the device with this UUID. Raises BooksError."""
+        for device in self.devices:
+            if device.uuid == uuid:
+                return device
+        raise BooksError(f"no device {uuid} on node {self.node}; there are: {', '.join(d.uuid for d in self.devices)}")
+
+    def process(self, pid: int) -> ProcessBooks | None:
+        """Return the live process with this pid, or None."""
+        return next((p for p in self.processes if p.live and p.pid == pid), None)
+
+    def accounts(self, uuid: str) -> tuple[Account, ...]:
+        """Return the accounts of live processes on the device or MIG instance ``uuid``."""
+        return tuple(a for p in self.processes if p.live for a in p.accounts if a.uuid == uuid)
+
+
+class BooksReader:
+    """Reads the books of one simulated node. A process can read those of one node only: the library maps its state once."""
+
+    def __init__(self, directory: Path, library: Path = LIB_DIR / "sim" / "libmica-sim-books.so") -> None:
+        """Map the state of the node in ``directory``. Raises BooksError."""
+        if not library.is_file():
+            raise BooksError(f"{library}: not built; run `make native`")
+        loaded = ctypes.CDLL(str(library))
+        opened = loaded.mica_sim_open(os.fsencode(directory.resolve()))
+        if opened:
+            why = "this process reads another node's books" if opened == -errno.EALREADY else os.strerror(-opened)
+            raise BooksError(f"{directory}: cannot read the simulated node: {why}")
+        self._directory = directory
+        self._call = loaded.mica_sim_books
+        self._call.argtypes = (ctypes.c_char_p, ctypes.c_size_t)
+        self._buffer = ctypes.create_string_buffer(_FIRST_SIZE_BYTES)
+
+    def read(self) -> Books:
+        """Return the books as they are now. Raises BooksError."""
+        while True:
+            length = self._call(self._buffer, len(self._buffer))
+            if length < 0:
+                raise BooksError(f"{self._directory}: {os.strerror(-length)}")
+            if length < len(self._buffer):
+                return msgspec.json.decode(self._buffer.value, type=Books)
+            self._buffer = ctypes.create_string_buffer(2 * length)
+
+
+def read_books(directory: Path | None = None) -> Books:
+    """Return the books of the node in ``directory``, by default MICA_SIM_DIR. Raises BooksError."""
+    where = directory or os.environ.get("MICA_SIM_DIR")
+    if not where:
+        raise BooksError("MICA_SIM_DIR is not set; it names the directory of the simulated node")
+    return _reader(Path(where)).read()
+
+
+@cache
+def _reader(directory: Path) -> BooksReader:
+    return BooksReader(directory)

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The CUDA driver's binary interface, as far as the simulated driver answers it: declared by hand, no toolkit needed.
+ */
+#ifndef MICA_SIM_CUDA_ABI_H
+#define MICA_SIM_CUDA_ABI_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Name and number of every result; texts are made from the names. */
+#define CUDA_RESULTS(X)                                                                                                                    \
+    X(SUCCESS, 0, "no error")                                                                                                              \
+    X(ERROR_INVALID_VALUE, 1, "invalid argument")                                                                                          \
+    X(ERROR_OUT_OF_MEMORY, 2, "out of memory")                                                                                             \
+    X(ERROR_NOT_INITIALIZED, 3, "initialization error")                                                                                    \
+    X(ERROR_DEINITIALIZED, 4, "driver shutting down")                                                                                      \
+    X(ERROR_PROFILER_DISABLED, 5, "profiler disabled")                                                                                     \
+    X(ERROR_DEVICE_UNAVAILABLE, 46, "device busy or unavailable")                                                                          \
+    X(ERROR_NO_DEVICE, 100, "no CUDA-capable device is detected")                                                                          \
+    X(ERROR_INVALID_DEVICE, 101, "invalid device ordinal")                                                                                 \
+    X(ERROR_INVALID_IMAGE, 200, "device kernel image is invalid")                                                                          \
+    X(ERROR_INVALID_CONTEXT, 201, "invalid device context")                                                                                \
+    X(ERROR_NO_BINARY_FOR_GPU, 209, "no kernel image is available for execution on the device")                                            \
+    X(ERROR_UNSUPPORTED_LIMIT, 215, "limit is not supported on this architecture")                                                         \
+    X(ERROR_PEER_ACCESS_UNSUPPORTED, 217, "peer access is not supported between these two devices")                                        \
+    X(ERROR_INVALID_PTX, 218, "a PTX JIT compilation failed")                                                                              \
+    X(ERROR_JIT_COMPILER_NOT_FOUND, 221, "PTX JIT compiler library not found")                                                             \
+    X(ERROR_FILE_NOT_FOUND, 301, "file not found")                                                                                         \
+    X(ERROR_OPERATING_SYSTEM, 304, "OS call failed or operation not supported on this OS")                                                 \
+    X(ERROR_INVALID_HANDLE, 400, "invalid resource handle")                                                                                \
+    X(ERROR_ILLEGAL_STATE, 401, "the operation cannot be performed in the present state")                                                  \
+    X(ERROR_NOT_FOUND, 500, "named symbol not found")                                                                                      \
+    X(ERROR_NOT_READY, 600, "device not ready")                                                                                            \
+    X(ERROR_ILLEGAL_ADDRESS, 700, "an illegal memory access was encountered")                                                              \
+    X(ERROR_LAUNCH_OUT_OF_RESOURCES, 701, "too many resources requested for launch")                                                       \
+    X(ERROR_LAUNCH_TIMEOUT, 702, "the launch timed out and was terminated")                                                                \
+    X(ERROR_PEER_ACCESS_NOT_ENABLED, 705, "peer access has not been enabled")                                                              \
+    X(ERROR_PRIMARY_CONTEXT_ACTIVE, 708, "cannot set while device is active in this process")                                              \
+    X(ERROR_CONTEXT_IS_DESTROYED, 709, "context is destroyed")                                                                             \
+    X(ERROR_HOST_MEMORY_ALREADY_REGISTERED, 712, "part or all of the requested memory range is already mapped")                            \
+    X(ERROR_HOST_MEMORY_NOT_REGISTERED, 713, "pointer does not correspond to a registered memory region")                                  \
+    X(ERROR_LAUNCH_FAILED, 719, "unspecified launch failure")                                                                              \
+    X(ERROR_COOPERATIVE_LAUNCH_TOO_LARGE, 720, "too many blocks in cooperative launch")                                                    \
+    X(ERROR_NOT_PERMITTED, 800, "operation not permitted")                                                                                 \
+    X(ERROR_NOT_SUPPORTED, 801, "operation not supported")                                                                                 \
+    X(ERROR_SYSTEM_NOT_READY, 802, "system not yet initialized")                                                                           \
+    X(ERROR_STREAM_CAPTURE_UNSUPPORTED, 900, "operation not permitted when stream is capturing")                                           \
+    X(ERROR_CAPTURED_EVENT, 907, "operation not permitted on an event last recorded in a capturing stream")                                \
+    X(ERROR_TIMEOUT, 909, "wait operation timed out")                                                                                      \
+    X(ERROR_UNKNOWN, 999, "unknown error")
+
+#define CUDA_RESULT_VALUE(name, number, text) CUDA_##name = number,
+typedef enum { CUDA_RESULTS(CUDA_RESULT_VALUE) } CUresult;
+
+typedef int CUdevice;
+typedef uint64_t CUdeviceptr;
+typedef struct sim_context *CUcontext;
+typedef struct sim_stream *CUstream;
+typedef struct sim_event *CUevent;
+typedef struct sim_module *CUmodule;
+typedef struct sim_module *CUlibrary;
+typedef struct sim_function *CUfunction;
+typedef struct sim_function *CUkernel;
+typedef struct sim_pool *CUmemoryPool;
+typedef void (*CUhostFn)(void *);
+
+typedef struct {
+    unsigned char bytes[16];
+} CUuuid;
+
+#define CU_STREAM_LEGACY ((CUstream)(uintptr_t)1)
+#define CU_STREAM_PER_THREAD ((CUstream)(uintptr_t)2)
+#define CU_STREAM_NON_BLOCKING 1u
+#define CU_EVENT_DISABLE_TIMING 2u
+#define CU_EVENT_INTERPROCESS 4u
+#define CU_MEMHOSTALLOC_ALL 7u
+
+enum { CU_MEMORYTYPE_HOST = 1, CU_MEMORYTYPE_DEVICE = 2, CU_MEMORYTYPE_ARRAY = 3, CU_MEMORYTYPE_UNIFIED = 4 };
+enum { CU_MEM_LOCATION_TYPE_DEVICE = 1 };
+enum { CU_MEM_ALLOCATION_TYPE_PINNED = 1 };
+enum { CU_GET_PROC_ADDRESS_SUCCESS = 0, CU_GET_PROC_ADDRESS_SYMBOL_NOT_FOUND = 1, CU_GET_PROC_ADDRESS_VERSION_NOT_SUFFICIENT = 2 };
+enum { CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM = 2 };
+
+/* Start of CUlaunchConfig; a launch's attributes do not change what is modelled, except for COOPERATIVE. */
+typedef struct {
+    unsigned grid_x, grid_y, grid_z;
+    unsigned block_x, block_y, block_z;
+    unsigned shared_bytes;
+    CUstream stream;
+    void *attributes;
+    unsigned attribute_count;
+} CUlaunchConfig;
+
+typedef struct {
+    uint32_t id;
+    uint32_t pad;
+    union {
+        int32_t cooperative;
+        unsigned char bytes[64];
+    } value;
+} CUlaunchAttribute;
+enum { CU_LAUNCH_ATTRIBUTE_COOPERATIVE = 2 };
+
+typedef struct {
+    size_t src_x, src_y;
+    uint32_t src_type;
+    const void *src_host;
+    CUdeviceptr src_device;
+    void *src_array;
+    size_t src_pitch;
+    size_t dst_x, dst_y;
+    uint32_t dst_type;
+    void *dst_host;
+    CUdeviceptr dst_device;
+    void *dst_array;
+    size_t dst_pitch;
+    size_t width, height;
+} CUDA_MEMCPY2D;
+
+typedef struct {
+    size_t src_x, src_y, src_z, src_lod;
+    uint32_t src_type;
+    const void *src_host;
+    CUdeviceptr src_device;
+    void *src_array;
+    void *reserved0;
+    size_t src_pitch, src_height;
+    size_t dst_x, dst_y, dst_z, dst_lod;
+    uint32_t dst_type;
+    void *dst_host;
+    CUdeviceptr dst_device;
+    void *dst_array;
+    void *reserved1;
+    size_t dst_pitch, dst_height;
+    size_t width, height, depth;
+} CUDA_MEMCPY3D;
+
+typedef struct {
+    uint32_t type;
+    int32_t id;
+} CUmemLocation;
+
+typedef struct {
+    uint32_t allocation_type;
+    uint32_t handle_types;
+    CUmemLocation location;
+    void *security_attributes;
+    size_t max_bytes;
+    unsigned short usage;
+    unsigned char reserved[54];
+} CUmemPoolProps;
+
+typedef struct {
+    int threads_per_block, block_dim[3], grid_dim[3];
+    int shared_per_block, constant_bytes, warp, pitch_max, registers_per_block, clock_khz, texture_align;
+} CUdevprop;
+
+#endif

@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Copies and fills: their contents are exact and their device time is zero. A synchronous call first waits for its
+ * stream; an asynchronous one moves the bytes at once, which no kernel can notice, because kernels compute nothing.
+ */
+#include <string.h>
+
+#include "driver.h"
+
+/* Where rows of a box of memory begin. */
+struct rows {
+    unsigned char *first;
+    size_t pitch, slice; /* bytes from row to row, and from plane to plane */
+};
+
+/* Enter the driver; a synchronous call waits for its stream, an asynchronous one just checks it. */
+static CUresult enter_copy(CUstream stream, bool wait)
+{
+    CUstream at;
+    SIM_ENTER();
+    CUresult found = sim_stream_find(stream, &at);
+    if (found != CUDA_SUCCESS)
+        return sim_driver_leave(found);
+    if (wait)
+        sim_stream_finish(at);
+    return CUDA_SUCCESS;
+}
+
+static CUresult move(uint64_t dst, uint64_t src, size_t bytes, CUstream stream, bool wait)
+{
+    CUresult entered = enter_copy(stream, wait);
+    if (entered != CUDA_SUCCESS)
+        return entered;
+    unsigned char *to = bytes ? sim_memory_at(dst, bytes) : NULL, *from = bytes ? sim_memory_at(src, bytes) : NULL;
+    if (bytes && (!to || !from))
+        return sim_driver_leave(CUDA_ERROR_INVALID_VALUE);
+    if (bytes)
+        memmove(to, from, bytes);
+    return sim_driver_leave(CUDA_SUCCESS);
+}
+
+/* As move, but `device_address` must be device memory (or host memory that the driver knows). */
+static CUresult checked_move(uint64_t dst, uint64_t src, size_t bytes, uint64_t device_address, CUstream stream, bool wait)
+{
+    SIM_ENTER();
+    bool known = !bytes || sim_heap_find(device_address) || sim_host_known(device_address);
+    sim_driver_leave(CUDA_SUCCESS);
+    return known ? move(dst, src, bytes, stream, wait) : CUDA_ERROR_INVALID_VALUE;
+}
+
+CUresult cuMemcpy(CUdeviceptr dst, CUdeviceptr src, size_t bytes)
+{
+    return move(dst, src, bytes, NULL, true);
+}
+SIM_SAME(cuMemcpy_ptds, cuMemcpy);
+
+CUresult cuMemcpyHtoD_v2(CUdeviceptr dst, const void *src, size_t bytes)
+{
+    return checked_move(dst, (uintptr_t)src, bytes, dst, NULL, true);
+}
+SIM_SAME(cuMemcpyHtoD_v2_ptds, cuMemcpyHtoD_v2);
+
+CUresult cuMemcpyDtoH_v2(void *dst, CUdeviceptr src, size_t bytes)
+{
+    return checked_move((uintptr_t)dst, src, bytes, src, NULL, true);
+}
+SIM_SAME(cuMemcpyDtoH_v2_ptds, cuMemcpyDtoH_v2);
+
+CUresult cuMemcpyDtoD_v2(CUdeviceptr dst, CUdeviceptr src, size_t bytes)
+{
+    return checked_move(dst, src, bytes, dst, NULL, true);
+}
+SIM_SAME(cuMemcpyDtoD_v2_ptds, cuMemcpyDtoD_v2);
+
+CUresult cuMemcpyPeer(CUdeviceptr dst, CUcontext to, CUdeviceptr src, CUcontext from, size_t bytes)
+{
+    (void)to;
+    (void)from;
+    return move(dst, src, bytes, NULL, true);
+}
+SIM_SAME(cuMemcpyPeer_ptds, cuMemcpyPeer);
+
+#define ASYNC(call, parameters, names, expression)                                                                                         \
+    CUresult call parameters                                                                                                               \
+    {                                                                                                                                      \
+        return expression;                                                                                                                 \
+    }                                                                                                                                      \
+    CUresult call##_ptsz parameters                                                                                                        \
+    {                                                                                                                                      \
+        stream = sim_per_thread(stream);                                                                                                   \
+        return call names;                                                                                                                 \
+    }
+
+ASYNC(cuMemcpyAsync, (CUdeviceptr dst, CUdeviceptr src, size_t bytes, CUstream stream), (dst, src, bytes, stream),
+      move(dst, src, bytes, stream, false))
+ASYNC(cuMemcpyHtoDAsync_v2, (CUdeviceptr dst, const void *src, size_t bytes, CUstream stream), (dst, src, bytes, stream),
+      checked_move(dst, (uintptr_t)src, bytes, dst, stream, false))
+ASYNC(cuMemcpyDtoHAsync_v2, (void *dst, CUdeviceptr src, size_t bytes, CUstream stream), (dst, src, bytes, stream),
+      checked_move((uintptr_t)dst, src, bytes, src, stream, false))
+ASYNC(cuMemcpyDtoDAsync_v2, (CUdeviceptr dst, CUdeviceptr src, size_t bytes, CUstream stream), (dst, src, bytes, stream),
+      checked_move(dst, src, bytes, dst, stream, false))
+ASYNC(cuMemcpyPeerAsync, (CUdeviceptr dst, CUcontext to, CUdeviceptr src, CUcontext from, size_t bytes, CUstream stream),
+      (dst, to, src, from, bytes, stream), ((void)to, (void)from, move(dst, src, bytes, stream, false)))
+
+/* --- Boxes ---------------------------------------------------------------------------------------------------------------------- */
+
+/* The rows of one side. Every byte from the first row's start to the last row's end must be one allocation's. */
+static bool side(struct rows *rows, uint32_t type, const void *host, CUdeviceptr device, const size_t at[3], const size_t size[3],
+                 size_t pitch, size_t height)
+{
+    size_t lines = height ? height : size[1], row = pitch ? pitch : size[0];
+    if (type == CU_MEMORYTYPE_ARRAY || row < size[0])
+        return false;
+    uint64_t base = type == CU_MEMORYTYPE_HOST ? (uintptr_t)host : device;
+    uint64_t start = base + (at[2] * lines + at[1]) * row + at[0];
+    size_t span = ((size[2] - 1) * lines + size[1] - 1) * row + size[0];
+    rows->first = type == CU_MEMORYTYPE_HOST ? (unsigned char *)(uintptr_t)start : sim_memory_at(start, span);
+    rows->pitch = row;
+    rows->slice = row * lines;
+    return rows->first != NULL;
+}
+
+static CUresult copy_box(const CUDA_MEMCPY3D *c, CUstream stream, bool wait)
+{
+    if (!c || c->src_type == CU_MEMORYTYPE_ARRAY || c->dst_type == CU_MEMORYTYPE_ARRAY)
+        return c ? CUDA_ERROR_NOT_SUPPORTED : CUDA_ERROR_INVALID_VALUE;
+    CUresult entered = enter_copy(stream, wait);
+    if (entered != CUDA_SUCCESS || !c->width || !c->height || !c->depth)
+        return entered != CUDA_SUCCESS ? entered : sim_driver_leave(CUDA_SUCCESS);
+    const size_t size[3] = {c->width, c->height, c->depth};
+    const size_t from_at[3] = {c->src_x, c->src_y, c->src_z}, to_at[3] = {c->dst_x, c->dst_y, c->dst_z};
+    struct rows from, to;
+    if (!side(&from, c->src_type, c->src_host, c->src_device, from_at, size, c->src_pitch, c->src_height) ||
+        !side(&to, c->dst_type, c->dst_host, c->dst_device, to_at, size, c->dst_pitch, c->dst_height))
+        return sim_driver_leave(CUDA_ERROR_INVALID_VALUE);
+    for (size_t z = 0; z < c->depth; z++)
+        for (size_t y = 0; y < c->height; y++)
+            memmove(to.first + z * to.slice + y * to.pitch, from.first + z * from.slice + y * from.pitch, c->width);
+    return sim_driver_leave(CUDA_SUCCESS);
+}
+
+static CUresult copy_plane(const CUDA_MEMCPY2D *c, CUstream stream, bool wait)
+{
+    if (!c)
+        return CUDA_ERROR_INVALID_VALUE;
+    CUDA_MEMCPY3D box = {
+        .src_x = c->src_x, .src_y = c->src_y, .src_type = c->src_type, .src_host = c->src_host, .src_device = c->src_device,
+        .src_pitch = c->src_pitch, .dst_x = c->dst_x, .dst_y = c->dst_y, .dst_type = c->dst_type, .dst_host = c->dst_host,
+        .dst_device = c->dst_device, .dst_pitch = c->dst_pitch, .width = c->width, .height = c->height, .depth = 1};
+    return copy_box(&box, stream, wait);
+}
+
+CUresult cuMemcpy2D_v2(const CUDA_MEMCPY2D *copy)
+{
+    return copy_plane(copy, NULL, true);
+}
+SIM_SAME(cuMemcpy2D_v2_ptds, cuMemcpy2D_v2);
+SIM_SAME(cuMemcpy2DUnaligned_v2, cuMemcpy2D_v2);
+SIM_SAME(cuMemcpy2DUnaligned_v2_ptds, cuMemcpy2D_v2);
+
+CUresult cuMemcpy3D_v2(const CUDA_MEMCPY3D *copy)
+{
+    return copy_box(copy, NULL, true);
+}
+SIM_SAME(cuMemcpy3D_v2_ptds, cuMemcpy3D_v2);
+
+ASYNC(cuMemcpy2DAsync_v2, (const CUDA_MEMCPY2D *copy, CUstream stream), (copy, stream), copy_plane(copy, stream, false))
+ASYNC(cuMemcpy3DAsync_v2, (const CUDA_MEMCPY3D *copy, CUstream stream), (copy, stream), copy_box(copy, stream, false))
+
+/* --- Fills ---------------------------------------------------------------------------------------------------------------------- */
+
+struct fill {
+    CUdeviceptr dst;
+    size_t pitch; /* 0 for a single row */
+    uint32_t value;
+    unsigned element; /* bytes: 1, 2 or 4 */
+    size_t width, height;
+};
+
+static void fill_row(unsigned char *row, const struct fill *fill)
+{
+    if (fill->element == 1) {
+        memset(row, (int)(fill->value & 0xff), fill->width);
+        return;
+    }
+    const uint16_t half = (uint16_t)fill->value;
+    for (size_t i = 0; i < fill->width; i++)
+        memcpy(row + i * fill->element, fill->element == 2 ? (const void *)&half : (const void *)&fill->value, fill->element);
+}
+
+static CUresult run_fill(struct fill fill, CUstream stream, bool wait)
+{
+    size_t row, span;
+    if (fill.dst % fill.element || __builtin_mul_overflow(fill.width, fill.element, &row) || (fill.height > 1 && fill.pitch < row) ||
+        (fill.height && __builtin_mul_overflow(fill.height - 1, fill.pitch, &span)) || __builtin_add_overflow(fill.height ? span : 0, row, &span))
+        return CUDA_ERROR_INVALID_VALUE;
+    CUresult entered = enter_copy(stream, wait);
+    if (entered != CUDA_SUCCESS || !row || !fill.height)
+        return entered != CUDA_SUCCESS ? entered : sim_driver_leave(CUDA_SUCCESS);
+    if (!sim_heap_find(fill.dst) && !sim_host_known(fill.dst))
+        return sim_driver_leave(CUDA_ERROR_INVALID_VALUE);
+    unsigned char *at = sim_memory_at(fill.dst, span);
+    for (size_t y = 0; at && y < fill.height; y++)
+        fill_row(at + y * fill.pitch, &fill);
+    return sim_driver_leave(at ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE);
+}
+
+#define FILLS(bits, type)                                                                                                                  \
+    CUresult cuMemsetD##bits##_v2(CUdeviceptr dst, type value, size_t n)                                                                   \
+    {                                                                                                                                      \
+        return run_fill((struct fill){dst, 0, value, bits / 8, n, 1}, NULL, true);                                                         \
+    }                                                                                                                                      \
+    SIM_SAME(cuMemsetD##bits##_v2_ptds, cuMemsetD##bits##_v2);                                                                             \
+    CUresult cuMemsetD2D##bits##_v2(CUdeviceptr dst, size_t pitch, type value, size_t width, size_t height)                                \
+    {                                                                                                                                      \
+        return run_fill((struct fill){dst, pitch, value, bits / 8, width, height}, NULL, true);                                            \
+    }                                                                                                                                      \
+    SIM_SAME(cuMemsetD2D##bits##_v2_ptds, cuMemsetD2D##bits##_v2);                                                                         \
+    ASYNC(cuMemsetD##bits##Async, (CUdeviceptr dst, type value, size_t n, CUstream stream), (dst, value, n, stream),                       \
+          run_fill((struct fill){dst, 0, value, bits / 8, n, 1}, stream, false))                                                           \
+    ASYNC(cuMemsetD2D##bits##Async, (CUdeviceptr dst, size_t pitch, type value, size_t width, size_t height, CUstream stream),             \
+          (dst, pitch, value, width, height, stream), run_fill((struct fill){dst, pitch, value, bits / 8, width, height}, stream, false))
+
+FILLS(8, unsigned char)
+FILLS(16, unsigned short)
+FILLS(32, unsigned)

@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The way in: initialisation, the driver lock, errors, and looking functions up by name.
+ */
+#include <string.h>
+#include <unistd.h>
+
+#include "driver.h"
+#include "refused.h"
+
+static pthread_mutex_t driver_lock = PTHREAD_MUTEX_INITIALIZER;
+static bool initialized;
+static bool forked; /* a child of an initialised process: like the real driver, we refuse to work there */
+
+static void in_child(void)
+{
+    pthread_mutex_init(&driver_lock, NULL);
+    forked = initialized;
+}
+
+CUresult sim_driver_leave(CUresult result)
+{
+    pthread_mutex_unlock(&driver_lock);
+    return result;
+}
+
+CUresult sim_driver_enter(void)
+{
+    pthread_mutex_lock(&driver_lock);
+    return initialized && !forked ? CUDA_SUCCESS : sim_driver_leave(CUDA_ERROR_NOT_INITIALIZED);
+}
+
+static CUresult initialize(void)
+{
+    if (sim_engine_open())
+        return CUDA_ERROR_NO_DEVICE;
+    CUresult found = sim_visible_find();
+    if (found != CUDA_SUCCESS)
+        return found;
+    if (sim_process_register() < 0)
+        return CUDA_ERROR_OPERATING_SYSTEM;
+    pthread_atfork(NULL, NULL, in_child);
+    initialized = true;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuInit(unsigned flags)
+{
+    if (flags)
+        return CUDA_ERROR_INVALID_VALUE;
+    pthread_mutex_lock(&driver_lock);
+    CUresult result = CUDA_SUCCESS;
+    if (forked)
+        result = CUDA_ERROR_NOT_INITIALIZED;
+    else if (!initialized)
+        result = initialize();
+    return sim_driver_leave(result);
+}
+
+CUresult cuDriverGetVersion(int *version)
+{
+    if (!version)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (sim_engine_open())
+        return CUDA_ERROR_NO_DEVICE;
+    *version = (int)sim_node()->cuda_version;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuProfilerStart(void)
+{
+    return CUDA_SUCCESS;
+}
+CUresult cuProfilerStop(void)
+{
+    return CUDA_SUCCESS;
+}
+
+/* NVIDIA's tables are undocumented and in part keyed; a simulated driver has none, and answers no such check. */
+CUresult cuGetExportTable(const void **table, const CUuuid *id)
+{
+    if (!table || !id)
+        return CUDA_ERROR_INVALID_VALUE;
+    *table = NULL;
+    return CUDA_ERROR_NOT_SUPPORTED;
+}
+
+/* --- Errors -------------------------------------------------------------------------------------------------------------- */
+
+static const struct {
+    CUresult value;
+    const char *name, *text;
+} results[] = {
+#define RESULT_ROW(name, number, text) {CUDA_##name, "CUDA_" #name, text},
+    CUDA_RESULTS(RESULT_ROW)};
+
+static CUresult describe(CUresult error, const char **out, bool name)
+{
+    if (!out)
+        return CUDA_ERROR_INVALID_VALUE;
+    for (size_t i = 0; i < sizeof results / sizeof *results; i++)
+        if (results[i].value == error) {
+            *out = name ? results[i].name : results[i].text;
+            return CUDA_SUCCESS;
+        }
+    *out = NULL;
+    return CUDA_ERROR_INVALID_VALUE;
+}
+
+CUresult cuGetErrorString(CUresult error, const char **text)
+{
+    return describe(error, text, false);
+}
+
+CUresult cuGetErrorName(CUresult error, const char **text)
+{
+    return describe(error, text, true);
+}
+
+/* --- Look-up by name ------------------------------------------------------------------------------------------------------ */
+
+#define REFUSED_DEFINITION(symbol, name, since, variant)                                                                                   \
+    __attribute__((visibility("default"))) CUresult symbol(void);                                                                          \
+    CUresult symbol(void)                                                                                                                  \
+    {                                                                                                                                      \
+        return CUDA_ERROR_NOT_SUPPORTED;                                                                                                   \
+    }
+CUDA_REFUSED(REFUSED_DEFINITION)
+
+typedef void (*sim_any_function)(void);
+
+static const struct sim_symbol {
+    const char *name;
+    int since;
+    enum sim_variant variant;
+    sim_any_function function;
+} symbols[] = {
+#define MODELLED_ROW(symbol, name, since, variant, parameters) {#name, since, VARIANT_##variant, (sim_any_function)symbol},
+#define REFUSED_ROW(symbol, name, since, variant) {#name, since, VARIANT_##variant, (sim_any_function)symbol},
+    CUDA_SYMBOLS(MODELLED_ROW) CUDA_REFUSED(REFUSED_ROW)};
+
+/* The newest form not newer than `version`; with `per_thread`, a per-thread form goes before a plain one. */
+static const struct sim_symbol *look_up(const char *name, int version, bool per_thread, bool *known)
+{
+    const struct sim_symbol *best = NULL;
+    for (size_t i = 0; i < sizeof symbols / sizeof *symbols; i++) {
+        const struct sim_symbol *symbol = &symbols[i];
+        if (strcmp(symbol->name, name) || symbol->since > (int)sim_node()->cuda_version ||
+            (symbol->variant == VARIANT_PER_THREAD && !per_thread))
+            continue;
+        *known = true;
+        if (symbol->since > version)
+            continue;
+        if (!best || symbol->variant > best->variant || (symbol->variant == best->variant && symbol->since > best->since))
+            best = symbol;
+    }
+    return best;
+}
+
+CUresult cuGetProcAddress_v2(const char *name, void **function, int version, uint64_t flags, int *status)
+{
+    if (!name || !function || flags > 3)
+        return CUDA_ERROR_INVALID_VALUE;
+    *function = NULL;
+    if (sim_engine_open())
+        return CUDA_ERROR_NO_DEVICE;
+    bool known = false;
+    const struct sim_symbol *symbol = look_up(name, version, flags & CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM, &known);
+    if (symbol)
+        memcpy(function, &symbol->function, sizeof *function);
+    if (status)
+        *status = symbol  ? CU_GET_PROC_ADDRESS_SUCCESS
+                  : known ? CU_GET_PROC_ADDRESS_VERSION_NOT_SUFFICIENT
+                          : CU_GET_PROC_ADDRESS_SYMBOL_NOT_FOUND;
+    return symbol ? CUDA_SUCCESS : status ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
+}
+
+CUresult cuGetProcAddress(const char *name, void **function, int version, uint64_t flags)
+{
+    return cuGetProcAddress_v2(name, function, version, flags, NULL);
+}

@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The one list of what the simulated libcuda offers: exports, prototypes and cuGetProcAddress all come from it.
+ *
+ *   M  symbol, name to ask for, CUDA version that brought this form, variant, parameters
+ *   Z  as M, and the same with _ptsz, whose NULL stream is the thread's own (since 7.0 at the earliest)
+ *   D  as M, and the same with _ptds
+ *
+ * What exists in CUDA and is not modelled stands in refused.h and answers CUDA_ERROR_NOT_SUPPORTED.
+ */
+#ifndef MICA_SIM_CUDA_SYMBOLS_H
+#define MICA_SIM_CUDA_SYMBOLS_H
+
+#include "abi.h"
+
+enum sim_variant { VARIANT_PLAIN, VARIANT_PER_THREAD };
+
+#define Z(M, symbol, name, since, since_z, parameters)                                                                                     \
+    M(symbol, name, since, PLAIN, parameters) M(symbol##_ptsz, name, since_z, PER_THREAD, parameters)
+#define D(M, symbol, name, since, parameters)                                                                                              \
+    M(symbol, name, since, PLAIN, parameters) M(symbol##_ptds, name, 7000, PER_THREAD, parameters)
+
+#define SYMBOLS_ENTRY(M)                                                                                                                   \
+    M(cuInit, cuInit, 2000, PLAIN, (unsigned flags))                                                                                       \
+    M(cuDriverGetVersion, cuDriverGetVersion, 2020, PLAIN, (int *version))                                                                 \
+    M(cuGetErrorString, cuGetErrorString, 6000, PLAIN, (CUresult error, const char **text))                                                \
+    M(cuGetErrorName, cuGetErrorName, 6000, PLAIN, (CUresult error, const char **text))                                                    \
+    M(cuGetProcAddress, cuGetProcAddress, 11030, PLAIN, (const char *name, void **function, int version, uint64_t flags))                  \
+    M(cuGetProcAddress_v2, cuGetProcAddress, 12000, PLAIN, (const char *name, void **function, int version, uint64_t flags, int *status))  \
+    M(cuGetExportTable, cuGetExportTable, 3000, PLAIN, (const void **table, const CUuuid *id))                                             \
+    M(cuProfilerStart, cuProfilerStart, 4000, PLAIN, (void))                                                                               \
+    M(cuProfilerStop, cuProfilerStop, 4000, PLAIN, (void))
+
+#define SYMBOLS_DEVICE(M)                                                                                                                  \
+    M(cuDeviceGet, cuDeviceGet, 2000, PLAIN, (CUdevice * device, int ordinal))                                                             \
+    M(cuDeviceGetCount, cuDeviceGetCount, 2000, PLAIN, (int *count))                                                                       \
+    M(cuDeviceGetName, cuDeviceGetName, 2000, PLAIN, (char *name, int length, CUdevice device))                                            \
+    M(cuDeviceGetUuid, cuDeviceGetUuid, 9020, PLAIN, (CUuuid * uuid, CUdevice device))                                                     \
+    M(cuDeviceGetUuid_v2, cuDeviceGetUuid, 11040, PLAIN, (CUuuid * uuid, CUdevice device))                                                 \
+    M(cuDeviceTotalMem_v2, cuDeviceTotalMem, 3020, PLAIN, (size_t *bytes, CUdevice device))                                                \
+    M(cuDeviceGetAttribute, cuDeviceGetAttribute, 2000, PLAIN, (int *value, int attribute, CUdevice device))                               \
+    M(cuDeviceGetProperties, cuDeviceGetProperties, 2000, PLAIN, (CUdevprop * properties, CUdevice device))                                \
+    M(cuDeviceComputeCapability, cuDeviceComputeCapability, 2000, PLAIN, (int *major, int *minor, CUdevice device))                        \
+    M(cuDeviceGetPCIBusId, cuDeviceGetPCIBusId, 4010, PLAIN, (char *id, int length, CUdevice device))                                      \
+    M(cuDeviceGetByPCIBusId, cuDeviceGetByPCIBusId, 4010, PLAIN, (CUdevice * device, const char *id))                                      \
+    M(cuDeviceCanAccessPeer, cuDeviceCanAccessPeer, 4000, PLAIN, (int *can, CUdevice device, CUdevice peer))                               \
+    M(cuDeviceGetExecAffinitySupport, cuDeviceGetExecAffinitySupport, 11040, PLAIN, (int *supported, int type, CUdevice device))
+
+#define SYMBOLS_CONTEXT(M)                                                                                                                 \
+    M(cuDevicePrimaryCtxRetain, cuDevicePrimaryCtxRetain, 7000, PLAIN, (CUcontext * context, CUdevice device))                             \
+    M(cuDevicePrimaryCtxRelease, cuDevicePrimaryCtxRelease, 7000, PLAIN, (CUdevice device))                                                \
+    M(cuDevicePrimaryCtxRelease_v2, cuDevicePrimaryCtxRelease, 11000, PLAIN, (CUdevice device))                                            \
+    M(cuDevicePrimaryCtxSetFlags, cuDevicePrimaryCtxSetFlags, 7000, PLAIN, (CUdevice device, unsigned flags))                              \
+    M(cuDevicePrimaryCtxSetFlags_v2, cuDevicePrimaryCtxSetFlags, 11000, PLAIN, (CUdevice device, unsigned flags))                          \
+    M(cuDevicePrimaryCtxGetState, cuDevicePrimaryCtxGetState, 7000, PLAIN, (CUdevice device, unsigned *flags, int *active))                \
+    M(cuDevicePrimaryCtxReset, cuDevicePrimaryCtxReset, 7000, PLAIN, (CUdevice device))                                                    \
+    M(cuDevicePrimaryCtxReset_v2, cuDevicePrimaryCtxReset, 11000, PLAIN, (CUdevice device))                                                \
+    M(cuCtxCreate_v2, cuCtxCreate, 3020, PLAIN, (CUcontext * context, unsigned flags, CUdevice device))                                    \
+    M(cuCtxCreate_v3, cuCtxCreate, 11040, PLAIN, (CUcontext * context, void *affinity, int count, unsigned flags, CUdevice device))        \
+    M(cuCtxCreate_v4, cuCtxCreate, 12050, PLAIN, (CUcontext * context, void *parameters, unsigned flags, CUdevice device))                 \
+    M(cuCtxDestroy, cuCtxDestroy, 2000, PLAIN, (CUcontext context))                                                                        \
+    M(cuCtxDestroy_v2, cuCtxDestroy, 4000, PLAIN, (CUcontext context))                                                                     \
+    M(cuCtxPushCurrent, cuCtxPushCurrent, 2000, PLAIN, (CUcontext context))                                                                \
+    M(cuCtxPushCurrent_v2, cuCtxPushCurrent, 4000, PLAIN, (CUcontext context))                                                             \
+    M(cuCtxPopCurrent, cuCtxPopCurrent, 2000, PLAIN, (CUcontext * context))                                                                \
+    M(cuCtxPopCurrent_v2, cuCtxPopCurrent, 4000, PLAIN, (CUcontext * context))                                                             \
+    M(cuCtxSetCurrent, cuCtxSetCurrent, 4000, PLAIN, (CUcontext context))                                                                  \
+    M(cuCtxGetCurrent, cuCtxGetCurrent, 4000, PLAIN, (CUcontext * context))                                                                \
+    M(cuCtxGetDevice, cuCtxGetDevice, 2000, PLAIN, (CUdevice * device))                                                                    \
+    M(cuCtxGetDevice_v2, cuCtxGetDevice, 13000, PLAIN, (CUdevice * device, CUcontext context))                                             \
+    M(cuCtxGetFlags, cuCtxGetFlags, 7000, PLAIN, (unsigned *flags))                                                                        \
+    M(cuCtxSetFlags, cuCtxSetFlags, 12010, PLAIN, (unsigned flags))                                                                        \
+    M(cuCtxGetId, cuCtxGetId, 12000, PLAIN, (CUcontext context, unsigned long long *id))                                                   \
+    M(cuCtxSynchronize, cuCtxSynchronize, 2000, PLAIN, (void))                                                                             \
+    M(cuCtxSynchronize_v2, cuCtxSynchronize, 13000, PLAIN, (CUcontext context))                                                            \
+    M(cuCtxSetLimit, cuCtxSetLimit, 3010, PLAIN, (int limit, size_t value))                                                                \
+    M(cuCtxGetLimit, cuCtxGetLimit, 3010, PLAIN, (size_t *value, int limit))                                                               \
+    M(cuCtxGetCacheConfig, cuCtxGetCacheConfig, 3020, PLAIN, (int *config))                                                                \
+    M(cuCtxSetCacheConfig, cuCtxSetCacheConfig, 3020, PLAIN, (int config))                                                                 \
+    M(cuCtxGetSharedMemConfig, cuCtxGetSharedMemConfig, 4020, PLAIN, (int *config))                                                        \
+    M(cuCtxSetSharedMemConfig, cuCtxSetSharedMemConfig, 4020, PLAIN, (int config))                                                         \
+    M(cuCtxGetApiVersion, cuCtxGetApiVersion, 3020, PLAIN, (CUcontext context, unsigned *version))                                         \
+    M(cuCtxGetStreamPriorityRange, cuCtxGetStreamPriorityRange, 5050, PLAIN, (int *least, int *greatest))
+
+#define SYMBOLS_MODULE(M)                                                                                                                  \
+    M(cuModuleLoad, cuModuleLoad, 2000, PLAIN, (CUmodule * module, const char *path))                                                      \
+    M(cuModuleLoadData, cuModuleLoadData, 2000, PLAIN, (CUmodule * module, const void *image))                                             \
+    M(cuModuleLoadDataEx, cuModuleLoadDataEx, 2010, PLAIN, (CUmodule * module, const void *image, unsigned n, int *options, void **values)) \
+    M(cuModuleLoadFatBinary, cuModuleLoadFatBinary, 2000, PLAIN, (CUmodule * module, const void *image))                                   \
+    M(cuModuleUnload, cuModuleUnload, 2000, PLAIN, (CUmodule module))                                                                      \
+    M(cuModuleGetLoadingMode, cuModuleGetLoadingMode, 11070, PLAIN, (int *mode))                                                           \
+    M(cuModuleGetFunction, cuModuleGetFunction, 2000, PLAIN, (CUfunction * function, CUmodule module, const char *name))                   \
+    M(cuModuleGetGlobal_v2, cuModuleGetGlobal, 3020, PLAIN, (CUdeviceptr * address, size_t *bytes, CUmodule module, const char *name))     \
+    M(cuLibraryLoadData, cuLibraryLoadData, 12000, PLAIN,                                                                                  \
+      (CUlibrary * library, const void *code, int *jit, void **jit_values, unsigned jit_count, int *options, void **values, unsigned count)) \
+    M(cuLibraryLoadFromFile, cuLibraryLoadFromFile, 12000, PLAIN,                                                                          \
+      (CUlibrary * library, const char *path, int *jit, void **jit_values, unsigned jit_count, int *options, void **values, unsigned count)) \
+    M(cuLibraryUnload, cuLibraryUnload, 12000, PLAIN, (CUlibrary library))                                                                 \
+    M(cuLibraryGetKernel, cuLibraryGetKernel, 12000, PLAIN, (CUkernel * kernel, CUlibrary library, const char *name))                      \
+    M(cuLibraryGetModule, cuLibraryGetModule, 12000, PLAIN, (CUmodule * module, CUlibrary library))                                        \
+    M(cuKernelGetFunction, cuKernelGetFunction, 12000, PLAIN, (CUfunction * function, CUkernel kernel))                                    \
+    M(cuKernelGetLibrary, cuKernelGetLibrary, 12050, PLAIN, (CUlibrary * library, CUkernel kernel))                                        \
+    M(cuKernelGetName, cuKernelGetName, 12030, PLAIN, (const char **name, CUkernel kernel))                                                \
+    M(cuKernelGetAttribute, cuKernelGetAttribute, 12000, PLAIN, (int *value, int attribute, CUkernel kernel, CUdevice device))             \
+    M(cuKernelSetAttribute, cuKernelSetAttribute, 12000, PLAIN, (int attribute, int value, CUkernel kernel, CUdevice device))              \
+    M(cuKernelSetCacheConfig, cuKernelSetCacheConfig, 12000, PLAIN, (CUkernel kernel, int config, CUdevice device))                        \
+    M(cuFuncGetAttribute, cuFuncGetAttribute, 2020, PLAIN, (int *value, int attribute, CUfunction function))                               \
+    M(cuFuncSetAttribute, cuFuncSetAttribute, 9000, PLAIN, (CUfunction function, int attribute, int value))                                \
+    M(cuFuncSetCacheConfig, cuFuncSetCacheConfig, 3000, PLAIN, (CUfunction function, int config))                                          \
+    M(cuFuncGetModule, cuFuncGetModule, 11000, PLAIN, (CUmodule * module, CUfunction function))                                            \
+    M(cuFuncGetName, cuFuncGetName, 12030, PLAIN, (const char **name, CUfunction function))                                                \
+    M(cuFuncIsLoaded, cuFuncIsLoaded, 12040, PLAIN, (int *state, CUfunction function))                                                     \
+    M(cuFuncLoad, cuFuncLoad, 12040, PLAIN, (CUfunction function))
+
+#define SYMBOLS_MEMORY(M)                                                                                                                  \
+    M(cuMemGetInfo_v2, cuMemGetInfo, 3020, PLAIN, (size_t *free_bytes, size_t *total_bytes))                                               \
+    M(cuMemAlloc_v2, cuMemAlloc, 3020, PLAIN, (CUdeviceptr * address, size_t bytes))                                                       \
+    M(cuMemAllocPitch_v2, cuMemAllocPitch, 3020, PLAIN, (CUdeviceptr * address, size_t *pitch, size_t width, size_t height, unsigned element)) \
+    M(cuMemFree_v2, cuMemFree, 3020, PLAIN, (CUdeviceptr address))                                                                         \
+    M(cuMemGetAddressRange_v2, cuMemGetAddressRange, 3020, PLAIN, (CUdeviceptr * base, size_t *bytes, CUdeviceptr address))                \
+    M(cuMemAllocHost_v2, cuMemAllocHost, 3020, PLAIN, (void **pointer, size_t bytes))                                                      \
+    M(cuMemHostAlloc, cuMemHostAlloc, 2020, PLAIN, (void **pointer, size_t bytes, unsigned flags))                                         \
+    M(cuMemFreeHost, cuMemFreeHost, 2000, PLAIN, (void *pointer))                                                                          \
+    M(cuMemHostRegister_v2, cuMemHostRegister, 6050, PLAIN, (void *pointer, size_t bytes, unsigned flags))                                 \
+    M(cuMemHostUnregister, cuMemHostUnregister, 4000, PLAIN, (void *pointer))                                                              \
+    M(cuMemHostGetDevicePointer_v2, cuMemHostGetDevicePointer, 3020, PLAIN, (CUdeviceptr * address, void *pointer, unsigned flags))        \
+    M(cuMemHostGetFlags, cuMemHostGetFlags, 2030, PLAIN, (unsigned *flags, void *pointer))                                                 \
+    M(cuPointerGetAttribute, cuPointerGetAttribute, 4000, PLAIN, (void *data, int attribute, CUdeviceptr address))                         \
+    M(cuPointerGetAttributes, cuPointerGetAttributes, 7000, PLAIN, (unsigned n, int *attributes, void **data, CUdeviceptr address))
+
+#define SYMBOLS_POOL(M)                                                                                                                    \
+    Z(M, cuMemAllocAsync, cuMemAllocAsync, 11020, 11020, (CUdeviceptr * address, size_t bytes, CUstream stream))                           \
+    Z(M, cuMemAllocFromPoolAsync, cuMemAllocFromPoolAsync, 11020, 11020,                                                                   \
+      (CUdeviceptr * address, size_t bytes, CUmemoryPool pool, CUstream stream))                                                           \
+    Z(M, cuMemFreeAsync, cuMemFreeAsync, 11020, 11020, (CUdeviceptr address, CUstream stream))                                             \
+    M(cuMemPoolCreate, cuMemPoolCreate, 11020, PLAIN, (CUmemoryPool * pool, const CUmemPoolProps *properties))                             \
+    M(cuMemPoolDestroy, cuMemPoolDestroy, 11020, PLAIN, (CUmemoryPool pool))                                                               \
+    M(cuMemPoolTrimTo, cuMemPoolTrimTo, 11020, PLAIN, (CUmemoryPool pool, size_t keep_bytes))                                              \
+    M(cuMemPoolSetAttribute, cuMemPoolSetAttribute, 11020, PLAIN, (CUmemoryPool pool, int attribute, void *value))                         \
+    M(cuMemPoolGetAttribute, cuMemPoolGetAttribute, 11020, PLAIN, (CUmemoryPool pool, int attribute, void *value))                         \
+    M(cuDeviceGetDefaultMemPool, cuDeviceGetDefaultMemPool, 11020, PLAIN, (CUmemoryPool * pool, CUdevice device))                          \
+    M(cuDeviceGetMemPool, cuDeviceGetMemPool, 11020, PLAIN, (CUmemoryPool * pool, CUdevice device))                                        \
+    M(cuDeviceSetMemPool, cuDeviceSetMemPool, 11020, PLAIN, (CUdevice device, CUmemoryPool pool))
+
+#define SYMBOLS_COPY(M)                                                                                                                    \
+    D(M, cuMemcpy, cuMemcpy, 4000, (CUdeviceptr dst, CUdeviceptr src, size_t bytes))                                                       \
+    D(M, cuMemcpyHtoD_v2, cuMemcpyHtoD, 3020, (CUdeviceptr dst, const void *src, size_t bytes))                                            \
+    D(M, cuMemcpyDtoH_v2, cuMemcpyDtoH, 3020, (void *dst, CUdeviceptr src, size_t bytes))                                                  \
+    D(M, cuMemcpyDtoD_v2, cuMemcpyDtoD, 3020, (CUdeviceptr dst, CUdeviceptr src, size_t bytes))                                            \
+    D(M, cuMemcpyPeer, cuMemcpyPeer, 4000, (CUdeviceptr dst, CUcontext to, CUdeviceptr src, CUcontext from, size_t bytes))                 \
+    D(M, cuMemcpy2D_v2, cuMemcpy2D, 3020, (const CUDA_MEMCPY2D *copy))                                                                     \
+    D(M, cuMemcpy2DUnaligned_v2, cuMemcpy2DUnaligned, 3020, (const CUDA_MEMCPY2D *copy))                                                   \
+    D(M, cuMemcpy3D_v2, cuMemcpy3D, 3020, (const CUDA_MEMCPY3D *copy))                                                                     \
+    Z(M, cuMemcpyAsync, cuMemcpyAsync, 4000, 7000, (CUdeviceptr dst, CUdeviceptr src, size_t bytes, CUstream stream))                      \
+    Z(M, cuMemcpyHtoDAsync_v2, cuMemcpyHtoDAsync, 3020, 7000, (CUdeviceptr dst, const void *src, size_t bytes, CUstream stream))           \
+    Z(M, cuMemcpyDtoHAsync_v2, cuMemcpyDtoHAsync, 3020, 7000, (void *dst, CUdeviceptr src, size_t bytes, CUstream stream))                 \
+    Z(M, cuMemcpyDtoDAsync_v2, cuMemcpyDtoDAsync, 3020, 7000, (CUdeviceptr dst, CUdeviceptr src, size_t bytes, CUstream stream))           \
+    Z(M, cuMemcpyPeerAsync, cuMemcpyPeerAsync, 4000, 7000,                                                                                 \
+      (CUdeviceptr dst, CUcontext to, CUdeviceptr src, CUcontext from, size_t bytes, CUstream stream))                                     \
+    Z(M, cuMemcpy2DAsync_v2, cuMemcpy2DAsync, 3020, 7000, (const CUDA_MEMCPY2D *copy, CUstream stream))                                    \
+    Z(M, cuMemcpy3DAsync_v2, cuMemcpy3DAsync, 3020, 7000, (const CUDA_MEMCPY3D *copy, CUstream stream))                                    \
+    D(M, cuMemsetD8_v2, cuMemsetD8, 3020, (CUdeviceptr dst, unsigned char value, size_t n))                                                \
+    D(M, cuMemsetD16_v2, cuMemsetD16, 3020, (CUdeviceptr dst, unsigned short value, size_t n))                                             \
+    D(M, cuMemsetD32_v2, cuMemsetD32, 3020, (CUdeviceptr dst, unsigned value, size_t n))                                                   \
+    D(M, cuMemsetD2D8_v2, cuMemsetD2D8, 3020, (CUdeviceptr dst, size_t pitch, unsigned char value, size_t width, size_t height))           \
+    D(M, cuMemsetD2D16_v2, cuMemsetD2D16, 3020, (CUdeviceptr dst, size_t pitch, unsigned short value, size_t width, size_t height))        \
+    D(M, cuMemsetD2D32_v2, cuMemsetD2D32, 3020, (CUdeviceptr dst, size_t pitch, unsigned value, size_t width, size_t height))              \
+    Z(M, cuMemsetD8Async, cuMemsetD8Async, 3020, 7000, (CUdeviceptr dst, unsigned char value, size_t n, CUstream stream))                  \
+    Z(M, cuMemsetD16Async, cuMemsetD16Async, 3020, 7000, (CUdeviceptr dst, unsigned short value, size_t n, CUstream stream))               \
+    Z(M, cuMemsetD32Async, cuMemsetD32Async, 3020, 7000, (CUdeviceptr dst, unsigned value, size_t n, CUstream stream))                     \
+    Z(M, cuMemsetD2D8Async, cuMemsetD2D8Async, 3020, 7000,                                                                                 \
+      (CUdeviceptr dst, size_t pitch, unsigned char value, size_t width, size_t height, CUstream stream))                                  \
+    Z(M, cuMemsetD2D16Async, cuMemsetD2D16Async, 3020, 7000,                                                                               \
+      (CUdeviceptr dst, size_t pitch, unsigned short value, size_t width, size_t height, CUstream stream))                                 \
+    Z(M, cuMemsetD2D32Async, cuMemsetD2D32Async, 3020, 7000,                                                                               \
+      (CUdeviceptr dst, size_t pitch, unsigned value, size_t width, size_t height, CUstream stream))
+
+#define SYMBOLS_STREAM(M)                                                                                                                  \
+    M(cuStreamCreate, cuStreamCreate, 2000, PLAIN, (CUstream * stream, unsigned flags))                                                    \
+    M(cuStreamCreateWithPriority, cuStreamCreateWithPriority, 5050, PLAIN, (CUstream * stream, unsigned flags, int priority))              \
+    M(cuStreamDestroy, cuStreamDestroy, 2000, PLAIN, (CUstream stream))                                                                    \
+    M(cuStreamDestroy_v2, cuStreamDestroy, 4000, PLAIN, (CUstream stream))                                                                 \
+    Z(M, cuStreamGetPriority, cuStreamGetPriority, 5050, 7000, (CUstream stream, int *priority))                                           \
+    Z(M, cuStreamGetFlags, cuStreamGetFlags, 5050, 7000, (CUstream stream, unsigned *flags))                                               \
+    Z(M, cuStreamGetId, cuStreamGetId, 12000, 12000, (CUstream stream, unsigned long long *id))                                            \
+    Z(M, cuStreamGetCtx, cuStreamGetCtx, 9020, 9020, (CUstream stream, CUcontext * context))                                               \
+    Z(M, cuStreamGetCtx_v2, cuStreamGetCtx, 12050, 12050, (CUstream stream, CUcontext * context, void **green))                            \
+    Z(M, cuStreamGetDevice, cuStreamGetDevice, 12080, 12080, (CUstream stream, CUdevice * device))                                         \
+    Z(M, cuStreamQuery, cuStreamQuery, 2000, 7000, (CUstream stream))                                                                      \
+    Z(M, cuStreamSynchronize, cuStreamSynchronize, 2000, 7000, (CUstream stream))                                                          \
+    Z(M, cuStreamWaitEvent, cuStreamWaitEvent, 3020, 7000, (CUstream stream, CUevent event, unsigned flags))                               \
+    Z(M, cuStreamIsCapturing, cuStreamIsCapturing, 10000, 10000, (CUstream stream, int *status))                                           \
+    M(cuThreadExchangeStreamCaptureMode, cuThreadExchangeStreamCaptureMode, 10010, PLAIN, (int *mode))                                     \
+    M(cuEventCreate, cuEventCreate, 2000, PLAIN, (CUevent * event, unsigned flags))                                                        \
+    M(cuEventDestroy, cuEventDestroy, 2000, PLAIN, (CUevent event))                                                                        \
+    M(cuEventDestroy_v2, cuEventDestroy, 4000, PLAIN, (CUevent event))                                                                     \
+    Z(M, cuEventRecord, cuEventRecord, 2000, 7000, (CUevent event, CUstream stream))                                                       \
+    Z(M, cuEventRecordWithFlags, cuEventRecordWithFlags, 11010, 11010, (CUevent event, CUstream stream, unsigned flags))                   \
+    M(cuEventQuery, cuEventQuery, 2000, PLAIN, (CUevent event))                                                                            \
+    M(cuEventSynchronize, cuEventSynchronize, 2000, PLAIN, (CUevent event))                                                                \
+    M(cuEventElapsedTime, cuEventElapsedTime, 2000, PLAIN, (float *milliseconds, CUevent start, CUevent end))                              \
+    M(cuEventElapsedTime_v2, cuEventElapsedTime, 12080, PLAIN, (float *milliseconds, CUevent start, CUevent end))
+
+#define LAUNCH_PARAMETERS                                                                                                                  \
+    (CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, unsigned block_y, unsigned block_z,         \
+     unsigned shared_bytes, CUstream stream, void **parameters, void **extra)
+#define COOPERATIVE_PARAMETERS                                                                                                             \
+    (CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, unsigned block_y, unsigned block_z,         \
+     unsigned shared_bytes, CUstream stream, void **parameters)
+
+#define SYMBOLS_LAUNCH(M)                                                                                                                  \
+    Z(M, cuLaunchKernel, cuLaunchKernel, 4000, 7000, LAUNCH_PARAMETERS)                                                                    \
+    Z(M, cuLaunchKernelEx, cuLaunchKernelEx, 11060, 11060,                                                                                 \
+      (const CUlaunchConfig *config, CUfunction function, void **parameters, void **extra))                                                \
+    Z(M, cuLaunchCooperativeKernel, cuLaunchCooperativeKernel, 9000, 9000, COOPERATIVE_PARAMETERS)                                         \
+    M(cuOccupancyMaxActiveBlocksPerMultiprocessor, cuOccupancyMaxActiveBlocksPerMultiprocessor, 6050, PLAIN,                               \
+      (int *blocks, CUfunction function, int block_threads, size_t dynamic_bytes))                                                         \
+    M(cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags, cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags, 7000, PLAIN,             \
+      (int *blocks, CUfunction function, int block_threads, size_t dynamic_bytes, unsigned flags))                                         \
+    M(cuOccupancyMaxPotentialBlockSize, cuOccupancyMaxPotentialBlockSize, 6050, PLAIN,                                                     \
+      (int *grid, int *block, CUfunction function, size_t (*dynamic)(int), size_t dynamic_bytes, int limit))                               \
+    M(cuOccupancyMaxPotentialBlockSizeWithFlags, cuOccupancyMaxPotentialBlockSizeWithFlags, 7000, PLAIN,                                   \
+      (int *grid, int *block, CUfunction function, size_t (*dynamic)(int), size_t dynamic_bytes, int limit, unsigned flags))               \
+    M(cuOccupancyAvailableDynamicSMemPerBlock, cuOccupancyAvailableDynamicSMemPerBlock, 10020, PLAIN,                                      \
+      (size_t *bytes, CUfunction function, int blocks, int block_threads))
+
+#define CUDA_SYMBOLS(M)                                                                                                                    \
+    SYMBOLS_ENTRY(M)                                                                                                                       \
+    SYMBOLS_DEVICE(M)                                                                                                                      \
+    SYMBOLS_CONTEXT(M)                                                                                                                     \
+    SYMBOLS_MODULE(M)                                                                                                                      \
+    SYMBOLS_MEMORY(M)                                                                                                                      \
+    SYMBOLS_POOL(M)                                                                                                                        \
+    SYMBOLS_COPY(M)                                                                                                                        \
+    SYMBOLS_STREAM(M)                                                                                                                      \
+    SYMBOLS_LAUNCH(M)
+
+#define SIM_PROTOTYPE(symbol, name, since, variant, parameters) __attribute__((visibility("default"))) CUresult symbol parameters;
+CUDA_SYMBOLS(SIM_PROTOTYPE)
+
+/* Another form of a call that means the same here. */
+#define SIM_SAME(other, symbol) __typeof__(symbol) other __attribute__((alias(#symbol)))
+
+#endif

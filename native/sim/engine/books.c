@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The engine's own books as JSON: what tests and `mica audit` measure everything else against.
+ */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "engine.h"
+
+struct writer {
+    char *text;
+    size_t size;
+    size_t used; /* may exceed size: then the text is cut */
+};
+
+static void put(struct writer *out, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static void put(struct writer *out, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    size_t room = out->used < out->size ? out->size - out->used : 0;
+    int length = vsnprintf(room ? out->text + out->used : NULL, room, format, arguments);
+    va_end(arguments);
+    out->used += length > 0 ? (size_t)length : 0;
+}
+
+static void put_text(struct writer *out, const char *key, const char *text)
+{
+    put(out, "\"%s\":\"", key);
+    for (; *text; text++) {
+        if (*text == '"' || *text == '\\')
+            put(out, "\\%c", *text);
+        else if ((unsigned char)*text < 0x20)
+            put(out, "\\u%04x", (unsigned)(unsigned char)*text);
+        else
+            put(out, "%c", *text);
+    }
+    put(out, "\"");
+}
+
+static void put_number(struct writer *out, const char *key, uint64_t number)
+{
+    put(out, ",\"%s\":%llu", key, (unsigned long long)number);
+}
+
+static void put_list(struct writer *out, const char *key)
+{
+    put(out, ",\"%s\":[", key);
+}
+
+static uint64_t requested_of(const struct sim_state *state, int device)
+{
+    uint64_t sum = 0;
+    for (int p = 0; p < SIM_PROCESSES_MAX; p++)
+        for (int a = 0; a < SIM_ACCOUNTS_MAX; a++)
+            if (state->processes[p].state == SIM_PROCESS_LIVE && state->processes[p].accounts[a].live &&
+                state->processes[p].accounts[a].device == device)
+                sum += state->processes[p].accounts[a].requested_bytes;
+    return sum;
+}
+
+static uint64_t kernel_of(const struct sim_state *state, int device)
+{
+    uint64_t sum = state->devices[device].totals.kernel_ns;
+    for (int i = 0; i < SIM_CHANNELS_MAX; i++)
+        if (state->channels[i].live && state->channels[i].device == device)
+            sum += sim_channel_kernel_ns(&state->channels[i]);
+    return sum;
+}
+
+static void put_compute(struct writer *out, const struct sim_gpu_instance *instance, uint64_t now_ns)
+{
+    const char *comma = "";
+    put_list(out, "compute");
+    for (int c = 0; c < SIM_COMPUTE_MAX; c++) {
+        const struct sim_compute_instance *compute = &instance->compute[c];
+        if (!compute->live)
+            continue;
+        put(out, "%s{", comma);
+        put_text(out, "uuid", compute->uuid);
+        put_number(out, "id", compute->id);
+        put_number(out, "compute_slices", compute->compute_slices);
+        put_number(out, "multiprocessors", compute->multiprocessors);
+        put_number(out, "busy_ns", sim_timeline_busy_ns(&compute->timeline, now_ns));
+        put(out, "}");
+        comma = ",";
+    }
+    put(out, "]");
+}
+
+static void put_instances(struct writer *out, const struct sim_state *state, unsigned device, uint64_t now_ns)
+{
+    const char *comma = "";
+    put_list(out, "instances");
+    for (int i = 0; i < SIM_INSTANCES_MAX; i++) {
+        const struct sim_gpu_instance *instance = &state->devices[device].instances[i];
+        const struct sim_profile *profile = &state->node.devices[device].profiles[instance->profile];
+        if (!instance->live)
+            continue;
+        put(out, "%s{", comma);
+        put_text(out, "profile", profile->name);
+        put_number(out, "id", instance->id);
+        put_number(out, "profile_id", profile->id);
+        put_number(out, "start", instance->start);
+        put_number(out, "size", profile->size);
+        put_number(out, "memory_bytes", profile->memory_bytes);
+        put_number(out, "spent_bytes", instance->spent_bytes);
+        put_compute(out, instance, now_ns);
+        put(out, "}");
+        comma = ",";
+    }
+    put(out, "]");
+}
+
+static void put_device(struct writer *out, struct sim_state *state, unsigned index, uint64_t now_ns)
+{
+    const struct sim_description *description = &state->node.devices[index];
+    const struct sim_device *device = &state->devices[index];
+    put(out, "{");
+    put_text(out, "uuid", description->uuid);
+    put(out, ",");
+    put_text(out, "name", description->name);
+    put_number(out, "index", index);
+    put_number(out, "vram_bytes", description->vram_bytes);
+    put_number(out, "reserve_bytes", description->reserve_bytes);
+    put_number(out, "requested_bytes", requested_of(state, (int)index));
+    uint64_t spent = device->spent_bytes;
+    for (int i = 0; i < SIM_INSTANCES_MAX; i++)
+        spent += device->instances[i].live ? device->instances[i].spent_bytes : 0;
+    put_number(out, "spent_bytes", spent);
+    put_number(out, "spent_peak_bytes", device->totals.spent_peak_bytes);
+    put_number(out, "multiprocessors", description->multiprocessors);
+    put(out, ",\"mig_enabled\":%s", device->mig_enabled ? "true" : "false");
+    put_number(out, "launches", device->totals.launches);
+    put_number(out, "kernel_ns", kernel_of(state, (int)index));
+    put_number(out, "busy_ns", sim_timeline_busy_ns(&device->timeline, now_ns));
+    put_number(out, "allocations", device->totals.allocations);
+    put_number(out, "refusals", device->totals.refusals);
+    put_instances(out, state, index, now_ns);
+    put(out, "}");
+}
+
+static void put_account(struct writer *out, const struct sim_state *state, const struct sim_account *account)
+{
+    const struct sim_channel *channel = account->channel >= 0 ? &state->channels[account->channel] : NULL;
+    put(out, "{");
+    put_text(out, "uuid", account->uuid);
+    put_number(out, "device", (uint64_t)account->device);
+    put_number(out, "contexts", account->contexts);
+    put_number(out, "requested_bytes", account->requested_bytes);
+    put_number(out, "requested_peak_bytes", account->requested_peak_bytes);
+    put_number(out, "granule_bytes", account->granule_bytes);
+    put_number(out, "granule_peak_bytes", account->granule_peak_bytes);
+    put_number(out, "context_bytes", account->context_bytes);
+    put_number(out, "allocations", account->allocations);
+    put_number(out, "refusals", account->refusals);
+    put_number(out, "launches", account->launches);
+    put_number(out, "completed", channel ? channel->completed : account->completed);
+    put_number(out, "kernel_ns", channel ? sim_channel_kernel_ns(channel) : account->kernel_ns);
+    put(out, "}");
+}
+
+static void put_process(struct writer *out, const struct sim_state *state, int index)
+{
+    const struct sim_process *process = &state->processes[index];
+    const char *comma = "";
+    bool live = process->state == SIM_PROCESS_LIVE;
+    put(out, "{");
+    put_text(out, "command", process->command);
+    put(out, ",\"live\":%s", live ? "true" : "false");
+    put_number(out, "pid", live ? (uint64_t)sim_process_pid(state, index) : 0);
+    put_number(out, "own_pid", (uint64_t)process->pid);
+    put_number(out, "start_ticks", process->start_ticks);
+    put_number(out, "since_ns", process->since_ns);
+    put_list(out, "accounts");
+    for (int a = 0; a < SIM_ACCOUNTS_MAX; a++) {
+        if (!process->accounts[a].live)
+            continue;
+        put(out, "%s", comma);
+        put_account(out, state, &process->accounts[a]);
+        comma = ",";
+    }
+    put(out, "]}");
+}
+
+static void advance_all(struct sim_state *state, uint64_t now_ns)
+{
+    for (unsigned d = 0; d < state->node.device_count; d++)
+        sim_device_busy_ppm(state, (int)d, now_ns);
+}
+
+int mica_sim_books(char *json, size_t n)
+{
+    int result = sim_engine_open();
+    if (result)
+        return result;
+    struct writer out = {json, n, 0};
+    struct sim_state *state = sim_enter();
+    sim_process_sweep(state);
+    uint64_t now_ns = sim_now_ns();
+    advance_all(state, now_ns);
+    put(&out, "{");
+    put_text(&out, "node", state->node.name);
+    put_number(&out, "now_ns", now_ns);
+    put_number(&out, "repairs", state->repairs);
+    put_list(&out, "devices");
+    for (unsigned d = 0; d < state->node.device_count; d++) {
+        put(&out, "%s", d ? "," : "");
+        put_device(&out, state, d, now_ns);
+    }
+    put(&out, "]");
+    put_list(&out, "processes");
+    const char *comma = "";
+    for (int p = 0; p < SIM_PROCESSES_MAX; p++) {
+        if (state->processes[p].state == SIM_PROCESS_FREE)
+            continue;
+        put(&out, "%s", comma);
+        put_process(&out, state, p);
+        comma = ",";
+    }
+    put(&out, "]}");
+    sim_leave(state);
+    return (int)out.used;
+}

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The engine behind the simulated drivers. libcuda and libnvidia-ml each contain a copy; the state is shared.
+ *
+ * Functions return 0 or a negated errno unless said otherwise. Those with a `struct sim_state *` want the lock held
+ * (sim_enter); the others take it themselves.
+ */
+#ifndef MICA_SIM_ENGINE_H
+#define MICA_SIM_ENGINE_H
+
+#include <stddef.h>
+
+#include "state.h"
+
+#define SIM_PUBLIC __attribute__((visibility("default")))
+
+/* --- The state file ------------------------------------------------------------------------------------------------- */
+
+/* Map the node's state, creating it from node.desc when this is the first process. Says on stderr what is wrong, once. */
+int sim_engine_open(void);
+/* Take the lock. Never fails once sim_engine_open succeeded: a holder that died is repaired after. */
+struct sim_state *sim_enter(void);
+void sim_leave(struct sim_state *state);
+/* The part that never changes; needs no lock. */
+const struct sim_node *sim_node(void);
+int sim_engine_fd(void);
+uint64_t sim_now_ns(void);
+
+/* Fill `node` from the text of node.desc. On -EINVAL `problem` says which line and why. */
+int sim_description_parse(char *text, struct sim_node *node, char *problem, size_t problem_size);
+void sim_state_repair(struct sim_state *state);
+
+/* --- Processes ------------------------------------------------------------------------------------------------------ */
+
+/* Enter this process in the table. Returns its index. */
+int sim_process_register(void);
+int sim_process_self(void);
+/* Reclaim what dead processes held. */
+void sim_process_sweep(struct sim_state *state);
+/* The pid of a live process as the caller's pid namespace knows it, or 0. */
+int sim_process_pid(const struct sim_state *state, int process);
+
+/* --- Accounts: a process on a device, or on an instance of one ------------------------------------------------------ */
+
+struct sim_place {
+    int device;
+    int gpu_instance;     /* -1: the whole device */
+    int compute_instance; /* -1 likewise */
+};
+
+/* The caller's account at `place`, made on first use. Returns its index. */
+int sim_account_open(struct sim_place place);
+/* A context came or went; the first one of an account pays the context's footprint. -ENOMEM when it does not fit. */
+int sim_account_retain(int account);
+void sim_account_release(int account);
+
+/* Count an allocation of `requested` bytes that costs the device `granules` bytes more. -ENOMEM: refused and counted. */
+int sim_vram_charge(int account, uint64_t requested, uint64_t granules);
+void sim_vram_refund(int account, uint64_t requested, uint64_t granules);
+/* What is free and what there is at `place`, in bytes. */
+void sim_vram_info(struct sim_place place, uint64_t *free_bytes, uint64_t *total_bytes);
+uint64_t sim_vram_capacity(const struct sim_state *state, struct sim_place place);
+uint64_t *sim_vram_spent(struct sim_state *state, struct sim_place place);
+unsigned sim_place_multiprocessors(const struct sim_state *state, struct sim_place place);
+
+/* --- Work ------------------------------------------------------------------------------------------------------------ */
+
+/* One block's time of a kernel of that name, in ns. */
+uint64_t sim_kernel_block_ns(const char *name);
+/* Queue a kernel of `cost_ns` on the account's channel. Returns its number, from 1, or 0 when the queue is full. */
+uint64_t sim_launch_try(int account, uint64_t cost_ns);
+/* Sleep until there is room in the queue. */
+void sim_launch_wait_room(int account);
+/* Number of the newest launch on the account's channel, 0 before the first. */
+uint64_t sim_launch_newest(int account);
+/* Whether launch `number` is done, and if so when (0 where that was too long ago to know). */
+bool sim_launch_done(int account, uint64_t number, uint64_t *end_ns);
+/* Sleep until launch `number` is done. */
+void sim_launch_wait(int account, uint64_t number);
+
+struct sim_timeline *sim_timeline_at(struct sim_state *state, int device, int gpu_instance, int compute_instance);
+/* Decide what ran up to `now_ns`. */
+void sim_timeline_advance(struct sim_state *state, struct sim_timeline *timeline, uint64_t now_ns);
+/* Drop the work of a channel whose process is gone. */
+void sim_channel_drop(struct sim_state *state, int channel, uint64_t now_ns);
+uint64_t sim_channel_kernel_ns(const struct sim_channel *channel);
+/* Busy time up to now, the kernel on the device included. */
+uint64_t sim_timeline_busy_ns(const struct sim_timeline *timeline, uint64_t now_ns);
+/* Busy parts per million over the last half to full second. */
+unsigned sim_device_busy_ppm(struct sim_state *state, int device, uint64_t now_ns);
+
+/* --- MIG ------------------------------------------------------------------------------------------------------------- */
+
+/* -EBUSY: a process or an instance is on the device. -ENOTSUP: no MIG. */
+int sim_mig_enable(struct sim_state *state, int device, bool enable);
+/* Whether a GPU instance of `profile` may start at `start` now: every slot free and every budget kept. */
+bool sim_mig_fits(const struct sim_state *state, int device, unsigned profile, unsigned start);
+unsigned sim_mig_remaining(const struct sim_state *state, int device, unsigned profile);
+/* `start` < 0: anywhere. Returns the index of the new instance, -ENOSPC, or -EINVAL for a start the profile lacks. */
+int sim_mig_create(struct sim_state *state, int device, unsigned profile, int start);
+int sim_mig_destroy(struct sim_state *state, int device, unsigned instance);
+/* Compute slices of NVML_COMPUTE_INSTANCE_PROFILE_* `profile`, or 0 when there is no such profile here. */
+unsigned sim_mig_compute_slices(const struct sim_state *state, int device, unsigned instance, unsigned profile);
+unsigned sim_mig_compute_multiprocessors(const struct sim_state *state, int device, unsigned instance, unsigned slices);
+unsigned sim_mig_compute_free(const struct sim_state *state, int device, unsigned instance);
+int sim_mig_compute_create(struct sim_state *state, int device, unsigned instance, unsigned profile);
+int sim_mig_compute_destroy(struct sim_state *state, int device, unsigned instance, unsigned compute);
+bool sim_mig_in_use(const struct sim_state *state, int device, int instance, int compute);
+
+/* --- Books ----------------------------------------------------------------------------------------------------------- */
+
+/* For readers: use the node in `directory` instead of $MICA_SIM_DIR. Once per process; -EALREADY for a second directory. */
+SIM_PUBLIC int mica_sim_open(const char *directory);
+
+/* Everything the engine knows, as JSON. Returns the length without the terminator, as snprintf does (a result of n or
+ * more means that the text was cut), or a negated errno. */
+SIM_PUBLIC int mica_sim_books(char *json, size_t n);
+
+#endif

@@ -1,0 +1,27 @@
+# The simulated NVIDIA drivers: libcuda.so.1, libnvidia-ml.so.1, and the engine's books alone for readers.
+SIM_BUILD := $(BUILD)/sim
+SIM_ENGINE := $(patsubst %.c,$(BUILD)/%.o,$(wildcard sim/engine/*.c))
+SIM_CUDA := $(patsubst %.c,$(BUILD)/%.o,$(wildcard sim/cuda/*.c))
+SIM_NVML := $(patsubst %.c,$(BUILD)/%.o,$(wildcard sim/nvml/*.c))
+
+$(BUILD)/sim/%.o: CPPFLAGS := -D_GNU_SOURCE
+
+# -Bsymbolic: a shim preloaded in front must not be found by the driver's own tables.
+SIM_LINK = $(CC) -shared -Wl,-Bsymbolic -Wl,-z,now -Wl,--no-undefined $(LDFLAGS)
+
+$(LIB)/sim/libcuda.so.1: $(SIM_CUDA) $(SIM_ENGINE) sim/cuda/exports.map
+	@mkdir -p $(@D)
+	$(SIM_LINK) -Wl,-soname,libcuda.so.1 -Wl,--version-script=sim/cuda/exports.map -o $@ $(SIM_CUDA) $(SIM_ENGINE) -pthread
+
+$(LIB)/sim/libnvidia-ml.so.1: $(SIM_NVML) $(SIM_ENGINE) sim/nvml/exports.map
+	@mkdir -p $(@D)
+	$(SIM_LINK) -Wl,-soname,libnvidia-ml.so.1 -Wl,--version-script=sim/nvml/exports.map -o $@ $(SIM_NVML) $(SIM_ENGINE) -pthread
+
+$(LIB)/sim/libmica-sim-books.so: $(SIM_ENGINE) sim/engine/exports.map
+	@mkdir -p $(@D)
+	$(SIM_LINK) -Wl,-soname,libmica-sim-books.so -Wl,--version-script=sim/engine/exports.map -o $@ $(SIM_ENGINE) -pthread
+
+ALL += $(LIB)/sim/libcuda.so.1 $(LIB)/sim/libmica-sim-books.so
+ifneq ($(SIM_NVML),)
+ALL += $(LIB)/sim/libnvidia-ml.so.1
+endif
