@@ -214,8 +214,9 @@ class Observed(Document, frozen=True, kw_only=True):
 class GuardState(Document, frozen=True, kw_only=True):
     """``guard.<id>``: what the guard remembers of a slice. Writer: slo_guard.
 
-    ``breaches`` counts the bad windows in a row since the last action. ``sequence`` is the stream sequence of the last report
-    judged, ``action_sequence`` that of the report which caused ``last_action``, and ``command_sequence`` that of the command it sent.
+    ``breaches`` counts the bad windows in a row since the last action. ``sequence`` is the stream sequence of the last
+    report judged, ``action_sequence`` that of the report which caused ``last_action``, and ``command_sequence`` that of
+    the command it sent.
     """
 
     id: SliceId
