@@ -1,0 +1,35 @@
+"""Where a slice is and why, for people. Invariant: every rejected alternative that the planner names is shown."""
+
+from collections.abc import Sequence
+
+import click
+
+from mica.cli._quantities import show_bytes, show_share
+from mica.events import Decision, Placement
+
+
+def show_placements(placements: Sequence[Placement], indent: str = "  ") -> None:
+    """One line per device."""
+    for placement in placements:
+        click.echo(indent + describe(placement))
+
+
+def describe(placement: Placement) -> str:
+    """``demo/GPU-… (L4): fcsp, 8GiB, 70%``, with the partition or the window where there is one."""
+    parts = [str(placement.mode), show_bytes(placement.vram_bytes), show_share(placement.share_ppm)]
+    if placement.partition:
+        parts.append(f"{placement.partition.profile} at {placement.partition.start}")
+    if placement.window:
+        window = placement.window
+        parts.append(f"{window.length_ns / 1e6:g} ms of every {window.period_ns / 1e6:g} ms")
+    return f"{placement.node}/{placement.device_id} ({placement.model}): {', '.join(parts)}"
+
+
+def show_decision(decision: Decision | None, indent: str = "  ") -> None:
+    """The reason, and what else was looked at."""
+    if decision is None:
+        return
+    click.echo(f"{indent}why: {decision.summary}")
+    for other in decision.rejected:
+        mode = f" as {other.mode}" if other.mode else ""
+        click.echo(f"{indent}not {other.node}/{other.device_id}{mode}: {other.reason}")

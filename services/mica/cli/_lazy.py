@@ -1,0 +1,55 @@
+"""A group whose subcommands are imported when they are called, so that ``mica --help`` stays quick.
+
+Invariant: the table alone answers ``--help``; nothing is imported for it.
+"""
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, Final
+
+import click
+
+Row = tuple[str, str]
+"""Where the command stands, as ``module:attribute``, and its help in a few words."""
+
+COMMANDS: Final[Mapping[str, Row]] = {
+    "up": ("mica.cli.commands.up:up", "Start NATS, all services and a node here."),
+    "service": ("mica.cli.commands.service:service", "Run one service in this process."),
+    "request": ("mica.cli.commands.request:request", "Ask for a slice and wait for the answer."),
+    "ls": ("mica.cli.commands.listing:ls", "List slices."),
+    "show": ("mica.cli.commands.listing:show", "Show one slice: where it is, and why there."),
+    "nodes": ("mica.cli.commands.nodes:nodes", "List nodes."),
+    "devices": ("mica.cli.commands.nodes:devices", "List devices with what is free on them."),
+    "resize": ("mica.cli.commands.change:resize", "Change a slice's memory or compute in place."),
+    "control": ("mica.cli.commands.change:control", "Set a slice's control word."),
+    "move": ("mica.cli.commands.change:move", "Place a slice on another device."),
+    "evict": ("mica.cli.commands.change:evict", "Take a slice away, with a reason."),
+    "release": ("mica.cli.commands.change:release", "Give a slice back."),
+    "watch": ("mica.cli.commands.watch:watch", "Show events as they happen."),
+    "run": ("mica.cli.commands.run:run", "Start any program inside a slice."),
+    "audit": ("mica.cli.commands.audit:audit", "Check every invariant from outside."),
+    "sim": ("mica.cli.commands.sim:sim", "Simulated nodes: describe one, read its books, run a program on it."),
+    "bench": ("mica.cli.commands.bench:bench", "Measure this machine."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group over ``COMMANDS``."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """The names, in the order of a slice's life."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - as above
+        """Import one command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute = COMMANDS[cmd_name][0].split(":")
+        command: Any = getattr(import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - as above
+        """The list in ``--help``, without importing any of it."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_text) for name, (_, help_text) in COMMANDS.items()])

@@ -1,0 +1,108 @@
+"""Sizes, shares and times as people write them. Invariant: parsing is exact; what is no whole byte or ppm is refused."""
+
+import re
+from fractions import Fraction
+from typing import Any, Final
+
+import click
+
+PPM: Final = 1_000_000
+_NUMBER: Final = re.compile(r"^\s*(?P<number>-?\d+(?:\.\d+)?)\s*(?P<unit>[A-Za-z%]*)\s*$")
+_BYTES: Final = {
+    "": 1, "B": 1,
+    "K": 1 << 10, "KIB": 1 << 10, "M": 1 << 20, "MIB": 1 << 20, "G": 1 << 30, "GIB": 1 << 30, "T": 1 << 40, "TIB": 1 << 40,
+    "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+}  # fmt: skip
+_SHARES: Final = {"": PPM, "%": PPM // 100, "PPM": 1}
+_SECONDS: Final = {"": Fraction(1), "S": Fraction(1), "MS": Fraction(1, 1000), "M": Fraction(60), "H": Fraction(3600)}
+
+BYTES_ALLOWED: Final = "a size above 0 such as 24GiB, 24G (the same), 24GB (10^9 bytes each) or 25769803776"
+SHARE_ALLOWED: Final = "a share above 0 and up to the whole, such as 70%, 0.7 or 700000ppm"
+SECONDS_ALLOWED: Final = "a time such as 30s, 500ms, 2m or 1h"
+
+
+class QuantityError(ValueError):
+    """Text that is no such quantity: says what was given and what is allowed."""
+
+    def __init__(self, given: str, allowed: str) -> None:
+        shown = given if len(given) <= 40 else f"{given[:40]}… ({len(given)} characters)"
+        super().__init__(f"got {shown!r}, allowed: {allowed}")
+
+
+def parse_bytes(text: str) -> int:
+    """Bytes in ``24GiB``, ``24G`` or ``25769803776``.
+
+    Raises:
+        QuantityError: no number, an unknown unit, part of a byte, or nothing at all.
+    """
+    value = _parse(text, {unit: Fraction(factor) for unit, factor in _BYTES.items()}, BYTES_ALLOWED)
+    if value <= 0 or value.denominator != 1:
+        raise QuantityError(text, BYTES_ALLOWED)
+    return int(value)
+
+
+def parse_share(text: str) -> int:
+    """Parts per million in ``70%``, ``0.7`` or ``700000ppm``.
+
+    Raises:
+        QuantityError: as for bytes, or a share above the whole.
+    """
+    value = _parse(text, {unit: Fraction(factor) for unit, factor in _SHARES.items()}, SHARE_ALLOWED)
+    if not 0 < value <= PPM or value.denominator != 1:
+        raise QuantityError(text, SHARE_ALLOWED)
+    return int(value)
+
+
+def parse_seconds(text: str) -> float:
+    """Seconds in ``30s``, ``500ms``, ``2m`` or ``30``.
+
+    Raises:
+        QuantityError: no number, an unknown unit, or a time below 0.
+    """
+    value = _parse(text, _SECONDS, SECONDS_ALLOWED)
+    if value < 0:
+        raise QuantityError(text, SECONDS_ALLOWED)
+    return float(value)
+
+
+def _parse(text: str, units: dict[str, Fraction], allowed: str) -> Fraction:
+    match = _NUMBER.match(text)
+    if match is None or match["unit"].upper() not in units or len(text) > 64:
+        raise QuantityError(text, allowed)
+    return Fraction(match["number"]) * units[match["unit"].upper()]
+
+
+def show_bytes(count: int) -> str:
+    """``24GiB``, ``1.5GiB``, ``512MiB``, ``0``: the largest unit that leaves at least one."""
+    for unit in ("TiB", "GiB", "MiB", "KiB"):
+        size = _BYTES[unit.upper()]
+        if count >= size:
+            return f"{f'{count / size:.2f}'.rstrip('0').rstrip('.')}{unit}"
+    return str(count)
+
+
+def show_share(share_ppm: int) -> str:
+    """``70%``, ``14.29%``."""
+    return f"{f'{share_ppm / 10_000:.2f}'.rstrip('0').rstrip('.')}%"
+
+
+class _Quantity(click.ParamType[Any]):
+    """A click type over one of the parsers."""
+
+    def __init__(self, name: str, parse: Any) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The parsed quantity; text that is none is a usage error."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._parse(value)
+        except QuantityError as error:
+            self.fail(str(error), param, ctx)
+
+
+BYTES: Final = _Quantity("size", parse_bytes)
+SHARE: Final = _Quantity("share", parse_share)
+SECONDS: Final = _Quantity("time", parse_seconds)

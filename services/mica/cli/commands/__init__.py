@@ -1,0 +1,1 @@
+"""The subcommands, one file for those that belong together. Invariant: only ``mica.cli._lazy`` names them."""

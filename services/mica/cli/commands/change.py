@@ -1,0 +1,178 @@
+"""``mica resize``, ``release``, ``control``, ``evict`` and ``move``: commands on one slice, and what becomes of them.
+
+Invariant: exit status 0 means that the fact which confirms the command was heard, unless --no-wait was given.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import click
+from msgspec import Struct
+
+from mica.bus import Heard
+from mica.cli._answers import refusal, say
+from mica.cli._decision import show_placements
+from mica.cli._errors import CliError
+from mica.cli._quantities import BYTES, SECONDS, SHARE
+from mica.cli._session import connected, json_option, run, server_option
+from mica.cli._table import show_json
+from mica.cli.commands.listing import find
+from mica.events import (
+    TERMINAL_PHASES,
+    Command,
+    Control,
+    ControlSlice,
+    EvictSlice,
+    Fact,
+    MoveSlice,
+    ReleaseSlice,
+    ResizeSlice,
+    SliceEvicted,
+    SliceFact,
+    SliceFailed,
+    SliceLost,
+    SliceReady,
+    SliceRefused,
+    SliceReleased,
+    SliceResized,
+    decode,
+    encode,
+    subject_of,
+)
+
+WAIT_S: Final = 30.0
+ENDED: Final = (SliceReleased, SliceEvicted, SliceLost, SliceFailed)
+CHANGED: Final = (SliceResized, SliceReady)
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _waiting(command: F) -> F:
+    """The options that all of these commands share."""
+    for option in (
+        json_option,
+        server_option,
+        click.option("--no-wait", is_flag=True, help="Return once the command is stored."),
+        click.option("--timeout", type=SECONDS, default=str(WAIT_S), show_default="30s", help="Give up waiting after this."),
+        click.argument("id"),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.option("--vram", "vram_bytes", type=BYTES, help="New device memory: 24GiB, 24G or bytes.")
+@click.option("--share", "share_ppm", type=SHARE, help="New compute: 70%, 0.7 or 700000ppm.")
+@click.option("--reason", default="", help="Free text.")
+@_waiting
+def resize(id: str, vram_bytes: int | None, share_ppm: int | None, reason: str, **how: Any) -> None:  # noqa: A002 - as typed
+    """Change a slice in place; what runs in it sees the new size without a restart."""
+    if vram_bytes is None and share_ppm is None:
+        raise click.UsageError("nothing to change: give --vram, --share or both")
+    run(_send(ResizeSlice(id=id, vram_bytes=vram_bytes, share_ppm=share_ppm, reason=reason), CHANGED, How(**how)))
+
+
+@click.command()
+@click.option("--grace", "grace_s", type=SECONDS, default="5s", show_default=True, help="Before its processes are terminated.")
+@_waiting
+def release(id: str, grace_s: float, **how: Any) -> None:  # noqa: A002 - as typed
+    """Give a slice back; returns when every byte of it is free again."""
+    run(_send(ReleaseSlice(id=id, grace_s=grace_s), (SliceReleased, SliceEvicted), How(**how)))
+
+
+@click.command()
+@click.option("--to", "control_word", required=True, type=click.Choice([str(word) for word in Control]), help="The control word.")
+@click.option("--reason", default="", help="Free text.")
+@_waiting
+def control(id: str, control_word: str, reason: str, **how: Any) -> None:  # noqa: A002 - as typed
+    """Set a slice's control word: run, throttle, pause, drain or kill."""
+    run(_send(ControlSlice(id=id, control=Control(control_word), reason=reason), CHANGED, How(**how)))
+
+
+@click.command()
+@click.option("--grace", "grace_s", type=SECONDS, default="5s", show_default=True, help="Before its processes are terminated.")
+@click.option("--reason", default="", help="Told to the tenant.")
+@_waiting
+def evict(id: str, grace_s: float, reason: str, **how: Any) -> None:  # noqa: A002 - as typed
+    """Take a slice away from its tenant."""
+    run(_send(EvictSlice(id=id, grace_s=grace_s, reason=reason), (SliceEvicted, SliceReleased), How(**how)))
+
+
+@click.command()
+@click.option("--node", help="To this node.")
+@click.option("--device", "device_id", help="To this device.")
+@click.option("--reason", default="", help="Free text.")
+@_waiting
+def move(id: str, node: str | None, device_id: str | None, reason: str, **how: Any) -> None:  # noqa: A002 - as typed
+    """Place a slice that no process uses on another device."""
+    run(_send(MoveSlice(id=id, node=node, device_id=device_id, reason=reason), CHANGED, How(**how)))
+
+
+AnyChange = ResizeSlice | ReleaseSlice | ControlSlice | EvictSlice | MoveSlice
+
+
+class How(Struct, frozen=True, kw_only=True):
+    """The options that all of these commands share."""
+
+    server: str | None
+    timeout: float
+    no_wait: bool
+    as_json: bool
+
+
+async def _send(command: AnyChange, confirms: tuple[type[Fact], ...], how: How) -> None:
+    command = checked(command)
+    async with connected(how.server) as bus:
+        record = await find(bus, command.id)
+        if record.phase in TERMINAL_PHASES:
+            raise CliError(f"slice {command.id}: already {record.phase}")
+        if how.no_wait:
+            sequence = await bus.publish(command)
+            click.echo(f"slice {command.id}: command {sequence} is stored")
+            return
+        async with say(bus, command, (f"slice.*.{command.id}",)) as conversation:
+            fact = await conversation.first(lambda heard: outcome(heard, confirms, record.generation), how.timeout)
+    if fact is None:
+        raise CliError(f"slice {command.id}: no outcome in {how.timeout:g} s; `mica show {command.id}` tells how far it got")
+    report(command, fact, confirms, as_json=how.as_json)
+
+
+def checked(command: AnyChange) -> AnyChange:
+    """The command if it can be sent.
+
+    Raises:
+        EventError: naming the field, what was given and what is allowed.
+    """
+    known = decode(subject_of(command), encode(command))
+    assert isinstance(known, type(command))
+    return known
+
+
+def outcome(heard: Heard, confirms: tuple[type[Fact], ...], generation: int) -> Fact | None:
+    """The fact that decides the command: a refusal, the end of the slice, or a newer generation in force."""
+    refused = refusal(heard)
+    if refused is not None:
+        return refused
+    event = heard.event
+    if not isinstance(event, SliceFact):
+        return None
+    if isinstance(event, ENDED) or (isinstance(event, confirms) and event.generation > generation):
+        return event
+    return None
+
+
+def report(command: Command, fact: Fact, confirms: tuple[type[Fact], ...], *, as_json: bool) -> None:
+    """Show the outcome.
+
+    Raises:
+        CliError: it is not the one that was wanted.
+    """
+    if as_json:
+        show_json(fact)
+    if isinstance(fact, SliceRefused):
+        raise CliError(f"{fact.command} of slice {fact.id}: refused: {fact.message}")
+    name = str(type(fact).__struct_config__.tag).removeprefix("slice.")
+    if not isinstance(fact, confirms):
+        raise CliError(f"slice {getattr(command, 'id', '')}: {name} instead: {getattr(fact, 'message', '')}")
+    if not as_json:
+        click.echo(f"slice {getattr(fact, 'id', '')} is {name} (generation {getattr(fact, 'generation', 0)})")
+        show_placements(getattr(fact, "placements", ()))

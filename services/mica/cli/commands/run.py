@@ -1,0 +1,117 @@
+"""``mica run``: start any program inside a slice.
+
+Invariant: the program is entered by exec, so that it keeps our pid, our terminal and our signals, and nothing of mica stays
+beside it. Only ``attach.json`` says how: the bus is not asked.
+"""
+
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import click
+import msgspec
+from msgspec import Struct
+
+from mica.cli._errors import CliError
+from mica.cli._runtime import runtime_dir as usual_runtime_dir
+
+PREPENDED: Final = {"LD_PRELOAD": " ", "LD_LIBRARY_PATH": ":"}
+"""Variables that add to what the caller has, with what separates their parts there."""
+
+
+class Mount(Struct, frozen=True):
+    """A path of the host that the slice's processes need."""
+
+    source: str
+
+
+class Attach(Struct, frozen=True):
+    """What ``attach.json`` says, as far as it matters here."""
+
+    id: str
+    mode: str
+    env: dict[str, str]
+    mounts: tuple[Mount, ...] = ()
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.option("--runtime-dir", type=click.Path(path_type=Path), help="Of the node [MICA_RUNTIME_DIR, /run/mica].")
+@click.argument("slice_id", metavar="SLICE")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD…")
+def run(slice_id: str, command: Sequence[str], runtime_dir: Path | None) -> None:
+    """Start CMD inside SLICE: it sees the slice as its device, unmodified."""
+    root = (runtime_dir or usual_runtime_dir()).absolute()
+    attach = read_attach(root, slice_id)
+    if attach.mode == "hardware":
+        tell_enforcer(root, attach)
+    environment = environment_of(attach, os.environ)
+    try:
+        os.execvpe(command[0], list(command), environment)  # noqa: S606 - starting the user's program is the purpose
+    except OSError as error:
+        raise CliError(f"run: {command[0]}: {error.strerror}") from None
+
+
+def read_attach(root: Path, slice_id: str) -> Attach:
+    """What a process needs to start inside the slice.
+
+    Raises:
+        CliError: this node has no such slice.
+    """
+    from mica.events import ID_PATTERN
+
+    try:
+        return msgspec.json.decode((root / "slices" / checked(slice_id, ID_PATTERN) / "attach.json").read_bytes(), type=Attach)
+    except FileNotFoundError:
+        raise CliError(
+            f"slice {slice_id}: not on this node (runtime dir {root}); `mica show {slice_id}` tells where it is"
+        ) from None
+    except (OSError, msgspec.DecodeError) as error:
+        raise CliError(f"slice {slice_id}: its attach.json in {root} can't be read: {error}") from None
+
+
+def checked(slice_id: str, pattern: str) -> str:
+    """``slice_id`` if it can be one; it becomes part of a path.
+
+    Raises:
+        CliError: it can't.
+    """
+    import re
+
+    if re.fullmatch(pattern, slice_id) is None:
+        raise CliError(f"slice {slice_id[:80]}: no slice id, allowed: 1 to 64 of A-Z a-z 0-9 _ -")
+    return slice_id
+
+
+def environment_of(attach: Attach, inherited: Mapping[str, str]) -> dict[str, str]:
+    """The environment inside the slice; what the caller preloads stays loaded, after the shims."""
+    environment = dict(inherited) | attach.env
+    for name, separator in PREPENDED.items():
+        parts = [part for part in (attach.env.get(name), inherited.get(name)) if part]
+        if parts:
+            environment[name] = separator.join(parts)
+    return environment
+
+
+def tell_enforcer(root: Path, attach: Attach) -> None:
+    """In hardware mode no shim speaks up for the process, so that this does, with the pid it will keep.
+
+    An enforcer that is not there finds the process by the driver's own list.
+    """
+    from mica.region import AttachMessage, RuntimeDir, encode_attach, owner_of
+
+    runtime = RuntimeDir(root)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        for device_id in device_ids(root, attach):
+            message = AttachMessage(slice_id=attach.id, device_id=device_id, owner=owner_of(os.getpid()), slot=None)
+            try:
+                sender.sendto(encode_attach(message), socket.MSG_DONTWAIT, str(runtime.attach_socket))
+            except OSError as error:
+                click.echo(f"mica run: the enforcer was not told ({error.strerror})", err=True)
+
+
+def device_ids(root: Path, attach: Attach) -> list[str]:
+    """The devices under the slice, whose quota regions stand among its mounts."""
+    quotas = [Path(mount.source) for mount in attach.mounts]
+    return [path.parent.name for path in quotas if path.name == "quota" and path.parent.parent == root / "devices"]
