@@ -1,0 +1,206 @@
+"""A tenant's program: real cuda-bindings and pynvml calls, one per line of stdin, one JSON answer per line of stdout.
+
+Knows nothing of mica; started with or without the shim preloaded. An answer is the list that the binding returned, its
+CUresult as a number first.
+"""
+
+import json
+import os
+import sys
+from typing import Any
+
+from cuda.bindings import driver
+
+PTX = b".version 7.0\n.target sm_70\n.address_size 64\n.visible .entry %s() { ret; }\n\0"
+
+
+class Tenant:
+    """The state of one program: its context, pointers by name, and kernel."""
+
+    def __init__(self) -> None:
+        self.pointers: dict[str, Any] = {}
+        self.stream: Any = None
+        self.graphs: list[Any] = []
+
+    def init(self) -> list[Any]:
+        return plain(driver.cuInit(0))
+
+    def context(self, ordinal: int = 0) -> list[Any]:
+        result, self.ctx = driver.cuCtxCreate(None, 0, ordinal) if hasattr(driver, "cuCtxCreate") else (801, None)
+        return [int(result)]
+
+    def destroy(self) -> list[Any]:
+        return plain(driver.cuCtxDestroy(self.ctx))
+
+    def primary(self, ordinal: int = 0) -> list[Any]:
+        result, ctx = driver.cuDevicePrimaryCtxRetain(ordinal)
+        return [int(result)] if int(result) else plain(driver.cuCtxSetCurrent(ctx))
+
+    def reset(self, ordinal: int = 0) -> list[Any]:
+        return plain(driver.cuDevicePrimaryCtxReset(ordinal))
+
+    def alloc(self, name: str, size: int) -> list[Any]:
+        result, self.pointers[name] = driver.cuMemAlloc(size)
+        return [int(result)]
+
+    def managed(self, name: str, size: int) -> list[Any]:
+        result, self.pointers[name] = driver.cuMemAllocManaged(size, 1)
+        return [int(result)]
+
+    def pitch(self, name: str, width: int, height: int) -> list[Any]:
+        result, self.pointers[name], _ = driver.cuMemAllocPitch(width, height, 4)
+        return [int(result)]
+
+    def alloc_async(self, name: str, size: int) -> list[Any]:
+        result, self.pointers[name] = driver.cuMemAllocAsync(size, 0)
+        return [int(result)]
+
+    def create(self, name: str, size: int) -> list[Any]:
+        prop = driver.CUmemAllocationProp()
+        prop.type = driver.CUmemAllocationType.CU_MEM_ALLOCATION_TYPE_PINNED
+        prop.location.type = driver.CUmemLocationType.CU_MEM_LOCATION_TYPE_DEVICE
+        prop.location.id = 0
+        result, self.pointers[name] = driver.cuMemCreate(size, prop, 0)
+        return [int(result)]
+
+    def array(self, name: str, width: int, height: int) -> list[Any]:
+        shape = driver.CUDA_ARRAY_DESCRIPTOR()
+        shape.Width, shape.Height, shape.NumChannels = width, height, 4
+        shape.Format = driver.CUarray_format.CU_AD_FORMAT_FLOAT
+        result, self.pointers[name] = driver.cuArrayCreate(shape)
+        return [int(result)]
+
+    def free(self, name: str) -> list[Any]:
+        return plain(driver.cuMemFree(self.pointers[name]))
+
+    def free_async(self, name: str) -> list[Any]:
+        return plain(driver.cuMemFreeAsync(self.pointers[name], 0))
+
+    def release(self, name: str) -> list[Any]:
+        return plain(driver.cuMemRelease(self.pointers[name]))
+
+    def free_array(self, name: str) -> list[Any]:
+        return plain(driver.cuArrayDestroy(self.pointers[name]))
+
+    def fill(self, size: int) -> int:
+        """Allocate until refused; return how many succeeded. Every refusal must be out of memory."""
+        count = 0
+        while True:
+            result, pointer = driver.cuMemAlloc(size)
+            if int(result):
+                return count if int(result) == 2 else -int(result)
+            self.pointers[f"fill{count}"] = pointer
+            count += 1
+
+    def churn(self, size: int, rounds: int) -> int:
+        """Allocate and free; return how many allocations succeeded."""
+        won = 0
+        for _ in range(rounds):
+            result, pointer = driver.cuMemAlloc(size)
+            if not int(result):
+                won += 1
+                driver.cuMemFree(pointer)
+        return won
+
+    def info(self) -> list[Any]:
+        return plain(driver.cuMemGetInfo())
+
+    def total(self, ordinal: int = 0) -> list[Any]:
+        return plain(driver.cuDeviceTotalMem(ordinal))
+
+    def kernel(self, name: str = "spin") -> list[Any]:
+        result, module = driver.cuModuleLoadData(PTX % name.encode())
+        if int(result):
+            return [int(result)]
+        result, self.function = driver.cuModuleGetFunction(module, name.encode())
+        return [int(result)]
+
+    def launch(self, count: int = 1) -> list[Any]:
+        """Launch; the last result."""
+        result: Any = (0,)
+        for _ in range(count):
+            result = driver.cuLaunchKernel(self.function, 1, 1, 1, 32, 1, 1, 0, 0, 0, 0)
+            if int(result[0]):
+                break
+        return plain(result)
+
+    def bad_launch(self) -> list[Any]:
+        return plain(driver.cuLaunchKernel(self.function, 0, 1, 1, 32, 1, 1, 0, 0, 0, 0))
+
+    def sync(self) -> list[Any]:
+        return plain(driver.cuCtxSynchronize())
+
+    def fork(self) -> list[Any]:
+        """Attach and leave in a forked child; what the child saw."""
+        reader, writer = os.pipe()
+        if os.fork() == 0:
+            seen = [int(driver.cuInit(0)[0]), os.getpid()]
+            os.write(writer, json.dumps(seen).encode())
+            sys.stdin.readline()  # until the test has looked
+            os._exit(0)
+        os.close(writer)
+        answer: list[Any] = json.loads(os.read(reader, 4096))
+        return answer
+
+    def proc(self, name: str, version: int, flags: int) -> list[Any]:
+        """Ask for a function by name; the file and the symbol that it lies in."""
+        result, pointer, status = driver.cuGetProcAddress(name.encode(), version, flags)
+        return [int(result), int(status), where(int(pointer)) if pointer else None]
+
+    def nvml(self) -> dict[str, Any]:
+        import pynvml
+
+        pynvml.nvmlInit()
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
+        memory = [pynvml.nvmlDeviceGetMemoryInfo(handle) for handle in handles]
+        second = [pynvml.nvmlDeviceGetMemoryInfo(handle, version=pynvml.nvmlMemory_v2) for handle in handles]
+        return {
+            "uuids": [pynvml.nvmlDeviceGetUUID(handle) for handle in handles],
+            "indices": [pynvml.nvmlDeviceGetIndex(handle) for handle in handles],
+            "memory": [[m.total, m.free, m.used] for m in memory],
+            "memory_v2": [[m.version, m.total, m.free, m.used] for m in second],
+            "pids": [[p.pid for p in pynvml.nvmlDeviceGetComputeRunningProcesses(handle)] for handle in handles],
+        }
+
+    def nvml_by_uuid(self, uuid: str) -> str:
+        import pynvml
+
+        pynvml.nvmlInit()
+        try:
+            pynvml.nvmlDeviceGetHandleByUUID(uuid)
+        except pynvml.NVMLError as error:
+            return str(error)
+        return "found"
+
+
+def plain(results: tuple[Any, ...]) -> list[Any]:
+    return [None if value is None else int(value) for value in results]
+
+
+def where(address: int) -> list[str]:
+    """File name and symbol around an address."""
+    import ctypes
+
+    class Info(ctypes.Structure):
+        _fields_ = (("file", ctypes.c_char_p), ("base", ctypes.c_void_p), ("symbol", ctypes.c_char_p), ("at", ctypes.c_void_p))
+
+    info = Info()
+    ctypes.CDLL(None).dladdr(ctypes.c_void_p(address), ctypes.byref(info))
+    return [(info.file or b"").decode(), (info.symbol or b"").decode()]
+
+
+def main() -> None:
+    tenant = Tenant()
+    for line in iter(sys.stdin.readline, ""):
+        if not (call := json.loads(line)):
+            continue
+        name, *arguments = call
+        try:
+            answer = getattr(tenant, name)(*arguments)
+        except Exception as error:  # noqa: BLE001 - the test judges it
+            answer = repr(error)
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()
