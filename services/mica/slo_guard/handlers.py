@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from mica.bus import Bus, BusError, Clock, Delivery, Entry
+from mica.bus import Bus, BusError, Clock, Delivery, Entry, StaleRevisionError
 from mica.events import (
     TERMINAL_PHASES,
     EventError,
@@ -32,6 +32,7 @@ from mica.slo_guard.judge import NONE, RESIZE, Action, Breach, Policy, Standing,
 GUARD_TTL_S: Final = 3600.0
 RETRY_S: Final = 0.5
 ATTEMPTS: Final = 5
+RACES_MAX: Final = 4
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class Guard:
     async def _in_order(self, deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:
             try:
-                await self._on_delivery(delivery)
+                await self._settle(delivery)
             except EventError as error:
                 log.warning("message %d on %s is dropped: %s", delivery.sequence, delivery.subject, error)
                 await delivery.terminate()
@@ -65,6 +66,15 @@ class Guard:
             except Exception:
                 log.exception("message %d on %s, delivery %d", delivery.sequence, delivery.subject, delivery.deliveries)
                 await (delivery.retry(RETRY_S) if delivery.deliveries < ATTEMPTS else delivery.terminate())
+
+    async def _settle(self, delivery: Delivery) -> None:
+        """Handle a message; when another replica was quicker with the same slice, decide anew on what it left."""
+        for _ in range(RACES_MAX):
+            try:
+                return await self._on_delivery(delivery)
+            except StaleRevisionError:
+                continue
+        raise BusError(f"{RACES_MAX} races were lost")
 
     async def _on_delivery(self, delivery: Delivery) -> None:
         event = decode(delivery.subject, delivery.data, delivery.content_type)
