@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from mica.events import Vendor
-from mica.vendors._port import VendorAbsentError, VendorDriver, VendorError
+from mica.vendors._port import PartitionDriver, VendorAbsentError, VendorDriver, VendorError
 
 log = logging.getLogger(__name__)
 
@@ -37,3 +37,18 @@ def open_drivers(openers: Mapping[Vendor, Callable[[], VendorDriver]] = OPENERS)
         except VendorError as error:
             log.warning("vendor %s is left out: %s", vendor, error)
     return tuple(drivers)
+
+
+def open_partition_driver() -> PartitionDriver | None:
+    """The driver that makes hardware partitions, or None where the machine has no library for it.
+
+    Raises:
+        VendorError: the library is there and does not start.
+    """
+    from mica.vendors.nvidia.mig import MigDriver
+
+    try:
+        return MigDriver()
+    except VendorAbsentError as error:
+        log.debug("no hardware partitions: %s", error)
+        return None

@@ -1,10 +1,11 @@
 """What mica asks of a vendor's library. Invariant: every failure of a library comes out as one ``VendorError``."""
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from msgspec import Struct
 
-from mica.events import Device, Vendor
+from mica.events import Device, Partition, Vendor
 
 
 class VendorError(Exception):
@@ -13,6 +14,14 @@ class VendorError(Exception):
 
 class VendorAbsentError(VendorError):
     """This machine has no such library, or no driver behind it."""
+
+
+class PartitionInUseError(VendorError):
+    """A partition can not be destroyed while processes are inside; ``pids`` are the host's, as far as they are known."""
+
+    def __init__(self, what: str, pids: frozenset[int]) -> None:
+        self.pids = pids
+        super().__init__(f"{what}: in use by {len(pids)} processes")
 
 
 class DeviceReading(Struct, frozen=True, kw_only=True):
@@ -50,6 +59,35 @@ class VendorDriver(Protocol):
 
         Raises:
             VendorError: no such device, or it does not answer.
+        """
+
+    def close(self) -> None:
+        """Let go of the library; calling it twice is no error."""
+
+
+class PartitionDriver(Protocol):
+    """Hardware partitions of one vendor's devices. Calls may block for seconds: keep them off the event loop."""
+
+    def living(self) -> Mapping[str, tuple[Partition, ...]]:
+        """The partitions of every device that is partitioned, by device id; one without a UUID was only half made.
+
+        Raises:
+            VendorError: the library does not answer.
+        """
+
+    def create(self, device_id: str, partition: Partition) -> Partition:
+        """Make the partition at its exact slots and everything a process needs inside; the same one with its UUID.
+
+        Raises:
+            VendorError: the device refuses; nothing is left half made.
+        """
+
+    def destroy(self, device_id: str, partition: Partition) -> None:
+        """Destroy the partition of that profile and start; one that does not exist is no error.
+
+        Raises:
+            PartitionInUseError: processes are inside.
+            VendorError: the device refuses for another reason.
         """
 
     def close(self) -> None:

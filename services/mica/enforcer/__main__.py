@@ -1,0 +1,147 @@
+"""Wires the enforcer: the bus, the runtime directory, the vendor's library, and the loops that feed the handlers."""
+
+import asyncio
+import logging
+import os
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from mica.bus import Bus, BusError, Clock, ServiceError, Settings, SystemClock, announce_ready, run_service
+from mica.enforcer.doorway import AttachSocket, claimed
+from mica.enforcer.errors import EnforcerError
+from mica.enforcer.handlers import Enforcer, take_over
+from mica.enforcer.hardware import VendorPartitions
+from mica.enforcer.lending import PERIOD_S
+from mica.enforcer.processes import NodeProcesses
+from mica.enforcer.region_files import RegionFiles
+from mica.enforcer.tenancy import Libraries
+from mica.enforcer.world import World
+from mica.events import Inventory, Ledger
+from mica.native import NativeBuildError, shim_cuda, shim_nvml, sim_cuda, sim_nvml
+from mica.observability import configure_logging, tracer
+from mica.region import RuntimeDir
+from mica.vendors import VendorError, open_partition_driver
+
+BEAT_S = 1.0
+RETRY_S = 0.5
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+log = logging.getLogger(__name__)
+
+
+async def run(bus: Bus, settings: Settings) -> None:
+    """Enforce this node's ledger until cancelled."""
+    os.umask(0o022)
+    runtime = RuntimeDir(settings.runtime_dir.absolute())
+    with claimed(runtime):
+        async with AsyncExitStack() as stack:
+            try:
+                world = _world(bus, settings, runtime, stack)
+                enforcer = await take_over(world)
+            except (EnforcerError, VendorError, NativeBuildError) as error:
+                raise ServiceError(str(error)) from None
+            stack.callback(enforcer.close)
+            stack.callback(AttachSocket(runtime, enforcer.on_attach).close)
+            await serve(enforcer, world)
+
+
+def _world(bus: Bus, settings: Settings, runtime: RuntimeDir, stack: AsyncExitStack) -> World:
+    regions = RegionFiles(runtime)
+    stack.callback(regions.close)
+    driver = open_partition_driver()
+    if driver is not None:
+        stack.callback(driver.close)
+    spans = tracer("enforcer")
+    stack.callback(spans.close)
+    return World(
+        bus=bus,
+        regions=regions,
+        partitions=VendorPartitions(driver),
+        processes=NodeProcesses(runtime),
+        clock=SystemClock(),
+        tracer=spans,
+        runtime=runtime,
+        libraries=libraries(settings.sim_dir),
+        node=settings.node,
+        boot_id=BOOT_ID.read_text().strip(),
+    )
+
+
+def libraries(sim_dir: Path | None) -> Libraries:
+    """Where the shims are and, in a simulation, the drivers.
+
+    Raises:
+        NativeBuildError: they are not built.
+    """
+    shims = (shim_cuda(), shim_nvml())
+    if sim_dir is None:
+        return Libraries(shims=shims)
+    return Libraries(shims=shims, sim_cuda=sim_cuda(), sim_nvml=sim_nvml(), sim_dir=sim_dir.absolute())
+
+
+async def serve(enforcer: Enforcer, world: World) -> None:
+    """Feed the handlers: the ledger and the inventory, partition jobs, the heartbeat, and lending."""
+    bus, clock, node = world.bus, world.clock, world.node
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_settle(enforcer, clock))
+        group.create_task(_follow_ledger(enforcer, bus, node))
+        group.create_task(_follow_inventory(enforcer, bus, node))
+        group.create_task(_do_jobs(enforcer))
+        group.create_task(_beat(enforcer, clock))
+        group.create_task(_lend(enforcer, clock))
+
+
+async def _settle(enforcer: Enforcer, clock: Clock) -> None:
+    ready = False
+    while True:
+        await enforcer.due.wait()
+        try:
+            await enforcer.settle()
+        except BusError as error:
+            log.warning("what was applied can not be told yet: %s", error)
+            await clock.sleep(RETRY_S)
+            enforcer.due.set()
+        else:
+            if not ready:
+                announce_ready("enforcer")
+                ready = True
+
+
+async def _follow_ledger(enforcer: Enforcer, bus: Bus, node: str) -> None:
+    async for changes in bus.state.watch(f"ledger.{node}", Ledger):
+        enforcer.on_ledger(changes)
+
+
+async def _follow_inventory(enforcer: Enforcer, bus: Bus, node: str) -> None:
+    async for changes in bus.state.watch(f"inventory.{node}", Inventory):
+        for change in changes:
+            if change.value is not None:
+                enforcer.on_inventory(change.value)
+
+
+async def _do_jobs(enforcer: Enforcer) -> None:
+    while True:
+        await enforcer.jobs_due.wait()
+        await enforcer.do_jobs()
+
+
+async def _beat(enforcer: Enforcer, clock: Clock) -> None:
+    while True:
+        enforcer.on_beat()
+        await clock.sleep(BEAT_S)
+
+
+async def _lend(enforcer: Enforcer, clock: Clock) -> None:
+    while True:
+        borrowing = enforcer.lend()
+        await clock.sleep(PERIOD_S if borrowing else BEAT_S)
+
+
+def main() -> None:
+    """Run the service."""
+    configure_logging("enforcer")
+    run_service("enforcer", run)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,255 @@
+"""What the enforcer does about each thing that happens on its node.
+
+Owns the order of effects. Invariant: every handler leaves the node in a state from which ``settle`` reaches the ledger,
+whatever was interrupted.
+"""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Iterable
+from itertools import cycle, islice
+from typing import Final
+
+from mica.bus import Change
+from mica.enforcer.attachments import NO_SLOT, Attachments
+from mica.enforcer.drains import Drain, due_signal, grace_of
+from mica.enforcer.errors import PartitionBusyError
+from mica.enforcer.lending import Neighbour, ceilings
+from mica.enforcer.node import Node, entries_of, is_orphan
+from mica.enforcer.places import Holder, Place
+from mica.enforcer.ports import Process
+from mica.enforcer.voice import Voice
+from mica.enforcer.world import World
+from mica.events import Control, Device, Inventory, Ledger, Mode, Observed, Tier
+from mica.region import AttachMessage
+
+SWEPT_PER_BEAT: Final = 16
+"""How many usage regions without a known process are looked at per heartbeat, in turn."""
+
+log = logging.getLogger(__name__)
+
+
+class Enforcer:
+    """One node's enforcer, between its events and its devices."""
+
+    def __init__(self, world: World, voice: Voice, node: Node, ledger: Ledger) -> None:
+        self._world = world
+        self._voice = voice
+        self.node = node
+        self.ledger = ledger
+        self.devices: dict[str, Device] = {}
+        self.attachments = Attachments(world.processes, world.regions, self._on_exit)
+        self._drains: dict[Place, Drain] = {}
+        self._stopped: set[Place] = set()
+        self._gpu_ns: dict[Place, int] = {}
+        self._sweep_from = 0
+        self.due = asyncio.Event()
+        self.jobs_due = asyncio.Event()
+        self.due.set()
+
+    async def settle(self) -> None:
+        """Bring the node to the ledger as far as it can be now, and say so.
+
+        Raises:
+            BusError: the bus did not take all of it; what was applied stands, and settling again says the rest.
+        """
+        self.due.clear()
+        if self.ledger.devices.keys() - self.devices.keys():
+            await self.read_inventory()
+        self.node.apply(self.ledger, self.devices)
+        self._press(self._world.clock.monotonic_ns())
+        if self.node.jobs:
+            self.jobs_due.set()
+        await self._voice.speak(self.ledger, self.node, self.devices)
+        if self.node.fence:
+            await self._lift_fence()
+
+    async def do_jobs(self) -> None:
+        """Make and destroy the partitions that are due, one after the other, outside the event loop."""
+        self.jobs_due.clear()
+        while self.node.jobs:
+            place, job = next(iter(self.node.jobs.items()))
+            outcome = await asyncio.to_thread(self.node.run_job, place, job)
+            self.node.finish_job(place, outcome)
+            if isinstance(outcome, PartitionBusyError):
+                self._watch_guests(place, outcome.pids)
+            self.due.set()
+
+    def on_ledger(self, changes: Iterable[Change[Ledger]]) -> None:
+        """The ledger changed, perhaps several times: only the newest counts, and an older one than is known does not."""
+        for change in changes:
+            if change.value is not None and change.value.generation >= self.ledger.generation:
+                self.ledger = change.value
+                self.due.set()
+
+    def on_inventory(self, inventory: Inventory) -> None:
+        """The node's devices were read anew."""
+        self.devices = {device.id: device for device in inventory.devices}
+        self.due.set()
+
+    async def read_inventory(self) -> None:
+        """Learn the node's devices anew."""
+        entry = await self._world.bus.state.get(f"inventory.{self._world.node}", Inventory)
+        if entry is not None:
+            self.devices = {device.id: device for device in entry.value.devices}
+
+    def on_attach(self, message: AttachMessage, pid: int) -> None:
+        """A process says that it is inside a slice; ``pid`` is what the kernel says about the sender, 0 when unknown."""
+        place = Place(message.device_id, message.slice_id)
+        held = self.node.refresh(place)
+        if message.slot is None and held is not None and held.partition is not None:
+            process = self.attachments.admit(place, pid)
+            if process is not None:
+                self.node.guest_came(place, process.pid)
+                self._attached(place, process, NO_SLOT)
+        elif message.slot is not None and held is not None and (message.slot, message.owner) in held.reading.holders:
+            process = self.attachments.attach(place, Holder(message.slot, message.owner), pid)
+            if process is not None:
+                self._attached(place, process, message.slot)
+        else:
+            log.warning("process %d is not inside slice %s on %s, as it says", pid, message.slice_id, message.device_id)
+
+    def on_beat(self) -> None:
+        """Once a second: show that the enforcer lives, look for what nobody told, and end what has to end."""
+        now_ns = self._world.clock.monotonic_ns()
+        self._world.regions.heartbeat(now_ns)
+        self.node.stuck.clear()
+        self._sweep()
+        self._press(now_ns)
+        if self._voice.lease_over and not self.node.fence:
+            log.warning("the lease of node %s has run out: its slices stand still until the bus is back", self._world.node)
+            self.node.fence = True
+            self.node.apply(self.ledger, self.devices)
+            self._press(now_ns)
+        if self._voice.stale or self._drains or self.node.jobs:
+            self.due.set()
+
+    def lend(self) -> bool:
+        """Lend idle compute to the burst slices at work; whether there are any, so that it is worth asking again soon."""
+        entries = entries_of(self.ledger)
+        attached = set(self.attachments.places())
+        borrowing = {p.device_id for p in attached if p in entries and _may_borrow(entries[p].tier, entries[p].mode)}
+        for device_id in borrowing | {place.device_id for place in self.node.lent}:
+            here = {p: entry for p, entry in entries.items() if p.device_id == device_id and p in self.node.held}
+            neighbours = {
+                place.slice_id: Neighbour(entry.tier, entry.share_ppm, active=place in attached and self._at_work(place))
+                for place, entry in here.items()
+            }
+            ceiling_of = ceilings(neighbours)
+            for place, entry in here.items():
+                if place.slice_id in ceiling_of and _may_borrow(entry.tier, entry.mode):
+                    self.node.lend(place, entry, ceiling_of[place.slice_id])
+        if not borrowing:
+            self.node.lent.clear()
+        return bool(borrowing)
+
+    def adopt_processes(self) -> None:
+        """After a restart: find the processes that hold slots, and free the slots of those that ended meanwhile."""
+        for place, held in list(self.node.held.items()):
+            self._sweep_place(place)
+            if held.partition is not None and not is_orphan(place):
+                self._watch_guests(place, held.guests)
+
+    def close(self) -> None:
+        """Let go of the processes; the node stays as it is."""
+        self.attachments.close()
+
+    def _attached(self, place: Place, process: Process, slot: int) -> None:
+        self._voice.attached(place, process.pid, slot, self.ledger)
+        self.due.set()
+
+    def _at_work(self, place: Place) -> bool:
+        held = self.node.refresh(place)
+        gpu_ns = held.reading.gpu_ns if held is not None else 0
+        before = self._gpu_ns.get(place, gpu_ns)
+        self._gpu_ns[place] = gpu_ns
+        return gpu_ns > before
+
+    def _on_exit(self, place: Place, pid: int) -> None:
+        self.node.guest_left(place, pid)
+        self.node.refresh(place)
+        self.due.set()
+
+    def _watch_guests(self, place: Place, pids: Iterable[int]) -> None:
+        known = self.attachments.guests(place)
+        for pid in pids:
+            if pid not in known and self.attachments.admit(place, pid) is None:
+                self.node.guest_left(place, pid)
+
+    def _sweep(self) -> None:
+        """Look at the usage regions in use, and at some of the others in turn."""
+        busy = {*self.attachments.places(), *self._drains, *filter(self.node.over, self.node.held)}
+        quiet = [place for place, held in self.node.held.items() if held.has_usage and place not in busy]
+        if quiet:
+            self._sweep_from %= len(quiet)
+            turn = list(islice(cycle(quiet), self._sweep_from, self._sweep_from + min(SWEPT_PER_BEAT, len(quiet))))
+            self._sweep_from += len(turn)
+            busy.update(turn)
+        for place in busy:
+            self._sweep_place(place)
+
+    def _sweep_place(self, place: Place) -> None:
+        if self.node.over(place):
+            self.due.set()
+        held = self.node.refresh(place)
+        if held is None or not held.reading.holders:
+            return
+        for holder, process in self.attachments.sweep(place, held.reading):
+            self._attached(place, process, holder.slot)
+        if self.node.refresh(place) != held:
+            self.due.set()
+
+    def _press(self, now_ns: int) -> None:
+        """Signal the processes of what must go, and those that no shim holds to their control word."""
+        drains = {place: self._drains.get(place, Drain(now_ns)) for place, held in self.node.held.items() if held.draining}
+        for place, drain in drains.items():
+            number = due_signal(drain, grace_of(self.ledger, place.slice_id), now_ns)
+            if number and self.attachments.signal(place, number):
+                drains[place] = Drain(drain.since_ns, number)
+        self._drains = drains
+        for place, held in self.node.held.items():
+            if held.guests and held.limits is not None:
+                self._press_guests(place, held.limits.control)
+
+    def _press_guests(self, place: Place, control: Control) -> None:
+        if control is Control.KILL:
+            self.attachments.signal(place, signal.SIGKILL)
+        elif control is Control.PAUSE and place not in self._stopped:
+            self._stopped.add(place)
+            self.attachments.signal(place, signal.SIGSTOP)
+        elif control is not Control.PAUSE and place in self._stopped:
+            self._stopped.discard(place)
+            self.attachments.signal(place, signal.SIGCONT)
+
+    async def _lift_fence(self) -> None:
+        """The lease holds again; let go on what the ledger, read anew, still wants here."""
+        entry = await self._world.bus.state.get(f"ledger.{self._world.node}", Ledger)
+        if entry is not None:
+            self.ledger = entry.value
+        self.node.fence = False
+        self.due.set()
+
+
+def _may_borrow(tier: Tier, mode: Mode) -> bool:
+    return tier is Tier.BURST and mode is Mode.FCSP
+
+
+async def take_over(world: World) -> Enforcer:
+    """Take the node over from whoever enforced it before: read the bus, the regions and the partitions, and change nothing yet.
+
+    Raises:
+        EnforcerError: the runtime directory cannot be used.
+        BusError: the bus does not answer.
+    """
+    state = world.bus.state
+    seen, wanted = await state.get(f"observed.{world.node}", Observed), await state.get(f"ledger.{world.node}", Ledger)
+    observed = seen.value if seen is not None else Observed(node=world.node, boot_id=world.boot_id)
+    ledger = wanted.value if wanted is not None else Ledger(node=world.node)
+    node = Node(world.regions, world.partitions)
+    found = world.regions.adopt()
+    node.adopt(found, await asyncio.to_thread(world.partitions.living), (observed, ledger))
+    enforcer = Enforcer(world, Voice(world, observed), node, ledger)
+    await enforcer.read_inventory()
+    enforcer.adopt_processes()
+    return enforcer

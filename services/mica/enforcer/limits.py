@@ -1,0 +1,55 @@
+"""From a ledger entry to the limits in a record. Invariant: pure; the same entry always gives the same limits."""
+
+from typing import Final
+
+from msgspec.structs import replace
+
+from mica.enforcer.places import Held
+from mica.events import PPM, Control, LedgerEntry, Mode, Tier, Window
+from mica.region import Limits, SliceState
+
+BURST_NS: Final = 10_000_000
+"""How far a slice's virtual time may run ahead of the clock.
+
+Long enough that a shim which sleeps and wakes a millisecond late loses nothing of its share; short enough that over any second a
+slice gets at most one point (1 %) more than its share, and that a neighbour never waits longer than 10 ms for it.
+"""
+
+_NO_WINDOW: Final = Window(offset_ns=0, length_ns=0, period_ns=0)
+_FENCE: Final = {Tier.GUARANTEED: Control.PAUSE, Tier.BURST: Control.PAUSE, Tier.SPOT: Control.KILL}
+
+
+def fenced(control: Control, tier: Tier) -> Control:
+    """What a slice may do once the node's lease has run out: nothing. A spot slice is ended, the others stand still."""
+    return Control.KILL if control is Control.KILL else _FENCE[tier]
+
+
+def base_ceiling(entry: LedgerEntry) -> int:
+    """The ceiling while nobody's idle time is lent. A window is a limit of its own, so no rate binds inside it."""
+    return PPM if entry.window is not None or entry.mode is not Mode.FCSP else entry.share_ppm
+
+
+def limits_of(slice_id: str, entry: LedgerEntry, *, ceiling_ppm: int | None = None, fence: bool = False) -> Limits:
+    """The record that the entry asks for. ``ceiling_ppm`` is what is lent on top of the share, if anything."""
+    window = entry.window or _NO_WINDOW
+    return Limits(
+        slice_id=slice_id,
+        generation=entry.generation,
+        tier=entry.tier,
+        control=fenced(entry.control, entry.tier) if fence else entry.control,
+        priority=entry.priority,
+        vram_limit_bytes=entry.vram_bytes,
+        share_ppm=entry.share_ppm,
+        ceiling_ppm=max(base_ceiling(entry), ceiling_ppm or 0),
+        burst_ns=BURST_NS,
+        window_offset_ns=window.offset_ns,
+        window_length_ns=window.length_ns,
+        window_period_ns=window.period_ns,
+    )
+
+
+def draining(slice_id: str, held: Held, *, fence: bool = False) -> Limits:
+    """The record of a slice that is to go: no new memory, no new attach. What has no record gets one that allows nothing."""
+    was = held.limits or Limits(slice_id=slice_id, generation=0, vram_limit_bytes=0, share_ppm=0, ceiling_ppm=0, burst_ns=0)
+    control = fenced(was.control, was.tier) if fence or was.control is Control.KILL else Control.DRAIN
+    return replace(was, state=SliceState.DRAINING, control=control)

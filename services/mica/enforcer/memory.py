@@ -1,0 +1,217 @@
+"""The shipped fakes: a node with its regions, partitions and processes in memory, for unit and property tests.
+
+Invariant: they refuse what the real ones refuse. ``before`` is called with the name of every call that changes something,
+before its effect; a test that raises there has killed the enforcer at that point.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from msgspec.structs import replace
+
+from mica.bus import Bus, Clock
+from mica.enforcer.errors import CannotApplyError, PartitionBusyError
+from mica.enforcer.places import UNUSED, Holder, Place, Reading
+from mica.enforcer.ports import Found
+from mica.enforcer.steps import same_slots
+from mica.enforcer.tenancy import Libraries
+from mica.enforcer.world import World
+from mica.events import Partition
+from mica.observability import PassingTracer
+from mica.region import RECORDS_MAX, Limits, RuntimeDir
+
+Hook = Callable[[str], None]
+
+
+def _nothing(_: str) -> None:
+    """No hook."""
+
+
+class MemoryRegions:
+    """Regions without files. What tenants do is done to ``slots``: VRAM by place and holder."""
+
+    def __init__(self) -> None:
+        self.records: dict[Place, Limits] = {}
+        self.slots: dict[Place, dict[Holder, int]] = {}
+        self.gpu_ns: dict[Place, int] = {}
+        self.documents: dict[str, bytes] = {}
+        self.reclaimed: list[tuple[Place, Holder, int]] = []
+        self.heartbeat_ns = 0
+        self.before: Hook = _nothing
+
+    def adopt(self) -> Found:
+        """What is there."""
+        return Found(dict(self.records), frozenset(self.slots))
+
+    def make_usage(self, place: Place, uid: int | None) -> None:  # noqa: ARG002 - nobody owns anything here
+        """Make the usage region."""
+        self.before("make_usage")
+        self.slots.setdefault(place, {})
+
+    def write(self, place: Place, limits: Limits) -> None:
+        """Write the record."""
+        self.before("write")
+        if place not in self.records and sum(other.device_id == place.device_id for other in self.records) >= RECORDS_MAX:
+            raise CannotApplyError(f"device {place.device_id}: all {RECORDS_MAX} records are taken")
+        self.records[place] = limits
+
+    def free(self, place: Place) -> None:
+        """Free the record."""
+        self.before("free")
+        self.records.pop(place, None)
+
+    def remove_usage(self, place: Place) -> None:
+        """Remove the usage region."""
+        self.before("remove_usage")
+        self.slots.pop(place, None)
+
+    def usage(self, place: Place) -> Reading:
+        """What the slots hold."""
+        slots = self.slots.get(place)
+        return Reading(sum(slots.values()), self.gpu_ns.get(place, 0), tuple(slots)) if slots is not None else UNUSED
+
+    def reclaim(self, place: Place, slot: int, owner: int) -> bool:
+        """Free a slot."""
+        self.before("reclaim")
+        vram_bytes = self.slots.get(place, {}).pop(Holder(slot, owner), None)
+        if vram_bytes is None:
+            return False
+        self.reclaimed.append((place, Holder(slot, owner), vram_bytes))
+        return True
+
+    def heartbeat(self, now_ns: int) -> None:
+        """Note the time."""
+        self.heartbeat_ns = now_ns
+
+    def write_attach(self, slice_id: str, document: bytes) -> None:
+        """Keep the document."""
+        self.before("write_attach")
+        self.documents[slice_id] = document
+
+    def remove_slice(self, slice_id: str) -> None:
+        """Drop the document."""
+        self.before("remove_slice")
+        if not any(place.slice_id == slice_id for place in self.slots):
+            self.documents.pop(slice_id, None)
+
+    def slices(self) -> frozenset[str]:
+        """The slices with a document or a usage region."""
+        return frozenset(self.documents) | {place.slice_id for place in self.slots}
+
+
+class MemoryPartitions:
+    """A device that makes partitions of any profile, as long as no slot is used twice."""
+
+    def __init__(self) -> None:
+        self.on: dict[str, list[Partition]] = {}
+        self.pids: dict[str, frozenset[int]] = {}
+        self.refuse = ""
+        self.before: Hook = _nothing
+        self._made = 0
+
+    def living(self) -> Mapping[str, tuple[Partition, ...]]:
+        """What exists."""
+        return {device_id: tuple(partitions) for device_id, partitions in self.on.items()}
+
+    def create(self, device_id: str, partition: Partition) -> Partition:
+        """Make it, unless a slot is taken or the test said to refuse."""
+        self.before("create")
+        here = self.on.setdefault(device_id, [])
+        if self.refuse:
+            raise CannotApplyError(self.refuse)
+        for other in here:
+            if partition.start < other.start + other.size and other.start < partition.start + partition.size:
+                raise CannotApplyError(f"device {device_id}: slot {partition.start} is taken by {other.profile} at {other.start}")
+        self._made += 1
+        made = replace(partition, uuid=f"MIG-{self._made}")
+        here.append(made)
+        return made
+
+    def destroy(self, device_id: str, partition: Partition) -> None:
+        """Destroy it, unless processes are inside."""
+        self.before("destroy")
+        for made in [made for made in self.on.get(device_id, []) if same_slots(made, partition)]:
+            if self.pids.get(made.uuid):
+                raise PartitionBusyError(self.pids[made.uuid])
+            self.on[device_id].remove(made)
+
+
+class MemoryProcess:
+    """A process that lives until the test ends it, or until it is killed."""
+
+    def __init__(self, pid: int, owner: int) -> None:
+        self.pid = pid
+        self.owner = owner
+        self.alive = True
+        self.ends_on: Final = {9}
+        self.signals: list[int] = []
+        self._callbacks: list[Callable[[], None]] = []
+
+    def on_exit(self, callback: Callable[[], None]) -> None:
+        """Call back when it ends."""
+        self._callbacks.append(callback)
+
+    def signal(self, number: int) -> None:
+        """Note the signal; one in ``ends_on`` ends the process."""
+        if self.alive:
+            self.signals.append(number)
+            if number in self.ends_on:
+                self.exit()
+
+    def exit(self) -> None:
+        """End."""
+        self.alive = False
+        callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback()
+
+    def close(self) -> None:
+        """No callback comes any more."""
+        self._callbacks.clear()
+
+
+class MemoryProcesses:
+    """The processes that a test has started."""
+
+    def __init__(self) -> None:
+        self.running: dict[int, MemoryProcess] = {}
+
+    def start(self, pid: int, owner: int) -> MemoryProcess:
+        """Start one; ``owner`` is its owner word."""
+        process = self.running[pid] = MemoryProcess(pid, owner)
+        return process
+
+    def open_owner(self, place: Place, owner: int, hint: int) -> MemoryProcess | None:  # noqa: ARG002 - owners are unique here
+        """The living process with that owner word."""
+        return next((process for process in self.running.values() if process.alive and process.owner == owner), None)
+
+    def open_pid(self, pid: int) -> MemoryProcess | None:
+        """The living process with that pid."""
+        process = self.running.get(pid)
+        return process if process is not None and process.alive else None
+
+
+class MemoryNode:
+    """A node of fakes, which outlives the enforcers that a test starts and kills on it."""
+
+    def __init__(self, bus: Bus, clock: Clock, name: str = "n1") -> None:
+        self.regions = MemoryRegions()
+        self.partitions = MemoryPartitions()
+        self.processes = MemoryProcesses()
+        self.world = World(
+            bus=bus,
+            regions=self.regions,
+            partitions=self.partitions,
+            processes=self.processes,
+            clock=clock,
+            tracer=PassingTracer(),
+            runtime=RuntimeDir(Path("/run/mica")),
+            libraries=Libraries(shims=(Path("/lib/shim/libcuda.so.1"), Path("/lib/shim/libnvidia-ml.so.1"))),
+            node=name,
+            boot_id="boot-1",
+        )
+
+    def crash_at(self, hook: Hook) -> None:
+        """Call ``hook`` before every effect on the node."""
+        self.regions.before = self.partitions.before = hook

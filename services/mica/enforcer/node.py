@@ -1,0 +1,242 @@
+"""What the node holds, and the steps that bring it to the ledger.
+
+Owns the in-memory picture of regions and partitions. Invariant: the picture changes only after a port call took effect, so
+it never claims more than is there. Region steps run at once; partition steps are queued as jobs, because they may take
+seconds.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from mica.enforcer.errors import CannotApplyError, PartitionBusyError
+from mica.enforcer.limits import limits_of
+from mica.enforcer.places import UNUSED, Held, Place
+from mica.enforcer.ports import Found, Partitions, Regions
+from mica.enforcer.steps import (
+    DestroyPartition,
+    FreeRecord,
+    MakePartition,
+    MakeUsage,
+    RemoveUsage,
+    Step,
+    WriteRecord,
+    next_step,
+    same_slots,
+)
+from mica.events import Ledger, LedgerEntry, Mode, Observed, Partition
+from mica.region import Limits, SliceState
+
+STEPS_MAX: Final = 8
+"""More steps in a row than any place needs; more would mean that a step does not do what it says."""
+
+_NOTHING: Final = Held()
+
+
+class Failure(Struct, frozen=True):
+    """Why a place could not be given what generation ``generation`` asks."""
+
+    generation: int
+    message: str
+
+
+class Job(Struct, frozen=True):
+    """A partition step, and the generation for which it is taken."""
+
+    step: MakePartition | DestroyPartition
+    generation: int
+
+
+Outcome = Partition | CannotApplyError | PartitionBusyError | None
+
+
+def entries_of(ledger: Ledger) -> dict[Place, LedgerEntry]:
+    """The ledger by place."""
+    return {Place(device, id_): entry for device, slices in ledger.devices.items() for id_, entry in slices.items()}
+
+
+def is_orphan(place: Place) -> bool:
+    """Whether the place stands for a partition that belongs to no slice. No slice id contains a colon."""
+    return place.slice_id.startswith(":")
+
+
+class Node:
+    """The regions and partitions of one node."""
+
+    def __init__(self, regions: Regions, partitions: Partitions) -> None:
+        self._regions = regions
+        self._partitions = partitions
+        self.held: dict[Place, Held] = {}
+        self.failed: dict[Place, Failure] = {}
+        self.jobs: dict[Place, Job] = {}
+        self.lent: dict[Place, int] = {}
+        self.stuck: set[Place] = set()
+        self.fence = False
+
+    def adopt(self, found: Found, living: Mapping[str, Iterable[Partition]], known: tuple[Observed, Ledger]) -> None:
+        """Take over what is there after a restart.
+
+        A partition belongs to the slice that was last observed with it, else to the one for which the ledger wants it, else to
+        nobody; so does one that was only half made.
+        """
+        for place in {*found.records, *found.usages}:
+            self.held[place] = Held(
+                limits=found.records.get(place), has_usage=place in found.usages, reading=self._regions.usage(place)
+            )
+        owners = _partition_owners(*known)
+        for device_id, partitions in living.items():
+            for partition in partitions:
+                theirs = (place for place, its in owners if place.device_id == device_id and same_slots(its, partition))
+                orphan = Place(device_id, f":{partition.profile_id}@{partition.start}")
+                place = next(theirs, orphan) if partition.uuid else orphan
+                self.held[place] = replace(self.held.get(place, _NOTHING), partition=partition)
+
+    def apply(self, ledger: Ledger, known_devices: Iterable[str]) -> None:
+        """Take every step that can be taken now. What leaves goes first, so that what comes finds room."""
+        wanted = entries_of(ledger)
+        for place in [place for place in self.held if place not in wanted]:
+            self._advance(place, None)
+        devices = frozenset(known_devices)
+        for place, entry in wanted.items():
+            if place.device_id not in devices and place not in self.held:
+                self.failed[place] = Failure(entry.generation, f"device {place.device_id} is not in this node's inventory")
+            else:
+                self._advance(place, entry)
+        self.failed = {place: failure for place, failure in self.failed.items() if place in wanted}
+
+    def lend(self, place: Place, entry: LedgerEntry, ceiling_ppm: int) -> None:
+        """Set what a burst slice may use now; its share if that is more."""
+        self.lent[place] = ceiling_ppm
+        self._advance(place, entry)
+
+    def in_force(self, place: Place, entry: LedgerEntry) -> bool:
+        """Whether the place gives what the entry asks, and holds no more than that."""
+        held = self.held.get(place)
+        if held is None or held.limits is None or held.draining or held.limits.generation != entry.generation:
+            return False
+        if entry.mode is Mode.HARDWARE and held.partition is None:
+            return False
+        return not self.over(place)
+
+    def over(self, place: Place) -> bool:
+        """Whether processes still hold more than the limit in force, as after a shrink."""
+        held = self.held.get(place)
+        return held is not None and held.limits is not None and held.reading.vram_bytes > held.limits.vram_limit_bytes
+
+    def refresh(self, place: Place) -> Held | None:
+        """Look at the usage region again; what the place holds now."""
+        held = self.held.get(place)
+        if held is None or not held.has_usage:
+            return held
+        reading = self._regions.usage(place)
+        if reading != held.reading:
+            held = self.held[place] = replace(held, reading=reading)
+        return held
+
+    def guest_came(self, place: Place, pid: int) -> None:
+        """A process is inside a partition."""
+        held = self.held.get(place)
+        if held is not None:
+            self.held[place] = replace(held, guests=held.guests | {pid})
+
+    def guest_left(self, place: Place, pid: int) -> None:
+        """A process that was inside a partition is gone."""
+        held = self.held.get(place)
+        if held is not None and pid in held.guests:
+            self.held[place] = replace(held, guests=held.guests - {pid})
+
+    def run_job(self, place: Place, job: Job) -> Outcome:
+        """Do one partition job; runs outside the event loop and touches nothing but the port."""
+        try:
+            if isinstance(job.step, MakePartition):
+                return self._partitions.create(place.device_id, job.step.partition)
+            self._partitions.destroy(place.device_id, job.step.partition)
+        except (CannotApplyError, PartitionBusyError) as error:
+            return error
+        return None
+
+    def finish_job(self, place: Place, outcome: Outcome) -> None:
+        """Note what became of a job."""
+        generation = self.jobs.pop(place).generation
+        held = self.held.get(place, _NOTHING)
+        if isinstance(outcome, PartitionBusyError):
+            self.held[place] = replace(held, guests=outcome.pids)
+            self.stuck.add(place)
+        elif isinstance(outcome, CannotApplyError):
+            self.failed[place] = Failure(generation, str(outcome))
+            self.stuck.add(place)
+        else:
+            self._keep(place, replace(held, partition=outcome))
+
+    def _advance(self, place: Place, entry: LedgerEntry | None) -> None:
+        """Step until nothing is left to do here or something must be waited for."""
+        held = self.held.get(place, _NOTHING)
+        if entry is not None and self._has_failed(place, entry):
+            if held.limits is not None:
+                return
+            entry = None
+        target = None
+        if entry is not None:
+            target = limits_of(place.slice_id, entry, ceiling_ppm=self.lent.get(place), fence=self.fence)
+        for _ in range(STEPS_MAX):
+            step = next_step(place, entry, target, held, fence=self.fence)
+            if step is None or place in self.jobs:
+                return
+            if isinstance(step, MakePartition | DestroyPartition):
+                if place not in self.stuck:
+                    self.jobs[place] = Job(step, entry.generation if entry is not None else 0)
+                return
+            try:
+                held = self._take(place, step, held)
+            except CannotApplyError as error:
+                self.failed[place] = Failure(entry.generation if entry is not None else 0, str(error))
+                return
+            self._keep(place, held)
+        raise AssertionError(f"{place}: no end of steps, last {step}")
+
+    def _has_failed(self, place: Place, entry: LedgerEntry) -> bool:
+        failure = self.failed.get(place)
+        return failure is not None and failure.generation == entry.generation
+
+    def _take(self, place: Place, step: Step, held: Held) -> Held:
+        match step:
+            case MakeUsage(uid=uid):
+                self._regions.make_usage(place, uid)
+                return replace(held, has_usage=True, reading=self._regions.usage(place))
+            case WriteRecord(limits=limits):
+                self._regions.write(place, limits)
+                reading = self._regions.usage(place) if held.has_usage and _tightens(held.limits, limits) else held.reading
+                return replace(held, limits=limits, reading=reading)
+            case FreeRecord():
+                self._regions.free(place)
+                return replace(held, limits=None)
+            case RemoveUsage():
+                self._regions.remove_usage(place)
+                return replace(held, has_usage=False, reading=UNUSED)
+            case _:
+                raise AssertionError(step)
+
+    def _keep(self, place: Place, held: Held) -> None:
+        if held.gone:
+            self.held.pop(place, None)
+            self.lent.pop(place, None)
+        else:
+            self.held[place] = held
+
+
+def _tightens(before: Limits | None, after: Limits) -> bool:
+    """Whether processes may hold more than the new limits allow, so that what they hold must be looked at."""
+    return before is not None and (after.state is SliceState.DRAINING or after.vram_limit_bytes < before.vram_limit_bytes)
+
+
+def _partition_owners(observed: Observed, ledger: Ledger) -> list[tuple[Place, Partition]]:
+    seen = [
+        (Place(device, id_), slice_.partition)
+        for device, slices in observed.devices.items()
+        for id_, slice_ in slices.items()
+        if slice_.partition is not None
+    ]
+    wanted = [(place, entry.partition) for place, entry in entries_of(ledger).items() if entry.partition is not None]
+    return seen + wanted

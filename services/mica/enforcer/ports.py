@@ -1,0 +1,119 @@
+"""What the enforcer asks of its node. Invariant: a call that returned has taken effect; one that raised may have in part."""
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from msgspec import Struct
+
+from mica.enforcer.places import Place, Reading
+from mica.events import Partition
+from mica.region import Limits
+
+
+class Found(Struct, frozen=True):
+    """What the regions held when they were opened: live records, and usage regions (with or without one)."""
+
+    records: Mapping[Place, Limits]
+    usages: frozenset[Place]
+
+
+class Regions(Protocol):
+    """The shared memory of this node. All calls are short and do not block."""
+
+    def adopt(self) -> Found:
+        """Open what is on disk. Half-written records are freed, files of another boot or of no use are replaced.
+
+        Raises:
+            EnforcerError: the runtime directory cannot be used at all.
+        """
+
+    def make_usage(self, place: Place, uid: int | None) -> None:
+        """Make the usage region, owned by ``uid`` (None: the enforcer's own). What exists is kept.
+
+        Raises:
+            CannotApplyError: the file cannot be made or given to that user.
+        """
+
+    def write(self, place: Place, limits: Limits) -> None:
+        """Write the slice's record, in a region that is made when it is missing; readers see all of it or none.
+
+        Raises:
+            CannotApplyError: every record of the device is taken.
+        """
+
+    def free(self, place: Place) -> None:
+        """Free the slice's record. A slice without one is no error."""
+
+    def remove_usage(self, place: Place) -> None:
+        """Remove the usage region. One that does not exist is no error."""
+
+    def usage(self, place: Place) -> Reading:
+        """What the slice's processes hold now; nothing when the file is missing or damaged."""
+
+    def reclaim(self, place: Place, slot: int, owner: int) -> bool:
+        """Free a dead owner's slot, once. False when it is not held by that owner any more."""
+
+    def heartbeat(self, now_ns: int) -> None:
+        """Stamp every quota region with CLOCK_MONOTONIC ``now_ns``."""
+
+    def write_attach(self, slice_id: str, document: bytes) -> None:
+        """Replace the slice's ``attach.json`` whole.
+
+        Raises:
+            CannotApplyError: the file cannot be written.
+        """
+
+    def remove_slice(self, slice_id: str) -> None:
+        """Remove ``attach.json`` and the slice's directory, when no usage region is left in it."""
+
+    def slices(self) -> frozenset[str]:
+        """The slices that have a directory."""
+
+
+class Partitions(Protocol):
+    """The hardware partitions of this node. Calls may block for seconds: they run outside the event loop."""
+
+    def living(self) -> Mapping[str, tuple[Partition, ...]]:
+        """The partitions of every device that has some, with their UUIDs."""
+
+    def create(self, device_id: str, partition: Partition) -> Partition:
+        """Make the instance at its exact slots; the same partition with its UUID.
+
+        Raises:
+            CannotApplyError: the device refuses.
+        """
+
+    def destroy(self, device_id: str, partition: Partition) -> None:
+        """Destroy the instance; one that does not exist is no error.
+
+        Raises:
+            PartitionBusyError: processes are inside.
+            CannotApplyError: the device refuses for another reason.
+        """
+
+
+class Process(Protocol):
+    """A living process, held by a descriptor that no other process can take over."""
+
+    @property
+    def pid(self) -> int:
+        """The host's process id."""
+
+    def on_exit(self, callback: Callable[[], None]) -> None:
+        """Call back once, from the event loop, when the process is gone."""
+
+    def signal(self, number: int) -> None:
+        """Send a signal. A process that is gone is no error."""
+
+    def close(self) -> None:
+        """Let go of the descriptor; no callback comes after that."""
+
+
+class Processes(Protocol):
+    """The processes of this node."""
+
+    def open_owner(self, place: Place, owner: int, hint: int) -> Process | None:
+        """The process behind an owner word: ``hint`` (a host pid, or 0) if it is, else found by a scan. None: it is gone."""
+
+    def open_pid(self, pid: int) -> Process | None:
+        """The process with the host's ``pid``, or None when it is gone."""

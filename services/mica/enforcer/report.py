@@ -1,0 +1,178 @@
+"""What the enforcer says: ``observed.<node>`` and the facts about slices. Invariant: pure; says only what the node holds."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+from msgspec import Struct
+
+from mica.enforcer.node import Failure, entries_of, is_orphan
+from mica.enforcer.places import Held, Place, window_of
+from mica.events import (
+    Departure,
+    Device,
+    Ledger,
+    LedgerEntry,
+    Mode,
+    Observed,
+    ObservedSlice,
+    ObservedState,
+    Placement,
+    SliceEvicted,
+    SliceFact,
+    SliceReady,
+    SliceReleased,
+    SliceResized,
+)
+
+_NOTHING: Final = Held()
+
+
+class Announcement(Struct, frozen=True):
+    """A fact to publish under the trace of its slice. ``message_id`` is the same for every repetition."""
+
+    fact: SliceFact
+    traceparent: str
+    message_id: str
+
+
+class Arrival(Struct, frozen=True):
+    """A slice whose entries are in force on all of its devices of this node."""
+
+    id: str
+    entries: Mapping[str, LedgerEntry]
+
+    @property
+    def first(self) -> LedgerEntry:
+        """Any of its entries: generation, tenant and trace are the same in all."""
+        return next(iter(self.entries.values()))
+
+
+def arrivals(ledger: Ledger, in_force: Callable[[Place, LedgerEntry], bool], known: Mapping[str, int]) -> list[Arrival]:
+    """The slices that are in force on all of their devices with a generation newer than the one in ``known``."""
+    fresh: dict[str, dict[str, LedgerEntry]] = {}
+    for place, entry in entries_of(ledger).items():
+        if known.get(place.slice_id, -1) < entry.generation:
+            fresh.setdefault(place.slice_id, {})[place.device_id] = entry
+    return [
+        Arrival(id_, entries)
+        for id_, entries in fresh.items()
+        if all(in_force(Place(device, id_), entry) for device, entry in entries.items())
+    ]
+
+
+def endings(ledger: Ledger, held: Iterable[Place], known: Mapping[str, int]) -> list[tuple[str, Departure]]:
+    """The departures of which nothing is left on this node, with a generation newer than the one in ``known``."""
+    staying = {place.slice_id for place in held}
+    return [
+        (id_, departure)
+        for id_, departure in ledger.departures.items()
+        if id_ not in staying and known.get(id_, -1) < departure.generation
+    ]
+
+
+def arrival_fact(node: str, at: int, arrival: Arrival, devices: Mapping[str, Device], held: Mapping[Place, Held]) -> SliceReady:
+    """The fact that the slice is live, with what each device gives to it."""
+    first = arrival.first
+    return SliceReady(
+        at=at,
+        id=arrival.id,
+        tenant=first.tenant,
+        generation=first.generation,
+        placements=tuple(
+            Placement(
+                node=node,
+                device_id=device_id,
+                model=devices[device_id].model,
+                vendor=devices[device_id].vendor,
+                mode=entry.mode,
+                vram_bytes=entry.vram_bytes,
+                share_ppm=entry.share_ppm,
+                partition=held[Place(device_id, arrival.id)].partition,
+                window=entry.window,
+            )
+            for device_id, entry in arrival.entries.items()
+        ),
+    )
+
+
+def announce_arrival(fact: SliceReady, traceparent: str, *, again: bool) -> Announcement:
+    """Ready for a slice that never was on this node, resized for one that was."""
+    if not again:
+        return Announcement(fact, traceparent, f"slice.ready-{fact.id}-{fact.generation}")
+    resized = SliceResized(at=fact.at, id=fact.id, tenant=fact.tenant, generation=fact.generation, placements=fact.placements)
+    return Announcement(resized, traceparent, f"slice.resized-{fact.id}-{fact.generation}")
+
+
+def announce_ending(at: int, slice_id: str, departure: Departure) -> Announcement:
+    """Evicted or released: nothing of the slice is left."""
+    tenant, generation, trace = departure.tenant, departure.generation, departure.traceparent
+    if departure.evicted:
+        evicted = SliceEvicted(at=at, id=slice_id, tenant=tenant, generation=generation, message=departure.message)
+        return Announcement(evicted, trace, f"slice.evicted-{slice_id}-{generation}")
+    released = SliceReleased(at=at, id=slice_id, tenant=tenant, generation=generation)
+    return Announcement(released, trace, f"slice.released-{slice_id}-{generation}")
+
+
+def observe(
+    ledger: Ledger, held: Mapping[Place, Held], failed: Mapping[Place, Failure], before: Observed
+) -> dict[str, dict[str, ObservedSlice]]:
+    """What every device really gives, by device and slice."""
+    wanted = entries_of(ledger)
+    devices: dict[str, dict[str, ObservedSlice]] = {}
+    for place in {**held, **failed}:
+        if is_orphan(place):
+            continue
+        previous = before.devices.get(place.device_id, {}).get(place.slice_id)
+        slice_ = _observe_place(wanted.get(place), held.get(place, _NOTHING), failed.get(place), previous)
+        if slice_ is not None:
+            devices.setdefault(place.device_id, {})[place.slice_id] = slice_
+    return devices
+
+
+def _observe_place(
+    entry: LedgerEntry | None, held: Held, failure: Failure | None, previous: ObservedSlice | None
+) -> ObservedSlice | None:
+    if failure is not None and entry is not None and failure.generation == entry.generation:
+        return ObservedSlice(
+            generation=entry.generation,
+            state=ObservedState.FAILED,
+            mode=entry.mode,
+            vram_bytes=max(held.limits.vram_limit_bytes if held.limits is not None else 0, held.reading.vram_bytes),
+            share_ppm=held.limits.share_ppm if held.limits is not None else 0,
+            partition=held.partition,
+            message=failure.message,
+        )
+    if held.limits is None:
+        return None
+    used = held.reading.vram_bytes
+    over = used > held.limits.vram_limit_bytes
+    return ObservedSlice(
+        generation=previous.generation if over and previous is not None else held.limits.generation,
+        state=ObservedState.LIVE if entry is not None and not held.draining else ObservedState.DRAINING,
+        mode=_mode(entry, held, previous),
+        vram_bytes=max(held.limits.vram_limit_bytes, used),
+        share_ppm=held.limits.share_ppm,
+        vram_used_bytes=used,
+        partition=held.partition,
+        window=window_of(held.limits),
+    )
+
+
+def _mode(entry: LedgerEntry | None, held: Held, previous: ObservedSlice | None) -> Mode:
+    if entry is not None:
+        return entry.mode
+    if previous is not None:
+        return previous.mode
+    if held.partition is not None:
+        return Mode.HARDWARE
+    return Mode.TIMESLICE if held.limits is not None and window_of(held.limits) is not None else Mode.FCSP
+
+
+def announced_before(observed: Observed) -> dict[str, int]:
+    """What was announced before a restart: an observed slice was announced first, so it must not be announced anew."""
+    generations: dict[str, int] = {}
+    for slices in observed.devices.values():
+        for id_, slice_ in slices.items():
+            if slice_.state is ObservedState.LIVE:
+                generations[id_] = min(generations.get(id_, slice_.generation), slice_.generation)
+    return generations

@@ -1,0 +1,163 @@
+"""What the enforcer tells the bus: facts about slices, and ``observed.<node>``.
+
+Owns what was said already. Invariant: a fact is published after what it says is in force and before ``observed`` shows it,
+so that a crash in between repeats a fact under the same message id, but never loses one.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Final
+
+from mica.enforcer.errors import CannotApplyError
+from mica.enforcer.node import Failure, Node
+from mica.enforcer.places import Place
+from mica.enforcer.report import (
+    Announcement,
+    Arrival,
+    announce_arrival,
+    announce_ending,
+    announced_before,
+    arrival_fact,
+    arrivals,
+    endings,
+    observe,
+)
+from mica.enforcer.tenancy import attach_document
+from mica.enforcer.world import World
+from mica.events import Departure, Device, Ledger, Observed, ObservedSlice, SliceAttached
+
+LEASE_S: Final = 30.0
+RENEW_S: Final = 5.0
+"""How old ``observed`` may grow before it is written for its lease alone."""
+
+
+class Voice:
+    """One node's voice on the bus."""
+
+    def __init__(self, world: World, before: Observed) -> None:
+        """``before`` is what the node's enforcer wrote last, maybe in another life."""
+        self._world = world
+        self.observed = before
+        self._announced = announced_before(before)
+        self._described: dict[str, int] = dict.fromkeys(world.regions.slices(), -1)
+        self._ended: dict[str, int] = {}
+        self._outbox: list[Announcement] = []
+        self._written_ns = 0
+
+    @property
+    def key(self) -> str:
+        """The key of the document."""
+        return f"observed.{self._world.node}"
+
+    @property
+    def stale(self) -> bool:
+        """Whether the lease should be renewed."""
+        return self._world.clock.unix_ns() - self._written_ns >= RENEW_S * 1e9
+
+    @property
+    def lease_over(self) -> bool:
+        """Whether others may take this node's slices for lost."""
+        return 0 < self.observed.lease_until <= self._world.clock.unix_ns()
+
+    def attached(self, place: Place, pid: int, slot: int, ledger: Ledger) -> None:
+        """A process started inside a slice; told with the next ``speak``."""
+        entry = ledger.devices.get(place.device_id, {}).get(place.slice_id)
+        if entry is None:
+            return
+        fact = SliceAttached(
+            at=self._world.clock.unix_ns(),
+            id=place.slice_id,
+            tenant=entry.tenant,
+            generation=entry.generation,
+            node=self._world.node,
+            device_id=place.device_id,
+            pid=pid,
+            slot=slot,
+        )
+        message_id = f"slice.attached-{place.slice_id}-{entry.generation}-{place.device_id}-{pid}-{slot}"
+        self._outbox.append(Announcement(fact, entry.traceparent, message_id))
+
+    async def speak(self, ledger: Ledger, node: Node, devices: Mapping[str, Device]) -> None:
+        """Announce what is new and write ``observed``.
+
+        Raises:
+            BusError: the bus did not take all of it. Call again: nothing is lost, repetitions carry the same message ids.
+        """
+        arrived = [arrival for arrival in arrivals(ledger, node.in_force, self._described) if self._describe(arrival, node)]
+        gone = endings(ledger, node.held, self._ended)
+        seen = observe(ledger, node.held, node.failed, self.observed)
+        outbox, self._outbox = self._outbox, []
+        said = [*self._arrival_announcements(arrived, node, devices), *self._ending_announcements(gone), *outbox]
+        try:
+            await asyncio.gather(*(self._publish(announcement) for announcement in said))
+        except BaseException:
+            self._outbox = outbox + self._outbox
+            raise
+        for arrival in arrived:
+            self._announced[arrival.id] = self._described[arrival.id] = arrival.first.generation
+        self._ended |= {id_: departure.generation for id_, departure in gone}
+        await self._write(ledger.generation, seen)
+        self._forget(ledger, node)
+
+    def _arrival_announcements(self, arrived: list[Arrival], node: Node, devices: Mapping[str, Device]) -> list[Announcement]:
+        """Say that the slices are there, unless that was said in another life."""
+        said = []
+        for arrival in arrived:
+            before = self._announced.get(arrival.id)
+            if before is None or before < arrival.first.generation:
+                fact = arrival_fact(self._world.node, self._world.clock.unix_ns(), arrival, devices, node.held)
+                said.append(announce_arrival(fact, arrival.first.traceparent, again=before is not None))
+        return said
+
+    def _ending_announcements(self, gone: list[tuple[str, Departure]]) -> list[Announcement]:
+        at = self._world.clock.unix_ns()
+        return [announce_ending(at, id_, departure) for id_, departure in gone]
+
+    def _describe(self, arrival: Arrival, node: Node) -> bool:
+        """Write what the slice's processes need to start; False, and the slice has failed, when that cannot be."""
+
+        def visible(device_id: str) -> str:
+            partition = node.held[Place(device_id, arrival.id)].partition
+            return partition.uuid if partition is not None else device_id
+
+        entries = {device_id: (entry, visible(device_id)) for device_id, entry in arrival.entries.items()}
+        world = self._world
+        document = attach_document(world.node, arrival.id, entries, world.runtime, world.libraries)
+        try:
+            world.regions.write_attach(arrival.id, document)
+        except CannotApplyError as error:
+            for device_id, entry in entries.items():
+                node.failed[Place(device_id, arrival.id)] = Failure(entry[0].generation, str(error))
+            return False
+        return True
+
+    async def _publish(self, said: Announcement) -> None:
+        name = f"enforcer.{said.message_id.split('-', 1)[0].removeprefix('slice.')}"
+        fact = said.fact
+        with self._world.tracer.span(name, said.traceparent, slice=fact.id, generation=fact.generation) as span:
+            await self._world.bus.publish(fact, traceparent=span.traceparent, message_id=said.message_id)
+
+    async def _write(self, generation: int, devices: dict[str, dict[str, ObservedSlice]]) -> None:
+        if generation == self.observed.generation and devices == self.observed.devices and not self.stale:
+            return
+        now = self._world.clock.unix_ns()
+        observed = Observed(
+            node=self._world.node,
+            boot_id=self._world.boot_id,
+            generation=generation,
+            lease_until=now + int(LEASE_S * 1e9),
+            devices=devices,
+        )
+        await self._world.bus.state.put(self.key, observed)
+        self.observed, self._written_ns = observed, now
+
+    def _forget(self, ledger: Ledger, node: Node) -> None:
+        """Drop what is known of slices that are neither wanted nor held, and their directories."""
+        staying = {place.slice_id for place in node.held}.union(*ledger.devices.values())
+        for id_ in [id_ for id_ in self._described if id_ not in staying]:
+            self._world.regions.remove_slice(id_)
+            del self._described[id_]
+        for id_ in [id_ for id_ in self._announced if id_ not in staying]:
+            del self._announced[id_]
+        for id_ in [id_ for id_ in self._ended if id_ not in ledger.departures]:
+            del self._ended[id_]
