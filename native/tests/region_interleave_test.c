@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Reserving device memory while others act at chosen steps: the interleavings that chance rarely meets, one by one.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+
+#include "check.h"
+#include "region.h"
+
+#define LIMIT 100
+
+/* What the others do before the asker's next access to `word`. */
+static void (*others)(const volatile void *word);
+static bool others_act; /* their own accesses are not interrupted */
+
+static void interrupt(const volatile void *word)
+{
+    if (others == NULL || others_act)
+        return;
+    others_act = true;
+    others(word);
+    others_act = false;
+}
+
+#include "interrupted_vram.h"
+
+static struct mica_usage_region region;
+static unsigned acts_left;
+
+static MICA_ATOMIC_U64 *word_of(unsigned slot)
+{
+    return &region.processes[slot].vram_word;
+}
+
+/* Slots 0, 1 and 2 are held; `bytes` of slot 1 are settled. */
+static void region_reset(uint64_t bytes)
+{
+    memset((void *)&region, 0, sizeof region);
+    for (unsigned i = 0; i < 3; i++)
+        atomic_store(&region.processes[i].owner, MICA_OWNER_HELD | (i + 1));
+    atomic_store(word_of(1), bytes);
+}
+
+static void add(unsigned slot, uint64_t bytes, uint64_t pending)
+{
+    atomic_fetch_add(word_of(slot), VERSION_ONE + pending * PENDING_ONE + bytes);
+}
+
+static int reserve_beside(void (*act)(const volatile void *), unsigned times, unsigned slot, uint64_t bytes)
+{
+    struct mica_charge charge;
+    acts_left = times;
+    others = act;
+    int rc = mica_vram_reserve(&region, slot, bytes, LIMIT, &charge);
+    others = NULL;
+    return rc;
+}
+
+/* 50 bytes go from slot 1 to slot 2 just before slot 2 is read, and back just before slot 1 is read: every sum counts
+ * them twice, and the same every time. */
+static void move_ahead_of_reader(const volatile void *word)
+{
+    if (acts_left == 0 || (word != word_of(1) && word != word_of(2)))
+        return;
+    unsigned to = word == word_of(1) ? 1 : 2;
+    if (mica_vram_bytes(atomic_load(word_of(to))) != 0)
+        return;
+    word_lower(word_of(3 - to), 50, 0);
+    add(to, 50, 0);
+    acts_left--;
+}
+
+static void test_moving_memory_is_not_counted_twice(void)
+{
+    region_reset(50);
+    CHECK_EQUAL(reserve_beside(move_ahead_of_reader, 1, 0, 50), 0);
+    CHECK_EQUAL(mica_vram_used(&region), 100);
+    for (unsigned times = 1; times < 20; times++) {
+        region_reset(50);
+        CHECK_EQUAL(reserve_beside(move_ahead_of_reader, times, 0, 50), 0);
+        CHECK_EQUAL(atomic_load(&region.refusals), 0);
+    }
+}
+
+/* The asker in slot 1 reads its own word once to look, once more to add, and then exchanges it: the others' act in between
+ * comes after it has seen room and before its charge is visible. */
+enum { LOOKED = 2, WITHDRAWN = 7 /* after one sum, and two to roll back */ };
+
+static unsigned own_accesses, decided_at, rival;
+
+static void charge_after_look(const volatile void *word)
+{
+    if (word == word_of(1) && ++own_accesses == LOOKED)
+        add(2, 60, 0);
+}
+
+static void test_a_charge_between_look_and_addition_is_seen(void)
+{
+    region_reset(0);
+    own_accesses = 0;
+    CHECK_EQUAL(reserve_beside(charge_after_look, 0, 1, 60), -ENOMEM);
+    CHECK_EQUAL(mica_vram_used(&region), 60);
+    CHECK_EQUAL(pending_count(atomic_load(word_of(1))), 0);
+}
+
+/* Both have looked and seen room, and both add 60 of 100. The rival decides when the asker's word was used often enough: in
+ * slot 2 it is the junior and rolls back, in slot 0 it is the senior and settles. The asker keeps its charge before a junior
+ * and withdraws it before a senior. */
+static void rival_adds_and_decides(const volatile void *word)
+{
+    if (word != word_of(1))
+        return;
+    own_accesses++;
+    if (own_accesses == LOOKED)
+        add(rival, 60, 1);
+    if (own_accesses == decided_at && own_accesses >= WITHDRAWN)
+        CHECK_EQUAL(pending_count(atomic_load(word_of(1))), rival == 2);
+    if (own_accesses == decided_at)
+        word_lower(word_of(rival), rival == 2 ? 60 : 0, 1);
+}
+
+static void test_of_two_racers_exactly_one_is_charged(void)
+{
+    for (decided_at = 4; decided_at < 40; decided_at++) {
+        region_reset(0);
+        own_accesses = 0;
+        rival = 2;
+        CHECK_EQUAL(reserve_beside(rival_adds_and_decides, 0, 1, 60), 0);
+        CHECK_EQUAL(mica_vram_bytes(atomic_load(word_of(1))), 60);
+        CHECK_EQUAL(mica_vram_used(&region), 60);
+
+        region_reset(0);
+        own_accesses = 0;
+        rival = 0;
+        CHECK_EQUAL(reserve_beside(rival_adds_and_decides, 0, 1, 60), -ENOMEM);
+        CHECK_EQUAL(mica_vram_bytes(atomic_load(word_of(1))), 0);
+        CHECK_EQUAL(mica_vram_used(&region), 60);
+    }
+}
+
+int main(void)
+{
+    check_run(test_moving_memory_is_not_counted_twice, "memory that moves ahead of every reading is never counted twice");
+    check_run(test_a_charge_between_look_and_addition_is_seen, "a charge made between another's look and its addition is not overlooked");
+    check_run(test_of_two_racers_exactly_one_is_charged, "of two racers that both saw room exactly one is charged, whenever the other decides");
+    return check_finish();
+}
