@@ -21,7 +21,4 @@ $(LIB)/sim/libmica-sim-books.so: $(SIM_ENGINE) sim/engine/exports.map
 	@mkdir -p $(@D)
 	$(SIM_LINK) -Wl,-soname,libmica-sim-books.so -Wl,--version-script=sim/engine/exports.map -o $@ $(SIM_ENGINE) -pthread
 
-ALL += $(LIB)/sim/libcuda.so.1 $(LIB)/sim/libmica-sim-books.so
-ifneq ($(SIM_NVML),)
-ALL += $(LIB)/sim/libnvidia-ml.so.1
-endif
+ALL += $(LIB)/sim/libcuda.so.1 $(LIB)/sim/libnvidia-ml.so.1 $(LIB)/sim/libmica-sim-books.so

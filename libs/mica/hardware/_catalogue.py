@@ -206,7 +206,8 @@ def _model(key: str, entry: _Entry, content: _File) -> Model:
 
 def _grid(key: str, entry: _Entry, content: _File) -> _Grid | None:
     if bool(entry.grid) != bool(entry.instances) or (entry.grid and entry.grid not in content.grids):
-        raise CatalogueError(f"{key}: grid {entry.grid!r} with {len(entry.instances)} instances; grids: {', '.join(content.grids)}")
+        grids = ", ".join(content.grids)
+        raise CatalogueError(f"{key}: grid {entry.grid!r} with {len(entry.instances)} instances; allowed grids: {grids}")
     return content.grids.get(entry.grid)
 
 
