@@ -24,6 +24,7 @@ from mica.events import (
 )
 
 GIB = 1 << 30
+S1 = Place("GPU-0", "s1")
 
 
 def entry(id_: str = "s1", generation: int = 1, **fields: object) -> LedgerEntry:
@@ -116,7 +117,7 @@ class House:
         facts = self.bus.published("slice.*.*")
         return [(type(f).__struct_config__.tag, f.id, f.generation) for f in facts if isinstance(f, SliceFact)]
 
-    def attach(self, pid: int = 100, vram_bytes: int = 0, slot: int = 0, place: Place = Place("GPU-0", "s1")) -> Holder:
+    def attach(self, pid: int = 100, vram_bytes: int = 0, slot: int = 0, place: Place = S1) -> Holder:
         """A process takes a slot and tells nobody."""
         holder = Holder(slot, 7_000 + pid)
         self.processes.start(pid, holder.owner)

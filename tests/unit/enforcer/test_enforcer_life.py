@@ -2,11 +2,14 @@
 
 import json
 
+import pytest
 from conftest import GIB, House, entry, hardware
 
+from mica.bus import BusUnavailableError, Change
 from mica.enforcer.places import Place
-from mica.events import Control, Departure, Mode, ObservedState, Partition, SliceReady, Tier
-from mica.region import SliceState
+from mica.enforcer.steps import same_slots
+from mica.events import Control, Departure, Mode, ObservedState, Partition, SliceEvicted, SliceReady, Tier, Window
+from mica.region import AttachMessage, SliceState
 
 S1 = Place("GPU-0", "s1")
 GONE = {"s1": Departure(tenant="acme", generation=2, grace_s=5.0)}
@@ -71,8 +74,6 @@ async def test_an_older_ledger_than_the_known_one_is_not_applied(house: House) -
     await house.ledger(entry())
     newest = enforcer.ledger
     await house.ledger()
-    from mica.bus import Change
-
     enforcer.on_ledger([Change("ledger.n1", newest, 1)])
     assert enforcer.ledger.generation == 2
 
@@ -95,7 +96,8 @@ async def test_an_eviction_ends_in_evicted_with_its_reason(house: House) -> None
     await house.ledger(entry())
     await house.ledger(departures={"s1": Departure(tenant="acme", generation=2, evicted=True, message="spot")})
     [evicted] = house.bus.published("slice.evicted.s1")
-    assert evicted.message == "spot"  # type: ignore[union-attr]
+    assert isinstance(evicted, SliceEvicted)
+    assert evicted.message == "spot"
     assert not house.bus.published("slice.released.s1")
 
 
@@ -198,7 +200,6 @@ async def test_a_partition_in_use_goes_when_its_processes_are_gone(house: House)
     house.partitions.pids[made.uuid] = frozenset({55})
     process = house.processes.start(55, 1)
     await house.ledger(departures={"h1": Departure(tenant="acme", generation=2, grace_s=0)})
-    await house.tick(1)
     assert process.signals == [15]
     house.partitions.pids.clear()
     await house.tick(1)
@@ -210,8 +211,6 @@ async def test_a_partition_in_use_goes_when_its_processes_are_gone(house: House)
 
 async def test_a_time_slice_has_its_window_and_no_rate_inside_it(house: House) -> None:
     """Inside its window a slice has the whole device."""
-    from mica.events import Window
-
     window = Window(offset_ns=0, length_ns=30_000_000, period_ns=100_000_000)
     await house.start()
     await house.ledger(entry(mode=Mode.TIMESLICE, window=window))
@@ -237,8 +236,6 @@ async def test_a_hardware_slice_without_a_shim_is_paused_and_killed_by_signals(h
     await house.ledger(hardware())
     assert house.enforcer is not None
     process = house.processes.start(70, 1)
-    from mica.region import AttachMessage
-
     house.enforcer.on_attach(AttachMessage("h1", "GPU-0", 1, None), 70)
     await house.ledger(hardware(generation=2, control=Control.PAUSE))
     await house.ledger(hardware(generation=3, control=Control.RUN))
@@ -248,10 +245,6 @@ async def test_a_hardware_slice_without_a_shim_is_paused_and_killed_by_signals(h
 
 async def test_a_lost_answer_repeats_a_fact_and_loses_none(house: House) -> None:
     """A publish whose answer was lost is repeated under the same message id, so that one fact stands in the stream."""
-    import pytest
-
-    from mica.bus import BusUnavailableError
-
     enforcer = await house.start()
     house.bus.fail_next("slice.ready.*", "after")
     with pytest.raises(BusUnavailableError):
@@ -264,8 +257,6 @@ async def test_a_lost_answer_repeats_a_fact_and_loses_none(house: House) -> None
 
 def test_partitions_are_the_same_by_profile_and_slots() -> None:
     """UUIDs do not count: a ledger never knows them."""
-    from mica.enforcer.steps import same_slots
-
     one = Partition(profile="1g", profile_id=19, start=1, size=1)
     assert same_slots(one, Partition(profile="1g", profile_id=19, start=1, size=1, uuid="MIG-1"))
     assert not same_slots(one, Partition(profile="1g", profile_id=19, start=2, size=1))
