@@ -1,0 +1,104 @@
+"""Discovery over a real server, with a library that comes and goes."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from mica.bus import BusError, JetStreamBus, ManualClock, Settings
+from mica.discovery import __main__ as discovery
+from mica.discovery.probe import Probe
+from mica.events import Device, Health, Inventory, NodeHealthChanged, Vendor
+from mica.vendors import DeviceReading
+
+L4 = Device(id="GPU-1", index=0, vendor=Vendor.NVIDIA, model="NVIDIA L4", vram_bytes=24 << 30)
+
+
+class Library:
+    """A vendor's library whose devices a test adds and takes away."""
+
+    vendor = Vendor.NVIDIA
+    listed: tuple[Device, ...] = (L4,)
+
+    def devices(self) -> tuple[Device, ...]:
+        return self.listed
+
+    def sample(self, device_id: str) -> DeviceReading:
+        return DeviceReading(vram_used_bytes=0, vram_total_bytes=24 << 30)
+
+    def compute_processes(self, device_id: str) -> list[tuple[int, int]]:
+        return []
+
+    def close(self) -> None:
+        return
+
+
+@pytest.fixture
+async def bus(nats_server: Any) -> AsyncIterator[JetStreamBus]:
+    """A connection of the test's own."""
+    connection = await JetStreamBus.connect(nats_server.url, wait_s=10)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+def library(monkeypatch: pytest.MonkeyPatch) -> Library:
+    """The library that discovery finds on this machine."""
+    found = Library()
+    monkeypatch.setattr(discovery, "Probe", lambda: Probe({Vendor.NVIDIA: lambda: found}))
+    return found
+
+
+@asynccontextmanager
+async def discovering(url: str, clock: ManualClock) -> AsyncIterator[None]:
+    """The service, on a clock that the test moves, for the length of the block."""
+    connection = await JetStreamBus.connect(url, wait_s=10)
+    task = asyncio.create_task(discovery.run(connection, Settings(nats_url=url, node="n1"), clock))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await connection.close()
+
+
+async def inventory(bus: JetStreamBus, clock: ManualClock, wanted: dict[str, Health]) -> Inventory:
+    """Move the clock until the inventory says ``wanted``."""
+    while True:
+        entry = await bus.state.get("inventory.n1", Inventory)
+        if entry is not None and {device.id: device.health for device in entry.value.devices} == wanted:
+            return entry.value
+        clock.advance(discovery.INTERVAL_S)
+        await asyncio.sleep(0.01)
+
+
+async def test_a_device_fails_and_returns(nats_server: Any, bus: JetStreamBus, library: Library) -> None:
+    """The inventory follows what the library lists, through failure, a crash of the server and recovery."""
+    clock = ManualClock()
+    async with asyncio.timeout(60), discovering(nats_server.url, clock):
+        found = await inventory(bus, clock, {"GPU-1": Health.HEALTHY})
+        assert (found.node, found.pool, found.devices) == ("n1", "default", (L4,))
+        library.listed = ()
+        await inventory(bus, clock, {"GPU-1": Health.FAILED})
+        nats_server.kill()
+        library.listed = (L4,)
+        clock.advance(discovery.INTERVAL_S)
+        nats_server.start()
+        await retried(bus, clock, {"GPU-1": Health.HEALTHY})
+        while len(told := [heard.event for heard in await bus.history("NODES", ["node.health.*"])]) < 2:
+            clock.advance(discovery.INTERVAL_S)
+            await asyncio.sleep(0.01)
+    assert [event.health for event in told if isinstance(event, NodeHealthChanged)] == [Health.FAILED, Health.HEALTHY]
+
+
+async def retried(bus: JetStreamBus, clock: ManualClock, wanted: dict[str, Health]) -> None:
+    """``inventory``, while the server may still be coming up."""
+    while True:
+        try:
+            await inventory(bus, clock, wanted)
+        except BusError:
+            await asyncio.sleep(0.05)
+        else:
+            return
