@@ -72,10 +72,8 @@ def find_process(owner: int, usage_path: Path) -> int | None:
         file = usage_path.stat()
     except FileNotFoundError:
         raise RegionError(f"{usage_path}: no such usage region, expected the one of owner {owner:#x}") from None
-    for entry in os.scandir(_PROC):
-        if entry.name.isdecimal() and _is_owner(int(entry.name), wanted) and _maps(int(entry.name), file) is not False:
-            return int(entry.name)
-    return None
+    running = (int(name) for name in (entry.name for entry in _PROC.iterdir()) if name.isdecimal())
+    return next((pid for pid in running if _is_owner(pid, wanted) and _maps(pid, file) is not False), None)
 
 
 def _is_owner(pid: int, wanted: Owner) -> bool:
