@@ -61,7 +61,7 @@ def profile(identity: int, name: str, slices: int, instances: int) -> Any:
     """A profile as pynvml returns it."""
     return types.SimpleNamespace(
         id=identity,
-        name=name.encode(),
+        name=name,
         memorySizeMB=9984,
         sliceCount=slices,
         multiprocessorCount=16 * slices,

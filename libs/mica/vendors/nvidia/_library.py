@@ -10,14 +10,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
-from pathlib import Path
 from typing import Any, Final
 
+from mica.native import NativeBuildError, sim_nvml
 from mica.vendors._port import VendorAbsentError, VendorError
 
-SONAME: Final = "libnvidia-ml.so.1"
 SIMULATION: Final = "MICA_SIM_DIR"
-SIMULATED_LIBRARY: Final = Path(__file__).parents[2] / "native" / "lib" / "sim" / SONAME
 
 _ABSENT: Final = ("NVML_ERROR_LIBRARY_NOT_FOUND", "NVML_ERROR_DRIVER_NOT_LOADED")
 
@@ -66,6 +64,6 @@ def nvml_call(what: str) -> Iterator[None]:
 @cache
 def _load_simulated() -> ctypes.CDLL:
     try:
-        return ctypes.CDLL(str(SIMULATED_LIBRARY), mode=ctypes.RTLD_GLOBAL)
-    except OSError as error:
-        raise VendorError(f"simulated NVML: {error}; build it with make -C native") from None
+        return ctypes.CDLL(str(sim_nvml()), mode=ctypes.RTLD_GLOBAL)
+    except (OSError, NativeBuildError) as error:
+        raise VendorError(f"simulated NVML: {error}") from None

@@ -36,7 +36,7 @@ def _profile(pynvml: Any, handle: Any, profile: int) -> PartitionProfile | None:
     if not placements:
         return None
     return PartitionProfile(
-        name=info.name.decode(errors="replace").removeprefix("MIG "),
+        name=profile_name(info.name),
         profile_id=info.id,
         size=placements[0].size,
         starts=tuple(sorted(placement.start for placement in placements)),
@@ -52,3 +52,9 @@ def _placements(pynvml: Any, handle: Any, profile_id: int) -> list[Any]:
     count = ctypes.c_uint(MAX_STARTS)
     pynvml.nvmlDeviceGetGpuInstancePossiblePlacements(handle, profile_id, found, ctypes.byref(count))
     return list(found[: count.value])
+
+
+def profile_name(name: str | bytes) -> str:
+    """``1g.10gb`` from ``MIG 1g.10gb``; pynvml gives text for some structures and bytes for others."""
+    text = name.decode(errors="replace") if isinstance(name, bytes) else name
+    return text.removeprefix("MIG ")

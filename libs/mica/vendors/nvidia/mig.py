@@ -12,6 +12,7 @@ from typing import Any, Final
 from mica.events import Partition
 from mica.vendors._port import PartitionInUseError, VendorError
 from mica.vendors.nvidia._library import close_nvml, nvml_call, open_nvml
+from mica.vendors.nvidia._partitions import profile_name
 
 INSTANCES_MAX: Final = 64
 
@@ -99,7 +100,7 @@ class MigDriver:
             for number in range(nvml.NVML_GPU_INSTANCE_PROFILE_COUNT):
                 with suppress(nvml.NVMLError_NotSupported, nvml.NVMLError_InvalidArgument):
                     info = nvml.nvmlDeviceGetGpuInstanceProfileInfo(device, number)
-                    found[info.id] = info.name.decode(errors="replace").removeprefix("MIG ")
+                    found[info.id] = profile_name(info.name)
             self._profiles[key] = tuple(found.items())
         return self._profiles[key]
 
