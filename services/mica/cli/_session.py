@@ -31,7 +31,7 @@ async def connected(server: str | None) -> AsyncIterator["Bus"]:
     """A bus, closed at the end of the block."""
     from mica.bus import JetStreamBus, Settings
 
-    bus = await JetStreamBus.connect(server or Settings.from_environment().nats_url, name="mica-cli")
+    bus = await JetStreamBus.connect(server or Settings.from_environment().nats_url, name="mica-cli", wait_s=0)
     try:
         yield bus
     finally:

@@ -1,0 +1,121 @@
+"""The documents against each other: records, tenants' holdings, ledgers and what is observed.
+
+A subject carries the generations that were compared, so that a change in flight never looks like the same disagreement twice.
+"""
+
+from typing import Final
+
+from mica.audit._finding import Tally
+from mica.audit._world import Documents, World
+from mica.events import (
+    TERMINAL_PHASES,
+    Holding,
+    LedgerEntry,
+    ObservedSlice,
+    ObservedState,
+    Phase,
+    Placement,
+    SliceRecord,
+    TenantHoldings,
+)
+
+HOLDING_PHASES: Final = frozenset({Phase.PLACED, Phase.RELEASING})
+
+
+def check_documents(world: World, tally: Tally) -> None:
+    """All of them."""
+    documents = world.documents
+    for record in documents.records.values():
+        _check_record(documents, record, tally)
+    for node in documents.ledgers:
+        for (device_id, slice_id), entry in documents.entries(node).items():
+            _check_entry(documents, (node, device_id), entry, tally)
+            seen = documents.seen(node).get((device_id, slice_id))
+            _check_seen(entry, device_id, seen, tally)
+        _check_leftovers(documents, node, tally)
+    for holdings in documents.tenants.values():
+        _check_holdings(documents, holdings, tally)
+
+
+def _check_record(documents: Documents, record: SliceRecord, tally: Tally) -> None:
+    if record.phase is not Phase.PLACED:
+        return
+    for placement in record.placements:
+        entry = documents.entries(placement.node).get((placement.device_id, record.id))
+        subject = f"slice {record.id} generation {record.generation} on {placement.device_id}"
+        if tally.expect(entry is not None, "record-ledger", subject, f"is placed, but ledger {placement.node} has no entry"):
+            assert entry is not None
+            tally.same(
+                "record-ledger", subject, ("the record", _given(placement, record.generation)), ("the ledger", _entry(entry))
+            )
+    holdings = documents.tenants.get(record.request.tenant)
+    held = holdings.holdings.get(record.id) if holdings else None
+    subject = f"slice {record.id} generation {record.generation}"
+    tally.expect(held is not None, "record-tenant", subject, f"is not charged to tenant {record.request.tenant}")
+
+
+def _given(placement: Placement, generation: int) -> tuple[object, ...]:
+    return generation, str(placement.mode), placement.vram_bytes, placement.share_ppm, _slots(placement.partition)
+
+
+def _entry(entry: LedgerEntry) -> tuple[object, ...]:
+    return entry.generation, str(entry.mode), entry.vram_bytes, entry.share_ppm, _slots(entry.partition)
+
+
+def _slots(partition: object) -> object:
+    return (getattr(partition, "profile", None), getattr(partition, "start", None), getattr(partition, "size", None))
+
+
+def _check_entry(documents: Documents, where: tuple[str, str], entry: LedgerEntry, tally: Tally) -> None:
+    node, device_id = where
+    record = documents.records.get(entry.id)
+    subject = f"slice {entry.id} generation {entry.generation} on {device_id}"
+    placed = record is not None and any((p.node, p.device_id) == where for p in record.placements)
+    phase = record.phase if record else "missing"
+    alive = record is not None and record.phase in HOLDING_PHASES
+    tally.expect(placed and alive, "ledger-record", subject, f"stands in ledger {node}, but its record is {phase} or elsewhere")
+
+
+def _check_seen(entry: LedgerEntry, device_id: str, seen: ObservedSlice | None, tally: Tally) -> None:
+    subject = f"slice {entry.id} generation {entry.generation} on {device_id}"
+    if not tally.expect(seen is not None, "ledger-observed", subject, "stands in the ledger, but the enforcer doesn't see it"):
+        return
+    assert seen is not None
+    tally.expect(
+        seen.generation <= entry.generation, "I5", subject, f"observed generation {seen.generation} is ahead of the ledger's"
+    )
+    if seen.generation == entry.generation and seen.state is ObservedState.LIVE:
+        tally.same("ledger-observed", subject, ("the ledger", _limits(entry)), ("the enforcer", _limits(seen)))
+    elif seen.state is ObservedState.LIVE:
+        over = seen.vram_used_bytes > entry.vram_bytes
+        tally.expect(over, "ledger-observed", subject, f"still at generation {seen.generation}, though no process holds it back")
+
+
+def _limits(item: LedgerEntry | ObservedSlice) -> tuple[object, ...]:
+    return str(item.mode), item.vram_bytes, item.share_ppm, _slots(item.partition)
+
+
+def _check_leftovers(documents: Documents, node: str, tally: Tally) -> None:
+    ledger = documents.ledgers[node]
+    entries = documents.entries(node)
+    for (device_id, slice_id), seen in documents.seen(node).items():
+        if (device_id, slice_id) in entries:
+            continue
+        subject = f"slice {slice_id} generation {seen.generation} on {device_id}"
+        wanted = slice_id in ledger.departures or slice_id in ledger.held.get(device_id, {})
+        draining = seen.state is ObservedState.DRAINING or wanted
+        tally.expect(draining, "observed-ledger", subject, f"is {seen.state} on {node}, but ledger {node} doesn't know it")
+
+
+def _check_holdings(documents: Documents, holdings: TenantHoldings, tally: Tally) -> None:
+    for slice_id, held in holdings.holdings.items():
+        record = documents.records.get(slice_id)
+        subject = f"slice {slice_id} of tenant {holdings.tenant}, charged {held.vram_bytes} bytes and {held.share_ppm} ppm"
+        living = record is not None and record.phase not in TERMINAL_PHASES
+        if tally.expect(living, "tenant-record", subject, f"its record is {record.phase if record else 'missing'}"):
+            assert record is not None
+            if record.phase is Phase.PLACED:
+                expected = Holding(
+                    vram_bytes=sum(p.vram_bytes for p in record.placements), share_ppm=sum(p.share_ppm for p in record.placements)
+                )
+                tally.same("tenant-record", subject, ("the tenant", held), ("the record", expected))

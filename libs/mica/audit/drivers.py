@@ -1,0 +1,95 @@
+"""The drivers' own books against what mica says: memory, processes and partitions."""
+
+from mica.audit._finding import Tally
+from mica.audit._world import Documents, Driver, DriverProcess, Regions, World
+from mica.events import Mode, ObservedSlice, Partition
+
+
+def check_drivers(world: World, tally: Tally) -> None:
+    """All of them, where this machine is a node."""
+    driver, regions = world.driver, world.regions
+    if driver is None or regions is None:
+        return
+    _check_partitions(world.documents, driver, tally)
+    _check_processes(world.documents, driver, regions, tally)
+    _check_slots(driver, regions, tally)
+
+
+def _check_partitions(documents: Documents, driver: Driver, tally: Tally) -> None:
+    seen = documents.seen(driver.node)
+    wanted: dict[str, list[tuple[str, Partition]]] = {}
+    for (device_id, slice_id), item in seen.items():
+        if item.partition is not None:
+            wanted.setdefault(device_id, []).append((slice_id, item.partition))
+    for device_id, owned in wanted.items():
+        living = {partition.uuid: partition for partition in driver.partitions.get(device_id, ())}
+        for slice_id, partition in owned:
+            subject = f"slice {slice_id} on {device_id}, partition {partition.uuid or partition.profile}"
+            real = living.get(partition.uuid)
+            if tally.expect(real is not None, "I3", subject, f"{driver.source} has no such instance"):
+                assert real is not None
+                tally.same("I3", subject, ("the enforcer", shape(partition)), (driver.source, shape(real)))
+    for device_id, partitions in driver.partitions.items():
+        owned_uuids = [partition.uuid for _, partition in wanted.get(device_id, [])]
+        for partition in partitions:
+            owners = owned_uuids.count(partition.uuid)
+            subject = f"instance {partition.uuid} ({partition.profile} at {partition.start}) on {device_id}"
+            tally.expect(owners == 1, "I3", subject, f"belongs to {owners} slices, expected 1")
+
+
+def shape(partition: Partition) -> tuple[int, int, int]:
+    """Profile, start and size: what a partition is, whatever it is called."""
+    return partition.profile_id, partition.start, partition.size
+
+
+def _check_processes(documents: Documents, driver: Driver, regions: Regions, tally: Tally) -> None:
+    """Every process on a device is inside a slice, and holds what its slot says."""
+    seen = documents.seen(driver.node)
+    partitions = {item.partition.uuid: key for key, item in seen.items() if item.partition is not None}
+    for process in driver.processes:
+        subject = f"process {process.pid} on {process.uuid}"
+        if process.uuid in partitions:
+            device_id, slice_id = partitions[process.uuid]
+            _check_partition_process(process, (slice_id, seen[device_id, slice_id]), tally)
+            continue
+        slots = [
+            (slice_id, slot)
+            for (slice_id, device_id), usage in regions.usages.items()
+            if device_id == process.device_id
+            for slot in usage.slots
+            if slot.pid == process.pid
+        ]
+        if not process.spent_bytes and not slots:
+            continue
+        if tally.expect(len(slots) == 1, "driver-slice", subject, f"is in {len(slots)} slices, expected 1"):
+            slice_id, slot = slots[0]
+            if process.requested_bytes is not None:
+                tally.same(
+                    "driver-usage", f"{subject}, slice {slice_id}, {process.requested_bytes} and {slot.vram_bytes} bytes",
+                    (driver.source, process.requested_bytes), ("its slot", slot.vram_bytes),
+                )  # fmt: skip
+
+
+def _check_partition_process(process: DriverProcess, owner: tuple[str, ObservedSlice], tally: Tally) -> None:
+    slice_id, item = owner
+    subject = f"process {process.pid} in slice {slice_id} on {process.uuid}"
+    tally.expect(item.mode is Mode.HARDWARE, "I4", subject, f"uses a partition, but its slice is {item.mode}")
+    spent = process.spent_bytes
+    tally.expect(spent <= item.vram_bytes, "I7", subject, f"holds {spent} bytes, its slice has {item.vram_bytes}")
+
+
+def _check_slots(driver: Driver, regions: Regions, tally: Tally) -> None:
+    """A slot holds no more than the driver has given to its process."""
+    booked: dict[tuple[int, str], int] = {}
+    for process in driver.processes:
+        if process.requested_bytes is not None:
+            key = process.pid, process.device_id
+            booked[key] = booked.get(key, 0) + process.requested_bytes
+    if not any(process.requested_bytes is not None for process in driver.processes) and driver.processes:
+        return
+    for (slice_id, device_id), usage in regions.usages.items():
+        for slot in usage.slots:
+            if slot.pid is not None and slot.vram_bytes:
+                given = booked.get((slot.pid, device_id), 0)
+                subject = f"slice {slice_id} on {device_id}, process {slot.pid}, {slot.vram_bytes} and {given} bytes"
+                tally.same("usage-driver", subject, ("its slot", slot.vram_bytes), (driver.source, given))
