@@ -7,9 +7,9 @@ SHIM_LDFLAGS = -shared -Wl,-z,now -Wl,-z,relro -Wl,-z,noexecstack -Wl,-z,nodelet
 $(BUILD)/shim/%.o: CFLAGS += -ftls-model=initial-exec -ffunction-sections
 
 # A shim is its own hooks, the stubs of its symbol list, the core and the regions.
-$(BUILD)/shim/%/pass.o: shim/core/pass.S shim/%/symbols.h
+$(BUILD)/shim/%/pass.o: shim/core/pass.S shim/%/symbols.def
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) -DMICA_SYMBOLS='"$(CURDIR)/shim/$*/symbols.h"' -c $< -o $@
+	$(CC) $(CPPFLAGS) -DMICA_SYMBOLS='"$(CURDIR)/shim/$*/symbols.def"' -c $< -o $@
 
 $(SHIM_CORE): $(patsubst %.c,$(BUILD)/%.o,$(sort $(wildcard shim/core/*.c)))
 	@rm -f $@
@@ -40,7 +40,7 @@ $(SHIM_TESTS)/%: $(BUILD)/shim/tests/%.o $(SHIM_CORE) $(REGION_LIB)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -ldl -lpthread
 
-$(SHIM_TESTS)/passthrough_test $(SHIM_TESTS)/call_cost: | $(SHIM_FAKE) $(SHIM_DIR)/libcuda.so.1
+$(SHIM_TESTS)/passthrough_test $(SHIM_TESTS)/enforce_test $(SHIM_TESTS)/call_cost: | $(SHIM_FAKE) $(SHIM_DIR)/libcuda.so.1
 
 # A sanitized shim wants its runtime loaded first, which a preloaded library cannot have.
-TESTS += $(SHIM_TESTS)/live_test $(SHIM_TESTS)/cost_test $(if $(SANITIZE),,$(SHIM_TESTS)/passthrough_test)
+TESTS += $(SHIM_TESTS)/live_test $(SHIM_TESTS)/cost_test $(if $(SANITIZE),,$(SHIM_TESTS)/passthrough_test $(SHIM_TESTS)/enforce_test)

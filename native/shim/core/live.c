@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Levels of buckets. A handle hashes to one bucket of eight entries (two cache lines) in each level; it is put into the newest level whose bucket
- * has room, which is also the largest, and looked for in the same order. A level is added when all buckets of a handle are full. A level is half as large as all before it together, so that the table is never
- * more than a third empty for long, and a lookup meets a third of all entries in its first bucket.
+ * Levels of buckets. A handle hashes to one bucket of eight entries (two cache lines) in each level. It is put into the newest
+ * level whose bucket has room, which is also the largest, and looked for in the same order; a level is added when a handle's
+ * buckets are full in all. A level is half as large as those before it together, so that the table is never more than a third
+ * empty for long, and a lookup meets a third of all entries in its first bucket.
  *
  * The key of an entry is its lock: FREE -> BUSY (taken by an inserter) -> handle -> BUSY (taken by a remover) -> FREE.
  * Between taking and giving, only the taker touches the entry. A process that is killed in between takes its table with it.

@@ -2,6 +2,7 @@
 #include "context.h"
 
 #include "../core/live.h"
+#include "memory.h"
 #include "sample.h"
 
 #include <pthread.h>
@@ -157,6 +158,7 @@ void context_forget_all(void)
     memset(contexts, 0, sizeof contexts);
     memset(ordinals, 0, sizeof ordinals);
     mica_live_forget();
+    physical_forget();
     atomic_fetch_add_explicit(&generation, 1, memory_order_release);
 }
 

@@ -14,7 +14,7 @@ static _Atomic bool is_loaded;
 
 static const char *const pass_names[] = {
 #define PASS(name) #name,
-#include "symbols.h"
+#include "symbols.def"
 #undef PASS
 };
 

@@ -8,6 +8,7 @@
  * class: what the hook does, and what it does when it cannot tell what the slice may do (the record is gone, the attach was refused):
  *     ATTACH   attaches to the slice                                      fails closed
  *     CHARGE   takes device memory: reserves it before the driver is asked   fails closed
+ *     HOLD     refers once more to memory that is charged already         fails open
  *     REFUND   gives device memory back                                   fails open: giving back is always allowed
  *     SHOW     shows the slice's memory in place of the device's          fails closed
  *     LAUNCH   submits work: waits until the slice may                    fails closed
@@ -48,6 +49,9 @@
     X(CUresult, cuMemFree_v2, (CUdeviceptr pointer), (pointer), REFUND, cuMemFree, 3020, LEGACY) \
     X(CUresult, cuMemFreeAsync, (CUdeviceptr pointer, CUstream stream), (pointer, stream), REFUND, cuMemFreeAsync, 11020, LEGACY) \
     X(CUresult, cuMemFreeAsync_ptsz, (CUdeviceptr pointer, CUstream stream), (pointer, stream), REFUND, cuMemFreeAsync, 11020, PER_THREAD) \
+    X(CUresult, cuMemMap, (CUdeviceptr address, size_t bytes, size_t offset, CUmemGenericAllocationHandle handle, unsigned long long flags), (address, bytes, offset, handle, flags), HOLD, cuMemMap, 10020, LEGACY) \
+    X(CUresult, cuMemRetainAllocationHandle, (CUmemGenericAllocationHandle *handle, void *address), (handle, address), HOLD, cuMemRetainAllocationHandle, 11000, LEGACY) \
+    X(CUresult, cuMemUnmap, (CUdeviceptr address, size_t bytes), (address, bytes), REFUND, cuMemUnmap, 10020, LEGACY) \
     X(CUresult, cuMemRelease, (CUmemGenericAllocationHandle handle), (handle), REFUND, cuMemRelease, 10020, LEGACY) \
     X(CUresult, cuArrayDestroy, (CUarray array), (array), REFUND, cuArrayDestroy, 2000, LEGACY) \
     X(CUresult, cuMipmappedArrayDestroy, (CUmipmappedArray array), (array), REFUND, cuMipmappedArrayDestroy, 5000, LEGACY) \
@@ -64,6 +68,7 @@
     X(CUresult, cuLaunchCooperativeKernel_ptsz, (CUfunction function, unsigned int grid_x, unsigned int grid_y, unsigned int grid_z, unsigned int block_x, unsigned int block_y, unsigned int block_z, unsigned int shared_bytes, CUstream stream, void **params), (function, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes, stream, params), LAUNCH, cuLaunchCooperativeKernel, 9000, PER_THREAD) \
     X(CUresult, cuLaunchKernelEx, (const CUlaunchConfig *config, CUfunction function, void **params, void **extra), (config, function, params, extra), LAUNCH, cuLaunchKernelEx, 11060, LEGACY) \
     X(CUresult, cuLaunchKernelEx_ptsz, (const CUlaunchConfig *config, CUfunction function, void **params, void **extra), (config, function, params, extra), LAUNCH, cuLaunchKernelEx, 11060, PER_THREAD) \
+    X(CUresult, cuLaunchCooperativeKernelMultiDevice, (CUDA_LAUNCH_PARAMS *launches, unsigned int count, unsigned int flags), (launches, count, flags), LAUNCH, cuLaunchCooperativeKernelMultiDevice, 9000, LEGACY) \
     X(CUresult, cuLaunch, (CUfunction function), (function), LAUNCH, cuLaunch, 2000, LEGACY) \
     X(CUresult, cuLaunchGrid, (CUfunction function, int width, int height), (function, width, height), LAUNCH, cuLaunchGrid, 2000, LEGACY) \
     X(CUresult, cuLaunchGridAsync, (CUfunction function, int width, int height, CUstream stream), (function, width, height, stream), LAUNCH, cuLaunchGridAsync, 2000, LEGACY) \

@@ -129,6 +129,20 @@ static CUstream config_stream(const CUlaunchConfig *config)
 LAUNCH_HOOK(cuLaunchKernelEx, EX_PARAMS, EX_ARGS, function, config_volume(config), config_stream(config))
 LAUNCH_HOOK(cuLaunchKernelEx_ptsz, EX_PARAMS, EX_ARGS, function, config_volume(config), per_thread(config_stream(config)))
 
+/* One kernel on several devices at once, before CUDA 13. It is charged to the device of the current context, at the size of all its parts. */
+static uint64_t parts_volume(const CUDA_LAUNCH_PARAMS *launches, unsigned int count)
+{
+    uint64_t total = 0;
+    for (unsigned int i = 0; launches != NULL && i < count; i++) {
+        total += volume(launches[i].gridDimX, launches[i].gridDimY, launches[i].gridDimZ);
+    }
+    return total;
+}
+
+LAUNCH_HOOK(cuLaunchCooperativeKernelMultiDevice, (CUDA_LAUNCH_PARAMS * launches, unsigned int count, unsigned int flags), (launches, count, flags),
+            launches != NULL && count != 0 ? launches[0].function : NULL, parts_volume(launches, count),
+            launches != NULL && count != 0 ? launches[0].hStream : NULL)
+
 /* The calls of CUDA 1 to 3, which every driver still has. */
 LAUNCH_HOOK(cuLaunch, (CUfunction function), (function), function, 1, NULL)
 LAUNCH_HOOK(cuLaunchGrid, (CUfunction function, int width, int height), (function, width, height), function, volume((unsigned)width, (unsigned)height, 1),

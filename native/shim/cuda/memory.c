@@ -170,29 +170,6 @@ FREE_HOOK(cuMemFreeAsync_ptsz, (CUdeviceptr pointer, CUstream stream), (pointer,
 FREE_HOOK(cuArrayDestroy, (CUarray array), (array), KIND_ARRAY, (uint64_t)(uintptr_t)array)
 FREE_HOOK(cuMipmappedArrayDestroy, (CUmipmappedArray array), (array), KIND_ARRAY, (uint64_t)(uintptr_t)array)
 
-/* --- Physical memory, mapped later ------------------------------------------------------------------------------------ */
-
-static void undo_physical(uint64_t handle)
-{
-    (void)below_cuMemRelease(handle);
-}
-
-EXPORT CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t bytes, const CUmemAllocationProp *prop, unsigned long long flags)
-{
-    bool is_device = prop != NULL && prop->location.type == CU_MEM_LOCATION_TYPE_DEVICE;
-    if (!is_device) {
-        return door() == DOOR_CLOSED ? CUDA_ERROR_NOT_PERMITTED : below_cuMemCreate(handle, bytes, prop, flags);
-    }
-    struct grant grant = grant_take_on(prop->location.id, bytes);
-    if (grant.result != CUDA_SUCCESS) {
-        return grant.result;
-    }
-    CUresult result = below_cuMemCreate(handle, bytes, prop, flags);
-    return grant_keep(&grant, result, KIND_PHYSICAL, result == CUDA_SUCCESS ? *handle : 0, undo_physical);
-}
-
-FREE_HOOK(cuMemRelease, (CUmemGenericAllocationHandle handle), (handle), KIND_PHYSICAL, handle)
-
 /* --- What the slice has ------------------------------------------------------------------------------------------------ */
 
 static CUresult show_info(size_t *free_bytes, size_t *total_bytes)

@@ -14,7 +14,7 @@
 #include "context.h"
 
 /* Handles of different kinds may have equal values. */
-enum handle_kind { KIND_POINTER = 0, KIND_PHYSICAL = 1, KIND_ARRAY = 2 };
+enum handle_kind { KIND_POINTER = 0, KIND_ARRAY = 1 };
 
 struct grant {
     CUresult result; /* not CUDA_SUCCESS: do not ask the driver, answer this */
@@ -40,5 +40,8 @@ struct held {
 struct held held_take(enum handle_kind kind, uint64_t handle);
 /* The driver has answered: give the charge back, or put it back if the handle is not freed after all. */
 CUresult held_give_back(const struct held *held, CUresult result, enum handle_kind kind, uint64_t handle);
+
+/* In a forked child: the parent's physical memory is the parent's. */
+void physical_forget(void);
 
 #endif

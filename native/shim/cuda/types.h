@@ -57,6 +57,15 @@ typedef struct {
 } CUlaunchConfig;
 
 typedef struct {
+    CUfunction function;
+    unsigned int gridDimX, gridDimY, gridDimZ;
+    unsigned int blockDimX, blockDimY, blockDimZ;
+    unsigned int sharedMemBytes;
+    CUstream hStream;
+    void **kernelParams;
+} CUDA_LAUNCH_PARAMS;
+
+typedef struct {
     int type; /* of the allocation: pinned */
     int requestedHandleTypes;
     struct {

@@ -17,7 +17,7 @@ static struct mica_slice slice;
 
 static const char *const pass_names[] = {
 #define PASS(name) #name,
-#include "symbols.h"
+#include "symbols.def"
 #undef PASS
 };
 

@@ -4,20 +4,17 @@
  * with regions of its own; medians of batches, and the process's own memory before and after.
  */
 #define _GNU_SOURCE
-#include "../../region/region.h"
+#include "bench_slice.h"
 
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #define BATCH 100
 #define BATCHES 2001
-#define DEVICE "GPU-00000000-0000-0000-0000-000000000001"
 
 static int (*memory_allocate)(uint64_t *, size_t);
 static int (*memory_free)(uint64_t);
@@ -134,28 +131,6 @@ static void measure(void)
     measure_memory(", 100k live");
 }
 
-static void make_slice(const char *dir)
-{
-    char path[256];
-    struct mica_slice_limits limits = {.state = MICA_SLICE_LIVE, .generation = 1, .vram_limit_bytes = 1ULL << 40, .share_ppm = MICA_PPM,
-                                       .ceiling_ppm = MICA_PPM, .burst_ns = 1ULL << 50};
-    void *quota;
-    const char *const dirs[] = {"", "/devices", "/devices/" DEVICE, "/slices", "/slices/bench"};
-    for (size_t i = 0; i < sizeof dirs / sizeof dirs[0]; i++) {
-        snprintf(path, sizeof path, "%s%s", dir, dirs[i]);
-        mkdir(path, 0755);
-    }
-    snprintf(path, sizeof path, "%s/slices/bench/" DEVICE ".usage", dir);
-    mica_region_create(path, MICA_REGION_USAGE, DEVICE, "bench", 0600);
-    snprintf(path, sizeof path, "%s/devices/" DEVICE "/quota", dir);
-    mica_region_create(path, MICA_REGION_QUOTA, DEVICE, NULL, 0644);
-    mica_id_pack("bench", limits.slice_id);
-    if (mica_region_map(path, MICA_REGION_QUOTA, true, &quota) == MICA_REGION_OK) {
-        mica_quota_heartbeat(quota, mica_monotonic_ns());
-        mica_quota_write(quota, 0, &limits);
-    }
-}
-
 static void run(char *self)
 {
     fflush(stdout);
@@ -169,25 +144,20 @@ static void run(char *self)
 
 int main(int count, char **arguments)
 {
-    char dir[] = "/dev/shm/mica-bench-XXXXXX";
-    char command[64];
     if (count > 1) {
         measure();
         return 0;
     }
-    if (mkdtemp(dir) == NULL) {
+    if (bench_slice_make(1ULL << 40) != 0) {
         return 1;
     }
-    make_slice(dir);
     printf("# driver alone; median ns a call\n");
     run(arguments[0]);
+    bench_slice_enter();
     setenv("LD_PRELOAD", SHIM_PATH, 1);
     setenv("MICA_CUDA_DRIVER", FAKE_PATH, 1);
-    setenv("MICA_RUNTIME_DIR", dir, 1);
-    setenv("MICA_SLICE", "bench", 1);
     printf("# with the shim\n");
     run(arguments[0]);
     unsetenv("LD_PRELOAD");
-    snprintf(command, sizeof command, "rm -r %s", dir);
-    return system(command) != 0;
+    return bench_slice_remove();
 }

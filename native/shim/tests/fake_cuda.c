@@ -137,3 +137,122 @@ PUBLIC int cuGetProcAddress_v2(const char *symbol, void **function, int version,
     }
     return SUCCESS;
 }
+
+/* --- Memory of other kinds; handles count up, and nothing checks them -------------------------------------------------------- */
+
+static uint64_t next_handle = 0x1000;
+
+PUBLIC int cuMemAllocManaged(uint64_t *address, size_t bytes, unsigned flags)
+{
+    (void)flags;
+    return cuMemAlloc_v2(address, bytes);
+}
+
+PUBLIC int cuMemCreate(unsigned long long *handle, size_t bytes, const void *prop, unsigned long long flags)
+{
+    (void)bytes, (void)prop, (void)flags;
+    *handle = __atomic_fetch_add(&next_handle, 1, __ATOMIC_RELAXED);
+    return SUCCESS;
+}
+
+PUBLIC int cuMemRelease(unsigned long long handle)
+{
+    return handle != 0 ? SUCCESS : 1;
+}
+
+PUBLIC int cuMemMap(uint64_t address, size_t bytes, size_t offset, unsigned long long handle, unsigned long long flags)
+{
+    (void)address, (void)bytes, (void)offset, (void)handle, (void)flags;
+    return SUCCESS;
+}
+
+PUBLIC int cuMemUnmap(uint64_t address, size_t bytes)
+{
+    (void)address, (void)bytes;
+    return SUCCESS;
+}
+
+PUBLIC int cuMemRetainAllocationHandle(unsigned long long *handle, void *address)
+{
+    (void)address; /* whatever was made last lies there */
+    *handle = next_handle - 1;
+    return SUCCESS;
+}
+
+#define CREATE_ARRAY(name)                                  \
+    PUBLIC int name(void **array, const void *descriptor)   \
+    {                                                       \
+        (void)descriptor;                                   \
+        *array = (void *)(uintptr_t)next_handle++;          \
+        return SUCCESS;                                     \
+    }
+CREATE_ARRAY(cuArrayCreate_v2)
+CREATE_ARRAY(cuArray3DCreate_v2)
+
+PUBLIC int cuArrayDestroy(void *array)
+{
+    return array != NULL ? SUCCESS : 1;
+}
+
+PUBLIC int cuMipmappedArrayCreate(void **array, const void *descriptor, unsigned levels)
+{
+    (void)levels;
+    return cuArrayCreate_v2(array, descriptor);
+}
+
+PUBLIC int cuMipmappedArrayDestroy(void *array)
+{
+    return array != NULL ? SUCCESS : 1;
+}
+
+/* --- Capture and graphs: one stream, which captures between begin and end ------------------------------------------------------ */
+
+static int is_capturing;
+static int thread_mode;
+
+PUBLIC int cuStreamBeginCapture_v2(void *stream, int mode)
+{
+    (void)stream, (void)mode;
+    is_capturing = 1;
+    return SUCCESS;
+}
+
+PUBLIC int cuStreamEndCapture(void *stream, void **graph)
+{
+    (void)stream;
+    is_capturing = 0;
+    *graph = &one_context;
+    return SUCCESS;
+}
+
+PUBLIC int cuStreamIsCapturing(void *stream, int *status)
+{
+    (void)stream;
+    *status = is_capturing;
+    return SUCCESS;
+}
+
+PUBLIC int cuThreadExchangeStreamCaptureMode(int *mode)
+{
+    int before = thread_mode;
+    thread_mode = *mode;
+    *mode = before;
+    return SUCCESS;
+}
+
+PUBLIC int cuGraphLaunch(void *graph, void *stream)
+{
+    (void)graph, (void)stream;
+    return SUCCESS;
+}
+
+PUBLIC int cuLaunchGrid(void *function, int width, int height)
+{
+    (void)function, (void)width, (void)height;
+    return SUCCESS;
+}
+
+PUBLIC int cuCtxSynchronize(void)
+{
+    return SUCCESS;
+}

@@ -25,7 +25,7 @@ static void check(int holds, const char *what)
 
 static const char *const all_names[] = {
 #define PASS(name) #name,
-#include "../cuda/symbols.h"
+#include "../cuda/symbols.def"
 #undef PASS
 #include "../cuda/hooks.h"
 #define X(type, name, ...) #name,

@@ -54,6 +54,14 @@ context_bytes 268435456
 kernel spin* 500000
 """
 
+READ_BOOKS = """
+import ctypes, sys
+text = ctypes.create_string_buffer(1 << 22)
+length = ctypes.CDLL(sys.argv[1]).mica_sim_books(text, len(text))
+assert 0 < length < len(text), length
+print(text.value.decode())
+"""
+
 
 class Tenant:
     """One running program of a tenant, asked one call at a time."""
@@ -167,8 +175,7 @@ class Node:
 
     def books(self) -> dict[str, Any]:
         """The simulated driver's own books."""
-        code = "import ctypes,os,sys\nb=ctypes.create_string_buffer(1<<22)\nn=ctypes.CDLL(sys.argv[1]).mica_sim_books(b,len(b))\nassert n>0,n\nprint(b.value.decode())"
-        command = [sys.executable, "-c", code, str(LIB_DIR / "sim" / "libmica-sim-books.so")]
+        command = [sys.executable, "-c", READ_BOOKS, str(LIB_DIR / "sim" / "libmica-sim-books.so")]
         done = subprocess.run(command, env=self.environment(None, shim=False), capture_output=True, text=True, check=True)
         books: dict[str, Any] = json.loads(done.stdout)
         return books

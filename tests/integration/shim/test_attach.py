@@ -232,6 +232,6 @@ def test_without_a_setting_the_driver_is_found_in_the_library_path(node: Node) -
     """LD_LIBRARY_PATH leads the shim to the driver below it, as it leads a program without the shim."""
     node.place("a")
     environment = node.environment("a")
-    shim_dir = os.path.dirname(environment["LD_PRELOAD"].split(":")[0])
+    shim_dir = Path(environment["LD_PRELOAD"].split(":")[0]).parent
     tenant = node.start("a", MICA_CUDA_DRIVER="", LD_LIBRARY_PATH=f"{shim_dir}:{environment['LD_LIBRARY_PATH']}").started()
     assert tenant("info") == [0, 2**30, 2**30]

@@ -62,7 +62,9 @@ def test_a_share_bounds_a_lone_flood(node: Node, eventually: Eventually) -> None
     eventually(lambda: kernel_ns(node, tenant)[0] > 500 * MS)
     after = node.books()
     passed = after["now_ns"] - before["now_ns"]
-    ran = sum(p["accounts"][0]["kernel_ns"] for p in after["processes"]) - sum(p["accounts"][0]["kernel_ns"] for p in before["processes"])
+    ran = sum(p["accounts"][0]["kernel_ns"] for p in after["processes"]) - sum(
+        p["accounts"][0]["kernel_ns"] for p in before["processes"]
+    )
     assert ran <= 0.25 * passed * 1.1 + 30 * MS
     assert node.usage("a").throttled_ns > 0
 

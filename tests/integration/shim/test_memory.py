@@ -55,7 +55,9 @@ def test_free_gives_back_once(node: Node) -> None:
         (("pitch", "p", 1000, 100), ("free", "p"), 100_000),
     ],
 )
-def test_every_way_to_take_memory_is_charged(node: Node, take: tuple[object, ...], give: tuple[object, ...], charged: int) -> None:
+def test_every_way_to_take_memory_is_charged(
+    node: Node, take: tuple[object, ...], give: tuple[object, ...], charged: int
+) -> None:
     """Each kind of allocation charges the bytes asked for, and its own free gives them back."""
     node.place("a")
     tenant = node.start("a").started()
@@ -69,7 +71,13 @@ def test_every_way_to_take_memory_meets_the_limit(node: Node) -> None:
     """No kind of allocation gets past the limit."""
     node.place("a", vram_limit_bytes=MIB)
     tenant = node.start("a").started()
-    for call in (("alloc_async", "p", 2 * MIB), ("managed", "p", 2 * MIB), ("pitch", "p", 4096, 4096), ("create", "p", 2 * MIB), ("array", "p", 4096, 4096)):
+    for call in (
+        ("alloc_async", "p", 2 * MIB),
+        ("managed", "p", 2 * MIB),
+        ("pitch", "p", 4096, 4096),
+        ("create", "p", 2 * MIB),
+        ("array", "p", 4096, 4096),
+    ):
         assert tenant(*call) == [2], call
     assert node.usage("a").vram_bytes == 0
 

@@ -30,7 +30,10 @@ def test_what_is_enforced_is_the_shims(node: Node, name: str, version: int, flag
     assert found == [node.environment(None)["LD_PRELOAD"].split(":")[0], symbol]
 
 
-@pytest.mark.parametrize(("name", "flags", "symbol"), [("cuStreamSynchronize", PER_THREAD, "cuStreamSynchronize_ptsz"), ("cuCtxGetCurrent", 0, "cuCtxGetCurrent")])
+@pytest.mark.parametrize(
+    ("name", "flags", "symbol"),
+    [("cuStreamSynchronize", PER_THREAD, "cuStreamSynchronize_ptsz"), ("cuCtxGetCurrent", 0, "cuCtxGetCurrent")],
+)
 def test_what_is_not_enforced_is_the_drivers(node: Node, name: str, flags: int, symbol: str) -> None:
     """A function that the shim does not enforce costs nothing: the driver's own answer is handed on."""
     tenant = node.start(None)
@@ -51,5 +54,8 @@ def test_what_the_driver_does_not_know_stays_unknown(node: Node, name: str) -> N
 
 def test_a_version_before_the_function_gets_the_drivers_answer(node: Node) -> None:
     """The version that a program asks with reaches the driver."""
-    answers = [node.start(None, LD_PRELOAD=preload)("proc", "cuLaunchKernelEx", 11000, 0)[:2] for preload in ("", node.environment(None)["LD_PRELOAD"])]
+    answers = [
+        node.start(None, LD_PRELOAD=preload)("proc", "cuLaunchKernelEx", 11000, 0)[:2]
+        for preload in ("", node.environment(None)["LD_PRELOAD"])
+    ]
     assert answers[0] == answers[1]

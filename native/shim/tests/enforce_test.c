@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Inside a slice: every kind of memory is charged and given back exactly, captures are neither held up nor charged, and a killed slice's program can call
+ * nothing any more. The program starts itself again, preloaded with the shim, over the fake driver.
+ */
+#define _GNU_SOURCE
+#include "bench_slice.h"
+
+#include <dlfcn.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../cuda/types.h"
+
+#define LIMIT_BYTES (1ULL << 30)
+
+static int passed;
+static int failed;
+static struct mica_usage_region *usage;
+
+#define CALL(name, params)            \
+    static CUresult(*name) params;
+#define CALLS(C)                                                                                                                  \
+    C(cuInit, (unsigned))                                                                                                         \
+    C(cuMemAlloc_v2, (CUdeviceptr *, size_t))                                                                                     \
+    C(cuMemAllocManaged, (CUdeviceptr *, size_t, unsigned))                                                                       \
+    C(cuMemFree_v2, (CUdeviceptr))                                                                                                \
+    C(cuMemCreate, (CUmemGenericAllocationHandle *, size_t, const CUmemAllocationProp *, unsigned long long))                     \
+    C(cuMemRelease, (CUmemGenericAllocationHandle))                                                                               \
+    C(cuMemMap, (CUdeviceptr, size_t, size_t, CUmemGenericAllocationHandle, unsigned long long))                                  \
+    C(cuMemUnmap, (CUdeviceptr, size_t))                                                                                          \
+    C(cuMemRetainAllocationHandle, (CUmemGenericAllocationHandle *, void *))                                                      \
+    C(cuArrayCreate_v2, (CUarray *, const CUDA_ARRAY_DESCRIPTOR *))                                                               \
+    C(cuArray3DCreate_v2, (CUarray *, const CUDA_ARRAY3D_DESCRIPTOR *))                                                           \
+    C(cuArrayDestroy, (CUarray))                                                                                                  \
+    C(cuMipmappedArrayCreate, (CUmipmappedArray *, const CUDA_ARRAY3D_DESCRIPTOR *, unsigned))                                    \
+    C(cuMipmappedArrayDestroy, (CUmipmappedArray))                                                                                \
+    C(cuCtxGetCurrent, (CUcontext *))                                                                                             \
+    C(cuCtxDestroy_v2, (CUcontext))                                                                                               \
+    C(cuCtxSynchronize, (void))                                                                                                   \
+    C(cuStreamBeginCapture_v2, (CUstream, int))                                                                                   \
+    C(cuStreamEndCapture, (CUstream, CUgraph *))                                                                                  \
+    C(cuGraphLaunch, (CUgraphExec, CUstream))                                                                                     \
+    C(cuLaunchGrid, (CUfunction, int, int))                                                                                       \
+    C(cuLaunchKernel, (CUfunction, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, CUstream, void **, void **))
+CALLS(CALL)
+
+static void check(bool holds, const char *what)
+{
+    *(holds ? &passed : &failed) += 1;
+    if (!holds) {
+        printf("FAILED: %s (%llu bytes charged)\n", what, (unsigned long long)mica_vram_used(usage));
+    }
+}
+
+static bool charged(uint64_t bytes)
+{
+    return mica_vram_used(usage) == bytes;
+}
+
+static CUresult launch(void)
+{
+    return cuLaunchKernel((CUfunction)8, 4, 1, 1, 32, 1, 1, 0, NULL, NULL, NULL);
+}
+
+static void test_arrays(void)
+{
+    CUarray array;
+    CUmipmappedArray mipmap;
+    CUDA_ARRAY_DESCRIPTOR flat = {.Width = 100, .Height = 7, .Format = 0x20, .NumChannels = 4};
+    CUDA_ARRAY3D_DESCRIPTOR deep = {.Width = 8, .Height = 4, .Depth = 2, .Format = 0x10, .NumChannels = 2};
+    check(cuArrayCreate_v2(&array, &flat) == 0 && charged(100 * 7 * 16), "an array is charged its elements times their size");
+    check(cuArrayDestroy(array) == 0 && charged(0), "and given back");
+    flat.Height = 0;
+    check(cuArrayCreate_v2(&array, &flat) == 0 && charged(100 * 16) && cuArrayDestroy(array) == 0, "a height of 0 makes a line");
+    check(cuArray3DCreate_v2(&array, &deep) == 0 && charged(8 * 4 * 2 * 4) && cuArrayDestroy(array) == 0, "an array with depth is charged its volume");
+    check(cuMipmappedArrayCreate(&mipmap, &deep, 3) == 0 && charged((64 + 8 + 2) * 4), "a mipmap is charged all its levels");
+    check(cuMipmappedArrayDestroy(mipmap) == 0 && charged(0), "and given back");
+    flat.Width = UINT64_MAX / 2;
+    flat.Height = 1000;
+    check(cuArrayCreate_v2(&array, &flat) == CUDA_ERROR_OUT_OF_MEMORY && charged(0), "an array whose size overflows is refused");
+}
+
+static void test_managed(void)
+{
+    CUdeviceptr address;
+    check(cuMemAllocManaged(&address, 12345, 1) == 0 && charged(12345) && cuMemFree_v2(address) == 0 && charged(0), "managed memory is charged");
+    check(cuMemAllocManaged(&address, LIMIT_BYTES + 1, 1) == CUDA_ERROR_OUT_OF_MEMORY, "and meets the limit");
+}
+
+static void test_physical(void)
+{
+    CUmemAllocationProp device = {.location = {.type = CU_MEM_LOCATION_TYPE_DEVICE, .id = 0}};
+    CUmemAllocationProp host = {.location = {.type = 2}};
+    CUmemGenericAllocationHandle handle;
+    CUmemGenericAllocationHandle again;
+    check(cuMemCreate(&handle, 1 << 21, &host, 0) == 0 && charged(0), "physical memory of the host is not charged");
+    check(cuMemCreate(&handle, LIMIT_BYTES + 1, &device, 0) == CUDA_ERROR_OUT_OF_MEMORY, "physical memory meets the limit");
+    check(cuMemCreate(&handle, 1 << 21, &device, 0) == 0 && cuMemRelease(handle) == 0 && charged(0), "a handle that was never mapped gives it back");
+    check(cuMemCreate(&handle, 1 << 21, &device, 0) == 0 && charged(1 << 21), "physical memory is charged");
+    check(cuMemMap(0x10000000, 1 << 20, 0, handle, 0) == 0 && cuMemMap(0x10100000, 1 << 20, 1 << 20, handle, 0) == 0, "it is mapped in two parts");
+    check(cuMemRetainAllocationHandle(&again, NULL) == 0 && again == handle, "and retained once more");
+    check(cuMemRelease(handle) == 0 && cuMemRelease(handle) == 0 && charged(1 << 21), "released and still mapped, it stays charged");
+    check(cuMemUnmap(0x10000000, 1 << 20) == 0 && charged(1 << 21), "as long as one mapping is left");
+    check(cuMemUnmap(0x10100000, 1 << 20) == 0 && charged(0), "and is given back with the last");
+    check(cuMemCreate(&handle, 1 << 21, &device, 0) == 0 && cuMemMap(0x20000000, 1 << 20, 0, handle, 0) == 0 &&
+              cuMemMap(0x20100000, 1 << 20, 0, handle, 0) == 0 && cuMemUnmap(0x20000000, 1 << 21) == 0 && charged(1 << 21) && cuMemRelease(handle) == 0 &&
+              charged(0),
+          "one unmap takes several mappings away, and the handle holds on");
+}
+
+static void test_context_end(void)
+{
+    CUcontext context;
+    CUdeviceptr address;
+    for (int i = 0; i < 1000; i++) {
+        cuMemAlloc_v2(&address, 1000);
+    }
+    check(charged(1000000) && cuCtxGetCurrent(&context) == 0 && cuCtxDestroy_v2(context) == 0 && charged(0), "a context's end gives all it held back");
+    check(cuMemFree_v2(address) == 0 && charged(0), "a free that comes later gives nothing back");
+}
+
+static void test_capture(void)
+{
+    CUgraph graph;
+    uint64_t before = usage->launches;
+    check(launch() == 0 && usage->launches == before + 1, "a launch is counted");
+    check(cuStreamBeginCapture_v2(NULL, 0) == 0, "a capture begins");
+    bench_slice_write(LIMIT_BYTES, MICA_CONTROL_PAUSE);
+    check(launch() == 0 && usage->launches == before + 1, "a launch into a capture is neither held up by a pause nor charged");
+    bench_slice_write(LIMIT_BYTES, MICA_CONTROL_RUN);
+    check(cuStreamEndCapture(NULL, &graph) == 0 && launch() == 0 && usage->launches == before + 2, "after the capture launches are charged again");
+    check(cuGraphLaunch((CUgraphExec)16, NULL) == 0 && usage->launches == before + 3, "the launch of a graph is charged");
+    check(cuLaunchGrid((CUfunction)8, 1, 1) == 0 && usage->launches == before + 4, "the oldest launch call is charged");
+}
+
+static void *churn(void *unused)
+{
+    CUdeviceptr addresses[64];
+    for (int round = 0; round < 200; round++) {
+        for (int i = 0; i < 64; i++) {
+            if (cuMemAlloc_v2(&addresses[i], 1 << 20) != 0) {
+                addresses[i] = 0;
+            }
+        }
+        for (int i = 0; i < 64; i++) {
+            if (addresses[i] != 0) {
+                cuMemFree_v2(addresses[i]);
+            }
+        }
+    }
+    return unused;
+}
+
+static void test_threads(void)
+{
+    pthread_t threads[4];
+    for (int i = 0; i < 4; i++) {
+        pthread_create(&threads[i], NULL, churn, NULL);
+    }
+    for (int i = 0; i < 4; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    check(charged(0), "threads that allocate and free at once leave nothing charged");
+}
+
+static void test_kill(void)
+{
+    CUdeviceptr address;
+    check(cuCtxSynchronize() == 0, "a call that is passed through works");
+    bench_slice_write(LIMIT_BYTES, MICA_CONTROL_KILL);
+    check(launch() == CUDA_ERROR_NOT_PERMITTED && cuMemAlloc_v2(&address, 1) == CUDA_ERROR_NOT_PERMITTED, "a killed slice's calls fail");
+    check(cuCtxSynchronize() == CUDA_ERROR_NOT_PERMITTED, "and so does what is passed through");
+}
+
+static int inside(void)
+{
+    void *library = dlopen("libcuda.so.1", RTLD_NOW);
+    void *region = NULL;
+    if (library == NULL || mica_region_map(bench_usage_path(), MICA_REGION_USAGE, true, &region) != MICA_REGION_OK) {
+        return 1;
+    }
+    usage = region;
+#define FIND(name, params) *(void **)&name = dlsym(library, #name);
+    CALLS(FIND)
+    check(cuInit(0) == 0 && (usage->processes[0].owner & MICA_OWNER_HELD) != 0, "the process is attached");
+    test_arrays();
+    test_managed();
+    test_physical();
+    test_context_end();
+    test_capture();
+    test_threads();
+    test_kill();
+    printf("%d passed, %d failed\n", passed, failed);
+    return failed != 0;
+}
+
+int main(int count, char **arguments)
+{
+    int status = 1;
+    (void)count;
+    if (getenv("MICA_SLICE") != NULL) {
+        return inside();
+    }
+    if (bench_slice_make(LIMIT_BYTES) != 0) {
+        return 1;
+    }
+    bench_slice_enter();
+    if (fork() == 0) {
+        setenv("LD_PRELOAD", SHIM_PATH, 1);
+        setenv("MICA_CUDA_DRIVER", FAKE_PATH, 1);
+        execv("/proc/self/exe", arguments);
+        _exit(1);
+    }
+    wait(&status);
+    return bench_slice_remove() | (status != 0);
+}
