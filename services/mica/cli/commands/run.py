@@ -42,15 +42,28 @@ class Attach(Struct, frozen=True):
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD…")
 def run(slice_id: str, command: Sequence[str], runtime_dir: Path | None) -> None:
     """Start CMD inside SLICE: it sees the slice as its device, unmodified."""
+    program = without_dashes(command)
     root = (runtime_dir or usual_runtime_dir()).absolute()
     attach = read_attach(root, slice_id)
     if attach.mode == "hardware":
         tell_enforcer(root, attach)
     environment = environment_of(attach, os.environ)
     try:
-        os.execvpe(command[0], list(command), environment)  # noqa: S606 - starting the user's program is the purpose
+        os.execvpe(program[0], program, environment)  # noqa: S606 - starting the user's program is the purpose
     except OSError as error:
-        raise CliError(f"run: {command[0]}: {error.strerror}") from None
+        raise CliError(f"run: {program[0]}: {error.strerror}") from None
+
+
+def without_dashes(command: Sequence[str]) -> list[str]:
+    """The program and its arguments, without the ``--`` before them.
+
+    Raises:
+        UsageError: nothing follows.
+    """
+    program = list(command[1:] if command[0] == "--" else command)
+    if not program:
+        raise click.UsageError("no program is named after --")
+    return program
 
 
 def read_attach(root: Path, slice_id: str) -> Attach:

@@ -12,6 +12,7 @@ from mica.cli._quantities import show_bytes
 from mica.cli._session import json_option
 from mica.cli._simulation import describe_node, sim_dir
 from mica.cli._table import show_json, show_table
+from mica.cli.commands.run import without_dashes
 from mica.hardware import Books, BooksError, read_books
 from mica.native import NativeBuildError
 from mica.native import sim_dir as library_dir
@@ -89,6 +90,7 @@ def show_books(found: Books) -> None:
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD…")
 def run(directory: Path | None, command: Sequence[str]) -> None:
     """Start CMD on the simulated node, past every slice."""
+    program = without_dashes(command)
     try:
         libraries = str(library_dir())
     except NativeBuildError as error:
@@ -96,9 +98,9 @@ def run(directory: Path | None, command: Sequence[str]) -> None:
     path = ":".join(part for part in (libraries, os.environ.get("LD_LIBRARY_PATH")) if part)
     environment = os.environ | {"MICA_SIM_DIR": str(sim_dir(directory)), "LD_LIBRARY_PATH": path}
     try:
-        os.execvpe(command[0], list(command), environment)  # noqa: S606 - starting the user's program is the purpose
+        os.execvpe(program[0], program, environment)  # noqa: S606 - starting the user's program is the purpose
     except OSError as error:
-        raise CliError(f"sim run: {command[0]}: {error.strerror}") from None
+        raise CliError(f"sim run: {program[0]}: {error.strerror}") from None
 
 
 # The container image says "create".
