@@ -46,19 +46,20 @@ async def run(bus: Bus, settings: Settings) -> None:
 
 
 def _world(bus: Bus, settings: Settings, runtime: RuntimeDir, stack: AsyncExitStack) -> World:
-    regions = RegionFiles(runtime)
+    clock = SystemClock()
+    regions = RegionFiles(runtime, clock)
     stack.callback(regions.close)
     driver = open_partition_driver()
     if driver is not None:
         stack.callback(driver.close)
-    spans = tracer("enforcer")
+    spans = tracer("enforcer", settings.otlp_endpoint)
     stack.callback(spans.close)
     return World(
         bus=bus,
         regions=regions,
         partitions=VendorPartitions(driver),
         processes=NodeProcesses(runtime),
-        clock=SystemClock(),
+        clock=clock,
         tracer=spans,
         runtime=runtime,
         libraries=libraries(settings.sim_dir),

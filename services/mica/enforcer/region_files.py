@@ -10,6 +10,7 @@ import shutil
 from contextlib import suppress
 from heapq import heapify, heappop, heappush
 
+from mica.bus import Clock
 from mica.enforcer.errors import CannotApplyError, EnforcerError
 from mica.enforcer.places import UNUSED, Holder, Place, Reading
 from mica.enforcer.ports import Found
@@ -67,8 +68,9 @@ class _Device:
 class RegionFiles:
     """The regions below a runtime directory."""
 
-    def __init__(self, runtime: RuntimeDir) -> None:
+    def __init__(self, runtime: RuntimeDir, clock: Clock) -> None:
         self._runtime = runtime
+        self._clock = clock
         self._devices: dict[str, _Device] = {}
 
     def adopt(self) -> Found:
@@ -178,7 +180,10 @@ class RegionFiles:
             raise CannotApplyError(f"regions of device {device_id}: {error}") from None
 
     def _open(self, device_id: str) -> _Device:
-        """Map the device's quota region, made anew when it is missing or useless, with a token region beside it."""
+        """Map the device's quota region, made anew when it is missing or useless, with a token region beside it.
+
+        It carries a heartbeat from the start: a shim takes a region without one for abandoned.
+        """
         self._runtime.ensure_device(device_id)
         path = self._runtime.quota_path(device_id)
         try:
@@ -190,6 +195,7 @@ class RegionFiles:
             path.unlink()
             self._runtime.token_path(device_id).unlink(missing_ok=True)
             quota = QuotaRegion.create(path, device_id)
+        quota.heartbeat(self._clock.monotonic_ns())
         create_token(self._runtime.token_path(device_id), device_id)
         device = self._devices[device_id] = _Device(quota)
         return device

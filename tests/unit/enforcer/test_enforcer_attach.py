@@ -1,6 +1,6 @@
 """Processes that come and go."""
 
-from conftest import GIB, S1, House, entry, hardware
+from enforcer_house import GIB, S1, House, entry, hardware
 
 from mica.enforcer.places import Holder
 from mica.events import SliceAttached

@@ -1,7 +1,7 @@
 """A node that cannot reach the bus, and the policies that need no node at all."""
 
 import pytest
-from conftest import GIB, S1, House, entry
+from enforcer_house import GIB, S1, House, entry
 
 from mica.bus import BusUnavailableError
 from mica.enforcer.drains import Drain, due_signal

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conftest import GIB, House, entry, hardware
+from enforcer_house import GIB, House, entry, hardware
 
 from mica.bus import BusUnavailableError, Change
 from mica.enforcer.places import Place

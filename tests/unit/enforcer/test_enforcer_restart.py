@@ -1,6 +1,6 @@
 """What a new enforcer makes of a node that another one left."""
 
-from conftest import GIB, S1, House, entry, hardware
+from enforcer_house import GIB, S1, House, entry, hardware
 
 from mica.enforcer.memory import MemoryPartitions
 from mica.enforcer.places import Holder, Place
