@@ -39,6 +39,7 @@ CONNECT_S: Final = 2.0
 HISTORY_BATCH: Final = 500
 DEFAULT_PORT: Final = 4222
 PROBE_S: Final = 0.05
+REPAIR_ATTEMPTS: Final = 100
 
 
 class JetStreamBus:
@@ -72,6 +73,7 @@ class JetStreamBus:
         except (APIError, NatsError, TimeoutError) as error:
             await client.close()
             raise BusUnavailableError(f"server {url}: {reason_of(error)}") from error
+        reconnects.repair_with(lambda: _repair(jetstream))
         return cls(client, jetstream, publisher, reconnects)
 
     @property
@@ -149,6 +151,17 @@ class JetStreamBus:
             await self._client.flush(timeout=1)
         with suppress(NatsError):
             await self._client.close()
+
+
+async def _repair(jetstream: JetStreamContext) -> None:
+    """A server that restarted has lost the streams that it held in memory: make it hold them again."""
+    for _ in range(REPAIR_ATTEMPTS):
+        try:
+            await ensure(jetstream)
+        except (APIError, NatsError, TimeoutError, BusError):
+            await asyncio.sleep(PROBE_S)
+        else:
+            return
 
 
 async def _connect(url: str, name: str, wait_s: float, reconnects: Reconnects) -> Client:

@@ -1,6 +1,6 @@
 """Tells whoever watches that the connection was lost and is back. Invariant: a reconnect reaches every living watcher."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -9,6 +9,11 @@ class Reconnects:
 
     def __init__(self) -> None:
         self._watchers: set[Callable[[], None]] = set()
+        self._repair: Callable[[], Awaitable[None]] | None = None
+
+    def repair_with(self, repair: Callable[[], Awaitable[None]]) -> None:
+        """Await ``repair`` whenever the connection comes back, after the watchers were told."""
+        self._repair = repair
 
     @contextmanager
     def telling(self, watcher: Callable[[], None]) -> Iterator[None]:
@@ -23,3 +28,5 @@ class Reconnects:
         """The connection is back: what was subscribed on the server by the old one may be gone."""
         for watcher in tuple(self._watchers):
             watcher()
+        if self._repair is not None:
+            await self._repair()

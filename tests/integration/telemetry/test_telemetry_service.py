@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mica.bus import JetStreamBus, Settings
+from mica.bus import BusError, JetStreamBus, Settings
 from mica.events import (
     Ledger,
     LedgerEntry,
@@ -127,3 +127,23 @@ async def test_usage_over_restarts_and_release(nats_server: Any, bus: JetStreamB
                 if any(change.revision > entry.revision for change in changes):
                     break
     assert (await stored(bus)).slices["s1"].vram_byte_s >= seen[-1]
+
+
+async def test_a_crash_of_the_server(nats_server: Any, bus: JetStreamBus, tmp_path: Path) -> None:
+    """After the server died and came back, the stream that it held in memory fills again, and usage is stored."""
+    await place(bus, tmp_path, "s1")
+    async with asyncio.timeout(60), telemetry(nats_server.url, tmp_path), bus.following("telemetry.slice.s1") as heard:
+        await next_sample(heard, "s1", 0)
+        nats_server.kill()
+        nats_server.start()
+        while not await samples_kept(bus):
+            await asyncio.sleep(0.05)
+    assert "s1" in (await stored(bus)).slices
+
+
+async def samples_kept(bus: JetStreamBus) -> int:
+    """How many samples the stream holds; none while the server or the stream is still coming up."""
+    try:
+        return len(await bus.history("TELEMETRY", ["telemetry.slice.*"]))
+    except BusError:
+        return 0
