@@ -139,13 +139,20 @@ static const struct sim_symbol {
 #define REFUSED_ROW(symbol, name, since, variant) {#name, since, VARIANT_##variant, (sim_any_function)symbol},
     CUDA_SYMBOLS(MODELLED_ROW) CUDA_REFUSED(REFUSED_ROW)};
 
+/* Names can be looked up before there is a node: cuInit then says what is wrong with it. */
+static int cuda_version(void)
+{
+    return sim_engine_open() ? 13000 : (int)sim_node()->cuda_version;
+}
+
 /* The newest form not newer than `version`; with `per_thread`, a per-thread form goes before a plain one. */
 static const struct sim_symbol *look_up(const char *name, int version, bool per_thread, bool *known)
 {
     const struct sim_symbol *best = NULL;
+    int newest = cuda_version();
     for (size_t i = 0; i < sizeof symbols / sizeof *symbols; i++) {
         const struct sim_symbol *symbol = &symbols[i];
-        if (strcmp(symbol->name, name) || symbol->since > (int)sim_node()->cuda_version ||
+        if (strcmp(symbol->name, name) || symbol->since > newest ||
             (symbol->variant == VARIANT_PER_THREAD && !per_thread))
             continue;
         *known = true;
@@ -162,8 +169,6 @@ CUresult cuGetProcAddress_v2(const char *name, void **function, int version, uin
     if (!name || !function || flags > 3)
         return CUDA_ERROR_INVALID_VALUE;
     *function = NULL;
-    if (sim_engine_open())
-        return CUDA_ERROR_NO_DEVICE;
     bool known = false;
     const struct sim_symbol *symbol = look_up(name, version, flags & CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM, &known);
     if (symbol)

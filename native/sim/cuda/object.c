@@ -45,7 +45,7 @@ void sim_object_free(void *pointer)
 bool sim_marked(const void *object, uint32_t mark)
 {
     uint32_t found = 0;
-    if ((uintptr_t)object < 4096 || (uintptr_t)object % _Alignof(max_align_t))
+    if ((uintptr_t)object < 4096 || (uintptr_t)object % _Alignof(uint64_t))
         return false;
     memcpy(&found, object, sizeof found);
     return found == mark;
