@@ -1,0 +1,281 @@
+"""Every command but ``slice.request``: release, evict, resize, control, move.
+
+Invariant: the record changes first and the ledger follows it, so that a command that is delivered again finds in the record
+whether it was applied, and only has to bring the ledger up to it. What must not exceed a quota is charged before the record, what
+is given back is uncharged after the ledger is confirmed.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from mica.bus import Entry, StaleRevisionError
+from mica.events import (
+    TERMINAL_PHASES,
+    Command,
+    ControlSlice,
+    EvictSlice,
+    Fact,
+    MoveSlice,
+    Phase,
+    ReleaseSlice,
+    ResizeSlice,
+    SliceRecord,
+)
+from mica.planner.commits import Outcome
+from mica.planner.desk import AGAIN, ATTEMPTS, Again, Answered, Call, ContendedError, Desk
+from mica.planner.domain import records
+from mica.planner.domain.answers import answer_of, refused
+from mica.planner.domain.ledgers import Ending, entries_of, node_of, present
+from mica.planner.domain.misfits import Refusal
+from mica.planner.domain.moving import moved
+from mica.planner.domain.placing import Pins
+from mica.planner.domain.quotas import holding_of
+from mica.planner.domain.resizing import resized
+from mica.planner.waiting import Waiting
+
+C = TypeVar("C", bound=Command)
+
+
+class NotYetError(Exception):
+    """An earlier change of the slice is not confirmed; the command has to wait."""
+
+
+class Change(Struct, frozen=True):
+    """What a command makes of a record."""
+
+    record: SliceRecord
+    ending: Ending | None = None
+
+
+Found = Change | Refusal
+
+
+class Changes:
+    """Applies commands to slices that exist."""
+
+    def __init__(self, desk: Desk, waiting: Waiting) -> None:
+        self._desk = desk
+        self._waiting = waiting
+
+    async def on_release(self, call: Call) -> Fact | None:
+        """Give it back; ``slice.released`` follows from the enforcer."""
+        command = _of(call, ReleaseSlice)
+        return await self._depart(call, Ending(grace_s=command.grace_s, traceparent=call.traceparent))
+
+    async def on_evict(self, call: Call) -> Fact | None:
+        """Take it away; ``slice.evicted`` follows from the enforcer."""
+        command = _of(call, EvictSlice)
+        ending = Ending(grace_s=command.grace_s, evicted=True, message=command.reason, traceparent=call.traceparent)
+        return await self._depart(call, ending)
+
+    async def on_resize(self, call: Call) -> Fact | None:
+        """Change its size where it is; ``slice.resized`` follows from the enforcer."""
+        return await self._change(call, self._resize)
+
+    async def on_control(self, call: Call) -> Fact | None:
+        """Set its control word."""
+        return await self._change(call, self._control)
+
+    async def on_move(self, call: Call) -> Fact | None:
+        """Place it on another device of its node."""
+        return await self._change(call, self._move)
+
+    async def _depart(self, call: Call, ending: Ending) -> Fact | None:
+        for attempt in range(ATTEMPTS):
+            epochs = self._desk.ledgers.epochs()
+            entry = await (self._desk.records.get(call.id) if attempt == 0 else self._desk.records.read(call.id))
+            answer = await (self._unknown(call) if entry is None else self._leave(call, entry, epochs, ending))
+            if not isinstance(answer, Again):
+                return answer
+        raise ContendedError(call.id)
+
+    async def _unknown(self, call: Call) -> Answered:
+        """Refuse, and remember it: a request that was sent before this must not come to life after it."""
+        desk = self._desk
+        try:
+            await desk.records.write(records.released_early(call.id, call.sequence, desk.now_ns()), None)
+        except StaleRevisionError:
+            return AGAIN
+        return self._refuse(call, _no_such(call.id))
+
+    async def _leave(self, call: Call, entry: Entry[SliceRecord], epochs: dict[str, int], ending: Ending) -> Answered:
+        desk, record = self._desk, entry.value
+        if records.is_unrequested(record):
+            return self._refuse(call, _no_such(call.id))
+        if call.sequence < record.sequence:
+            return self._void(call, record)
+        if record.phase in TERMINAL_PHASES:
+            return self._gone(call, record)
+        try:
+            if record.phase is Phase.QUEUED:
+                return await self._withdraw(call, entry)
+            if record.phase is Phase.PLACED:
+                leaving = records.releasing(record, call.sequence, desk.now_ns(), ending.message)
+                entry = await desk.records.write(leaving, entry)
+        except StaleRevisionError:
+            return AGAIN
+        return None if await self._align(entry, epochs, ending) is Outcome.APPLIED else AGAIN
+
+    def _gone(self, call: Call, record: SliceRecord) -> Fact | None:
+        if call.sequence == record.sequence:
+            return answer_of(record)
+        return self._refuse(call, Refusal("id", call.id, f"a slice that lives; this one is {record.phase}"))
+
+    async def _withdraw(self, call: Call, entry: Entry[SliceRecord]) -> Fact | None:
+        """What only waits ends as a rejected request."""
+        desk, record = self._desk, entry.value
+        refusal = Refusal("id", call.id, f"a request that is not withdrawn; command {call.sequence} did that")
+        rejected = replace(records.rejected(record, refusal, record.decision, desk.now_ns()), sequence=call.sequence)
+        await desk.records.write(rejected, entry)
+        self._waiting.discard(record.id)
+        return answer_of(rejected)
+
+    async def _change(self, call: Call, find: Callable[[Call, SliceRecord], Awaitable[Found]]) -> Fact | None:
+        for attempt in range(ATTEMPTS):
+            epochs = self._desk.ledgers.epochs()
+            entry = await (self._desk.records.get(call.id) if attempt == 0 else self._desk.records.read(call.id))
+            refusal = _not_placed(call.id, entry)
+            if entry is None or (refusal is not None and call.sequence > entry.value.sequence):
+                return self._refuse(call, refusal or _no_such(call.id))
+            if call.sequence < entry.value.sequence or refusal is not None:
+                return self._void(call, entry.value)
+            if call.sequence == entry.value.sequence:
+                answer = await self._finish(call, entry, epochs)
+            else:
+                answer = await self._apply(call, entry, epochs, find)
+            if not isinstance(answer, Again):
+                return answer
+        raise ContendedError(call.id)
+
+    async def _apply(
+        self, call: Call, entry: Entry[SliceRecord], epochs: dict[str, int], find: Callable[[Call, SliceRecord], Awaitable[Found]]
+    ) -> Answered:
+        desk, record = self._desk, entry.value
+        node = node_of(record.placements)
+        if present(desk.ledgers.of(node).value, record.id) != entries_of(record):
+            await desk.ledgers.of(node).refresh()
+            await desk.records.read(record.id)
+            raise NotYetError(f"slice {record.id}: generation {record.generation} is not in the ledger yet")
+        found = await find(call, record)
+        if isinstance(found, Refusal):
+            return self._refuse(call, found)
+        tenant = record.request.tenant
+        before, after = holding_of(record.placements), holding_of(found.record.placements)
+        desk.fleet.reserve(record.id, found.record.placements)
+        try:
+            if after.vram_bytes > before.vram_bytes or after.share_ppm > before.share_ppm:
+                most = replace(
+                    after, vram_bytes=max(before.vram_bytes, after.vram_bytes), share_ppm=max(before.share_ppm, after.share_ppm)
+                )
+                charged = await desk.tenants.charge(tenant, record.id, most, desk.policies.tenant(tenant).quota)
+                if isinstance(charged, Refusal):
+                    return self._refuse(call, charged)
+            try:
+                entry = await desk.records.write(found.record, entry)
+            except StaleRevisionError:
+                await desk.settle_tenant(record.id, tenant)
+                return AGAIN
+            return await self._finish(call, entry, epochs)
+        finally:
+            desk.fleet.unreserve(record.id, found.record.placements)
+
+    async def _finish(self, call: Call, entry: Entry[SliceRecord], epochs: dict[str, int]) -> Answered:
+        """Bring the ledger up to a record that has the command in it; take the command back if it no longer fits."""
+        outcome = await self._align(entry, epochs, None)
+        if outcome is Outcome.APPLIED:
+            return None
+        if outcome is Outcome.OVERTAKEN:
+            return AGAIN
+        desk, record = self._desk, entry.value
+        node = desk.ledgers.of(node_of(record.placements)).value
+        standing = present(node, record.id)
+        kept = tuple(
+            replace(
+                placement, vram_bytes=standing[placement.device_id].vram_bytes, share_ppm=standing[placement.device_id].share_ppm,
+                partition=standing[placement.device_id].partition, window=standing[placement.device_id].window,
+            )
+            for placement in record.placements
+            if placement.device_id in standing
+        )  # fmt: skip
+        if len(kept) != len(record.placements):
+            raise NotYetError(f"slice {record.id}: its ledger entry is not there yet")
+        epochs = desk.ledgers.epochs()
+        try:
+            entry = await desk.records.write(records.changed(record, kept, call.sequence, desk.now_ns()), entry)
+        except StaleRevisionError:
+            return AGAIN
+        if await self._align(entry, epochs, None) is not Outcome.APPLIED:
+            desk.untidy.add(record.id)
+        await desk.settle_tenant(record.id, record.request.tenant)
+        return self._refuse(call, outcome)
+
+    async def _align(self, entry: Entry[SliceRecord], epochs: dict[str, int], ending: Ending | None) -> Outcome | Refusal:
+        record = entry.value
+        node = node_of(record.placements)
+        outcome = await self._desk.ledgers.align(node, record, epochs.get(node, -1), ending)
+        if outcome is Outcome.APPLIED:
+            self._desk.mine.add(record.id)
+        return outcome
+
+    async def _resize(self, call: Call, record: SliceRecord) -> Found:
+        command = _of(call, ResizeSlice)
+        desk = self._desk
+        state = desk.fleet.node(node_of(record.placements))
+        if any(record.id in slices for slices in state.ledger.held.values()):
+            raise NotYetError(f"slice {record.id}: its last change is not confirmed yet")
+        outcome = resized(state, record, command)
+        if isinstance(outcome, Refusal):
+            await desk.freshen(record.request.tenant)
+            outcome = resized(state, record, command)
+        if isinstance(outcome, Refusal):
+            return outcome
+        return Change(records.changed(record, outcome, call.sequence, desk.now_ns()))
+
+    async def _control(self, call: Call, record: SliceRecord) -> Found:
+        command = _of(call, ControlSlice)
+        now = self._desk.now_ns()
+        return Change(replace(records.changed(record, record.placements, call.sequence, now), control=command.control))
+
+    async def _move(self, call: Call, record: SliceRecord) -> Found:
+        command = _of(call, MoveSlice)
+        desk = self._desk
+        if any(record.id in slices for slices in desk.fleet.node(node_of(record.placements)).ledger.held.values()):
+            raise NotYetError(f"slice {record.id}: its last change is not confirmed yet")
+        await desk.freshen(record.request.tenant)
+        policy = desk.policies.tenant(record.request.tenant)
+        pins = Pins(now_ns=desk.now_ns(), tenant_mode=policy.mode, pool_modes=desk.policies.pools)
+        outcome = moved(desk.fleet, record, command, pins)
+        if isinstance(outcome, Refusal):
+            return outcome
+        changed = records.changed(record, outcome.placements, call.sequence, desk.now_ns())
+        return Change(replace(changed, decision=outcome.decision))
+
+    def _refuse(self, call: Call, refusal: Refusal) -> Fact:
+        return refused(call.sequence, call.delivery.subject, call.id, refusal, self._desk.now_ns())
+
+    def _void(self, call: Call, record: SliceRecord) -> Fact | None:
+        """A newer command was applied. One that may have been applied before that was answered then; any other is told."""
+        if call.delivery.deliveries > 1 and not call.waits:
+            return None
+        return self._refuse(call, Refusal("id", call.id, f"a command newer than {record.sequence}, the last one applied"))
+
+
+def _of(call: Call, kind: type[C]) -> C:
+    """The command, whose type the dispatcher has chosen the handler by."""
+    assert isinstance(call.command, kind)
+    return call.command
+
+
+def _no_such(slice_id: str) -> Refusal:
+    return Refusal("id", slice_id, "the id of a slice")
+
+
+def _not_placed(slice_id: str, entry: Entry[SliceRecord] | None) -> Refusal | None:
+    if entry is None or records.is_unrequested(entry.value):
+        return _no_such(slice_id)
+    if entry.value.phase is not Phase.PLACED:
+        return Refusal("id", slice_id, f"a slice that is placed; this one is {entry.value.phase}")
+    return None

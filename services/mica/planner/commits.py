@@ -1,0 +1,180 @@
+"""Group commit: many edits of one document, one compare-and-set.
+
+Owns the cached value and revision of documents that every replica of the planner writes. Invariants: an edit that was answered
+APPLIED is durable; an edit that named an epoch is applied only if nobody else has written the document since that epoch, so that
+what its author knew when it looked at the record still holds.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from enum import Enum, auto
+from typing import Any, Generic, TypeVar
+
+from msgspec import Struct
+
+from mica.bus import Bucket, StaleRevisionError
+from mica.events import Document
+from mica.planner.domain.misfits import Refusal
+
+D = TypeVar("D", bound=Document)
+Spawn = Callable[[Coroutine[Any, Any, None]], object]
+
+
+class Outcome(Enum):
+    """What became of an edit."""
+
+    APPLIED = auto()
+    OVERTAKEN = auto()
+
+
+Edit = Callable[[D], D | Refusal]
+"""A pure change; the same object when there is nothing to do, a refusal when it can not be done."""
+
+
+Submitted = tuple[Edit[D], int | None, asyncio.Future[Outcome | Refusal]]
+"""An edit, the epoch that it names, and whoever waits for its outcome."""
+
+
+class Key(Struct, Generic[D], frozen=True):
+    """Where a document lives, what it is before anybody wrote it, and who wants to know what it says."""
+
+    bucket: Bucket
+    name: str
+    empty: D
+    sealed: Callable[[D], D]
+    """The document as it is to be written, for example with its generation one higher."""
+    seen: Callable[[D], None]
+
+
+class GroupCommit(Generic[D]):
+    """One document."""
+
+    def __init__(self, key: Key[D], spawn: Spawn) -> None:
+        self._key = key
+        self._spawn = spawn
+        self._edits: list[Submitted[D]] = []
+        self._readers: list[asyncio.Future[None]] = []
+        self._running = False
+        self._revision = 0
+        self._known = False
+        self.value = key.empty
+        self.epoch = 0
+        """Grows whenever somebody else is found to have written the document."""
+
+    @property
+    def known(self) -> bool:
+        """Whether it was read, and no write of ours ended in doubt since."""
+        return self._known
+
+    def submit(self, edit: Edit[D], epoch: int | None = None) -> asyncio.Future[Outcome | Refusal]:
+        """Apply ``edit`` with the next write. With an epoch: only if that is still the document's."""
+        future: asyncio.Future[Outcome | Refusal] = asyncio.get_running_loop().create_future()
+        self._edits.append((edit, epoch, future))
+        self._wake()
+        return future
+
+    def refresh(self) -> asyncio.Future[None]:
+        """Read the document from the server, later than now."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._readers.append(future)
+        self._wake()
+        return future
+
+    def _wake(self) -> None:
+        if not self._running:
+            self._running = True
+            self._spawn(self._drain())
+
+    async def _drain(self) -> None:
+        try:
+            while self._edits or self._readers:
+                await asyncio.sleep(0)  # whoever was woken by the same acknowledgements joins this write
+                readers, self._readers = self._readers, []
+                edits, self._edits = self._edits, []
+                try:
+                    if readers or not self._known:
+                        await self._read()
+                    for reader in readers:
+                        _resolve(reader, None)
+                    await self._commit(edits)
+                except Exception as error:  # noqa: BLE001 - whoever waits for the outcome gets it
+                    for reader in readers:
+                        _fail(reader, error)
+                    for _, _, future in edits:
+                        _fail(future, error)
+        finally:
+            self._running = False
+
+    async def _read(self) -> None:
+        entry = await self._key.bucket.get(self._key.name, type(self._key.empty))
+        value, revision = (self._key.empty, 0) if entry is None else (entry.value, entry.revision)
+        if revision != self._revision:
+            self.epoch += 1
+            self._revision = revision
+            self.value = value
+        self._known = True
+        self._key.seen(self.value)
+
+    async def _commit(self, edits: list[Submitted[D]]) -> None:
+        while edits:
+            draft, applied = self._draft(edits)
+            if draft is self.value:
+                break
+            sealed = self._key.sealed(draft)
+            self._key.seen(sealed)
+            try:
+                self._revision = await self._write(sealed)
+            except StaleRevisionError:
+                await self._reread()
+                edits = applied
+            except BaseException:
+                self._known = False
+                self._key.seen(self.value)
+                raise
+            else:
+                self.value = sealed
+                break
+        else:
+            return
+        for _, _, future in applied:
+            _resolve(future, Outcome.APPLIED)
+
+    async def _write(self, sealed: D) -> int:
+        bucket, name = self._key.bucket, self._key.name
+        if self._revision == 0:
+            return await bucket.create(name, sealed)
+        return await bucket.update(name, sealed, self._revision)
+
+    async def _reread(self) -> None:
+        self._known = False
+        self._key.seen(self.value)
+        await self._read()
+
+    def _draft(self, edits: list[Submitted[D]]) -> tuple[D, list[Submitted[D]]]:
+        """The value after all edits that can be applied, and those edits."""
+        draft, applied = self.value, []
+        for edit, epoch, future in edits:
+            if epoch is not None and epoch != self.epoch:
+                _resolve(future, Outcome.OVERTAKEN)
+                continue
+            result = edit(draft)
+            if isinstance(result, Refusal):
+                _resolve(future, result)
+                continue
+            draft = result
+            applied.append((edit, epoch, future))
+        return draft, applied
+
+
+R = TypeVar("R")
+
+
+def _resolve(future: asyncio.Future[R], result: R) -> None:
+    if not future.done():
+        future.set_result(result)
+
+
+def _fail(future: asyncio.Future[R], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)
+        future.exception()  # nobody may be waiting any more

@@ -1,0 +1,111 @@
+"""What every handler of the planner works with, and the steps that they share.
+
+Owns nothing but the wiring. Invariant: a step that ends in AGAIN has left no capacity reserved, and its caller reads the record
+anew.
+"""
+
+from collections.abc import Awaitable
+from enum import Enum, auto
+
+from msgspec import Struct
+
+from mica.bus import Bus, Clock, Delivery, Entry
+from mica.events import Command, Fact, Holding, Phase, SliceRecord
+from mica.observability import Tracer
+from mica.planner.commits import Outcome, Spawn
+from mica.planner.domain.answers import answer_of, message_id
+from mica.planner.domain.fleet import Fleet
+from mica.planner.domain.misfits import Refusal
+from mica.planner.domain.quotas import holding_of
+from mica.planner.policies import Policies
+from mica.planner.store import Ledgers, Records, Tenants
+from mica.planner.turns import Turns
+
+
+class Again(Enum):
+    """The ground moved under a step."""
+
+    AGAIN = auto()
+
+
+AGAIN = Again.AGAIN
+Answered = Fact | Again | None
+"""What is to be published about a command; None when the enforcer or somebody before has the word."""
+ATTEMPTS = 16
+"""How often a command is decided anew while other replicas win, before it is given back to the stream."""
+
+
+class ContendedError(Exception):
+    """Other replicas won every time. Transient: the command is delivered again."""
+
+
+class Call(Struct):
+    """A command on its way through the planner."""
+
+    delivery: Delivery
+    command: Command
+    id: str
+    sequence: int
+    traceparent: str = ""
+    waits: int = 0
+    """How often it had to wait for what came before it."""
+
+
+class Desk:
+    """The planner's documents, the fleet they make, and the world."""
+
+    def __init__(self, bus: Bus, clock: Clock, tracer: Tracer, policies: Policies, spawn: Spawn) -> None:
+        self.bus = bus
+        self.clock = clock
+        self.tracer = tracer
+        self.policies = policies
+        self.spawn = spawn
+        self.fleet = Fleet()
+        self.records = Records(bus.state)
+        self.tenants = Tenants(bus.state, spawn)
+        self.ledgers = Ledgers(bus.state, self.fleet, spawn)
+        self.turns = Turns()
+        self.mine: set[str] = set()
+        """The slices whose last ledger write was this replica's: it follows them up at once, the others later."""
+        self.untidy: set[str] = set()
+        """The slices whose ledger entry may not be what their record says; looked at in time."""
+        self.now_ns = clock.unix_ns
+
+    async def say(self, fact: Fact, traceparent: str = "") -> None:
+        """Publish a fact; a repetition is dropped by the stream."""
+        await self.bus.publish(fact, traceparent=traceparent, message_id=message_id(fact))
+
+    async def say_record(self, record: SliceRecord) -> None:
+        """Publish what the record's phase has to say."""
+        fact = answer_of(record)
+        if fact is not None:
+            await self.say(fact, record.traceparent)
+
+    async def load_tenant(self, tenant: str) -> None:
+        """See to it that the tenant's holdings are known."""
+        document = self.tenants.of(tenant)
+        if not document.known:
+            await document.refresh()
+
+    async def freshen(self, tenant: str) -> None:
+        """Read from the server whatever a refusal would rest on."""
+        document = self.tenants.of(tenant).refresh()
+        await self.ledgers.refresh()
+        await document
+
+    async def settle_tenant(self, slice_id: str, *tenants: str) -> None:
+        """Charge the slice to each of ``tenants`` exactly as its record says."""
+        entry = await self.records.read(slice_id)
+        for tenant in tenants:
+            await self.tenants.settle(tenant, slice_id, _charged(entry, tenant))
+
+
+def _charged(entry: Entry[SliceRecord] | None, tenant: str) -> Holding | None:
+    if entry is None or entry.value.request.tenant != tenant or entry.value.phase not in (Phase.PLACED, Phase.RELEASING):
+        return None
+    return holding_of(entry.value.placements)
+
+
+async def applied(answer: Awaitable[Outcome | Refusal]) -> bool:
+    """Whether an edit that cannot be refused went through."""
+    return await answer is Outcome.APPLIED

@@ -1,0 +1,1 @@
+"""What the planner decides. Invariant: pure; no I/O, no clock, no asyncio."""

@@ -1,0 +1,120 @@
+"""The fleet as the planner knows it: inventory, ledger and what is observed, per node.
+
+Invariant: after every ``take_*`` the claims of a node's devices are those of its documents, whatever was there before.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TypeVar
+
+from mica.events import Inventory, Ledger, LedgerEntry, Observed, ObservedSlice, ObservedState, Placement
+from mica.planner.domain.claims import DeviceClaims, Side
+
+S = TypeVar("S", LedgerEntry, ObservedSlice)
+
+
+class NodeState:
+    """One node."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.inventory: Inventory | None = None
+        self.ledger = Ledger(node=name)
+        self.observed: Observed | None = None
+        self.devices: dict[str, DeviceClaims] = {}
+        self.failing: dict[str, str] = {}
+        """By slice, what the enforcer says why it can not hold it."""
+
+    @property
+    def pool(self) -> str:
+        """Its pool; empty when there is no inventory."""
+        return self.inventory.pool if self.inventory is not None else ""
+
+    def leased(self, now_ns: int) -> bool:
+        """Whether an enforcer answers for it."""
+        return self.observed is not None and now_ns < self.observed.lease_until
+
+    def claims(self, device_id: str) -> DeviceClaims:
+        """The claims on a device, known or not."""
+        claims = self.devices.get(device_id)
+        if claims is None:
+            claims = self.devices[device_id] = DeviceClaims()
+        return claims
+
+    def take_inventory(self, inventory: Inventory | None) -> None:
+        """Replace what discovery says."""
+        self.inventory = inventory
+        devices = {device.id: device for device in inventory.devices} if inventory is not None else {}
+        for device_id in [*devices, *self.devices]:
+            self.claims(device_id).device = devices.get(device_id)
+
+    def take_ledger(self, ledger: Ledger) -> None:
+        """Replace what is desired. Only devices whose entries are other objects than before are looked at."""
+        before, self.ledger = self.ledger, ledger
+        self._take(Side.LEDGER, before.devices, ledger.devices)
+        if before.held is not ledger.held:
+            was = {d: {i: held.entry for i, held in s.items()} for d, s in before.held.items()}
+            now = {d: {i: held.entry for i, held in s.items()} for d, s in ledger.held.items()}
+            self._take(Side.HELD, was, now)
+
+    def take_observed(self, observed: Observed | None) -> None:
+        """Replace what is."""
+        before, self.observed = self.observed, observed
+        was = before.devices if before is not None else {}
+        now = observed.devices if observed is not None else {}
+        self._take(Side.OBSERVED, was, now)
+        self.failing = {
+            id_: slice_.message
+            for slices in now.values()
+            for id_, slice_ in slices.items()
+            if slice_.state is ObservedState.FAILED
+        }
+
+    def _take(self, side: Side, was: Mapping[str, Mapping[str, S]], now: Mapping[str, Mapping[str, S]]) -> None:
+        for device_id in {**was, **now}:
+            old: Mapping[str, S] = was.get(device_id, {})
+            new: Mapping[str, S] = now.get(device_id, {})
+            if old is new:
+                continue
+            claims = self.claims(device_id)
+            for id_ in old:
+                if id_ not in new:
+                    claims.put(id_, side, None)
+            for id_, source in new.items():
+                previous = old.get(id_)
+                if previous is not source and previous != source:
+                    claims.put(id_, side, source)
+
+
+class Fleet:
+    """Every node that some document speaks of."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[str, NodeState] = {}
+
+    def node(self, name: str) -> NodeState:
+        """A node, known or not."""
+        state = self.nodes.get(name)
+        if state is None:
+            state = self.nodes[name] = NodeState(name)
+        return state
+
+    def pools(self) -> list[str]:
+        """The names of the pools that have a node, sorted."""
+        return sorted({node.pool for node in self.nodes.values() if node.inventory is not None})
+
+    def devices(self) -> Iterator[tuple[NodeState, DeviceClaims]]:
+        """Every device that some inventory has."""
+        for node in self.nodes.values():
+            if node.inventory is not None:
+                for device in node.inventory.devices:
+                    yield node, node.devices[device.id]
+
+    def reserve(self, slice_id: str, placements: Iterable[Placement]) -> None:
+        """Keep capacity for a decision until it stands in the ledger."""
+        for placement in placements:
+            self.node(placement.node).claims(placement.device_id).put(slice_id, Side.RESERVED, placement)
+
+    def unreserve(self, slice_id: str, placements: Iterable[Placement]) -> None:
+        """Give back what was reserved."""
+        for placement in placements:
+            self.node(placement.node).claims(placement.device_id).put(slice_id, Side.RESERVED, None)

@@ -1,0 +1,176 @@
+"""What a node's ledger says, as a function of its slices' records.
+
+Owns every edit of a ledger. Invariants: ``align`` makes the ledger say about a slice exactly what the slice's record says; what a
+slice loses is held back until the enforcer has confirmed it; every function returns the same object when there is nothing to do.
+"""
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from mica.events import Departure, Held, Ledger, LedgerEntry, Observed, ObservedSlice, Phase, Placement, SliceRecord
+
+V = TypeVar("V")
+
+
+class Ending(Struct, frozen=True):
+    """How the slice is to leave."""
+
+    grace_s: float = 5.0
+    evicted: bool = False
+    message: str = ""
+    traceparent: str = ""
+
+
+def entries_of(record: SliceRecord) -> dict[str, LedgerEntry]:
+    """By device, what a ledger has to say about a placed slice."""
+    request = record.request
+    return {
+        placement.device_id: LedgerEntry(
+            id=record.id,
+            tenant=request.tenant,
+            generation=record.generation,
+            tier=request.tier,
+            mode=placement.mode,
+            vram_bytes=placement.vram_bytes,
+            share_ppm=placement.share_ppm,
+            priority=request.priority,
+            control=record.control,
+            partition=placement.partition,
+            window=placement.window,
+            runtime=request.runtime,
+            uid=request.uid,
+            traceparent=record.traceparent,
+        )
+        for placement in record.placements
+    }
+
+
+def node_of(placements: tuple[Placement, ...]) -> str:
+    """The one node of a slice's devices."""
+    return placements[0].node
+
+
+def present(ledger: Ledger, slice_id: str) -> dict[str, LedgerEntry]:
+    """By device, what the ledger says about the slice now."""
+    return {device_id: slices[slice_id] for device_id, slices in ledger.devices.items() if slice_id in slices}
+
+
+def mentions(ledger: Ledger, slice_id: str) -> bool:
+    """Whether anything of the slice is still on the node's books."""
+    return slice_id in ledger.departures or any(
+        slice_id in slices for table in (ledger.devices, ledger.held) for slices in table.values()
+    )
+
+
+def align(ledger: Ledger, record: SliceRecord, generation: int, ending: Ending) -> Ledger:
+    """Make the ledger say what the record says; ``generation`` is that of the ledger after the write."""
+    here = [placement for placement in record.placements if placement.node == ledger.node]
+    wanted = entries_of(record) if here and record.phase is Phase.PLACED else {}
+    ledger = _replace_entries(ledger, record.id, wanted, generation)
+    if wanted and record.id in ledger.fenced:
+        ledger = replace(ledger, fenced=_without(ledger.fenced, record.id))
+    if record.phase is Phase.RELEASING and here and record.id not in ledger.departures:
+        departure = Departure(
+            tenant=record.request.tenant,
+            generation=record.generation,
+            ledger_generation=generation,
+            grace_s=ending.grace_s,
+            evicted=ending.evicted,
+            message=ending.message,
+            traceparent=ending.traceparent or record.traceparent,
+        )
+        ledger = replace(ledger, departures={**ledger.departures, record.id: departure})
+    return ledger
+
+
+def drop(ledger: Ledger, slice_id: str, generation: int) -> Ledger:
+    """Take a slice out without an announcement: it is lost, or was moved away."""
+    ledger = _replace_entries(ledger, slice_id, {}, generation)
+    if slice_id in ledger.departures:
+        ledger = replace(ledger, departures=_without(ledger.departures, slice_id))
+    return ledger
+
+
+def forget(ledger: Ledger, slice_id: str) -> Ledger:
+    """Clear a departure that was confirmed, and all that was held back for it."""
+    if slice_id in ledger.departures:
+        ledger = replace(ledger, departures=_without(ledger.departures, slice_id))
+    held = {d: _without(slices, slice_id) if slice_id in slices else slices for d, slices in ledger.held.items()}
+    if any(slice_id in slices for slices in ledger.held.values()):
+        ledger = replace(ledger, held={d: slices for d, slices in held.items() if slices})
+    return ledger
+
+
+def settle(ledger: Ledger, slice_id: str, device_id: str) -> Ledger:
+    """Clear what was held back on one device."""
+    slices = ledger.held.get(device_id, {})
+    if slice_id not in slices:
+        return ledger
+    held = {**ledger.held, device_id: _without(slices, slice_id)}
+    return replace(ledger, held={d: left for d, left in held.items() if left})
+
+
+def fence(ledger: Ledger, slice_id: str, generation: int) -> Ledger:
+    """Bar every placement of the slice up to its ``generation`` from this node."""
+    if ledger.fenced.get(slice_id, -1) >= generation:
+        return ledger
+    return replace(ledger, fenced={**ledger.fenced, slice_id: generation})
+
+
+def unfence(ledger: Ledger, slice_id: str, generation: int) -> Ledger:
+    """Lift a bar up to ``generation``, once the record has moved past it."""
+    if slice_id not in ledger.fenced or ledger.fenced[slice_id] > generation:
+        return ledger
+    return replace(ledger, fenced=_without(ledger.fenced, slice_id))
+
+
+def has_left(slice_id: str, departure: Departure, observed: Observed) -> bool:
+    """Whether the enforcer has confirmed that nothing of a departed slice is left."""
+    if observed.generation < departure.ledger_generation:
+        return False
+    return not any(slice_id in slices for slices in observed.devices.values())
+
+
+def is_confirmed(held: Held, entry: LedgerEntry | None, seen: ObservedSlice | None, observed: Observed) -> bool:
+    """Whether the enforcer has confirmed that a slice has no more on a device than its entry says."""
+    if observed.generation < held.generation:
+        return False
+    if seen is None:
+        return True
+    return entry is not None and seen.generation >= entry.generation and seen.vram_bytes <= entry.vram_bytes
+
+
+def _replace_entries(ledger: Ledger, slice_id: str, wanted: Mapping[str, LedgerEntry], generation: int) -> Ledger:
+    now = present(ledger, slice_id)
+    if now == wanted:
+        return ledger
+    devices, held = dict(ledger.devices), ledger.held
+    for device_id, entry in now.items():
+        new = wanted.get(device_id)
+        if new is None:
+            devices[device_id] = _without(devices[device_id], slice_id)
+        if new is None or _loses(entry, new):
+            slices = held.get(device_id, {})
+            earlier = slices.get(slice_id)
+            kept = Held(entry=earlier.entry if earlier is not None else entry, generation=generation)
+            held = {**held, device_id: {**slices, slice_id: kept}}
+    for device_id, entry in wanted.items():
+        devices[device_id] = {**devices.get(device_id, {}), slice_id: entry}
+    return replace(ledger, devices={d: slices for d, slices in devices.items() if slices}, held=held)
+
+
+def _loses(before: LedgerEntry, after: LedgerEntry) -> bool:
+    """Whether the slice is to have less on the device than before, or other slots or times."""
+    if after.vram_bytes < before.vram_bytes or after.share_ppm < before.share_ppm:
+        return True
+    if before.window is not None and after.window is not None:
+        end = before.window.offset_ns + before.window.length_ns
+        return not after.window.offset_ns <= before.window.offset_ns <= end <= after.window.offset_ns + after.window.length_ns
+    return before.partition != after.partition
+
+
+def _without(table: Mapping[str, V], key: str) -> dict[str, V]:
+    return {each: value for each, value in table.items() if each != key}

@@ -1,0 +1,39 @@
+"""A slice on another device of its node. Invariant: only what holds no memory is moved, and it keeps its size."""
+
+from mica.events import Mode, MoveSlice, Placement, SliceRecord
+from mica.planner.domain.fleet import Fleet, NodeState
+from mica.planner.domain.misfits import Refusal
+from mica.planner.domain.placing import Ask, Pins, Placed, decide
+from mica.planner.domain.sizing import Size
+
+
+def moved(fleet: Fleet, record: SliceRecord, command: MoveSlice, pins: Pins) -> Placed | Refusal:
+    """Where it would go, or why it has to stay."""
+    if len(record.placements) != 1:
+        return Refusal("id", record.id, f"a slice on one device; this one is a gang of {len(record.placements)}")
+    placement = record.placements[0]
+    node = fleet.node(placement.node)
+    if command.node is not None and command.node != placement.node:
+        return Refusal("node", command.node, f"{placement.node}, the slice's own node; to change nodes, request another slice")
+    used_bytes = _used_bytes(node, record.id, placement)
+    if used_bytes is None:
+        return Refusal("id", record.id, "a slice that its enforcer reports with the present generation")
+    if used_bytes:
+        return Refusal("id", record.id, f"a slice that holds no memory; this one holds {used_bytes} bytes")
+    if command.device_id == placement.device_id:
+        return Refusal("device_id", placement.device_id, "another device than the slice is on")
+    size = Size(placement.vram_bytes, None if placement.mode is Mode.HARDWARE else placement.share_ppm)
+    ask = Ask(
+        id=record.id, request=record.request, size=size, pins=pins, node=placement.node, device_id=command.device_id,
+        excluded=frozenset({placement.device_id}), members=1,
+    )  # fmt: skip
+    outcome = decide(fleet, ask)
+    return outcome if isinstance(outcome, Placed) else outcome.refusal
+
+
+def _used_bytes(node: NodeState, slice_id: str, placement: Placement) -> int | None:
+    entry = node.ledger.devices.get(placement.device_id, {}).get(slice_id)
+    seen = node.observed.devices.get(placement.device_id, {}).get(slice_id) if node.observed is not None else None
+    if entry is None or seen is None or seen.generation != entry.generation:
+        return None
+    return seen.vram_used_bytes

@@ -1,0 +1,290 @@
+"""Where a slice goes, and why there and not elsewhere.
+
+Invariant: ``decide`` changes nothing; equal fleets and equal asks give equal answers, and the strongest mode that fits wins
+before the tightest device does.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from typing import Final
+
+from msgspec import Struct
+
+from mica.events import Alternative, Decision, Device, Health, Mode, Placement, RequestSlice
+from mica.planner.domain.claims import DeviceClaims
+from mica.planner.domain.fleet import Fleet, NodeState
+from mica.planner.domain.misfits import Misfit, Refusal, size_text
+from mica.planner.domain.modes import ALL_MODES, choose_mode, has_stronger
+from mica.planner.domain.packing import Fit, fit
+from mica.planner.domain.sizing import Size
+
+MAX_REJECTED: Final = 16
+STRENGTH: Final = {mode: rank for rank, mode in enumerate(Mode)}
+Rank = tuple[int, bool, tuple[float, ...]]
+
+
+class Pins(Struct, frozen=True, kw_only=True):
+    """What holds for every request of a tenant at a moment: leases count from ``now_ns``, and policies pin modes."""
+
+    now_ns: int
+    tenant_mode: Mode | None = None
+    pool_modes: Mapping[str, AbstractSet[Mode]] = {}
+
+
+class Ask(Struct, frozen=True, kw_only=True):
+    """What is to be placed, and where it may go."""
+
+    id: str
+    request: RequestSlice
+    size: Size
+    pins: Pins
+    members: int
+    node: str | None = None
+    device_id: str | None = None
+    excluded: AbstractSet[str] = frozenset()
+
+    def modes(self, pool: str) -> AbstractSet[Mode]:
+        """What the pool's, the tenant's and the request's own pins leave."""
+        modes = self.pins.pool_modes.get(pool) or ALL_MODES
+        for pin in (self.pins.tenant_mode, self.request.mode):
+            if pin is not None:
+                modes = modes & {pin}
+        return modes
+
+
+class Placed(Struct, frozen=True):
+    """Where it goes."""
+
+    placements: tuple[Placement, ...]
+    decision: Decision
+
+
+class Unplaced(Struct, frozen=True):
+    """Why it goes nowhere now. ``possible`` says that it would fit if others left."""
+
+    refusal: Refusal
+    decision: Decision
+    possible: bool
+
+
+class _Candidate(Struct, frozen=True):
+    node: NodeState
+    claims: DeviceClaims
+    result: Fit | Misfit
+
+    @property
+    def device_id(self) -> str:
+        return self.claims.device.id if self.claims.device is not None else ""
+
+
+def decide(fleet: Fleet, ask: Ask) -> Placed | Unplaced:
+    """The best place for every member of the slice, all of them on one node."""
+    candidates = [_Candidate(node, claims, _try(node, claims, ask)) for node, claims in fleet.devices()]
+    chosen = _choose(candidates, ask.members)
+    if chosen:
+        return _placed(ask, chosen, candidates)
+    return _unplaced(fleet, ask, candidates)
+
+
+def _try(node: NodeState, claims: DeviceClaims, ask: Ask) -> Fit | Misfit:
+    device = claims.device
+    if device is None:
+        return Misfit("device_id", "no longer in the inventory")
+    misfit = _unwanted(node, device, ask) or _unfit(node, device, ask)
+    if misfit is not None:
+        return misfit
+    mode = choose_mode(claims, ask.id, ask.request.runtime, ask.modes(node.pool))
+    return mode if isinstance(mode, Misfit) else fit(claims, ask.id, ask.size, mode)
+
+
+def _unwanted(node: NodeState, device: Device, ask: Ask) -> Misfit | None:
+    """What the request says against the device."""
+    request = ask.request
+    if request.pool is not None and node.pool != request.pool:
+        return Misfit("pool", f"in pool {node.pool}")
+    if request.vendor is not None and device.vendor != request.vendor:
+        return Misfit("vendor", f"made by {device.vendor}")
+    if (ask.node is not None and node.name != ask.node) or (ask.device_id is not None and device.id != ask.device_id):
+        return Misfit("device_id", "not the device that is asked for")
+    return None
+
+
+def _unfit(node: NodeState, device: Device, ask: Ask) -> Misfit | None:
+    """What the device's state says against it, whatever is free on it."""
+    if device.id in ask.excluded:
+        return Misfit("device_id", "failed to hold it", possible=True)
+    if device.health is Health.FAILED:
+        return Misfit("health", "health failed", possible=True)
+    if not node.leased(ask.pins.now_ns):
+        return Misfit("node", "no enforcer holds the node's lease", possible=True)
+    return None
+
+
+def _choose(candidates: Iterable[_Candidate], members: int) -> list[_Candidate]:
+    """The best candidates, all on one node and, in a gang, all in one mode and of one model."""
+    best: list[_Candidate] = []
+    best_key: Rank | None = None
+    if members == 1:
+        for candidate in candidates:
+            if isinstance(candidate.result, Fit):
+                key = _rank(candidate, candidate.result)
+                if best_key is None or key < best_key:
+                    best, best_key = [candidate], key
+        return best
+    for group in _alike(candidates).values():
+        if len(group) >= members:
+            group.sort(key=lambda each: each.result.waste if isinstance(each.result, Fit) else ())
+            worst = group[members - 1].result
+            if isinstance(worst, Fit):
+                key = _rank(group[0], worst)
+                if best_key is None or key < best_key:
+                    best, best_key = group[:members], key
+    return best
+
+
+def _rank(candidate: _Candidate, result: Fit) -> Rank:
+    """The lowest is taken: the strongest mode, on a device that has no stronger one to lose, the least wasteful."""
+    device = candidate.claims.device
+    return STRENGTH[result.mode], device is not None and has_stronger(device, result.mode), result.waste
+
+
+def _alike(candidates: Iterable[_Candidate]) -> dict[tuple[str, str, str], list[_Candidate]]:
+    groups: dict[tuple[str, str, str], list[_Candidate]] = {}
+    for candidate in candidates:
+        if isinstance(candidate.result, Fit) and candidate.claims.device is not None:
+            key = (candidate.node.name, candidate.claims.device.model, candidate.result.mode)
+            groups.setdefault(key, []).append(candidate)
+    return groups
+
+
+def placement_of(node: str, claims: DeviceClaims, result: Fit) -> Placement:
+    """A fit as the events tell it."""
+    device = claims.device
+    assert device is not None
+    return Placement(
+        node=node,
+        device_id=device.id,
+        model=device.model,
+        vendor=device.vendor,
+        mode=result.mode,
+        vram_bytes=result.vram_bytes,
+        share_ppm=result.share_ppm,
+        partition=result.partition,
+        window=result.window,
+    )
+
+
+def _placed(ask: Ask, chosen: list[_Candidate], candidates: list[_Candidate]) -> Placed:
+    placements = tuple(placement_of(each.node.name, each.claims, each.result) for each in chosen if isinstance(each.result, Fit))
+    taken = {placement.device_id for placement in placements}
+    others = (each for each in candidates if each.device_id not in taken)
+    winner = chosen[0].result
+    assert isinstance(winner, Fit)
+    return Placed(placements, Decision(summary=_summary(ask, placements, winner), rejected=tuple(_explain(others, winner))))
+
+
+def _summary(ask: Ask, placements: tuple[Placement, ...], winner: Fit) -> str:
+    first = placements[0]
+    why = {
+        Mode.HARDWARE: "a partition holds it in hardware",
+        Mode.FCSP: "a shim enforces it and the device runs slices side by side",
+        Mode.TIMESLICE: "the device runs one slice at a time",
+    }[first.mode]
+    parts = [f"{first.mode} on {first.model} of node {first.node}: {why}"]
+    if winner.reason:
+        parts.append(winner.reason)
+    if len(placements) > 1:
+        parts.append(f"{len(placements)} devices of one node")
+    parts.append(f"{size_text(first.vram_bytes)} and {first.share_ppm} ppm granted, tightest fit")
+    if ask.size.reason:
+        parts.append(ask.size.reason)
+    return "; ".join(parts)
+
+
+def _explain(others: Iterable[_Candidate], winner: Fit | None) -> Iterator[Alternative]:
+    for index, each in enumerate(others):
+        if index == MAX_REJECTED:
+            return
+        result = each.result
+        if isinstance(result, Misfit):
+            reason = result.reason
+        elif winner is None:
+            reason = "fits, but too few others of its kind on the node do"
+        elif winner.mode is not result.mode:
+            reason = f"{result.mode} is weaker than {winner.mode}"
+        else:
+            reason = "fits less tightly"
+        yield Alternative(node=each.node.name, device_id=each.device_id, reason=reason, mode=result.mode)
+
+
+def _unplaced(fleet: Fleet, ask: Ask, candidates: list[_Candidate]) -> Unplaced:
+    refusal, possible = _blame(fleet, ask, candidates)
+    return Unplaced(refusal, Decision(summary=refusal.message, rejected=tuple(_explain(candidates, None))), possible)
+
+
+def _blame(fleet: Fleet, ask: Ask, candidates: list[_Candidate]) -> tuple[Refusal, bool]:
+    """The field that stands in the way on the devices that came nearest, and whether it would fit if others left."""
+    request = ask.request
+    if request.pool is not None and request.pool not in fleet.pools():
+        return Refusal("pool", request.pool, _one_of(fleet.pools(), "no pool has a node")), False
+    misfits = [each.result for each in candidates if isinstance(each.result, Misfit)]
+    fits = len(candidates) - len(misfits)
+    if fits:
+        most = max(len(group) for group in _alike(candidates).values())
+        possible = _gang_possible(candidates, ask.members)
+        when = "now" if possible else "in all"
+        return Refusal("devices", str(request.devices), f"at most {most} alike on one node {when}"), possible
+    sized = [each for each in misfits if each.field in ("vram_bytes", "share_ppm")]
+    if sized:
+        return _blame_size(ask, sized, possible=_gang_possible(candidates, ask.members))
+    for field in ("health", "node", "device_id", "mode", "runtime"):
+        blamed = [each for each in misfits if each.field == field]
+        if blamed:
+            possible = any(each.possible for each in blamed)
+            return Refusal(field, _given(ask, field), _allowed(ask, field, blamed, fleet)), possible
+    if request.vendor is not None:
+        vendors = sorted({c.device.vendor for n, c in fleet.devices() if c.device is not None and request.pool in (None, n.pool)})
+        return Refusal("vendor", request.vendor, _one_of(vendors, "no device is known")), False
+    return Refusal("devices", str(request.devices), "no device is known"), False
+
+
+def _blame_size(ask: Ask, sized: list[Misfit], *, possible: bool) -> tuple[Refusal, bool]:
+    wanted = [each for each in sized if each.possible] if possible else sized
+    field = "share_ppm" if wanted and all(each.field == "share_ppm" for each in wanted) else "vram_bytes"
+    about = [each for each in wanted if each.field == field] or sized
+    given = ask.size.vram_bytes if field == "vram_bytes" else ask.size.share_ppm or "the same part as of the memory"
+    if possible:
+        return Refusal(field, str(given), f"at most {max(each.now for each in about)} now"), True
+    return Refusal(field, str(given), f"at most {max(each.ever for each in about)}"), False
+
+
+def _gang_possible(candidates: Iterable[_Candidate], members: int) -> bool:
+    """Whether some node has enough devices that would hold a member if others left."""
+    counts: dict[str, int] = {}
+    for each in candidates:
+        if isinstance(each.result, Fit) or each.result.possible:
+            counts[each.node.name] = counts.get(each.node.name, 0) + 1
+    return max(counts.values(), default=0) >= members
+
+
+def _given(ask: Ask, field: str) -> str:
+    if field == "mode":
+        return str(ask.request.mode or ask.pins.tenant_mode or "any")
+    if field == "runtime":
+        return str(ask.request.runtime)
+    if field == "device_id":
+        return ask.device_id or "any"
+    return ask.node or "any"
+
+
+def _allowed(ask: Ask, field: str, blamed: list[Misfit], fleet: Fleet) -> str:
+    if field == "mode":
+        pinned = [sorted(ask.modes(node.pool)) for node, _ in fleet.devices()]
+        if not any(pinned):
+            return "a mode that the policies of the pool and of the tenant leave"
+    return "; ".join(sorted({each.reason for each in blamed})[:4])
+
+
+def _one_of(names: Iterable[str], otherwise: str) -> str:
+    listed = ", ".join(names)
+    return f"one of {listed}" if listed else otherwise

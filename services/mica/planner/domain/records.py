@@ -1,0 +1,78 @@
+"""How a slice's record moves from phase to phase.
+
+Owns the transitions. Invariants: ``generation`` never falls, a terminal phase is never left, and ``sequence`` is that of the last
+command that was applied.
+"""
+
+from typing import Final
+
+from msgspec.structs import replace
+
+from mica.events import Decision, Phase, Placement, RequestSlice, SliceRecord
+from mica.planner.domain.misfits import Refusal
+
+TOMBSTONE_S: Final = 86_400
+"""How long the end of a slice is remembered: until then its id is not given to another."""
+
+UNKNOWN_TENANT: Final = "_unknown"
+"""In the record of an id that was released before anybody asked for it."""
+
+
+def blank(slice_id: str, request: RequestSlice, sequence: int, at: int) -> SliceRecord:
+    """A request before anything is decided: what it was, and until when it may wait."""
+    until = at + int(request.queue_s * 1e9) if request.queue_s else 0
+    return SliceRecord(
+        id=slice_id, request=request, phase=Phase.QUEUED, generation=0, sequence=sequence, request_sequence=sequence, until=until
+    )
+
+
+def placed(record: SliceRecord, placements: tuple[Placement, ...], decision: Decision, at: int) -> SliceRecord:
+    """It goes there."""
+    return replace(
+        record, phase=Phase.PLACED, generation=record.generation + 1, placements=placements, decision=decision,
+        updated_at=at, field="", given="", allowed="", message="",
+    )  # fmt: skip
+
+
+def queued(record: SliceRecord, refusal: Refusal, decision: Decision, at: int) -> SliceRecord:
+    """It waits; the refusal is what stands in the way so far."""
+    return replace(
+        record, phase=Phase.QUEUED, generation=record.generation + 1, placements=(), decision=decision, updated_at=at,
+        field=refusal.field, given=refusal.given, allowed=refusal.allowed, message=refusal.message,
+    )  # fmt: skip
+
+
+def rejected(record: SliceRecord, refusal: Refusal, decision: Decision | None, at: int) -> SliceRecord:
+    """It can not be."""
+    return replace(
+        record, phase=Phase.REJECTED, generation=record.generation + 1, placements=(), decision=decision, updated_at=at,
+        field=refusal.field, given=refusal.given, allowed=refusal.allowed, message=refusal.message,
+    )  # fmt: skip
+
+
+def releasing(record: SliceRecord, sequence: int, at: int, message: str = "") -> SliceRecord:
+    """It is to go; what it had stays named until it is gone."""
+    return replace(record, phase=Phase.RELEASING, sequence=sequence, updated_at=at, message=message)
+
+
+def changed(record: SliceRecord, placements: tuple[Placement, ...], sequence: int, at: int) -> SliceRecord:
+    """It has another size or place from the next generation on."""
+    return replace(record, generation=record.generation + 1, placements=placements, sequence=sequence, updated_at=at)
+
+
+def ended(record: SliceRecord, phase: Phase, message: str, at: int) -> SliceRecord:
+    """It is over."""
+    return replace(record, phase=phase, message=message or record.message, updated_at=at)
+
+
+def released_early(slice_id: str, sequence: int, at: int) -> SliceRecord:
+    """A release for an id that nobody has asked for yet: a request that was sent before it comes too late."""
+    return SliceRecord(
+        id=slice_id, request=RequestSlice(tenant=UNKNOWN_TENANT, id=slice_id), phase=Phase.RELEASED, generation=0,
+        sequence=sequence, request_sequence=0, updated_at=at, message=f"released by command {sequence} before it was requested",
+    )  # fmt: skip
+
+
+def is_unrequested(record: SliceRecord) -> bool:
+    """Whether the record only remembers a release that came first."""
+    return record.request_sequence == 0

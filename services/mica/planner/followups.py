@@ -1,0 +1,224 @@
+"""What follows from what the enforcers report: confirmed departures and changes, failures, lost nodes and devices.
+
+Invariant: capacity is given back only after the node's enforcer has confirmed it; a slice whose node or device is gone is given
+up in its record first, and its ledger entry goes after that.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from functools import partial
+
+from msgspec import Struct
+
+from mica.bus import Entry, StaleRevisionError
+from mica.events import Fact, Ledger, Phase, SliceReady, SliceRecord
+from mica.planner.commits import Outcome
+from mica.planner.desk import AGAIN, ATTEMPTS, Again, Answered, Desk
+from mica.planner.domain import ledgers as edits
+from mica.planner.domain import records
+from mica.planner.domain.answers import answer_of
+from mica.planner.domain.fleet import NodeState
+from mica.planner.domain.ledgers import Ending, has_left, is_confirmed, node_of, present
+from mica.planner.domain.misfits import Refusal
+from mica.planner.domain.quotas import holding_of
+from mica.planner.requests import Requests
+from mica.planner.waiting import Waiting
+
+log = logging.getLogger(__name__)
+
+
+class Due(Struct, frozen=True):
+    """Something that a node's documents ask for. ``what`` is left, settled or failed."""
+
+    what: str
+    slice_id: str
+    device_id: str = ""
+
+
+def due(node: NodeState) -> Iterator[Due]:
+    """What follows from the ledger and what is observed, as they stand side by side."""
+    ledger, observed = node.ledger, node.observed
+    if observed is None:
+        return
+    for id_, departure in ledger.departures.items():
+        if has_left(id_, departure, observed):
+            yield Due("left", id_)
+    for device_id, slices in ledger.held.items():
+        entries, present_there = ledger.devices.get(device_id, {}), observed.devices.get(device_id, {})
+        for id_, held in slices.items():
+            if id_ not in ledger.departures and is_confirmed(held, entries.get(id_), present_there.get(id_), observed):
+                yield Due("settled", id_, device_id)
+    for id_ in node.failing:
+        if any(
+            seen.generation == entry.generation
+            for device_id, entry in present(ledger, id_).items()
+            if (seen := observed.devices.get(device_id, {}).get(id_)) is not None
+        ):
+            yield Due("failed", id_)
+
+
+class Followups:
+    """Acts on what is due."""
+
+    def __init__(self, desk: Desk, requests: Requests, waiting: Waiting) -> None:
+        self._desk = desk
+        self._requests = requests
+        self._waiting = waiting
+        self._under_way: set[str] = set()
+
+    def review(self, node: NodeState, *, everybody: bool) -> None:
+        """Start on what is due on a node: for the slices of this replica, or for ``everybody``'s."""
+        for each in due(node):
+            if (everybody or each.slice_id in self._desk.mine) and each.slice_id not in self._under_way:
+                self._under_way.add(each.slice_id)
+                self._desk.spawn(self._act(node.name, each))
+
+    async def _act(self, node: str, each: Due) -> None:
+        try:
+            async with self._desk.turns.of(each.slice_id):
+                if each.what == "left":
+                    await self._left(node, each.slice_id)
+                elif each.what == "settled":
+                    await self._settled(node, each)
+                else:
+                    await self._failed(node, each.slice_id)
+        except Exception as error:  # noqa: BLE001 - what is due stays due, and the next review finds it again
+            log.warning("slice %s: %s is not done yet: %s", each.slice_id, each.what, error)
+        finally:
+            self._under_way.discard(each.slice_id)
+
+    async def _left(self, node: str, slice_id: str) -> None:
+        """Nothing of a departed slice is left: uncharge it, bury its record, clear the departure."""
+        desk = self._desk
+        departure = desk.fleet.node(node).ledger.departures.get(slice_id)
+        if departure is None:
+            return
+        entry = await desk.records.get(slice_id)
+        for _ in range(ATTEMPTS):
+            if entry is None or entry.value.phase is not Phase.RELEASING:
+                break
+            phase = Phase.EVICTED if departure.evicted else Phase.RELEASED
+            end = records.ended(entry.value, phase, departure.message, desk.now_ns())
+            uncharging = desk.tenants.settle(departure.tenant, slice_id, None)
+            written, uncharged = await asyncio.gather(
+                desk.records.write(end, entry), uncharging, return_exceptions=True
+            )
+            if not isinstance(written, StaleRevisionError):
+                for failure in (written, uncharged):
+                    if isinstance(failure, BaseException):
+                        raise failure
+                break
+            entry = await desk.records.read(slice_id)
+        else:
+            return
+        if entry is not None and entry.value.phase is not Phase.RELEASING:
+            await desk.settle_tenant(slice_id, departure.tenant)
+        await desk.ledgers.edit(node, lambda ledger: edits.forget(ledger, slice_id))
+        desk.mine.discard(slice_id)
+        self._waiting.wake()
+
+    async def _settled(self, node: str, each: Due) -> None:
+        """A change is confirmed: what it gave back is free."""
+        desk = self._desk
+        await desk.ledgers.edit(node, lambda ledger: _settle_if_due(desk.fleet.node(node), each, ledger))
+        entry = await desk.records.get(each.slice_id)
+        if entry is not None and entry.value.phase is Phase.PLACED:
+            tenant = entry.value.request.tenant
+            await desk.tenants.settle(tenant, each.slice_id, holding_of(entry.value.placements))
+        self._waiting.wake()
+
+    async def _failed(self, node: str, slice_id: str) -> None:
+        """The enforcer can not hold it: elsewhere, or give it up."""
+        desk = self._desk
+        for _ in range(ATTEMPTS):
+            epochs = desk.ledgers.epochs()
+            entry = await desk.records.read(slice_id)
+            message = desk.fleet.node(node).failing.get(slice_id)
+            if entry is None or entry.value.phase is not Phase.PLACED or message is None:
+                break
+            if await self._retake(entry, epochs, node, message) is not AGAIN:
+                break
+        await self.tidy(node, slice_id)
+
+    async def _retake(self, entry: Entry[SliceRecord], epochs: dict[str, int], node: str, message: str) -> Answered:
+        desk, record = self._desk, entry.value
+        state = desk.fleet.node(node)
+        standing = present(state.ledger, record.id)
+        if not standing or next(iter(standing.values())).generation != record.generation:
+            answer = await self._requests.resume(entry, epochs)
+        elif await self._was_ready(record.id):
+            return await self._end(entry, Phase.LOST, f"node {node}: {message}")
+        else:
+            answer = await self._requests.replace_failed(entry, frozenset(standing), f"node {node}: {message}")
+        if isinstance(answer, Fact):
+            await desk.say(answer, record.traceparent)
+        return answer
+
+    async def lose(self, node: str, slice_id: str, why: str) -> None:
+        """Give up a slice whose node or device is gone."""
+        desk = self._desk
+        async with desk.turns.of(slice_id):
+            for _ in range(ATTEMPTS):
+                entry = await desk.records.read(slice_id)
+                if entry is None or entry.value.phase not in (Phase.PLACED, Phase.RELEASING):
+                    break
+                if entry.value.phase is Phase.PLACED and node_of(entry.value.placements) != node:
+                    break
+                ready = entry.value.phase is Phase.RELEASING or await self._was_ready(slice_id)
+                if await self._end(entry, Phase.LOST if ready else Phase.FAILED, why) is not AGAIN:
+                    break
+            await self.tidy(node, slice_id)
+
+    async def _end(self, entry: Entry[SliceRecord], phase: Phase, why: str) -> Answered:
+        desk = self._desk
+        ended = records.ended(entry.value, phase, why, desk.now_ns())
+        try:
+            await desk.records.write(ended, entry)
+        except StaleRevisionError:
+            return AGAIN
+        log.warning("slice %s %s: %s", ended.id, phase, why)
+        await desk.say_record(ended)
+        return answer_of(ended)
+
+    async def _was_ready(self, slice_id: str) -> bool:
+        heard = await self._desk.bus.history("SLICES", [f"slice.ready.{slice_id}"])
+        return any(isinstance(each.event, SliceReady) for each in heard)
+
+    async def tidy(self, node: str, slice_id: str) -> None:
+        """Make a node's ledger and the tenant's charge follow the slice's record; repeat the answer of one that ended."""
+        desk = self._desk
+        for _ in range(ATTEMPTS):
+            epochs = desk.ledgers.epochs()
+            ledger = desk.ledgers.of(node).value
+            entry = await desk.records.read(slice_id)
+            record = entry.value if entry is not None else None
+            here = record is not None and bool(record.placements) and node_of(record.placements) == node
+            if record is not None and here and record.phase is Phase.PLACED:
+                answer = await self._requests.resume(entry, epochs) if entry is not None else None
+                outcome: Outcome | Refusal = Outcome.OVERTAKEN if isinstance(answer, Again) else Outcome.APPLIED
+            elif record is not None and here and record.phase is Phase.RELEASING:
+                outcome = await desk.ledgers.align(node, record, epochs.get(node, -1), Ending())
+            else:
+                outcome = await desk.ledgers.of(node).submit(partial(_drop, slice_id), epochs.get(node, -1))
+            if outcome is Outcome.APPLIED:
+                tenants = {each.tenant for each in present(ledger, slice_id).values()}
+                await desk.settle_tenant(slice_id, *(tenants | ({record.request.tenant} if record is not None else set())))
+                if record is not None and record.phase in (Phase.LOST, Phase.FAILED):
+                    await desk.say_record(record)
+                self._waiting.wake()
+                return
+
+
+def _drop(slice_id: str, ledger: Ledger) -> Ledger:
+    return edits.unfence(edits.drop(ledger, slice_id, ledger.generation + 1), slice_id, 1 << 62)
+
+
+def _settle_if_due(node: NodeState, each: Due, ledger: Ledger) -> Ledger:
+    """Look again at what is held: it may have been taken back and given again since."""
+    held = ledger.held.get(each.device_id, {}).get(each.slice_id)
+    if held is None or node.observed is None:
+        return ledger
+    entry = ledger.devices.get(each.device_id, {}).get(each.slice_id)
+    seen = node.observed.devices.get(each.device_id, {}).get(each.slice_id)
+    return edits.settle(ledger, each.slice_id, each.device_id) if is_confirmed(held, entry, seen, node.observed) else ledger

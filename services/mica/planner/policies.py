@@ -1,0 +1,54 @@
+"""What operators have decided about pools and tenants, as the planner last heard it.
+
+Invariant: no I/O; what is missing has its default.
+"""
+
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from typing import Final
+
+from mica.bus import Change
+from mica.events import Mode, PoolPolicy, TenantPolicy
+
+DEFAULT_TENANT: Final = "_default"
+DEFAULT_COMMANDS_PER_S: Final = 1_000
+
+
+class Policies:
+    """The policies in force."""
+
+    def __init__(self, commands_per_s: int = DEFAULT_COMMANDS_PER_S) -> None:
+        self._commands_per_s = commands_per_s
+        self._tenants: dict[str, TenantPolicy] = {}
+        self._pools: dict[str, AbstractSet[Mode]] = {}
+
+    @property
+    def pools(self) -> Mapping[str, AbstractSet[Mode]]:
+        """By pool, the modes that may be used there; a pool without a policy is not in it."""
+        return self._pools
+
+    def tenant(self, name: str) -> TenantPolicy:
+        """The tenant's policy, or that of all who have none."""
+        return self._tenants.get(name) or self._tenants.get(DEFAULT_TENANT) or TenantPolicy()
+
+    def commands_per_s(self, tenant: str) -> int:
+        """How many commands a second are taken from a tenant."""
+        return self.tenant(tenant).commands_per_s or self._commands_per_s
+
+    def take_tenants(self, changes: Iterable[Change[TenantPolicy]]) -> None:
+        """Take note of changed tenant policies."""
+        for change in changes:
+            name = change.key.removeprefix("tenant.")
+            if change.value is None:
+                self._tenants.pop(name, None)
+            else:
+                self._tenants[name] = change.value
+
+    def take_pools(self, changes: Iterable[Change[PoolPolicy]]) -> None:
+        """Take note of changed pool policies."""
+        for change in changes:
+            name = change.key.removeprefix("pool.")
+            if change.value is None or not change.value.modes:
+                self._pools.pop(name, None)
+            else:
+                self._pools[name] = frozenset(change.value.modes)

@@ -1,0 +1,265 @@
+"""``slice.request``: from a request to a record, a charge and a ledger entry.
+
+Owns the order of those writes; ``consistency.md`` argues why a crash between any two of them is harmless. Invariant: a record
+that was PLACED is never answered otherwise before its node is fenced against the placement.
+"""
+
+import asyncio
+import re
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
+from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from mica.bus import Entry, StaleRevisionError
+from mica.events import Decision, Fact, Phase, RequestSlice, SliceRecord
+from mica.planner.commits import Outcome
+from mica.planner.desk import AGAIN, ATTEMPTS, Again, Answered, Call, ContendedError, Desk
+from mica.planner.domain import ledgers as edits
+from mica.planner.domain import records
+from mica.planner.domain.answers import answer_of, unowned_rejection
+from mica.planner.domain.ledgers import entries_of, node_of, present
+from mica.planner.domain.misfits import Refusal
+from mica.planner.domain.placing import Ask, Pins, Placed, Unplaced, decide
+from mica.planner.domain.quotas import holding_of, over_quota
+from mica.planner.domain.sizing import Size, size_of
+from mica.planner.waiting import Waiting
+
+OWN_ID: Final = re.compile(r"seq-[0-9]+")
+OVER: Final = frozenset({Phase.RELEASED, Phase.EVICTED, Phase.LOST})
+TRIED_AGAIN: Final = 8
+"""After so many generations that no device could hold, a request has failed."""
+
+
+class Plan(Struct, frozen=True):
+    """A record that is to be written, the epochs it was decided under, and the one it replaces."""
+
+    record: SliceRecord
+    epochs: dict[str, int]
+    over: Entry[SliceRecord] | None = None
+
+
+class Requests:
+    """Answers requests, and goes on with what a crash or another replica has left."""
+
+    def __init__(self, desk: Desk, waiting: Waiting) -> None:
+        self._desk = desk
+        self._waiting = waiting
+
+    async def on_request(self, call: Call) -> Fact | None:
+        """The answer to a request; None when it was answered before by somebody else."""
+        refusal = _own_id(call)
+        if refusal is not None:
+            return self._unowned(call, refusal)
+        entry = self._desk.records.cached(call.id)
+        for attempt in range(ATTEMPTS):
+            epochs = self._desk.ledgers.epochs()
+            if attempt or entry is not None:
+                entry = await self._desk.records.read(call.id)
+            answer = await (self._new(call, None) if entry is None else self._known(call, entry, epochs))
+            if not isinstance(answer, Again):
+                return answer
+        raise ContendedError(call.id)
+
+    async def _new(self, call: Call, over: Entry[SliceRecord] | None) -> Answered:
+        assert isinstance(call.command, RequestSlice)
+        record = records.blank(call.id, call.command, call.sequence, self._desk.now_ns())
+        record = replace(record, traceparent=call.traceparent, generation=over.value.generation if over is not None else 0)
+        return await self._commit(await self._plan(record, over))
+
+    async def _known(self, call: Call, entry: Entry[SliceRecord], epochs: dict[str, int]) -> Answered:
+        """The id has a record: the same request again, or another that wants the same name."""
+        record = entry.value
+        if records.is_unrequested(record):
+            return await self._after_release(call, entry)
+        if record.request != call.command:
+            return self._unowned(call, Refusal("id", call.id, "an id that no request with another body has"))
+        if record.phase in OVER and call.sequence > record.sequence:
+            allowed = f"an id that was not used in the last 24 h; this slice is {record.phase}"
+            return self._unowned(call, Refusal("id", call.id, allowed))
+        if record.phase is Phase.PLACED:
+            return await self.resume(entry, epochs)
+        if record.phase is Phase.QUEUED:
+            self._waiting.add(record)
+        return answer_of(record)
+
+    async def _after_release(self, call: Call, entry: Entry[SliceRecord]) -> Answered:
+        """The id was released before it was asked for; only a request that was sent after that is a new one."""
+        if call.sequence > entry.value.sequence:
+            return await self._new(call, entry)
+        assert isinstance(call.command, RequestSlice)
+        record = replace(
+            entry.value, request=call.command, request_sequence=call.sequence, traceparent=call.traceparent
+        )
+        refusal = Refusal("id", call.id, "an id that was not released yet")
+        with suppress(StaleRevisionError):
+            await self._desk.records.write(records.rejected(record, refusal, None, self._desk.now_ns()), entry)
+        return AGAIN
+
+    def _unowned(self, call: Call, refusal: Refusal) -> Fact:
+        tenant = call.command.tenant if isinstance(call.command, RequestSlice) else ""
+        return unowned_rejection(call.sequence, tenant, refusal, self._desk.now_ns())
+
+    async def _plan(self, record: SliceRecord, over: Entry[SliceRecord] | None, excluded: AbstractSet[str] = frozenset()) -> Plan:
+        """Decide; before anything but a placement is answered, look again at what the server has."""
+        desk, tenant = self._desk, record.request.tenant
+        size = size_of(record.request)
+        if isinstance(size, Refusal):
+            return Plan(records.rejected(record, size, None, desk.now_ns()), {}, over)
+        await desk.load_tenant(tenant)
+        outcome = self._decide(record, size, excluded)
+        if not isinstance(outcome, Placed):
+            await desk.freshen(tenant)
+            outcome = self._decide(record, size, excluded)
+        now = desk.now_ns()
+        if isinstance(outcome, Placed):
+            desk.fleet.reserve(record.id, outcome.placements)
+            return Plan(records.placed(record, outcome.placements, outcome.decision, now), desk.ledgers.epochs(), over)
+        if outcome.possible and record.until > now:
+            return Plan(records.queued(record, outcome.refusal, outcome.decision, now), {}, over)
+        return Plan(records.rejected(record, outcome.refusal, outcome.decision, now), {}, over)
+
+    def _decide(self, record: SliceRecord, size: Size, excluded: AbstractSet[str]) -> Placed | Unplaced:
+        desk = self._desk
+        policy = desk.policies.tenant(record.request.tenant)
+        pins = Pins(now_ns=desk.now_ns(), tenant_mode=policy.mode, pool_modes=desk.policies.pools)
+        request = record.request
+        ask = Ask(id=record.id, request=request, size=size, pins=pins, members=request.devices, excluded=excluded)
+        outcome = decide(desk.fleet, ask)
+        if isinstance(outcome, Placed):
+            holdings = desk.tenants.of(record.request.tenant).value
+            refusal = over_quota(holdings, record.id, holding_of(outcome.placements), policy.quota)
+            if refusal is not None:
+                return Unplaced(refusal, Decision(summary=refusal.message), possible=False)
+        return outcome
+
+    async def _commit(self, plan: Plan) -> Answered:
+        """Make a plan durable: record and charge, then the ledger."""
+        if plan.record.phase is Phase.PLACED:
+            try:
+                return await self._commit_placed(plan)
+            finally:
+                self._desk.fleet.unreserve(plan.record.id, plan.record.placements)
+        record, tenant = plan.record, plan.record.request.tenant
+        try:
+            await self._desk.records.write(record, plan.over)
+        except StaleRevisionError:
+            return AGAIN
+        if record.phase is Phase.QUEUED:
+            self._waiting.add(record)
+        else:
+            self._waiting.discard(record.id)
+        if record.id in self._desk.tenants.of(tenant).value.holdings:
+            await self._desk.settle_tenant(record.id, tenant)
+        return answer_of(record)
+
+    async def _commit_placed(self, plan: Plan) -> Answered:
+        desk, record = self._desk, plan.record
+        tenant = record.request.tenant
+        quota = desk.policies.tenant(tenant).quota
+        writing = asyncio.ensure_future(desk.records.write(record, plan.over))
+        charging = desk.tenants.charge(tenant, record.id, holding_of(record.placements), quota)
+        written, charged = await asyncio.gather(writing, charging, return_exceptions=True)
+        if isinstance(written, StaleRevisionError):
+            await desk.settle_tenant(record.id, tenant)
+            return AGAIN
+        for failure in (written, charged):
+            if isinstance(failure, BaseException):
+                raise failure
+        assert isinstance(written, Entry)
+        if isinstance(charged, Refusal):
+            return await self._withdraw(written, charged, plan.epochs)
+        answer = await self._enter(written, plan.epochs)
+        return AGAIN if isinstance(answer, Refusal) else answer
+
+    async def _enter(self, entry: Entry[SliceRecord], epochs: dict[str, int]) -> Answered | Refusal:
+        """The ledger write that makes a placement real."""
+        record = entry.value
+        node = node_of(record.placements)
+        outcome = await self._desk.ledgers.align(node, record, epochs.get(node, -1))
+        if outcome is Outcome.OVERTAKEN or isinstance(outcome, Refusal):
+            return AGAIN if outcome is Outcome.OVERTAKEN else outcome
+        self._desk.mine.add(record.id)
+        self._waiting.discard(record.id)
+        return answer_of(record)
+
+    async def resume(self, entry: Entry[SliceRecord], epochs: dict[str, int]) -> Answered:
+        """Go on with a record that says PLACED, wherever its author stopped; ``epochs`` are from before it was read."""
+        desk, record = self._desk, entry.value
+        node = node_of(record.placements)
+        ledger = desk.ledgers.of(node).value
+        if present(ledger, record.id) == entries_of(record):
+            self._waiting.discard(record.id)
+            return answer_of(record)
+        if ledger.fenced.get(record.id, -1) >= record.generation:
+            return await self.replan(entry)
+        policy = desk.policies.tenant(record.request.tenant)
+        charged = await desk.tenants.charge(record.request.tenant, record.id, holding_of(record.placements), policy.quota)
+        if isinstance(charged, Refusal):
+            return await self._withdraw(entry, charged, epochs)
+        outcome = await self._enter(entry, epochs)
+        if not isinstance(outcome, Refusal):
+            return outcome
+        fenced = await desk.ledgers.fence(node, record, epochs.get(node, -1))
+        return await self.replan(entry) if fenced is Outcome.APPLIED else AGAIN
+
+    async def replan(self, entry: Entry[SliceRecord]) -> Answered:
+        """Decide anew about a placement that is barred from its node."""
+        desk, record = self._desk, entry.value
+        node = node_of(record.placements)
+        answer = await self._commit(await self._plan(replace(record, placements=()), entry))
+        if not isinstance(answer, Again):
+            await desk.ledgers.edit(node, lambda ledger: edits.unfence(ledger, record.id, record.generation))
+            await desk.settle_tenant(record.id, record.request.tenant)
+        return answer
+
+    async def replace_failed(self, entry: Entry[SliceRecord], failed: AbstractSet[str], message: str) -> Answered:
+        """Place a slice elsewhere that its devices could not hold, or say that it has failed.
+
+        The ledger of the old node is left to the caller, once the new one has its entry: until then the failure stays visible.
+        """
+        desk, record = self._desk, entry.value
+        plan = await self._plan(replace(record, placements=()), entry, failed)
+        if plan.record.phase is Phase.REJECTED or record.generation >= TRIED_AGAIN:
+            desk.fleet.unreserve(record.id, plan.record.placements)
+            failure = f"{message}; nothing else holds it: {plan.record.message or 'tried too often'}"
+            plan = Plan(records.ended(record, Phase.FAILED, failure, desk.now_ns()), {}, entry)
+        return await self._commit(plan)
+
+    async def retry_queued(self, entry: Entry[SliceRecord]) -> Answered:
+        """Place a request that waits, or reject it when its time is up; None while it must go on waiting."""
+        record, now = entry.value, self._desk.now_ns()
+        if now < record.until and not isinstance(self._peek(record), Placed):
+            return None
+        plan = await self._plan(record, entry)
+        if plan.record.phase is Phase.QUEUED:
+            return None
+        return await self._commit(plan)
+
+    def _peek(self, record: SliceRecord) -> Placed | Unplaced | None:
+        size = size_of(record.request)
+        return None if isinstance(size, Refusal) else self._decide(record, size, frozenset())
+
+    async def _withdraw(self, entry: Entry[SliceRecord], refusal: Refusal, epochs: dict[str, int]) -> Answered:
+        """Reject what was recorded as placed and is in no ledger: first bar it from its node, then say so."""
+        desk, record = self._desk, entry.value
+        node = node_of(record.placements)
+        if await desk.ledgers.fence(node, record, epochs.get(node, -1)) is not Outcome.APPLIED:
+            return AGAIN
+        try:
+            written = await desk.records.write(records.rejected(record, refusal, record.decision, desk.now_ns()), entry)
+        except StaleRevisionError:
+            return AGAIN
+        await desk.ledgers.edit(node, lambda ledger: edits.unfence(ledger, record.id, record.generation))
+        await desk.settle_tenant(record.id, record.request.tenant)
+        self._waiting.discard(record.id)
+        return answer_of(written.value)
+
+
+def _own_id(call: Call) -> Refusal | None:
+    """Ids of the form that mica gives itself are for the message that they name."""
+    if OWN_ID.fullmatch(call.id) and call.id != f"seq-{call.sequence}":
+        return Refusal("id", call.id, "an id that does not look like seq-<number>, which mica gives to requests without one")
+    return None

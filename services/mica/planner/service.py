@@ -1,0 +1,135 @@
+"""The planner's loops: what comes from the bus, and what time brings.
+
+Invariant: commands are taken only after inventories, what is observed, policies and ledgers are known once; a loop that fails
+for a while is logged and goes on, and only cancellation ends the service.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final, TypeVar
+
+from msgspec import Struct
+
+from mica.bus import Bus, BusError, Change, Clock
+from mica.events import Document, EventError, Inventory, Observed, PoolPolicy, SliceQueued, TenantPolicy
+from mica.observability import Tracer
+from mica.planner.changes import Changes
+from mica.planner.desk import Desk
+from mica.planner.followups import Followups
+from mica.planner.handlers import Handlers
+from mica.planner.policies import DEFAULT_COMMANDS_PER_S, Policies
+from mica.planner.requests import Requests
+from mica.planner.upkeep import Upkeep
+from mica.planner.view import View
+from mica.planner.waiting import Waiting
+
+log = logging.getLogger(__name__)
+
+DURABLE: Final = "planner"
+TICK_S: Final = 0.5
+REVIEW_TICKS: Final = 4
+CROSS_CHECK_TICKS: Final = 60
+FAILED_WATCH_S: Final = 1.0
+
+T = TypeVar("T", bound=Document)
+Watch = Callable[[], AsyncIterator[list[Change[T]]]]
+Take = Callable[[list[Change[T]]], Awaitable[None]]
+
+
+class World(Struct, frozen=True):
+    """What the planner is given."""
+
+    bus: Bus
+    clock: Clock
+    tracer: Tracer
+    commands_per_s: int = DEFAULT_COMMANDS_PER_S
+
+
+class Planner:
+    """One replica."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._policies = Policies(world.commands_per_s)
+        self._waiting = Waiting()
+
+    async def run(self, on_ready: Callable[[], None]) -> None:
+        """Serve until cancelled; ``on_ready`` is called once commands are taken."""
+        async with asyncio.TaskGroup() as group:
+            desk = Desk(self._world.bus, self._world.clock, self._world.tracer, self._policies, group.create_task)
+            requests = Requests(desk, self._waiting)
+            followups = Followups(desk, requests, self._waiting)
+            upkeep = Upkeep(desk, requests, followups, self._waiting)
+            handlers = Handlers(desk, requests, Changes(desk, self._waiting))
+            await self._know(group, desk, followups)
+            group.create_task(self._tick(upkeep, handlers))
+            group.create_task(self._serve_waiting(upkeep))
+            group.create_task(self._hear_queued(desk))
+            group.create_task(self._guarded("sweep", upkeep.sweep))
+            on_ready()
+            async for batch in self._world.bus.consume("COMMANDS", DURABLE):
+                for delivery in batch:
+                    await handlers.on_delivery(delivery)
+
+    async def _know(self, group: asyncio.TaskGroup, desk: Desk, followups: Followups) -> None:
+        """Start following what the planner decides on, and wait until all of it was seen once."""
+        state, policy = self._world.bus.state, self._world.bus.policy
+        view = View(desk, followups, self._policies, self._waiting)
+        ready = [asyncio.Event() for _ in range(4)]
+        group.create_task(self._follow(lambda: state.watch("inventory.*", Inventory), view.take_inventory, ready[0]))
+        group.create_task(self._follow(lambda: state.watch("observed.*", Observed), view.take_observed, ready[1]))
+        group.create_task(self._follow(lambda: policy.watch("tenant.*", TenantPolicy), view.take_tenants, ready[2]))
+        group.create_task(self._follow(lambda: policy.watch("pool.*", PoolPolicy), view.take_pools, ready[3]))
+        for event in ready:
+            await event.wait()
+
+    async def _follow(self, watch: Watch[T], take: Take[T], seen: asyncio.Event) -> None:
+        """Hand every batch to ``take``; a document that nobody can read is logged, and the watch starts over."""
+        while True:
+            try:
+                async for changes in watch():
+                    await take(changes)
+                    seen.set()
+            except (BusError, EventError) as error:
+                log.warning("a watched document can not be followed: %s", error)
+                seen.set()
+            await self._world.clock.sleep(FAILED_WATCH_S)
+
+    async def _tick(self, upkeep: Upkeep, handlers: Handlers) -> None:
+        ticks = 0
+        while True:
+            await self._world.clock.sleep(TICK_S)
+            ticks += 1
+            await handlers.in_hand.keep(self._world.clock.monotonic_ns())
+            upkeep.wake_due()
+            if ticks % REVIEW_TICKS == 0:
+                await self._guarded("review", upkeep.review)
+            if ticks % CROSS_CHECK_TICKS == 0:
+                await self._guarded("cross-check", upkeep.cross_check)
+
+    async def _serve_waiting(self, upkeep: Upkeep) -> None:
+        while True:
+            await self._waiting.changed.wait()
+            await self._guarded("queue", upkeep.retry_waiting)
+
+    async def _hear_queued(self, desk: Desk) -> None:
+        """Learn which requests other replicas have queued: if they die, this one goes on with them."""
+        async with self._world.bus.following("slice.queued.*") as heard:
+            async for each in heard:
+                if isinstance(each.event, SliceQueued):
+                    await self._guarded("queue", lambda id_=each.event.id: self._add_queued(desk, id_))  # type: ignore[misc]
+
+    async def _add_queued(self, desk: Desk, slice_id: str) -> None:
+        entry = await desk.records.get(slice_id)
+        if entry is not None and entry.value.until:
+            self._waiting.add(entry.value)
+
+    async def _guarded(self, what: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Do it; what goes wrong is logged, and tried again when its time comes."""
+        try:
+            await work()
+        except BusError as error:
+            log.info("%s is tried again: %s", what, error)
+        except Exception as error:
+            log.exception("%s failed", what, exc_info=error)

@@ -1,0 +1,188 @@
+"""The planner's documents: records by id, holdings by tenant, ledgers by node.
+
+Owns what is cached of them. Invariant: a cached record is the latest that this replica has written or read; whatever it is used
+for ends in a compare-and-set that fails when it no longer is.
+"""
+
+import asyncio
+from collections.abc import Set as AbstractSet
+from functools import partial
+
+from msgspec.structs import replace
+
+from mica.bus import Bucket, Entry
+from mica.events import TERMINAL_PHASES, Holding, Ledger, LedgerEntry, SliceRecord, TenantHoldings, TenantQuota
+from mica.planner.commits import Edit, GroupCommit, Key, Outcome, Spawn
+from mica.planner.domain import ledgers as edits
+from mica.planner.domain import quotas
+from mica.planner.domain.admission import inadmissible
+from mica.planner.domain.fleet import Fleet, NodeState
+from mica.planner.domain.ledgers import Ending
+from mica.planner.domain.misfits import Refusal
+from mica.planner.domain.records import TOMBSTONE_S
+
+Answer = asyncio.Future[Outcome | Refusal]
+
+
+class Records:
+    """``slice.<id>``."""
+
+    def __init__(self, bucket: Bucket) -> None:
+        self._bucket = bucket
+        self._living: dict[str, Entry[SliceRecord]] = {}
+
+    def cached(self, slice_id: str) -> Entry[SliceRecord] | None:
+        """A living record as last seen."""
+        return self._living.get(slice_id)
+
+    async def get(self, slice_id: str) -> Entry[SliceRecord] | None:
+        """A record as last seen while it lives, else from the server."""
+        return self._living.get(slice_id) or await self.read(slice_id)
+
+    async def read(self, slice_id: str) -> Entry[SliceRecord] | None:
+        """A record from the server."""
+        self._living.pop(slice_id, None)
+        entry = await self._bucket.get(f"slice.{slice_id}", SliceRecord)
+        if entry is not None:
+            self._keep(entry)
+        return entry
+
+    async def write(self, record: SliceRecord, over: Entry[SliceRecord] | None) -> Entry[SliceRecord]:
+        """Write a record that does not exist, or over the one that was read.
+
+        Raises:
+            StaleRevisionError: somebody else wrote it first.
+        """
+        key = f"slice.{record.id}"
+        ttl_s = TOMBSTONE_S if record.phase in TERMINAL_PHASES else 0
+        self._living.pop(record.id, None)
+        if over is None:
+            revision = await self._bucket.create(key, record, ttl_s=ttl_s)
+        else:
+            revision = await self._bucket.update(key, record, over.revision, ttl_s=ttl_s)
+        entry = Entry(key, record, revision)
+        self._keep(entry)
+        return entry
+
+    def prune(self, living: AbstractSet[str]) -> None:
+        """Forget cached records of slices that live nowhere any more, because another replica has ended them."""
+        self._living = {id_: entry for id_, entry in self._living.items() if id_ in living}
+
+    async def sweep(self) -> list[Entry[SliceRecord]]:
+        """Every record of the bucket."""
+        changes = aiter(self._bucket.watch("slice.*", SliceRecord))
+        first = await anext(changes)
+        await changes.aclose()  # type: ignore[attr-defined]  # an iterator by its port, a generator in both adapters
+        return [Entry(each.key, each.value, each.revision) for each in first if each.value is not None]
+
+    def _keep(self, entry: Entry[SliceRecord]) -> None:
+        if entry.value.phase not in TERMINAL_PHASES:
+            self._living[entry.value.id] = entry
+
+
+class Tenants:
+    """``tenant.<t>``."""
+
+    def __init__(self, bucket: Bucket, spawn: Spawn) -> None:
+        self._bucket = bucket
+        self._spawn = spawn
+        self._by_name: dict[str, GroupCommit[TenantHoldings]] = {}
+
+    def names(self) -> list[str]:
+        """The tenants that were seen."""
+        return list(self._by_name)
+
+    async def discover(self) -> None:
+        """Find every tenant that has a document."""
+        for key in await self._bucket.keys("tenant.*"):
+            self.of(key.removeprefix("tenant."))
+
+    def of(self, tenant: str) -> GroupCommit[TenantHoldings]:
+        """The document of one tenant."""
+        document = self._by_name.get(tenant)
+        if document is None:
+            empty = TenantHoldings(tenant=tenant)
+            key = Key(self._bucket, f"tenant.{tenant}", empty, lambda holdings: holdings, lambda _: None)
+            document = self._by_name[tenant] = GroupCommit(key, self._spawn)
+        return document
+
+    def charge(self, tenant: str, slice_id: str, asked: Holding, quota: TenantQuota) -> Answer:
+        """Charge a slice, unless that would exceed the quota."""
+
+        def edit(holdings: TenantHoldings) -> TenantHoldings | Refusal:
+            if holdings.holdings.get(slice_id) == asked:
+                return holdings
+            return quotas.over_quota(holdings, slice_id, asked, quota) or quotas.charge(holdings, slice_id, asked)
+
+        return self.of(tenant).submit(edit)
+
+    def settle(self, tenant: str, slice_id: str, holding: Holding | None) -> Answer:
+        """Set what a slice is charged at to what it has; None takes it off. Never refused."""
+
+        def edit(holdings: TenantHoldings) -> TenantHoldings:
+            return quotas.uncharge(holdings, slice_id) if holding is None else quotas.charge(holdings, slice_id, holding)
+
+        return self.of(tenant).submit(edit)
+
+
+class Ledgers:
+    """``ledger.<node>``, kept in step with the fleet."""
+
+    def __init__(self, bucket: Bucket, fleet: Fleet, spawn: Spawn) -> None:
+        self._bucket = bucket
+        self._fleet = fleet
+        self._spawn = spawn
+        self._by_node: dict[str, GroupCommit[Ledger]] = {}
+
+    def of(self, node: str) -> GroupCommit[Ledger]:
+        """The document of one node."""
+        document = self._by_node.get(node)
+        if document is None:
+            state = self._fleet.node(node)
+            key = Key(
+                self._bucket, f"ledger.{node}", Ledger(node=node),
+                lambda ledger: replace(ledger, generation=ledger.generation + 1), state.take_ledger,
+            )  # fmt: skip
+            document = self._by_node[node] = GroupCommit(key, self._spawn)
+        return document
+
+    def epochs(self) -> dict[str, int]:
+        """The epoch of every ledger: what is read of a record after this may be aligned under it."""
+        return {node: document.epoch for node, document in self._by_node.items()}
+
+    async def refresh(self) -> None:
+        """Read all of them from the server."""
+        await asyncio.gather(*(document.refresh() for document in self._by_node.values()))
+
+    def align(self, node: str, record: SliceRecord, epoch: int, ending: Ending | None = None) -> Answer:
+        """Make the ledger say what the record says; refused when that does not fit beside the others."""
+        return self.of(node).submit(partial(_align, self._fleet.node(node), record, ending or Ending()), epoch)
+
+    def fence(self, node: str, record: SliceRecord, epoch: int) -> Answer:
+        """Bar the record's placement from the node; refused when it stands there."""
+
+        def edit(ledger: Ledger) -> Ledger | Refusal:
+            if edits.present(ledger, record.id):
+                return Refusal("id", record.id, "a slice that is not in the ledger")
+            return edits.fence(ledger, record.id, record.generation)
+
+        return self.of(node).submit(edit, epoch)
+
+    def edit(self, node: str, edit: Edit[Ledger]) -> Answer:
+        """Any other change, whatever has happened to the ledger since."""
+        return self.of(node).submit(edit)
+
+
+def _align(node: NodeState, record: SliceRecord, ending: Ending, ledger: Ledger) -> Ledger | Refusal:
+    before: dict[str, LedgerEntry] = edits.present(ledger, record.id)
+    aligned = edits.align(ledger, record, ledger.generation + 1, ending)
+    after = edits.present(aligned, record.id)
+    if after and ledger.fenced.get(record.id, -1) >= record.generation:
+        return Refusal("node", ledger.node, "a node from which the slice is not barred")
+    node.take_ledger(ledger)
+    refusal = inadmissible(node, record.id, before, after)
+    if refusal is None:
+        node.take_ledger(aligned)
+    return refusal or aligned
+
+

@@ -1,0 +1,178 @@
+"""What is looked at from time to time: leases, waiting requests, and whatever a crash or another replica has left behind.
+
+Invariant: every difference between records, charges and ledgers that a crash can leave is found here or by the redelivery of the
+command that made it; nothing is given up on a single look.
+"""
+
+import logging
+from typing import Final
+
+from mica.bus import Entry, StaleRevisionError
+from mica.events import TERMINAL_PHASES, Observed, Phase, SliceRecord
+from mica.planner.desk import ATTEMPTS, Again, Answered, Desk
+from mica.planner.domain import records
+from mica.planner.domain.fleet import NodeState
+from mica.planner.domain.ledgers import entries_of, mentions, node_of, present
+from mica.planner.followups import Followups
+from mica.planner.requests import Requests
+from mica.planner.waiting import Waiting
+
+log = logging.getLogger(__name__)
+
+LEASE_MARGIN_NS: Final = 10_000_000_000
+"""How long a lease must be seen to be over, on a connection that works, before the node's slices are given up."""
+
+
+class Upkeep:
+    """The planner's housekeeping."""
+
+    def __init__(self, desk: Desk, requests: Requests, followups: Followups, waiting: Waiting) -> None:
+        self._desk = desk
+        self._requests = requests
+        self._followups = followups
+        self._waiting = waiting
+        self._expired_since: dict[str, int] = {}
+        self._suspects: set[tuple[str, str]] = set()
+
+    async def review(self) -> None:
+        """Look at every node anew, as if nothing had been followed."""
+        desk = self._desk
+        await desk.ledgers.refresh()
+        for node in list(desk.fleet.nodes.values()):
+            self._followups.review(node, everybody=True)
+            await self._look_for_losses(node)
+        untidy, desk.untidy = desk.untidy, set()
+        for slice_id in untidy:
+            await self._tidy(slice_id)
+
+    async def _look_for_losses(self, node: NodeState) -> None:
+        ledger = node.ledger
+        on_books = {id_ for slices in ledger.devices.values() for id_ in slices} | set(ledger.departures)
+        if not on_books:
+            return
+        if await self._is_gone(node):
+            for id_ in on_books:
+                await self._followups.lose(node.name, id_, f"node {node.name}: its lease ended and nobody renewed it")
+        elif node.inventory is not None:
+            known = {device.id for device in node.inventory.devices}
+            for device_id in set(ledger.devices) - known:
+                for id_ in list(ledger.devices[device_id]):
+                    await self._followups.lose(node.name, id_, f"device {device_id} of node {node.name} is gone")
+
+    async def _is_gone(self, node: NodeState) -> bool:
+        """Whether the lease has been over for long enough, each look of which was at what the server has now."""
+        desk, now = self._desk, self._desk.clock.monotonic_ns()
+        if not node.leased(desk.now_ns()):
+            entry = await desk.bus.state.get(f"observed.{node.name}", Observed)
+            if entry is None or entry.value.lease_until <= desk.now_ns():
+                return now - self._expired_since.setdefault(node.name, now) >= LEASE_MARGIN_NS
+        self._expired_since.pop(node.name, None)
+        return False
+
+    async def sweep(self) -> None:
+        """Read every record once, and go on with whatever stands half done."""
+        desk = self._desk
+        seen: set[str] = set()
+        for entry in await desk.records.sweep():
+            seen.add(entry.value.id)
+            if entry.value.phase is Phase.QUEUED:
+                self._waiting.add(entry.value)
+            elif self._is_half_done(entry.value):
+                await self._tidy(entry.value.id)
+        for node in list(desk.fleet.nodes.values()):
+            for id_ in {id_ for slices in node.ledger.devices.values() for id_ in slices} - seen:
+                await self._followups.tidy(node.name, id_)
+        self._waiting.wake()
+
+    def _is_half_done(self, record: SliceRecord) -> bool:
+        ledgers = {name: node.ledger for name, node in self._desk.fleet.nodes.items()}
+        if record.phase in TERMINAL_PHASES:
+            return any(present(ledger, record.id) or record.id in ledger.departures for ledger in ledgers.values())
+        if not record.placements or node_of(record.placements) not in ledgers:
+            return False
+        ledger = ledgers[node_of(record.placements)]
+        if record.phase is Phase.RELEASING:
+            return record.id not in ledger.departures
+        elsewhere = any(present(each, record.id) for name, each in ledgers.items() if name != ledger.node)
+        return elsewhere or present(ledger, record.id) != entries_of(record)
+
+    async def cross_check(self) -> None:
+        """Compare what tenants are charged for with what ledgers hold; act on what differs twice in a row."""
+        desk = self._desk
+        await desk.tenants.discover()
+        await desk.ledgers.refresh()
+        held: set[tuple[str, str]] = set()
+        for node in desk.fleet.nodes.values():
+            for slices in node.ledger.devices.values():
+                held |= {(entry.tenant, id_) for id_, entry in slices.items()}
+            held |= {(departure.tenant, id_) for id_, departure in node.ledger.departures.items()}
+        charged: set[tuple[str, str]] = set()
+        for tenant in desk.tenants.names():
+            document = desk.tenants.of(tenant)
+            await document.refresh()
+            charged |= {(tenant, id_) for id_ in document.value.holdings}
+        suspects = held ^ charged
+        for tenant, slice_id in suspects & self._suspects:
+            await self._resolve(tenant, slice_id)
+        self._suspects = suspects
+        desk.mine &= {id_ for _, id_ in held | charged}
+        desk.records.prune({id_ for _, id_ in held | charged} | set(self._waiting.in_order()))
+
+    async def _resolve(self, tenant: str, slice_id: str) -> None:
+        """A charge without a slice, or a slice without a charge: the record decides, and one that is missing is barred first."""
+        desk = self._desk
+        async with desk.turns.of(slice_id):
+            if await desk.records.read(slice_id) is None:
+                try:
+                    await desk.records.write(records.released_early(slice_id, 0, desk.now_ns()), None)
+                except StaleRevisionError:
+                    return
+            log.warning("slice %s: the charge to tenant %s and the ledgers differ; set right by the record", slice_id, tenant)
+            await self._tidy_locked(slice_id)
+            await desk.settle_tenant(slice_id, tenant)
+
+    async def _tidy(self, slice_id: str) -> None:
+        async with self._desk.turns.of(slice_id):
+            await self._tidy_locked(slice_id)
+
+    async def _tidy_locked(self, slice_id: str) -> None:
+        """On every node that is or should be concerned, make the ledger say what the record says."""
+        desk = self._desk
+        entry = await desk.records.read(slice_id)
+        nodes = {node.name for node in desk.fleet.nodes.values() if mentions(node.ledger, slice_id)}
+        if entry is not None and entry.value.placements and entry.value.phase not in TERMINAL_PHASES:
+            first = node_of(entry.value.placements)
+            nodes.discard(first)
+            await self._followups.tidy(first, slice_id)
+        for node in nodes:
+            await self._followups.tidy(node, slice_id)
+
+    async def retry_waiting(self) -> None:
+        """Try everybody who waits, in order."""
+        self._waiting.changed.clear()
+        for slice_id in self._waiting.in_order():
+            async with self._desk.turns.of(slice_id):
+                for attempt in range(ATTEMPTS):
+                    answer = await self._retry(slice_id, fresh=attempt > 0)
+                    if not isinstance(answer, Again):
+                        break
+
+    async def _retry(self, slice_id: str, *, fresh: bool) -> Answered:
+        desk = self._desk
+        epochs = desk.ledgers.epochs()
+        entry: Entry[SliceRecord] | None = await (desk.records.read(slice_id) if fresh else desk.records.get(slice_id))
+        if entry is None or entry.value.phase not in (Phase.QUEUED, Phase.PLACED):
+            self._waiting.discard(slice_id)
+            return None
+        queued = entry.value.phase is Phase.QUEUED
+        answer = await (self._requests.retry_queued(entry) if queued else self._requests.resume(entry, epochs))
+        if not isinstance(answer, Again) and answer is not None:
+            await desk.say(answer, entry.value.traceparent)
+        return answer
+
+    def wake_due(self) -> None:
+        """Have the queue tried when somebody's time is up."""
+        if self._waiting.due(self._desk.now_ns()):
+            self._waiting.wake()
+
+
