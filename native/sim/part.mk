@@ -22,3 +22,10 @@ $(LIB)/sim/libmica-sim-books.so: $(SIM_ENGINE) sim/engine/exports.map
 	$(SIM_LINK) -Wl,-soname,libmica-sim-books.so -Wl,--version-script=sim/engine/exports.map -o $@ $(SIM_ENGINE) -pthread
 
 ALL += $(LIB)/sim/libcuda.so.1 $(LIB)/sim/libnvidia-ml.so.1 $(LIB)/sim/libmica-sim-books.so
+
+SIM_TEST := $(BUILD)/tests/sim_engine_test
+TESTS += $(SIM_TEST)
+
+$(SIM_TEST).o: CPPFLAGS := -D_GNU_SOURCE
+$(SIM_TEST): $(SIM_TEST).o $(SIM_ENGINE)
+	$(CC) $(LDFLAGS) $^ -pthread -o $@

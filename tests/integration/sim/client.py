@@ -7,6 +7,7 @@ import json
 import sys
 from typing import Any
 
+import pynvml  # noqa: F401 - for the code that is sent
 from cuda.bindings import driver
 
 PTX = (

@@ -142,7 +142,9 @@ def test_pools_count_what_they_hold(client: Client) -> None:
 def test_a_child_of_fork_cannot_use_its_parents_driver(client: Client) -> None:
     """As with the real driver, and it must not be able to touch the parent's account."""
     child = "os.write(w, code(driver.cuMemAlloc(1)).encode()), os._exit(0)"
-    client.run(f"import os; r, w = os.pipe(); pid = os.fork(); pid or ({child}); os.waitpid(pid, 0); seen = os.read(r, 99).decode()")
+    client.run(
+        f"import os; r, w = os.pipe(); pid = os.fork(); pid or ({child}); os.waitpid(pid, 0); seen = os.read(r, 99).decode()"
+    )
     assert client("seen") == "CUDA_ERROR_NOT_INITIALIZED"
     with pytest.raises(ClientError, match="OUT_OF_MEMORY"):
         client("allocate(1 << 50)")
