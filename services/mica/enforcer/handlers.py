@@ -192,12 +192,14 @@ class Enforcer:
     def _sweep_place(self, place: Place) -> None:
         if self.node.over(place):
             self.due.set()
+        told = self._voice.vram_used_bytes(place)
         held = self.node.refresh(place)
         if held is None or not held.reading.holders:
             return
         for holder, process in self.attachments.sweep(place, held.reading):
             self._attached(place, process, holder.slot)
-        if self.node.refresh(place) != held:
+        after = self.node.refresh(place)
+        if after != held or held.reading.vram_bytes != told:
             self.due.set()
 
     def _press(self, now_ns: int) -> None:

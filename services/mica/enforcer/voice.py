@@ -59,6 +59,11 @@ class Voice:
         """Whether others may take this node's slices for lost."""
         return 0 < self.observed.lease_until <= self._world.clock.unix_ns()
 
+    def vram_used_bytes(self, place: Place) -> int:
+        """What was last written about the memory that the place's processes hold."""
+        seen = self.observed.devices.get(place.device_id, {}).get(place.slice_id)
+        return seen.vram_used_bytes if seen is not None else 0
+
     def attached(self, place: Place, pid: int, slot: int, ledger: Ledger) -> None:
         """A process started inside a slice; told with the next ``speak``."""
         entry = ledger.devices.get(place.device_id, {}).get(place.slice_id)
