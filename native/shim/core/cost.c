@@ -22,7 +22,8 @@ static struct mica_cost *evict(struct mica_cost *cost, uint64_t key)
     atomic_store_explicit(&cost->key, key, memory_order_relaxed);
     atomic_store_explicit(&cost->estimate_ns, 0, memory_order_relaxed);
     atomic_store_explicit(&cost->unsettled, 0, memory_order_relaxed);
-    atomic_store_explicit(&cost->claimed, 0, memory_order_relaxed);
+    atomic_store_explicit(&cost->begun, 0, memory_order_relaxed);
+    atomic_store_explicit(&cost->done, 0, memory_order_relaxed);
     return cost;
 }
 
@@ -63,29 +64,43 @@ void mica_cost_uncharged(struct mica_cost *cost)
     }
 }
 
-bool mica_cost_claim_first(struct mica_cost *cost)
+bool mica_cost_claim(struct mica_cost *cost)
 {
-    return atomic_load_explicit(&cost->estimate_ns, memory_order_relaxed) == 0 &&
-           atomic_load_explicit(&cost->claimed, memory_order_relaxed) == 0 &&
-           atomic_exchange_explicit(&cost->claimed, 1, memory_order_relaxed) == 0;
+    if (atomic_load_explicit(&cost->begun, memory_order_relaxed) >= MICA_COST_LEARNING) {
+        return false;
+    }
+    atomic_fetch_add_explicit(&cost->begun, 1, memory_order_relaxed);
+    return true;
 }
 
 void mica_cost_unclaim(struct mica_cost *cost)
 {
-    atomic_store_explicit(&cost->claimed, 0, memory_order_relaxed);
+    uint32_t begun = atomic_load_explicit(&cost->begun, memory_order_relaxed);
+    while (begun != 0 && !atomic_compare_exchange_weak_explicit(&cost->begun, &begun, begun - 1, memory_order_relaxed, memory_order_relaxed)) {
+    }
+}
+
+static uint64_t next_estimate(uint64_t estimate, uint64_t measured, bool is_new)
+{
+    if (estimate == 0 || measured <= estimate) {
+        return measured;
+    }
+    uint64_t rise = is_new ? 0 : (estimate >> RISE_SHIFT) + 1;
+    return estimate + (rise < measured - estimate ? rise : measured - estimate);
 }
 
 struct mica_settlement mica_cost_measured(struct mica_cost *cost, uint64_t measured_ns)
 {
+    bool is_new = atomic_fetch_add_explicit(&cost->done, 1, memory_order_relaxed) < MICA_COST_LEARNING;
     uint64_t before = atomic_load_explicit(&cost->estimate_ns, memory_order_relaxed);
-    uint64_t measured = measured_ns != 0 ? measured_ns : 1;
-    uint64_t after = measured;
-    if (before != 0 && measured > before) {
-        uint64_t rise = (before >> RISE_SHIFT) + 1;
-        after = before + (rise < measured - before ? rise : measured - before);
-    }
-    uint64_t launches = atomic_exchange_explicit(&cost->unsettled, 0, memory_order_relaxed);
-    atomic_store_explicit(&cost->estimate_ns, after, memory_order_relaxed);
+    uint64_t after;
+    do {
+        after = next_estimate(before, measured_ns != 0 ? measured_ns : 1, is_new);
+    } while (!atomic_compare_exchange_weak_explicit(&cost->estimate_ns, &before, after, memory_order_relaxed, memory_order_relaxed));
+    /* While the kernel is new every step of the estimate moves all its launches' charges. Later only those since the last measurement: what
+     * a kernel costs may change, and what it cost an hour ago is not to be charged again. */
+    uint64_t launches = is_new ? atomic_load_explicit(&cost->unsettled, memory_order_relaxed)
+                               : atomic_exchange_explicit(&cost->unsettled, 0, memory_order_relaxed);
     uint64_t charged = before != 0 ? before : MICA_COST_UNKNOWN_NS;
     return (struct mica_settlement){.charged_ns = launches * charged, .actual_ns = launches * after};
 }

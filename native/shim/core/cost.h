@@ -15,11 +15,15 @@
 /* What a launch of unknown work is charged, until it has been measured; the difference is settled then. */
 #define MICA_COST_UNKNOWN_NS 50000ULL
 
+/* While a kernel is new its first launches are all measured: the first of them may have waited for a neighbour. */
+#define MICA_COST_LEARNING 8
+
 struct mica_cost {
     _Atomic uint64_t key;         /* 0: unused */
     _Atomic uint64_t estimate_ns; /* 0: not measured yet */
-    _Atomic uint64_t unsettled;   /* launches charged since the estimate last moved */
-    _Atomic uint64_t claimed;     /* 1: a first measurement is under way */
+    _Atomic uint64_t unsettled;   /* launches whose charge, as it stands, is the estimate, and moves with it */
+    _Atomic uint32_t begun;       /* measurements, while the kernel is new */
+    _Atomic uint32_t done;
 };
 
 /* The difference that a measurement makes to what was charged before it. */
@@ -38,11 +42,12 @@ void mica_cost_charged(struct mica_cost *cost);
 /* It did not come about, and its charge was given back. */
 void mica_cost_uncharged(struct mica_cost *cost);
 
-/* True for one caller while the cost is unknown: that launch is the one to measure. */
-bool mica_cost_claim_first(struct mica_cost *cost);
+/* True while the kernel is new: this launch is one to measure. */
+bool mica_cost_claim(struct mica_cost *cost);
 /* The claimed measurement did not come about. */
 void mica_cost_unclaim(struct mica_cost *cost);
 
+/* A launch took `measured_ns`. What the launches before it were charged is to be corrected by the answer. */
 struct mica_settlement mica_cost_measured(struct mica_cost *cost, uint64_t measured_ns);
 
 #endif

@@ -122,13 +122,13 @@ static void abandon(struct sample *sample)
 struct sample *sample_begin(struct context *context, struct mica_cost *cost, CUstream stream, uint64_t now_ns)
 {
     bool is_due = now_ns >= atomic_load_explicit(&context->next_sample_ns, memory_order_relaxed);
-    bool is_first = mica_cost_claim_first(cost);
-    if (!is_due && !is_first) {
+    bool is_new = mica_cost_claim(cost);
+    if (!is_due && !is_new) {
         return NULL;
     }
     struct sample *sample = take_free(context);
     if (sample == NULL) {
-        if (is_first) {
+        if (is_new) {
             mica_cost_unclaim(cost);
         }
         return NULL;
