@@ -1,0 +1,172 @@
+"""I1 to I4 and I7 on documents alone: what the ledgers promise and the enforcers report, against devices and quotas.
+
+Pure functions, shared by the audit and the planner's tests. Invariant: a violation names the device or tenant, the sum and the limit.
+Documents read one after another may disagree while a change is in flight; whoever reads live documents reads again before believing it.
+"""
+
+from collections.abc import Iterator
+from itertools import combinations
+from typing import Final
+
+from msgspec import Struct
+
+from mica.audit._world import Documents
+from mica.events import Device, LedgerEntry, Mode, ObservedSlice, Partition, TenantQuota, Window
+
+PPM: Final = 1_000_000
+DEFAULT_TENANT: Final = "_default"
+
+Part = LedgerEntry | ObservedSlice
+
+
+class Violation(Struct, frozen=True, order=True):
+    """An invariant that does not hold: which, of what, and the numbers."""
+
+    invariant: str
+    subject: str
+    message: str
+
+
+class _Share(Struct, frozen=True):
+    """What one slice has of a device: from the ledger, from what was taken and is not confirmed, and as observed."""
+
+    slice_id: str
+    parts: tuple[Part, ...]
+
+    @property
+    def vram_bytes(self) -> int:
+        used = (part.vram_used_bytes for part in self.parts if isinstance(part, ObservedSlice))
+        return max(*(part.vram_bytes for part in self.parts), *used, 0)
+
+    @property
+    def share_ppm(self) -> int:
+        return max(part.share_ppm for part in self.parts)
+
+    @property
+    def modes(self) -> set[Mode]:
+        return {part.mode for part in self.parts}
+
+    @property
+    def partitions(self) -> list[Partition]:
+        return [part.partition for part in self.parts if part.partition is not None]
+
+    @property
+    def windows(self) -> list[Window]:
+        return [part.window for part in self.parts if part.window is not None]
+
+
+def check_invariants(documents: Documents) -> list[Violation]:
+    """Every violation of I1, I2, I3, I4 and I7."""
+    found: list[Violation] = []
+    for node, device, shares in devices(documents):
+        subject = f"device {device.id} of node {node}"
+        found += [Violation(name, subject, message) for name, message in _check_device(device, shares)]
+    found += check_quotas(documents)
+    return found
+
+
+def devices(documents: Documents) -> Iterator[tuple[str, Device, list[_Share]]]:
+    """Every device with what each slice has of it, from all sides."""
+    for node, inventory in documents.inventories.items():
+        ledger, observed = documents.ledgers.get(node), documents.observed.get(node)
+        for device in inventory.devices:
+            parts: dict[str, list[Part]] = {}
+            if ledger is not None:
+                for id_, entry in ledger.devices.get(device.id, {}).items():
+                    parts.setdefault(id_, []).append(entry)
+                for id_, held in ledger.held.get(device.id, {}).items():
+                    parts.setdefault(id_, []).append(held.entry)
+            if observed is not None:
+                for id_, seen in observed.devices.get(device.id, {}).items():
+                    parts.setdefault(id_, []).append(seen)
+            yield node, device, [_Share(id_, tuple(each)) for id_, each in parts.items()]
+
+
+def _check_device(device: Device, shares: list[_Share]) -> Iterator[tuple[str, str]]:
+    yield from check_vram(device, shares)
+    yield from check_compute(shares)
+    yield from check_slots(device, shares)
+    yield from check_mode(device, shares)
+
+
+def check_vram(device: Device, shares: list[_Share]) -> Iterator[tuple[str, str]]:
+    """I1. A partition's own reserve is part of the device's geometry, so the driver's counts in software modes only."""
+    total = sum(share.vram_bytes for share in shares)
+    reserve = 0 if device.partitioned else device.reserve_bytes
+    if total + reserve > device.vram_bytes:
+        yield "I1", f"slices have {total} bytes and {reserve} are reserved, allowed: {device.vram_bytes}"
+
+
+def check_compute(shares: list[_Share]) -> Iterator[tuple[str, str]]:
+    """I2, and that windows of a time-sliced device never overlap."""
+    total = sum(share.share_ppm for share in shares)
+    if total > PPM:
+        yield "I2", f"slices have {total} ppm of compute, allowed: {PPM}"
+    for one, other in combinations(shares, 2):
+        for first in one.windows:
+            for second in other.windows:
+                if _overlap(first.offset_ns, first.length_ns, second.offset_ns, second.length_ns):
+                    yield "I2", f"the windows of slices {one.slice_id} and {other.slice_id} overlap"
+
+
+def check_slots(device: Device, shares: list[_Share]) -> Iterator[tuple[str, str]]:
+    """I3, and that the profiles' compute slices sum up to what the device has."""
+    for one, other in combinations(shares, 2):
+        for first in one.partitions:
+            for second in other.partitions:
+                if _overlap(first.start, first.size, second.start, second.size):
+                    yield "I3", f"the slots of slices {one.slice_id} and {other.slice_id} overlap"
+    by_id = {profile.profile_id: profile for profile in device.profiles}
+    living = {(p.profile_id, p.start) for share in shares for p in share.partitions}
+    total = sum(by_id[profile_id].compute_slices for profile_id, _ in living if profile_id in by_id)
+    if device.compute_slices and total > device.compute_slices:
+        yield "I3", f"partitions have {total} compute slices, allowed: {device.compute_slices}"
+
+
+def check_mode(device: Device, shares: list[_Share]) -> Iterator[tuple[str, str]]:
+    """I4."""
+    modes = set().union(*(share.modes for share in shares))
+    if len(modes) > 1:
+        yield "I4", f"is carved as {', '.join(sorted(modes))} at a time, allowed: one mode"
+    if any((mode is Mode.HARDWARE) is not device.partitioned for mode in modes):
+        yield "I4", f"is carved as {', '.join(sorted(modes))}, but is {'' if device.partitioned else 'not '}partitioned"
+
+
+def check_quotas(documents: Documents) -> Iterator[Violation]:
+    """I7: by what tenants are charged, and by what the ledgers really give them."""
+    given: dict[str, dict[str, list[LedgerEntry]]] = {}
+    for ledger in documents.ledgers.values():
+        for slices in ledger.devices.values():
+            for id_, entry in slices.items():
+                given.setdefault(entry.tenant, {}).setdefault(id_, []).append(entry)
+    for tenant in sorted(set(given) | set(documents.tenants)):
+        quota = _quota(documents, tenant)
+        slices = given.get(tenant, {})
+        entries = [entry for each in slices.values() for entry in each]
+        sums = (len(slices), sum(e.vram_bytes for e in entries), sum(e.share_ppm for e in entries))
+        yield from _over(tenant, "ledgers give", sums, quota)
+        holdings = documents.tenants.get(tenant)
+        if holdings is not None:
+            held = holdings.holdings.values()
+            sums = (len(held), sum(h.vram_bytes for h in held), sum(h.share_ppm for h in held))
+            yield from _over(tenant, "is charged for", sums, quota)
+
+
+def _quota(documents: Documents, tenant: str) -> TenantQuota:
+    policy = documents.policies.get(tenant) or documents.policies.get(DEFAULT_TENANT)
+    return policy.quota if policy is not None else TenantQuota()
+
+
+def _over(tenant: str, who: str, sums: tuple[int, int, int], quota: TenantQuota) -> Iterator[Violation]:
+    for amount, limit, unit in zip(
+        sums, (quota.slices, quota.vram_bytes, quota.share_ppm), ("slices", "bytes", "ppm"), strict=True
+    ):
+        if limit is not None and amount > limit:
+            yield Violation("I7", f"tenant {tenant}", f"{who} {amount} {unit}, allowed: {limit}")
+
+
+def _overlap(start: int, length: int, other_start: int, other_length: int) -> bool:
+    return start < other_start + other_length and other_start < start + length
+
+
+__all__ = ["Violation", "check_compute", "check_invariants", "check_mode", "check_quotas", "check_slots", "check_vram", "devices"]
