@@ -115,7 +115,7 @@ class MemoryPartitions:
         return {device_id: tuple(partitions) for device_id, partitions in self.on.items()}
 
     def create(self, device_id: str, partition: Partition) -> Partition:
-        """Make it, unless a slot is taken or the test said to refuse."""
+        """Make it in two steps, unless a slot is taken or the test said to refuse."""
         self.before("create")
         here = self.on.setdefault(device_id, [])
         if self.refuse:
@@ -123,10 +123,11 @@ class MemoryPartitions:
         for other in here:
             if partition.start < other.start + other.size and other.start < partition.start + partition.size:
                 raise CannotApplyError(f"device {device_id}: slot {partition.start} is taken by {other.profile} at {other.start}")
+        here.append(partition)
+        self.before("create_compute")
         self._made += 1
-        made = replace(partition, uuid=f"MIG-{self._made}")
-        here.append(made)
-        return made
+        here[-1] = replace(partition, uuid=f"MIG-{self._made}")
+        return here[-1]
 
     def destroy(self, device_id: str, partition: Partition) -> None:
         """Destroy it, unless processes are inside."""

@@ -1,7 +1,9 @@
 """Processes that come and go."""
 
+import pytest
 from enforcer_house import GIB, S1, House, entry, hardware
 
+from mica.bus import BusUnavailableError
 from mica.enforcer.places import Holder
 from mica.events import SliceAttached
 from mica.region import AttachMessage
@@ -52,6 +54,18 @@ async def test_a_process_that_nobody_announced_is_found_by_the_sweep(house: Hous
     assert [fact.pid for fact in await attached(house)] == [100]
     house.processes.running[100].exit()
     assert house.regions.reclaimed == [(S1, holder, GIB)]
+
+
+async def test_an_attach_that_the_bus_did_not_take_is_told_later(house: House) -> None:
+    """A lost publish is kept until it went through."""
+    enforcer = await house.start()
+    await house.ledger(entry())
+    enforcer.on_attach(message(house.attach(pid=100)), 100)
+    house.bus.fail_next("slice.attached.*")
+    with pytest.raises(BusUnavailableError):
+        await enforcer.settle()
+    enforcer.due.set()
+    assert [fact.pid for fact in await attached(house)] == [100]
 
 
 async def test_every_slice_is_swept_in_turn(house: House) -> None:
