@@ -170,6 +170,7 @@ def _simulated(directory: Path, node: str) -> Driver:
     return Driver(
         node=node,
         source="the simulated driver",
+        usable_bytes={device.uuid: device.vram_bytes - device.reserve_bytes for device in books.devices},
         processes=tuple(
             DriverProcess(
                 pid=process.pid, uuid=account.uuid, device_id=devices[account.device],
@@ -196,6 +197,7 @@ def _real(node: str) -> Driver:
     from mica.vendors import open_drivers, open_partition_driver
 
     processes: list[DriverProcess] = []
+    usable: dict[str, int] = {}
     partitions: dict[str, tuple[Partition, ...]] = {}
     partition_driver = open_partition_driver()
     if partition_driver is not None:
@@ -203,6 +205,7 @@ def _real(node: str) -> Driver:
         partition_driver.close()
     for driver in open_drivers():
         for device in driver.devices():
+            usable[device.id] = device.vram_bytes - device.reserve_bytes
             uuids = [device.id, *(partition.uuid for partition in partitions.get(device.id, ()) if partition.uuid)]
             processes += [
                 DriverProcess(pid=pid, uuid=uuid, device_id=device.id, spent_bytes=spent)
@@ -210,4 +213,6 @@ def _real(node: str) -> Driver:
                 for pid, spent in driver.compute_processes(uuid)
             ]
         driver.close()
-    return Driver(node=node, source="the vendor's library", processes=tuple(processes), partitions=partitions)
+    return Driver(
+        node=node, source="the vendor's library", usable_bytes=usable, processes=tuple(processes), partitions=partitions
+    )

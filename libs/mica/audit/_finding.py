@@ -1,5 +1,7 @@
 """What a check says. Invariant: every comparison is counted, the passed ones too."""
 
+from collections.abc import Iterable
+
 from msgspec import Struct
 
 
@@ -32,6 +34,11 @@ class Tally:
         if not holds:
             self.findings.append(Finding(check, subject, message))
         return holds
+
+    def all_of(self, findings: Iterable[Finding]) -> None:
+        """Count one comparison that may find several things."""
+        self.checks += 1
+        self.findings.extend(findings)
 
     def same(self, check: str, subject: str, one: tuple[str, object], other: tuple[str, object]) -> bool:
         """Count the comparison of two named values."""

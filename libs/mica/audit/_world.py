@@ -88,10 +88,11 @@ class DriverProcess(Struct, frozen=True, kw_only=True):
 
 
 class Driver(Struct, frozen=True, kw_only=True):
-    """A node's drivers' own books: the processes and the partitions that exist, by device."""
+    """A node's drivers' own books: usable bytes, processes and partitions that exist, by device."""
 
     node: str
     source: str
+    usable_bytes: Mapping[str, int] = field(default_factory=dict)
     processes: tuple[DriverProcess, ...] = ()
     partitions: Mapping[str, tuple[Partition, ...]] = field(default_factory=dict)
 

@@ -32,6 +32,7 @@ def check_documents(world: World, tally: Tally) -> None:
             _check_entry(documents, (node, device_id), entry, tally)
             seen = documents.seen(node).get((device_id, slice_id))
             _check_seen(entry, device_id, seen, tally)
+        _check_generations(documents, node, tally)
         _check_leftovers(documents, node, tally)
     for holdings in documents.tenants.values():
         _check_holdings(documents, holdings, tally)
@@ -93,6 +94,13 @@ def _check_seen(entry: LedgerEntry, device_id: str, seen: ObservedSlice | None, 
 
 def _limits(item: LedgerEntry | ObservedSlice) -> tuple[object, ...]:
     return str(item.mode), item.vram_bytes, item.share_ppm, _slots(item.partition)
+
+
+def _check_generations(documents: Documents, node: str, tally: Tally) -> None:
+    desired, observed = documents.ledgers[node].generation, documents.observed.get(node)
+    seen = observed.generation if observed else 0
+    subject = f"node {node}, ledger generation {desired}, observed {seen}"
+    tally.expect(seen <= desired, "I5", subject, "more was applied than was ever asked for")
 
 
 def _check_leftovers(documents: Documents, node: str, tally: Tally) -> None:

@@ -10,9 +10,24 @@ def check_drivers(world: World, tally: Tally) -> None:
     driver, regions = world.driver, world.regions
     if driver is None or regions is None:
         return
+    _check_inventory(world.documents, driver, tally)
     _check_partitions(world.documents, driver, tally)
     _check_processes(world.documents, driver, regions, tally)
     _check_slots(driver, regions, tally)
+
+
+def _check_inventory(documents: Documents, driver: Driver, tally: Tally) -> None:
+    """Nothing is sold that the driver doesn't have."""
+    inventory = documents.inventories.get(driver.node)
+    if not tally.expect(inventory is not None, "inventory-driver", f"node {driver.node}", "has no inventory"):
+        return
+    assert inventory is not None
+    for device in inventory.devices:
+        usable = driver.usable_bytes.get(device.id)
+        subject = f"device {device.id} of node {driver.node}"
+        if tally.expect(usable is not None, "inventory-driver", subject, f"{driver.source} has no such device"):
+            sold = device.vram_bytes - device.reserve_bytes
+            tally.same("inventory-driver", subject, ("the inventory", sold), (driver.source, usable))
 
 
 def _check_partitions(documents: Documents, driver: Driver, tally: Tally) -> None:
