@@ -251,7 +251,9 @@ async def take_over(world: World) -> Enforcer:
     node = Node(world.regions, world.partitions)
     found = world.regions.adopt()
     node.adopt(found, await asyncio.to_thread(world.partitions.living), (observed, ledger))
-    enforcer = Enforcer(world, Voice(world, observed), node, ledger)
+    voice = Voice(world, observed)
+    await voice.recall(ledger)
+    enforcer = Enforcer(world, voice, node, ledger)
     await enforcer.read_inventory()
     enforcer.adopt_processes()
     return enforcer

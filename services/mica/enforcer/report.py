@@ -8,8 +8,10 @@ from msgspec import Struct
 from mica.enforcer.node import Failure, entries_of, is_orphan
 from mica.enforcer.places import Held, Place, window_of
 from mica.events import (
+    Command,
     Departure,
     Device,
+    Fact,
     Ledger,
     LedgerEntry,
     Mode,
@@ -166,6 +168,17 @@ def _mode(entry: LedgerEntry | None, held: Held, previous: ObservedSlice | None)
     if held.partition is not None:
         return Mode.HARDWARE
     return Mode.TIMESLICE if held.limits is not None and window_of(held.limits) is not None else Mode.FCSP
+
+
+def announced_in(events: Iterable[Command | Fact]) -> dict[str, int]:
+    """What facts, oldest first, say of slices that have not ended since."""
+    generations: dict[str, int] = {}
+    for event in events:
+        if isinstance(event, SliceReady | SliceResized):
+            generations[event.id] = event.generation
+        elif isinstance(event, SliceReleased | SliceEvicted):
+            generations.pop(event.id, None)
+    return generations
 
 
 def announced_before(observed: Observed) -> dict[str, int]:

@@ -17,6 +17,7 @@ from mica.enforcer.report import (
     announce_arrival,
     announce_ending,
     announced_before,
+    announced_in,
     arrival_fact,
     arrivals,
     endings,
@@ -43,6 +44,17 @@ class Voice:
         self._ended: dict[str, int] = {}
         self._outbox: list[Announcement] = []
         self._written_ns = 0
+
+    async def recall(self, ledger: Ledger) -> None:
+        """Learn from the stream what a killed enforcer said of slices that it did not live to observe.
+
+        Raises:
+            BusError: the bus does not answer.
+        """
+        unknown = {id_ for slices in ledger.devices.values() for id_ in slices} - self._announced.keys()
+        if unknown:
+            subjects = [f"slice.*.{id_}" for id_ in sorted(unknown)]
+            self._announced |= announced_in(heard.event for heard in await self._world.bus.history("SLICES", subjects))
 
     @property
     def key(self) -> str:

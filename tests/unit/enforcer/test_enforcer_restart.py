@@ -1,7 +1,9 @@
 """What a new enforcer makes of a node that another one left."""
 
+import pytest
 from enforcer_house import GIB, S1, House, entry, hardware
 
+from mica.bus import BusUnavailableError
 from mica.enforcer.memory import MemoryPartitions
 from mica.enforcer.places import Holder, Place
 from mica.events import Control, Departure, Observed, ObservedState, Partition
@@ -32,6 +34,29 @@ async def test_a_slice_lost_with_the_boot_is_made_anew_and_not_announced_twice(h
     await house.restart()
     assert house.regions.records[S1].state is SliceState.LIVE
     assert house.said() == [("slice.ready", "s1", 1)]
+
+
+async def test_a_ready_that_was_said_just_before_the_kill_is_not_said_again(house: House) -> None:
+    """The stream remembers what observed does not: the next generation is a resize, not a second answer."""
+    await house.start()
+    house.bus.fail_next("observed.n1")
+    with pytest.raises(BusUnavailableError):
+        await house.ledger(entry())
+    house.enforcer = None
+    await house.ledger(entry(generation=2, share_ppm=1))
+    await house.start()
+    assert house.said() == [("slice.ready", "s1", 1), ("slice.resized", "s1", 2)]
+
+
+async def test_an_id_that_is_used_again_is_ready_again(house: House) -> None:
+    """What was said of a slice that has ended says nothing about the next one of that name."""
+    await house.start()
+    await house.ledger(entry())
+    await house.ledger(departures={"s1": Departure(tenant="acme", generation=2)})
+    house.enforcer = None
+    await house.ledger(entry(generation=3))
+    await house.start()
+    assert house.said()[-1] == ("slice.ready", "s1", 3)
 
 
 async def test_a_record_that_says_something_else_is_set_right(house: House) -> None:
