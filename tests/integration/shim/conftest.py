@@ -1,197 +1,14 @@
-"""A simulated node, regions as an enforcer would make them, and tenants' programs under the shim."""
+"""Fixtures of the shim's tests."""
 
-import json
-import os
-import subprocess
-import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
+from shim_node import Node
 
 from mica.native import LIB_DIR
-from mica.region import Limits, QuotaRegion, RuntimeDir, UsageSnapshot, create_usage, read_usage
-
-GIB = 1 << 30
-MIB = 1 << 20
-UUIDS = [f"GPU-6d696361-0000-4000-8000-00000000000{i}" for i in (1, 2, 3)]
-CLIENT = Path(__file__).with_name("client.py")
-DEVICE = """device
-name NVIDIA L4
-uuid {uuid}
-serial {index}
-pci_bus {index}
-pci_device_id 0x27b810de
-vram_bytes 25769803776
-reserve_bytes 536870912
-bar1_bytes 34359738368
-memory_bytes_per_s 300000000000
-multiprocessors 58
-capability_major 8
-capability_minor 9
-warp_threads 32
-block_threads_max 1024
-multiprocessor_threads_max 1536
-multiprocessor_blocks_max 24
-multiprocessor_registers 65536
-multiprocessor_shared_bytes 102400
-block_shared_optin_bytes 101376
-clock_khz 2040000
-memory_clock_khz 6251000
-memory_bus_bits 192
-l2_bytes 50331648
-power_limit_mw 72000
-"""
-NODE = """node shimtest
-driver_version 580.65.06
-cuda_version 13000
-launch_ns 2000
-block_ns 20000
-timeslice_ns 2000000
-context_bytes 268435456
-kernel spin* 500000
-"""
-
-READ_BOOKS = """
-import ctypes, sys
-text = ctypes.create_string_buffer(1 << 22)
-length = ctypes.CDLL(sys.argv[1]).mica_sim_books(text, len(text))
-assert 0 < length < len(text), length
-print(text.value.decode())
-"""
-
-
-class Tenant:
-    """One running program of a tenant, asked one call at a time."""
-
-    def __init__(self, environment: dict[str, str]) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, str(CLIENT)],
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def send(self, *call: Any) -> None:
-        """Start a call without waiting for its answer."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(call) + "\n")
-        self.process.stdin.flush()
-
-    def answer(self) -> Any:
-        """Wait for the answer of the oldest call that has none yet."""
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        assert line, f"the program died: {self.process.wait()}, {self.process.stderr.read() if self.process.stderr else ''}"
-        return json.loads(line)
-
-    def __call__(self, *call: Any) -> Any:
-        self.send(*call)
-        return self.answer()
-
-    def started(self) -> "Tenant":
-        """Initialise the driver and make a context and a kernel."""
-        assert self("init") == [0]
-        assert self("primary") == [0]
-        assert self("kernel") == [0]
-        return self
-
-    def close(self) -> str:
-        """End the program normally; what it wrote on stderr."""
-        _, errors = self.process.communicate(timeout=30)
-        return errors
-
-
-class Node:
-    """A simulated node with three devices, and the regions of its slices."""
-
-    def __init__(self, root: Path, stack: ExitStack) -> None:
-        self.sim_dir = root / "sim"
-        self.sim_dir.mkdir()
-        devices = "".join(DEVICE.format(uuid=uuid, index=index + 1) for index, uuid in enumerate(UUIDS))
-        (self.sim_dir / "node.desc").write_text(NODE + devices)
-        self.runtime = RuntimeDir(root / "run")
-        self.stack = stack
-        self.quotas: dict[str, QuotaRegion] = {}
-        self.tenants: list[Tenant] = []
-
-    def quota(self, device: str) -> QuotaRegion:
-        """The device's quota region, made on first use."""
-        if device not in self.quotas:
-            self.runtime.ensure_device(device)
-            region = self.stack.enter_context(QuotaRegion.create(self.runtime.quota_path(device), device))
-            region.heartbeat(monotonic_ns())
-            self.quotas[device] = region
-        return self.quotas[device]
-
-    def place(self, slice_id: str, device: str = UUIDS[0], **changes: Any) -> Limits:
-        """Make a slice's usage region, and write its record: 1 GiB, all of the compute."""
-        self.runtime.ensure_slice(slice_id)
-        create_usage(self.runtime.usage_path(slice_id, device), device, slice_id, os.getuid())
-        return self.change(slice_id, device, **changes)
-
-    def change(self, slice_id: str, device: str = UUIDS[0], **changes: Any) -> Limits:
-        """Write the slice's record again."""
-        values = {"generation": 1, "vram_limit_bytes": GIB, "share_ppm": 1_000_000, "burst_ns": 20_000_000} | changes
-        limits = Limits(slice_id=slice_id, ceiling_ppm=values.pop("ceiling_ppm", values["share_ppm"]), **values)
-        quota = self.quota(device)
-        index = quota.find(slice_id)
-        quota.write(quota.free_index() if index is None else index, limits)  # type: ignore[arg-type]
-        return limits
-
-    def clear(self, slice_id: str, device: str = UUIDS[0]) -> None:
-        """Take the slice's record away."""
-        index = self.quota(device).find(slice_id)
-        assert index is not None
-        self.quota(device).clear(index)
-
-    def usage(self, slice_id: str, device: str = UUIDS[0]) -> UsageSnapshot:
-        """What the slice's processes hold."""
-        return read_usage(self.runtime.usage_path(slice_id, device))
-
-    def environment(self, slice_id: str | None, shim: bool = True) -> dict[str, str]:
-        """What `mica run` gives a program."""
-        plain = {name: value for name, value in os.environ.items() if not name.startswith(("MICA_", "CUDA_", "LD_"))}
-        plain |= {"MICA_SIM_DIR": str(self.sim_dir), "LD_LIBRARY_PATH": str(LIB_DIR / "sim")}
-        if shim:
-            plain |= {
-                "LD_PRELOAD": f"{LIB_DIR}/shim/libcuda.so.1:{LIB_DIR}/shim/libnvidia-ml.so.1",
-                "MICA_CUDA_DRIVER": f"{LIB_DIR}/sim/libcuda.so.1",
-                "MICA_NVML_DRIVER": f"{LIB_DIR}/sim/libnvidia-ml.so.1",
-            }
-        if slice_id is not None:
-            plain |= {"MICA_SLICE": slice_id, "MICA_RUNTIME_DIR": str(self.runtime.root)}
-        return plain
-
-    def start(self, slice_id: str | None, **environment: str) -> Tenant:
-        """Start a program inside the slice (None: in no slice, with the shim preloaded all the same)."""
-        tenant = Tenant(self.environment(slice_id) | environment)
-        self.tenants.append(tenant)
-        return tenant
-
-    def books(self) -> dict[str, Any]:
-        """The simulated driver's own books."""
-        command = [sys.executable, "-c", READ_BOOKS, str(LIB_DIR / "sim" / "libmica-sim-books.so")]
-        done = subprocess.run(command, env=self.environment(None, shim=False), capture_output=True, text=True, check=True)
-        books: dict[str, Any] = json.loads(done.stdout)
-        return books
-
-    def account(self, tenant: Tenant) -> dict[str, Any]:
-        """The driver's books on one program and its first device."""
-        process = next(p for p in self.books()["processes"] if p["live"] and p["own_pid"] == tenant.process.pid)
-        account: dict[str, Any] = process["accounts"][0]
-        return account
-
-
-def monotonic_ns() -> int:
-    """CLOCK_MONOTONIC, as the shim reads it."""
-    import time
-
-    return time.clock_gettime_ns(time.CLOCK_MONOTONIC)
 
 
 @pytest.fixture
@@ -212,12 +29,9 @@ def eventually() -> Callable[[Callable[[], bool]], None]:
     """Wait until something holds; fail after 20 s."""
 
     def wait(holds: Callable[[], bool]) -> None:
-        import time
-
         deadline = time.monotonic() + 20
         while not holds():
             assert time.monotonic() < deadline, "it did not come true in 20 s"
-            os.sched_yield()
             time.sleep(0.005)
 
     return wait

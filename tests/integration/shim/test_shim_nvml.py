@@ -1,6 +1,6 @@
 """NVML under the shim: the slice's devices, memory and processes, and nobody else's."""
 
-from conftest import GIB, MIB, UUIDS, Node
+from shim_node import GIB, MIB, UUIDS, Node
 
 
 def test_only_the_slices_devices_are_there(node: Node) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from conftest import MIB, Node, Tenant
+from shim_node import MIB, Node, Tenant
 
 from mica.events import Control
 

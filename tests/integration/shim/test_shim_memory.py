@@ -1,7 +1,7 @@
 """Device memory under the shim: what a program sees, what it gets, and what it gives back."""
 
 import pytest
-from conftest import GIB, MIB, UUIDS, Node
+from shim_node import GIB, MIB, UUIDS, Node
 
 
 def test_a_program_sees_exactly_its_slice(node: Node) -> None:

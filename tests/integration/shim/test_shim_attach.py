@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import UUIDS, Node, Tenant, monotonic_ns
+from shim_node import UUIDS, Node, Tenant, monotonic_ns
 
 from mica.events import Control
 from mica.region import SLOTS_MAX, Owner, SliceState, decode_attach, owner_of, process_start_ticks, reclaim_slot
