@@ -24,6 +24,7 @@ UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 T = TypeVar("T")
 _json_encoder = msgspec.json.Encoder()
 _msgpack_encoder = msgspec.msgpack.Encoder()
+_SHORTENED = re.compile(rf".{{{SHOWN_CHARACTERS}}}… \(\d{{1,19}} characters\)", re.DOTALL)
 _PATH = re.compile(r" - at `\$\.?(?P<path>.*)`$")
 _UNKNOWN = re.compile(r"^Object contains unknown field `(?P<field>.*)`$", re.DOTALL)
 _MISSING = re.compile(r"^Object missing required field `(?P<field>.*)`$", re.DOTALL)
@@ -40,8 +41,11 @@ class EventError(ValueError):
 
 
 def shorten(text: str) -> str:
-    """``text`` cut to 80 characters, with its full length named, so that no answer carries a tenant's megabyte."""
-    if len(text) <= SHOWN_CHARACTERS:
+    """``text`` cut to 80 characters, with its full length named, so that no answer carries a tenant's megabyte.
+
+    What was shortened already stays as it is.
+    """
+    if len(text) <= SHOWN_CHARACTERS or _SHORTENED.fullmatch(text):
         return text
     return f"{text[:SHOWN_CHARACTERS]}… ({len(text)} characters)"
 

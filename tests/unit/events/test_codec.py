@@ -13,6 +13,7 @@ from mica.events import (
     channel_for,
     decode,
     encode,
+    shorten,
     subject_of,
 )
 
@@ -102,3 +103,10 @@ def test_what_is_encoded_is_compact() -> None:
         "tenant": "a",
         "mode": "fcsp",
     }
+
+
+def test_shortening_twice_is_shortening_once() -> None:
+    """An answer that passes through several hands keeps the length that was really given."""
+    once = shorten("x" * 1_000_000)
+    assert once.endswith("(1000000 characters)")
+    assert shorten(once) == once
