@@ -9,7 +9,7 @@ from mica.bus._jetstream import JetStreamBus
 from mica.bus._memory import MemoryBucket, MemoryBus, MemoryDelivery, StoredMessage, matches
 from mica.bus._port import Bucket, Bus, Change, Delivery, Entry, Heard
 from mica.bus._service import ServiceError, announce_ready, run_service
-from mica.bus._settings import DEFAULT_RUNTIME_DIR, DEFAULT_URL, Settings
+from mica.bus._settings import DEFAULT_RUNTIME_DIR, DEFAULT_URL, Settings, SettingsError
 
 __all__ = [
     "DEFAULT_RUNTIME_DIR",
@@ -30,6 +30,7 @@ __all__ = [
     "MemoryDelivery",
     "ServiceError",
     "Settings",
+    "SettingsError",
     "StaleRevisionError",
     "StoredMessage",
     "StreamFullError",

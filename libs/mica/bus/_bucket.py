@@ -80,7 +80,8 @@ class JetStreamBucket:
             try:
                 async with self._watch(pattern) as batches:
                     async for messages in batches:
-                        yield [self._change(message, kind) for message in messages]
+                        latest = {message.subject: message for message in messages}
+                        yield [self._change(message, kind) for message in latest.values()]
             except (NatsError, TimeoutError):
                 await asyncio.sleep(RETRY_S)
 

@@ -11,13 +11,16 @@ from collections.abc import Awaitable, Callable
 from mica.bus._errors import BusError
 from mica.bus._jetstream import JetStreamBus
 from mica.bus._port import Bus
-from mica.bus._settings import Settings
+from mica.bus._settings import Settings, SettingsError
 
 WAIT_FOR_SERVER_S = 30.0
 
 
 class ServiceError(Exception):
     """The service can not do its work here; the message is the one line that the operator sees."""
+
+
+EXPECTED = (BusError, ServiceError, SettingsError)
 
 
 def announce_ready(name: str) -> None:
@@ -29,10 +32,10 @@ def run_service(name: str, main: Callable[[Bus, Settings], Awaitable[None]]) -> 
     """Run ``main`` until a signal comes; exits with status 1 and one line on stderr when it can't go on."""
     try:
         asyncio.run(_serve(name, main))
-    except (BusError, ServiceError) as error:
+    except EXPECTED as error:
         sys.exit(f"mica-{name}: {error}")
     except ExceptionGroup as group:
-        expected, unexpected = group.split((BusError, ServiceError))
+        expected, unexpected = group.split(EXPECTED)
         if unexpected is not None or expected is None:
             raise
         sys.exit(f"mica-{name}: {_first(expected)}")

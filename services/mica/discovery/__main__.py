@@ -2,14 +2,12 @@
 
 import asyncio
 import logging
-import re
 from typing import Final
 
-from mica.bus import Bus, BusError, Clock, ServiceError, Settings, SystemClock, announce_ready, run_service
+from mica.bus import Bus, BusError, Clock, Settings, SystemClock, announce_ready, run_service
 from mica.discovery.handlers import Registrar
 from mica.discovery.inventory import Identity
 from mica.discovery.probe import Probe, boot_id
-from mica.events import ID_PATTERN
 from mica.observability import configure_logging, tracer
 
 NAME: Final = "discovery"
@@ -19,13 +17,9 @@ log = logging.getLogger(__name__)
 
 
 async def run(bus: Bus, settings: Settings, clock: Clock | None = None) -> None:
-    """Keep the node's inventory until cancelled.
-
-    Raises:
-        ServiceError: the node or the pool has a name that no event could carry.
-    """
+    """Keep the node's inventory until cancelled."""
     clock = clock or SystemClock()
-    identity = _identity(settings)
+    identity = Identity(node=settings.node, pool=settings.pool, boot_id=boot_id())
     probe, tracing = Probe(), tracer(NAME, settings.otlp_endpoint)
     registrar = Registrar(bus, identity, clock, tracing)
     ready = False
@@ -49,13 +43,6 @@ def main() -> None:
     """Run as a process."""
     configure_logging(NAME)
     run_service(NAME, run)
-
-
-def _identity(settings: Settings) -> Identity:
-    for variable, value in (("MICA_NODE", settings.node), ("MICA_POOL", settings.pool)):
-        if not re.fullmatch(ID_PATTERN, value):
-            raise ServiceError(f"{variable}: got {value[:80]}, allowed: 1 to 64 of A-Z a-z 0-9 _ -")
-    return Identity(node=settings.node, pool=settings.pool, boot_id=boot_id())
 
 
 if __name__ == "__main__":

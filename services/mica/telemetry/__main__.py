@@ -2,11 +2,11 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from typing import Final, TypeVar
 
-from mica.bus import Bus, Clock, ServiceError, Settings, SystemClock, announce_ready, run_service
+from mica.bus import Bus, Change, Clock, ServiceError, Settings, SystemClock, announce_ready, run_service
 from mica.events import Document, Ledger, Observed
 from mica.observability import configure_logging
 from mica.region import RuntimeDir
@@ -17,6 +17,9 @@ NAME: Final = "telemetry"
 PERIOD_VARIABLE: Final = "MICA_SAMPLE_S"
 PERIOD_S: Final = 1.0
 PERIOD_MIN_S: Final = 0.01
+PACE_S: Final = 0.25
+"""Between two looks at what changed: a busy planner writes hundreds of ledgers a second, of which a sample needs the latest."""
+
 LAST_FLUSH_S: Final = 2.0
 
 T = TypeVar("T", bound=Document)
@@ -37,8 +40,10 @@ async def run(bus: Bus, settings: Settings, clock: Clock | None = None) -> None:
     try:
         async with asyncio.TaskGroup() as group:
             following = [asyncio.Event(), asyncio.Event()]
-            group.create_task(_follow(bus, f"ledger.{settings.node}", Ledger, sampler.on_ledger, following[0]))
-            group.create_task(_follow(bus, f"observed.{settings.node}", Observed, sampler.on_observed, following[1]))
+            group.create_task(_follow(bus.state.watch(f"ledger.{settings.node}", Ledger), sampler.on_ledger, following[0], clock))
+            group.create_task(
+                _follow(bus.state.watch(f"observed.{settings.node}", Observed), sampler.on_observed, following[1], clock)
+            )
             for begun in following:
                 await begun.wait()
             announce_ready(NAME)
@@ -75,13 +80,16 @@ def sample_period_s(environment: Mapping[str, str]) -> float:
     return period_s
 
 
-async def _follow(bus: Bus, key: str, kind: type[T], handle: Callable[[T], None], begun: asyncio.Event) -> None:
-    """Hand every value of ``key`` to ``handle``; ``begun`` is set once what exists was handed over."""
-    async for batch in bus.state.watch(key, kind):
+async def _follow(
+    changes: AsyncIterator[list[Change[T]]], handle: Callable[[T], None], begun: asyncio.Event, clock: Clock
+) -> None:
+    """Hand the latest values of one key to ``handle``; ``begun`` is set once what exists was handed over."""
+    async for batch in changes:
         for change in batch:
             if change.value is not None:
                 handle(change.value)
         begun.set()
+        await clock.sleep(PACE_S)
 
 
 if __name__ == "__main__":
