@@ -18,15 +18,17 @@
 #define UNITS (SIM_GRANULE / SIM_UNIT)
 #define TRIES 8 /* shared blocks looked at before a new one is opened */
 #define HEAPS_MAX 64
+#define SLAB 64
 
-/* Shared granule. Allocations start where `units` is not 0. */
+/* Shared granule. */
 struct block {
-    uint16_t units[UNITS];
-    uint32_t bytes[UNITS];
     unsigned free_units;
     unsigned cursor;
     bool listed;
     struct run *next, *previous; /* blocks that may have room */
+    struct block *spare;
+    uint64_t used[UNITS / 64]; /* a bit for each unit */
+    uint32_t bytes[UNITS]; /* where an allocation starts: its size */
 };
 
 /* Adjacent granules that are one allocation or one block. */
@@ -50,6 +52,39 @@ struct sim_heap {
 };
 
 static struct sim_heap *heaps[HEAPS_MAX];
+
+/* Blocks not in use: all their units are free. New ones come from a slab of untouched pages; none is ever given back. */
+static struct block *spare_blocks, *slab;
+static unsigned slab_left;
+
+static struct block *block_new(void)
+{
+    struct block *block = spare_blocks;
+    if (block) {
+        spare_blocks = block->spare;
+    } else {
+        if (!slab_left) {
+            void *pages = mmap(NULL, SLAB * sizeof *slab, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+            if (pages == MAP_FAILED)
+                return NULL;
+            slab = pages;
+            slab_left = SLAB;
+        }
+        block = &slab[--slab_left];
+    }
+    block->free_units = UNITS;
+    block->cursor = 0;
+    block->listed = false;
+    return block;
+}
+
+static void block_free(struct block *block)
+{
+    if (!block)
+        return;
+    block->spare = spare_blocks;
+    spare_blocks = block;
+}
 
 struct sim_heap *sim_heap_new(int account, uint64_t capacity_bytes)
 {
@@ -142,7 +177,7 @@ static void close_run(struct sim_heap *heap, struct run *run)
         heap->table[run->first + i] = NULL;
     if (run->host)
         munmap(run->host, run->count * SIM_GRANULE);
-    free(run->block);
+    block_free(run->block);
     free(run);
 }
 
@@ -179,20 +214,43 @@ static void unlist_block(struct sim_heap *heap, struct run *run)
     block->listed = false;
 }
 
+static unsigned units_of(size_t bytes)
+{
+    return (unsigned)(round_up(bytes, SIM_UNIT) / SIM_UNIT);
+}
+
+/* First unit at or after `from` that is used (or is not), UNITS if there is none. */
+static unsigned next_unit(const struct block *block, unsigned from, bool used)
+{
+    for (unsigned word = from / 64; word < UNITS / 64; word++) {
+        uint64_t bits = used ? block->used[word] : ~block->used[word];
+        if (word == from / 64)
+            bits &= ~0ULL << from % 64;
+        if (bits)
+            return word * 64 + (unsigned)__builtin_ctzll(bits);
+    }
+    return UNITS;
+}
+
+static void mark_units(struct block *block, unsigned from, unsigned count, bool used)
+{
+    while (count) {
+        unsigned bit = from % 64, here = 64 - bit < count ? 64 - bit : count;
+        uint64_t mask = (here == 64 ? ~0ULL : (1ULL << here) - 1) << bit;
+        block->used[from / 64] = used ? block->used[from / 64] | mask : block->used[from / 64] & ~mask;
+        from += here;
+        count -= here;
+    }
+}
+
 /* A hole of `units` at or after `from`, or -1. */
 static int hole_after(const struct block *block, unsigned from, unsigned units)
 {
-    unsigned hole = 0, start = from;
-    for (unsigned at = from; at < UNITS;) {
-        if (block->units[at]) {
-            at += block->units[at];
-            hole = 0;
-            start = at;
-            continue;
-        }
-        at++;
-        if (++hole == units)
+    for (unsigned start = next_unit(block, from, false); start + units <= UNITS;) {
+        unsigned end = next_unit(block, start, true);
+        if (end - start >= units)
             return (int)start;
+        start = next_unit(block, end, false);
     }
     return -1;
 }
@@ -206,7 +264,7 @@ static int take(struct block *block, unsigned units, size_t bytes)
         start = hole_after(block, 0, units);
     if (start < 0)
         return -1;
-    block->units[start] = (uint16_t)units;
+    mark_units(block, (unsigned)start, units, true);
     block->bytes[start] = (uint32_t)bytes;
     block->free_units -= units;
     block->cursor = (unsigned)start + units;
@@ -229,7 +287,7 @@ static CUresult allocate_in_block(struct sim_heap *heap, struct run *run, unsign
 
 static CUresult allocate_small(struct sim_heap *heap, size_t bytes, CUdeviceptr *address)
 {
-    unsigned units = (unsigned)(round_up(bytes, SIM_UNIT) / SIM_UNIT);
+    unsigned units = units_of(bytes);
     struct run *run = heap->open;
     for (int tries = 0; run && tries < TRIES; tries++) {
         struct run *next = run->block->next;
@@ -243,7 +301,7 @@ static CUresult allocate_small(struct sim_heap *heap, size_t bytes, CUdeviceptr 
     if (sim_vram_charge(heap->account, bytes, SIM_GRANULE))
         return CUDA_ERROR_OUT_OF_MEMORY;
     run = open_run(heap, 1, 0);
-    if (run && !(run->block = calloc(1, sizeof *run->block))) {
+    if (run && !(run->block = block_new())) {
         close_run(heap, run);
         run = NULL;
     }
@@ -251,7 +309,6 @@ static CUresult allocate_small(struct sim_heap *heap, size_t bytes, CUdeviceptr 
         sim_vram_refund(heap->account, bytes, SIM_GRANULE);
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
-    run->block->free_units = UNITS;
     list_block(heap, run);
     note_use(heap, SIM_GRANULE, (int64_t)(units * SIM_UNIT));
     return allocate_in_block(heap, run, units, bytes, address);
@@ -262,12 +319,13 @@ static CUresult free_in_block(struct sim_heap *heap, struct run *run, CUdevicept
     struct block *block = run->block;
     uint64_t offset = address - address_of(heap, run, 0);
     unsigned unit = (unsigned)(offset / SIM_UNIT);
-    if (offset % SIM_UNIT || !block->units[unit])
+    if (offset % SIM_UNIT || !block->bytes[unit])
         return CUDA_ERROR_INVALID_VALUE;
-    unsigned units = block->units[unit];
     size_t bytes = block->bytes[unit];
+    unsigned units = units_of(bytes);
+    mark_units(block, unit, units, false);
     block->free_units += units;
-    block->units[unit] = 0;
+    block->bytes[unit] = 0;
     if (unit < block->cursor)
         block->cursor = unit;
     bool empty = block->free_units == UNITS;
@@ -327,10 +385,9 @@ static void drain_block(struct sim_heap *heap, struct run *run)
 {
     unsigned left = UNITS - run->block->free_units;
     for (unsigned at = 0; left; at++) {
-        unsigned units = run->block->units[at];
-        if (!units)
+        if (!run->block->bytes[at])
             continue;
-        left -= units; /* the last one takes the block with it */
+        left -= units_of(run->block->bytes[at]); /* the last one takes the block with it */
         free_in_block(heap, run, address_of(heap, run, at));
     }
 }
@@ -385,11 +442,11 @@ bool sim_heap_range(const struct sim_heap *heap, CUdeviceptr address, CUdevicept
     if (!run->block)
         return address - *start < *bytes;
     unsigned unit = (unsigned)((address - *start) / SIM_UNIT);
-    while (unit && !run->block->units[unit])
+    while (unit && !run->block->bytes[unit])
         unit--;
     *start = address_of(heap, run, unit);
     *bytes = run->block->bytes[unit];
-    return run->block->units[unit] && address - *start < run->block->units[unit] * SIM_UNIT;
+    return address - *start < units_of(*bytes) * SIM_UNIT;
 }
 
 unsigned char *sim_heap_host(struct sim_heap *heap, CUdeviceptr address, size_t bytes)
