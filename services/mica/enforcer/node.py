@@ -106,6 +106,11 @@ class Node:
                 self._advance(place, entry)
         self.failed = {place: failure for place, failure in self.failed.items() if place in wanted}
 
+    def holdings(self) -> dict[Place, Held]:
+        """What is there or about to be: a partition that is being made takes its slots already."""
+        making = {place: job.step.partition for place, job in self.jobs.items() if isinstance(job.step, MakePartition)}
+        return self.held | {place: replace(self.held.get(place, _NOTHING), partition=its) for place, its in making.items()}
+
     def lend(self, place: Place, entry: LedgerEntry, ceiling_ppm: int) -> None:
         """Set what a burst slice may use now; its share if that is more."""
         self.lent[place] = ceiling_ppm

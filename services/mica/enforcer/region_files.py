@@ -122,7 +122,10 @@ class RegionFiles:
 
     def remove_usage(self, place: Place) -> None:
         """Remove the usage region; see the port."""
-        self._runtime.usage_path(place.slice_id, place.device_id).unlink(missing_ok=True)
+        path = self._runtime.usage_path(place.slice_id, place.device_id)
+        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.parent.rmdir()
 
     def usage(self, place: Place) -> Reading:
         """What the slice's processes hold; see the port."""

@@ -18,6 +18,7 @@ from mica.events import (
     Observed,
     ObservedSlice,
     ObservedState,
+    Partition,
     Placement,
     SliceEvicted,
     SliceFact,
@@ -145,7 +146,7 @@ def _observe_place(
             message=failure.message,
         )
     if held.limits is None:
-        return None
+        return None if entry is not None or held.partition is None else _departing_partition(held.partition)
     used = held.reading.vram_bytes
     over = used > held.limits.vram_limit_bytes
     return ObservedSlice(
@@ -157,6 +158,13 @@ def _observe_place(
         vram_used_bytes=used,
         partition=held.partition,
         window=window_of(held.limits),
+    )
+
+
+def _departing_partition(partition: Partition) -> ObservedSlice:
+    """A partition that nobody wants any more before it ever had a record: its slots are taken until it is destroyed."""
+    return ObservedSlice(
+        generation=0, state=ObservedState.DRAINING, mode=Mode.HARDWARE, vram_bytes=0, share_ppm=0, partition=partition
     )
 
 

@@ -27,6 +27,8 @@ from mica.enforcer.tenancy import attach_document
 from mica.enforcer.world import World
 from mica.events import Departure, Device, Ledger, Observed, ObservedSlice, SliceAttached
 
+NEVER: Final = -1
+"""Older than any generation."""
 LEASE_S: Final = 30.0
 RENEW_S: Final = 5.0
 """How old ``observed`` may grow before it is written for its lease alone."""
@@ -40,13 +42,14 @@ class Voice:
         self._world = world
         self.observed = before
         self._announced = announced_before(before)
-        self._described: dict[str, int] = dict.fromkeys(world.regions.slices(), -1)
+        self._described: dict[str, int] = dict.fromkeys(world.regions.slices(), NEVER)
         self._ended: dict[str, int] = {}
         self._outbox: list[Announcement] = []
         self._written_ns = 0
+        self._unsure = False
 
     async def recall(self, ledger: Ledger) -> None:
-        """Learn from the stream what a killed enforcer said of slices that it did not live to observe.
+        """Learn from the stream what was said of slices by an enforcer that was killed, or that did not hear the answer.
 
         Raises:
             BusError: the bus does not answer.
@@ -55,6 +58,7 @@ class Voice:
         if unknown:
             subjects = [f"slice.*.{id_}" for id_ in sorted(unknown)]
             self._announced |= announced_in(heard.event for heard in await self._world.bus.history("SLICES", subjects))
+        self._unsure = False
 
     @property
     def key(self) -> str:
@@ -100,15 +104,18 @@ class Voice:
         Raises:
             BusError: the bus did not take all of it. Call again: nothing is lost, repetitions carry the same message ids.
         """
+        if self._unsure:
+            await self.recall(ledger)
         arrived = [arrival for arrival in arrivals(ledger, node.in_force, self._described) if self._describe(arrival, node)]
-        gone = endings(ledger, node.held, self._ended)
-        seen = observe(ledger, node.held, node.failed, self.observed)
+        holdings = node.holdings()
+        gone = endings(ledger, holdings, self._ended)
+        seen = observe(ledger, holdings, node.failed, self.observed)
         outbox, self._outbox = self._outbox, []
         said = [*self._arrival_announcements(arrived, node, devices), *self._ending_announcements(gone), *outbox]
         try:
-            await asyncio.gather(*(self._publish(announcement) for announcement in said))
+            await self._publish_all(said)
         except BaseException:
-            self._outbox = outbox + self._outbox
+            self._outbox, self._unsure = outbox + self._outbox, True
             raise
         for arrival in arrived:
             self._announced[arrival.id] = self._described[arrival.id] = arrival.first.generation
@@ -140,6 +147,7 @@ class Voice:
         entries = {device_id: (entry, visible(device_id)) for device_id, entry in arrival.entries.items()}
         world = self._world
         document = attach_document(world.node, arrival.id, entries, world.runtime, world.libraries)
+        self._described.setdefault(arrival.id, NEVER)
         try:
             world.regions.write_attach(arrival.id, document)
         except CannotApplyError as error:
@@ -147,6 +155,13 @@ class Voice:
                 node.failed[Place(device_id, arrival.id)] = Failure(entry[0].generation, str(error))
             return False
         return True
+
+    async def _publish_all(self, said: list[Announcement]) -> None:
+        """Publish all at once, and wait for all even when one is refused."""
+        results = await asyncio.gather(*(self._publish(announcement) for announcement in said), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
 
     async def _publish(self, said: Announcement) -> None:
         name = f"enforcer.{said.message_id.split('-', 1)[0].removeprefix('slice.')}"

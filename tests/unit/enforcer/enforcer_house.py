@@ -92,6 +92,11 @@ class House:
             self.enforcer.on_ledger([Change("ledger.n1", ledger, revision)])
             await self.settle()
 
+    async def stored_ledger(self) -> Ledger:
+        found = await self.bus.state.get("ledger.n1", Ledger)
+        assert found is not None
+        return found.value
+
     async def tick(self, seconds: float = 1.0) -> None:
         """Let time pass, one heartbeat a second."""
         assert self.enforcer is not None

@@ -179,6 +179,27 @@ async def test_hardware_gets_its_partition_before_its_record(house: House) -> No
     assert house.said()[-1] == ("slice.released", "h1", 2)
 
 
+async def test_a_slice_that_leaves_while_its_partition_is_made_keeps_its_slots_until_they_are_free(house: House) -> None:
+    """Released is not said, and the slots are observed, before the partition is gone again."""
+    enforcer = await house.start()
+    house.enforcer = None
+    await house.ledger(hardware())
+    enforcer.on_ledger([Change("ledger.n1", await house.stored_ledger(), 1)])
+    await enforcer.settle()
+    await house.ledger(departures={"h1": Departure(tenant="acme", generation=2)})
+    enforcer.on_ledger([Change("ledger.n1", await house.stored_ledger(), 2)])
+    await enforcer.settle()
+    seen = await house.observed_slice("h1")
+    assert seen is not None
+    assert seen.state is ObservedState.DRAINING
+    assert seen.partition is not None
+    assert house.said() == []
+    house.enforcer = enforcer
+    await house.settle()
+    assert house.partitions.on["GPU-0"] == []
+    assert house.said() == [("slice.released", "h1", 2)]
+
+
 async def test_a_refused_partition_fails_its_slice_alone(house: House) -> None:
     """What the library says reaches the planner; a software slice beside it is ready."""
     house.partitions.refuse = "insufficient resources"
