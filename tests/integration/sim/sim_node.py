@@ -37,9 +37,9 @@ class ClientError(Exception):
 class Client:
     """A running client program. Call it with Python for it to run."""
 
-    def __init__(self, environment: dict[str, str]) -> None:
+    def __init__(self, environment: dict[str, str], prefix: list[str]) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("client.py"))],
+            [*prefix, sys.executable, str(Path(__file__).with_name("client.py"))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -86,6 +86,10 @@ class Client:
     def kill(self) -> None:
         """SIGKILL, and wait until it is gone."""
         self._process.kill()
+        self.wait()
+
+    def wait(self) -> None:
+        """Wait until it is gone."""
         self._process.wait()
 
 
@@ -112,9 +116,9 @@ class Node:
         base = {key: value for key, value in os.environ.items() if key not in {"CUDA_VISIBLE_DEVICES", "LD_PRELOAD"}}
         return base | {"MICA_SIM_DIR": str(self.directory), "LD_LIBRARY_PATH": str(sim_dir())} | more
 
-    def client(self, **environment: str) -> Client:
-        """A client process, killed at the latest when the test ends."""
-        return self._stack.enter_context(Client(self.environment(**environment)))
+    def client(self, prefix: list[str] | None = None, **environment: str) -> Client:
+        """A client process, started by the command ``prefix`` if given, killed at the latest when the test ends."""
+        return self._stack.enter_context(Client(self.environment(**environment), prefix or []))
 
     def books(self) -> Books:
         """The engine's books. A library maps one node per process, so each reading node gets a copy of it."""

@@ -1,5 +1,10 @@
 """Device memory: what is asked, what it costs, and who gets it back."""
 
+import os
+import signal
+import subprocess
+from pathlib import Path
+
 import pytest
 from sim_node import Client, ClientError, Node
 
@@ -148,3 +153,19 @@ def test_a_child_of_fork_cannot_use_its_parents_driver(client: Client) -> None:
     assert client("seen") == "CUDA_ERROR_NOT_INITIALIZED"
     with pytest.raises(ClientError, match="OUT_OF_MEMORY"):
         client("allocate(1 << 50)")
+
+
+def test_a_process_in_another_pid_namespace_is_known_and_reclaimed(node: Node) -> None:
+    """From outside it is listed under the pid that the outside knows, and its memory comes back when it is killed."""
+    if subprocess.run(["unshare", "--pid", "--fork", "true"], check=False, capture_output=True).returncode:
+        pytest.skip("this machine does not let us make a pid namespace")
+    inside = node.client(["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"], CUDA_VISIBLE_DEVICES="0")
+    inside("start()")
+    inside.run(f"import os; p = allocate({4 * GRANULE})")
+    (process,) = [p for p in node.books().processes if p.live]
+    assert process.own_pid == inside("os.getpid()") == 1
+    children = Path(f"/proc/{inside.pid}/task/{inside.pid}/children").read_text().split()
+    assert [str(process.pid)] == children
+    os.kill(process.pid, signal.SIGKILL)
+    inside.wait()
+    assert node.books().devices[0].spent_bytes == 0
