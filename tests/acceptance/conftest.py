@@ -73,15 +73,31 @@ class Stack:
     @property
     def environment(self) -> dict[str, str]:
         """What a client of this system needs."""
-        own = {"MICA_NATS_URL": self.url, "MICA_RUNTIME_DIR": str(self.runtime_dir), "MICA_SIM_DIR": str(self.runtime_dir / "sim")}
+        own = {
+            "MICA_NATS_URL": self.url,
+            "MICA_RUNTIME_DIR": str(self.runtime_dir),
+            "MICA_SIM_DIR": str(self.runtime_dir / "sim"),
+        }
         return os.environ | own
 
     def start(self, *options: str) -> dict[str, Any]:
         """``mica up`` until it is ready; what its ready line says."""
-        command = [sys.executable, "-m", "mica.cli", "up", "--json", "--runtime-dir", self.runtime_dir, "--data-dir", self.data_dir]
+        command = [
+            sys.executable,
+            "-m",
+            "mica.cli",
+            "up",
+            "--json",
+            "--runtime-dir",
+            self.runtime_dir,
+            "--data-dir",
+            self.data_dir,
+        ]
         options = options or ("--port", self.url.rpartition(":")[2] or "0")
         with self.log.open("a") as log:
-            self._up = subprocess.Popen([str(part) for part in (*command, *options)], stdout=subprocess.PIPE, stderr=log, text=True)
+            self._up = subprocess.Popen(
+                [str(part) for part in (*command, *options)], stdout=subprocess.PIPE, stderr=log, text=True
+            )
         assert self._up.stdout is not None
         line = self._up.stdout.readline()
         assert line, f"mica up did not start: {self.log.read_text()[-2000:]}"

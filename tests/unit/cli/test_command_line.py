@@ -15,7 +15,9 @@ from mica.cli._lazy import COMMANDS
 def mica(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the command in a process of its own, where nobody listens for NATS."""
     command = [sys.executable, "-m", "mica.cli", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env={"MICA_NATS_URL": "nats://127.0.0.1:1", **environment}, check=False)
+    return subprocess.run(
+        command, capture_output=True, text=True, env={"MICA_NATS_URL": "nats://127.0.0.1:1", **environment}, check=False
+    )
 
 
 def test_help_lists_every_command_and_imports_none_of_them() -> None:
@@ -40,7 +42,9 @@ def test_every_command_in_the_table_exists_and_explains_itself(name: str, capsys
     assert f"Usage: mica {name}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments", [("ls",), ("nodes",), ("request", "--tenant", "a", "--vram", "1G"), ("release", "s1"), ("watch",), ("audit",)])
+@pytest.mark.parametrize(
+    "arguments", [("ls",), ("nodes",), ("request", "--tenant", "a", "--vram", "1G"), ("release", "s1"), ("watch",), ("audit",)]
+)
 def test_a_missing_server_is_one_clear_line(arguments: tuple[str, ...], tmp_path: Path) -> None:
     """No trace of a stack: where nobody answered, and what to start."""
     done = mica(*arguments, MICA_RUNTIME_DIR=str(tmp_path))

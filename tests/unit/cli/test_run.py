@@ -42,7 +42,9 @@ def test_a_slice_without_a_preload_leaves_the_callers_alone() -> None:
     assert environment_of(Attach("s1", "hardware", {}), {"LD_PRELOAD": "/mine.so"}) == {"LD_PRELOAD": "/mine.so"}
 
 
-@pytest.mark.parametrize(("slice_id", "message"), [("s1", "not on this node"), ("../../etc", "no slice id"), ("x" * 65, "no slice id")])
+@pytest.mark.parametrize(
+    ("slice_id", "message"), [("s1", "not on this node"), ("../../etc", "no slice id"), ("x" * 65, "no slice id")]
+)
 def test_a_slice_that_is_not_here_is_one_clear_error(tmp_path: Path, slice_id: str, message: str) -> None:
     """No path is made of what can't be an id."""
     with pytest.raises(CliError, match=message):
@@ -61,12 +63,24 @@ def test_the_program_keeps_the_pid_that_the_enforcer_is_told(tmp_path: Path, mod
     describe(tmp_path, mode, {"MICA_SLICE": "s1"})
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as enforcer:
         enforcer.bind(str(RuntimeDir(tmp_path).attach_socket))
-        command = [sys.executable, "-m", "mica.cli", "run", "--runtime-dir", str(tmp_path), "s1", "--", "sh", "-c", "echo $$ $MICA_SLICE; exit 7"]
+        command = [
+            sys.executable,
+            "-m",
+            "mica.cli",
+            "run",
+            "--runtime-dir",
+            str(tmp_path),
+            "s1",
+            "--",
+            "sh",
+            "-c",
+            "echo $$ $MICA_SLICE; exit 7",
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 7
         pid, slice_id = done.stdout.split()
         assert slice_id == "s1"
-        enforcer.setblocking(False)  # noqa: FBT003 - the standard library's signature
+        enforcer.setblocking(False)
         if mode == "fcsp":
             with pytest.raises(BlockingIOError):
                 enforcer.recv(4096)
@@ -79,5 +93,7 @@ def test_a_program_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
     """Nothing is started, and the name that was typed is said."""
     describe(tmp_path, "fcsp", {})
     command = [sys.executable, "-m", "mica.cli", "run", "s1", "--", "no-such-program"]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"MICA_RUNTIME_DIR": str(tmp_path)}, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | {"MICA_RUNTIME_DIR": str(tmp_path)}, check=False
+    )
     assert (done.returncode, done.stderr) == (1, "mica: run: no-such-program: No such file or directory\n")

@@ -57,8 +57,7 @@ def up(**given: Any) -> None:
     check_libraries(simulated=not options.real)
     server_binary()
     with ExitStack() as claims:
-        claims.enter_context(claimed(runtime, "runtime dir"))
-        claims.enter_context(claimed(data, "data dir"))
+        held = claims.enter_context(claimed(runtime, "runtime dir")), claims.enter_context(claimed(data, "data dir"))
         node = real_node() if options.real else simulated_node(options.node_file, runtime / "sim")
         plan = Plan(
             node=node.name,
@@ -67,6 +66,7 @@ def up(**given: Any) -> None:
             runtime_dir=runtime,
             data_dir=data,
             sim_dir=node.sim_dir,
+            claims=held,
         )
         if warning := tmpfs_warning(runtime):
             say(warning)

@@ -50,7 +50,7 @@ def choose_port(asked: int) -> int:
         return int(probe.getsockname()[1])
 
 
-def nats_program(data_dir: Path, port: int, on_line: Callable[[str], None]) -> Program:
+def nats_program(data_dir: Path, port: int, claims: tuple[int, ...], on_line: Callable[[str], None]) -> Program:
     """The server over a file store in ``data_dir``."""
     store = data_dir / "nats"
     store.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -65,5 +65,6 @@ def nats_program(data_dir: Path, port: int, on_line: Callable[[str], None]) -> P
         command=(str(server_binary()), "-c", str(configuration)),
         environment=os.environ,
         ready="Server is ready",
+        claims=claims,
         on_line=lambda line: on_line(line) if any(mark in line for mark in LOUD) else None,
     )

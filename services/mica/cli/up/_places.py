@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,8 @@ from mica.cli._errors import CliError
 from mica.cli._runtime import LONGEST, filesystem_of
 
 LOCK: Final = "up.lock"
+ENDING_S: Final = 15.0
+POLL_S: Final = 0.05
 
 
 def default_data_dir() -> Path:
@@ -32,8 +35,10 @@ def check_runtime_dir(runtime_dir: Path) -> None:
 
 
 @contextmanager
-def claimed(directory: Path, what: str) -> Iterator[None]:
+def claimed(directory: Path, what: str) -> Iterator[int]:
     """Make ``directory``, and keep every other ``mica up`` out of it while the block runs.
+
+    Yields the descriptor that holds the claim. Children inherit it: while one of them still lives, nobody else comes in.
 
     Raises:
         CliError: it can't be written, or another one is using it.
@@ -41,19 +46,30 @@ def claimed(directory: Path, what: str) -> Iterator[None]:
     make_writable(directory, what)
     descriptor = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(descriptor, 64).decode(errors="replace") or "unknown"
-            raise CliError(
-                f"{what} {directory}: in use by mica up, process {holder}; choose another with {option(what)}"
-            ) from None
+        _lock(descriptor, directory, what)
         os.ftruncate(descriptor, 0)
-        os.write(descriptor, str(os.getpid()).encode())
-        yield
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        yield descriptor
         os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int, directory: Path, what: str) -> None:
+    """Take the lock; wait where its holder is dead and only its children are still ending."""
+    deadline = time.monotonic() + ENDING_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(descriptor, 64, 0).decode(errors="replace") or "unknown"
+            if time.monotonic() >= deadline or Path(f"/proc/{holder}").exists():
+                raise CliError(
+                    f"{what} {directory}: in use by mica up, process {holder}; choose another with {option(what)}"
+                ) from None
+            time.sleep(POLL_S)
+        else:
+            return
 
 
 def option(what: str) -> str:

@@ -20,7 +20,10 @@ READY_S: Final = 60.0
 
 
 class Plan(Struct, frozen=True, kw_only=True):
-    """What to start and where. ``sim_dir`` is None on a real node."""
+    """What to start and where. ``sim_dir`` is None on a real node.
+
+    ``claims`` are the descriptors that keep others out of the directories.
+    """
 
     node: str
     pool: str
@@ -28,6 +31,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     runtime_dir: Path
     data_dir: Path
     sim_dir: Path | None
+    claims: tuple[int, ...]
 
     @property
     def url(self) -> str:
@@ -55,6 +59,7 @@ def programs(plan: Plan, on_line: Callable[[str], None]) -> tuple[Program, ...]:
             command=(sys.executable, "-m", "mica.cli", "service", name),
             environment=inherited | plan.environment,
             ready=f"mica-{name} ready",
+            claims=plan.claims,
             on_line=on_line,
         )
         for name in SERVICES
@@ -67,7 +72,7 @@ async def serve(plan: Plan, stopped: asyncio.Event, on_ready: Callable[[int], No
     Raises:
         StartError: a part can't start, or is not ready in time.
     """
-    nats = Supervised(nats_program(plan.data_dir, plan.port, say), say)
+    nats = Supervised(nats_program(plan.data_dir, plan.port, plan.claims, say), say)
     services = [Supervised(program, say) for program in programs(plan, say)]
     try:
         async with asyncio.TaskGroup() as outer:

@@ -30,12 +30,16 @@ class StartError(Exception):
 
 
 class Program(Struct, frozen=True, kw_only=True):
-    """What to run. A line that ends in ``ready`` says that it serves; the others go to ``on_line``."""
+    """What to run. A line that ends in ``ready`` says that it serves; the others go to ``on_line``.
+
+    ``claims`` are descriptors that the child keeps open.
+    """
 
     name: str
     command: tuple[str, ...]
     environment: Mapping[str, str]
     ready: str
+    claims: tuple[int, ...]
     on_line: Callable[[str], None]
 
 
@@ -81,7 +85,7 @@ class Supervised:
         try:
             return await asyncio.create_subprocess_exec(
                 *program.command, env=dict(program.environment), stdin=DEVNULL, stdout=PIPE, stderr=PIPE, limit=LINE_LIMIT,
-                start_new_session=True, preexec_fn=_die_with(os.getpid()),
+                start_new_session=True, preexec_fn=_die_with(os.getpid()), pass_fds=program.claims,
             )  # fmt: skip
         except OSError as error:
             raise StartError(f"{program.name}: {program.command[0]}: {error.strerror}") from None
