@@ -38,8 +38,11 @@ class RuntimeDir(Struct, frozen=True):
 
     @property
     def attach_socket(self) -> Path:
-        """The datagram socket that attaching processes report to."""
-        return self.root / "attach.sock"
+        """The datagram socket that attaching processes report to.
+
+        It has a directory to itself, which containers mount: a mounted socket would stay the one of an enforcer that is gone.
+        """
+        return self.root / "attach" / "socket"
 
     def device_dir(self, device_id: str) -> Path:
         """Directory of one device's regions."""

@@ -43,7 +43,7 @@ static void announce(const struct mica_slice *slice)
         return;
     }
     char path[64];
-    snprintf(path, sizeof path, "/proc/self/fd/%d/attach.sock", dir);
+    snprintf(path, sizeof path, "/proc/self/fd/%d/attach/socket", dir);
     for (unsigned i = 0; i < slice->device_count; i++) {
         struct mica_attach_message message;
         mica_attach_fill(&message, owner, slice->devices[i].slot, slice->id, slice->devices[i].id);

@@ -54,7 +54,7 @@ def attach_document(
     env |= _simulation(libraries, hardware=hardware)
     mounts = [_read_only(runtime.quota_path(device)) for device in entries]
     mounts += [_writable(runtime.token_path(device)) for device in entries]
-    mounts += [_writable(runtime.slice_dir(slice_id)), _writable(runtime.attach_socket)]
+    mounts += [_writable(runtime.slice_dir(slice_id)), _read_only(runtime.attach_socket.parent)]
     mounts += [] if hardware else [_read_only(path) for path in libraries.shims]
     if libraries.sim_dir is not None and libraries.sim_cuda is not None:
         mounts += [_writable(libraries.sim_dir), _read_only(libraries.sim_cuda.parent)]

@@ -44,7 +44,8 @@ def test_a_process_takes_a_slot_and_says_so(node: Node) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as inbox:
         inbox.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         here = os.open(node.runtime.root, os.O_RDONLY | os.O_DIRECTORY)
-        inbox.bind(f"/proc/self/fd/{here}/attach.sock")
+        os.mkdir("attach", dir_fd=here)
+        inbox.bind(f"/proc/self/fd/{here}/attach/socket")
         os.close(here)
         inbox.settimeout(20)
         tenant = node.start("a").started()

@@ -62,7 +62,9 @@ def test_the_program_keeps_the_pid_that_the_enforcer_is_told(tmp_path: Path, mod
     """In hardware mode one datagram names the process before it becomes the program; with a shim none does."""
     describe(tmp_path, mode, {"MICA_SLICE": "s1"})
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as enforcer:
-        enforcer.bind(str(RuntimeDir(tmp_path).attach_socket))
+        door = RuntimeDir(tmp_path).attach_socket
+        door.parent.mkdir()
+        enforcer.bind(str(door))
         command = [
             sys.executable,
             "-m",

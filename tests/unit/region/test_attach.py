@@ -87,7 +87,7 @@ def test_c_sends_what_python_decodes(tmp_path: Path) -> None:
 def test_runtime_dir_is_the_layout_of_the_node(tmp_path: Path) -> None:
     """Paths are where shims look for them, and what exists is listed."""
     runtime = RuntimeDir(tmp_path)
-    assert runtime.attach_socket == tmp_path / "attach.sock"
+    assert runtime.attach_socket == tmp_path / "attach/socket"
     assert runtime.quota_path("GPU-1") == tmp_path / "devices/GPU-1/quota"
     assert runtime.token_path("GPU-1") == tmp_path / "devices/GPU-1/token"
     assert runtime.attach_path("s") == tmp_path / "slices/s/attach.json"
