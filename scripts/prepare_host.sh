@@ -1,7 +1,7 @@
 #!/bin/sh
 # Lays out what a node's containers share, once, before its services start: a directory on a tmpfs of the host with
 #   run/   MICA_RUNTIME_DIR: the regions and the attach socket
-#   lib/   the shim (and the simulated drivers), for tenants' containers, which carry none of mica
+#   lib/   MICA_LIB_DIR: the shim (and the simulated drivers), also for tenants' containers, which carry none of mica
 #   sim/   MICA_SIM_DIR, only on a simulated node
 # Invariant: what a live process may have mapped is never written in place; libraries are replaced by rename.
 set -eu
@@ -20,7 +20,7 @@ chmod 0755 "$dir" "$dir/run" "$dir/lib"
 
 for part in shim sim; do
     mkdir -p "$dir/lib/$part"
-    for library in "$libraries/$part"/*.so.1; do
+    for library in "$libraries/$part"/*.so*; do
         target=$dir/lib/$part/${library##*/}
         cmp -s "$library" "$target" && continue
         cp "$library" "$target.new"
@@ -30,6 +30,6 @@ for part in shim sim; do
 done
 
 if [ -n "${MICA_SIM_DIR:-}" ]; then
-    mica sim create "${MICA_SIM_NODE:?MICA_SIM_NODE is unset: the TOML file of the simulated node}" --dir "$MICA_SIM_DIR"
+    mica sim init "${MICA_SIM_NODE:?MICA_SIM_NODE is unset: the TOML file of the simulated node}" --dir "$MICA_SIM_DIR"
 fi
 echo "mica-prepare-host: $dir is ready"

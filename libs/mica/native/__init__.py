@@ -1,11 +1,13 @@
 """Where the built native libraries are.
 
+MICA_LIB_DIR moves them all: in containers they are where tenants' containers find them, too.
 Invariant: a path returned here exists.
 """
 
+import os
 from pathlib import Path
 
-LIB_DIR = Path(__file__).resolve().parent / "lib"
+LIB_DIR = Path(os.environ.get("MICA_LIB_DIR") or Path(__file__).resolve().parent / "lib")
 
 
 class NativeBuildError(Exception):

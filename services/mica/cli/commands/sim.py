@@ -101,7 +101,3 @@ def run(directory: Path | None, command: Sequence[str]) -> None:
         os.execvpe(program[0], program, environment)  # noqa: S606 - starting the user's program is the purpose
     except OSError as error:
         raise CliError(f"sim run: {program[0]}: {error.strerror}") from None
-
-
-# The container image says "create".
-sim.add_command(click.Command("create", params=init.params, callback=init.callback, help=init.help, hidden=True))
