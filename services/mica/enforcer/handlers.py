@@ -119,7 +119,7 @@ class Enforcer:
         self._press(now_ns)
         if self._voice.lease_over and not self.node.fence:
             log.warning("the lease of node %s has run out: its slices stand still until the bus is back", self._world.node)
-            self.node.fence = True
+            self.node.set_fence(True)
             self.node.apply(self.ledger, self.devices)
             self._press(now_ns)
         if self._voice.stale or self._drains or self.node.jobs:
@@ -229,7 +229,7 @@ class Enforcer:
         entry = await self._world.bus.state.get(f"ledger.{self._world.node}", Ledger)
         if entry is not None:
             self.ledger = entry.value
-        self.node.fence = False
+        self.node.set_fence(False)
         self.due.set()
 
 

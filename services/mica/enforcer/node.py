@@ -74,6 +74,8 @@ class Node:
         self.lent: dict[Place, int] = {}
         self.stuck: set[Place] = set()
         self.fence = False
+        self._settled: dict[str, dict[str, LedgerEntry]] = {}
+        self._touched: set[Place] = set()
 
     def adopt(self, found: Found, living: Mapping[str, Iterable[Partition]], known: tuple[Observed, Ledger]) -> None:
         """Take over what is there after a restart.
@@ -92,22 +94,49 @@ class Node:
                 orphan = Place(device_id, f":{partition.profile_id}@{partition.start}")
                 place = next(theirs, orphan) if partition.uuid else orphan
                 self.held[place] = replace(self.held.get(place, _NOTHING), partition=partition)
+        seen = {Place(device, id_) for device, slices in known[0].devices.items() for id_ in slices}
+        self._touched = seen.union(self.held)
 
     def apply(self, ledger: Ledger, known_devices: Iterable[str]) -> None:
         """Take every step that can be taken now. What leaves goes first, so that what comes finds room."""
-        wanted = entries_of(ledger)
-        for place in [place for place in self.held if place not in wanted]:
+        wanted = ledger.devices
+        for place in [place for place in self.held if place.slice_id not in wanted.get(place.device_id, ())]:
+            self._settled.get(place.device_id, {}).pop(place.slice_id, None)
             self._advance(place, None)
         devices = frozenset(known_devices)
-        for place, entry in wanted.items():
-            if place.device_id not in devices and place not in self.held:
-                self.failed[place] = Failure(entry.generation, f"device {place.device_id} is not in this node's inventory")
-            else:
-                self._advance(place, entry)
-        self.failed = {place: failure for place, failure in self.failed.items() if place in wanted}
+        for device_id, entries in wanted.items():
+            settled = self._settled.setdefault(device_id, {})
+            for slice_id, entry in entries.items():
+                if settled.get(slice_id) == entry:
+                    continue
+                place = Place(device_id, slice_id)
+                if device_id not in devices and place not in self.held:
+                    self.fail(place, entry.generation, f"device {device_id} is not in this node's inventory")
+                elif self._advance(place, entry):
+                    settled[slice_id] = entry
+        for place in [place for place in self.failed if place.slice_id not in wanted.get(place.device_id, ())]:
+            del self.failed[place]
+            self._touched.add(place)
+
+    def fail(self, place: Place, generation: int, message: str) -> None:
+        """The place cannot be given what that generation asks."""
+        self.failed[place] = Failure(generation, message)
+        self._touched.add(place)
+
+    def set_fence(self, fence: bool) -> None:  # noqa: FBT001 - there is nothing else to say about a fence
+        """Let the next ``apply`` write every record anew, fenced or not."""
+        self.fence = fence
+        self._settled.clear()
+
+    def take_touched(self) -> set[Place]:
+        """The places of which something may have changed since the last call."""
+        touched, self._touched = self._touched.union(self.jobs), set()
+        return touched
 
     def holdings(self) -> dict[Place, Held]:
         """What is there or about to be: a partition that is being made takes its slots already."""
+        if not self.jobs:
+            return self.held
         making = {place: job.step.partition for place, job in self.jobs.items() if isinstance(job.step, MakePartition)}
         return self.held | {place: replace(self.held.get(place, _NOTHING), partition=its) for place, its in making.items()}
 
@@ -138,6 +167,7 @@ class Node:
         reading = self._regions.usage(place)
         if reading != held.reading:
             held = self.held[place] = replace(held, reading=reading)
+            self._touched.add(place)
         return held
 
     def guest_came(self, place: Place, pid: int) -> None:
@@ -165,39 +195,42 @@ class Node:
     def finish_job(self, place: Place, outcome: Outcome) -> None:
         """Note what became of a job."""
         generation = self.jobs.pop(place).generation
+        self._touched.add(place)
         held = self.held.get(place, _NOTHING)
         if isinstance(outcome, PartitionBusyError):
             self.held[place] = replace(held, guests=outcome.pids)
             self.stuck.add(place)
         elif isinstance(outcome, CannotApplyError):
-            self.failed[place] = Failure(generation, str(outcome))
+            self.fail(place, generation, str(outcome))
             self.stuck.add(place)
         else:
             self._keep(place, replace(held, partition=outcome))
 
-    def _advance(self, place: Place, entry: LedgerEntry | None) -> None:
-        """Step until nothing is left to do here or something must be waited for."""
+    def _advance(self, place: Place, entry: LedgerEntry | None) -> bool:
+        """Step until nothing is left to do here, which is True, or something must be waited for."""
         held = self.held.get(place, _NOTHING)
         if entry is not None and self._has_failed(place, entry):
             if held.limits is not None:
-                return
+                return False
             entry = None
         target = None
         if entry is not None:
             target = limits_of(place.slice_id, entry, ceiling_ppm=self.lent.get(place), fence=self.fence)
         for _ in range(STEPS_MAX):
             step = next_step(place, entry, target, held, fence=self.fence)
-            if step is None or place in self.jobs:
-                return
+            if step is None:
+                return entry is not None
+            if place in self.jobs:
+                return False
             if isinstance(step, MakePartition | DestroyPartition):
                 if place not in self.stuck:
                     self.jobs[place] = Job(step, entry.generation if entry is not None else 0)
-                return
+                return False
             try:
                 held = self._take(place, step, held)
             except CannotApplyError as error:
-                self.failed[place] = Failure(entry.generation if entry is not None else 0, str(error))
-                return
+                self.fail(place, entry.generation if entry is not None else 0, str(error))
+                return False
             self._keep(place, held)
         raise AssertionError(f"{place}: no end of steps, last {step}")
 
@@ -224,6 +257,7 @@ class Node:
                 raise AssertionError(step)
 
     def _keep(self, place: Place, held: Held) -> None:
+        self._touched.add(place)
         if held.gone:
             self.held.pop(place, None)
             self.lent.pop(place, None)

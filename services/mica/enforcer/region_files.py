@@ -9,6 +9,7 @@ import os
 import shutil
 from contextlib import suppress
 from heapq import heapify, heappop, heappush
+from pathlib import Path
 
 from mica.bus import Clock
 from mica.enforcer.errors import CannotApplyError, EnforcerError
@@ -72,6 +73,7 @@ class RegionFiles:
         self._runtime = runtime
         self._clock = clock
         self._devices: dict[str, _Device] = {}
+        self._usage_paths: dict[Place, Path] = {}
 
     def adopt(self) -> Found:
         """Open what is there; see the port."""
@@ -87,7 +89,7 @@ class RegionFiles:
 
     def make_usage(self, place: Place, uid: int | None) -> None:
         """Make the usage region; see the port."""
-        path = self._runtime.usage_path(place.slice_id, place.device_id)
+        path = self._usage_path(place)
         owner = os.getuid() if uid is None else uid
         try:
             self._runtime.ensure_slice(place.slice_id)
@@ -122,7 +124,8 @@ class RegionFiles:
 
     def remove_usage(self, place: Place) -> None:
         """Remove the usage region; see the port."""
-        path = self._runtime.usage_path(place.slice_id, place.device_id)
+        path = self._usage_path(place)
+        del self._usage_paths[place]
         path.unlink(missing_ok=True)
         with suppress(OSError):
             path.parent.rmdir()
@@ -130,7 +133,7 @@ class RegionFiles:
     def usage(self, place: Place) -> Reading:
         """What the slice's processes hold; see the port."""
         try:
-            found = read_usage(self._runtime.usage_path(place.slice_id, place.device_id))
+            found = read_usage(self._usage_path(place))
         except RegionError:
             return UNUSED
         return Reading(found.vram_bytes, found.gpu_ns, tuple(Holder(slot.slot, slot.owner) for slot in found.processes))
@@ -138,7 +141,7 @@ class RegionFiles:
     def reclaim(self, place: Place, slot: int, owner: int) -> bool:
         """Free a dead owner's slot; see the port."""
         try:
-            return reclaim_slot(self._runtime.usage_path(place.slice_id, place.device_id), slot, owner)
+            return reclaim_slot(self._usage_path(place), slot, owner)
         except RegionError as error:
             log.warning("slot %d of slice %s on %s: %s", slot, place.slice_id, place.device_id, error)
             return False
@@ -174,6 +177,12 @@ class RegionFiles:
         for device in self._devices.values():
             device.quota.close()
         self._devices.clear()
+
+    def _usage_path(self, place: Place) -> Path:
+        path = self._usage_paths.get(place)
+        if path is None:
+            path = self._usage_paths[place] = self._runtime.usage_path(place.slice_id, place.device_id)
+        return path
 
     def _device(self, device_id: str) -> _Device:
         device = self._devices.get(device_id)

@@ -5,7 +5,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from mica.enforcer.node import Failure, entries_of, is_orphan
+from mica.enforcer.node import Failure, Node, is_orphan
 from mica.enforcer.places import Held, Place, window_of
 from mica.events import (
     Command,
@@ -53,9 +53,10 @@ class Arrival(Struct, frozen=True):
 def arrivals(ledger: Ledger, in_force: Callable[[Place, LedgerEntry], bool], known: Mapping[str, int]) -> list[Arrival]:
     """The slices that are in force on all of their devices with a generation newer than the one in ``known``."""
     fresh: dict[str, dict[str, LedgerEntry]] = {}
-    for place, entry in entries_of(ledger).items():
-        if known.get(place.slice_id, -1) < entry.generation:
-            fresh.setdefault(place.slice_id, {})[place.device_id] = entry
+    for device_id, entries in ledger.devices.items():
+        for slice_id, entry in entries.items():
+            if known.get(slice_id, -1) < entry.generation:
+                fresh.setdefault(slice_id, {})[device_id] = entry
     return [
         Arrival(id_, entries)
         for id_, entries in fresh.items()
@@ -65,6 +66,8 @@ def arrivals(ledger: Ledger, in_force: Callable[[Place, LedgerEntry], bool], kno
 
 def endings(ledger: Ledger, held: Iterable[Place], known: Mapping[str, int]) -> list[tuple[str, Departure]]:
     """The departures of which nothing is left on this node, with a generation newer than the one in ``known``."""
+    if not ledger.departures:
+        return []
     staying = {place.slice_id for place in held}
     return [
         (id_, departure)
@@ -116,20 +119,19 @@ def announce_ending(at: int, slice_id: str, departure: Departure) -> Announcemen
     return Announcement(released, trace, f"slice.released-{slice_id}-{generation}")
 
 
-def observe(
-    ledger: Ledger, held: Mapping[Place, Held], failed: Mapping[Place, Failure], before: Observed
-) -> dict[str, dict[str, ObservedSlice]]:
-    """What every device really gives, by device and slice."""
-    wanted = entries_of(ledger)
-    devices: dict[str, dict[str, ObservedSlice]] = {}
-    for place in {**held, **failed}:
+def observe(ledger: Ledger, node: Node, before: Observed, touched: Iterable[Place]) -> dict[str, dict[str, ObservedSlice]]:
+    """What every device really gives, by device and slice: as ``before``, but for the places that were touched since."""
+    holdings = node.holdings()
+    devices = {device_id: dict(slices) for device_id, slices in before.devices.items()}
+    for place in touched:
         if is_orphan(place):
             continue
-        previous = before.devices.get(place.device_id, {}).get(place.slice_id)
-        slice_ = _observe_place(wanted.get(place), held.get(place, _NOTHING), failed.get(place), previous)
-        if slice_ is not None:
-            devices.setdefault(place.device_id, {})[place.slice_id] = slice_
-    return devices
+        entry = ledger.devices.get(place.device_id, {}).get(place.slice_id)
+        slices = devices.setdefault(place.device_id, {})
+        seen = _observe_place(entry, holdings.get(place, _NOTHING), node.failed.get(place), slices.pop(place.slice_id, None))
+        if seen is not None:
+            slices[place.slice_id] = seen
+    return {device_id: slices for device_id, slices in devices.items() if slices}
 
 
 def _observe_place(

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from mica.enforcer.errors import CannotApplyError
-from mica.enforcer.node import Failure, Node
+from mica.enforcer.node import Node
 from mica.enforcer.places import Place
 from mica.enforcer.report import (
     Announcement,
@@ -47,6 +47,7 @@ class Voice:
         self._outbox: list[Announcement] = []
         self._written_ns = 0
         self._unsure = False
+        self._touched: set[Place] = set()
 
     async def recall(self, ledger: Ledger) -> None:
         """Learn from the stream what was said of slices by an enforcer that was killed, or that did not hear the answer.
@@ -107,9 +108,10 @@ class Voice:
         if self._unsure:
             await self.recall(ledger)
         arrived = [arrival for arrival in arrivals(ledger, node.in_force, self._described) if self._describe(arrival, node)]
-        holdings = node.holdings()
-        gone = endings(ledger, holdings, self._ended)
-        seen = observe(ledger, holdings, node.failed, self.observed)
+        gone = endings(ledger, node.holdings(), self._ended)
+        self._touched |= node.take_touched()
+        touched = frozenset(self._touched)
+        seen = observe(ledger, node, self.observed, touched)
         outbox, self._outbox = self._outbox, []
         said = [*self._arrival_announcements(arrived, node, devices), *self._ending_announcements(gone), *outbox]
         try:
@@ -121,7 +123,8 @@ class Voice:
             self._announced[arrival.id] = self._described[arrival.id] = arrival.first.generation
         self._ended |= {id_: departure.generation for id_, departure in gone}
         await self._write(ledger.generation, seen)
-        self._forget(ledger, node)
+        self._touched -= touched
+        self._forget(ledger, node, {place.slice_id for place in touched})
 
     def _arrival_announcements(self, arrived: list[Arrival], node: Node, devices: Mapping[str, Device]) -> list[Announcement]:
         """Say that the slices are there, unless that was said in another life."""
@@ -152,7 +155,7 @@ class Voice:
             world.regions.write_attach(arrival.id, document)
         except CannotApplyError as error:
             for device_id, entry in entries.items():
-                node.failed[Place(device_id, arrival.id)] = Failure(entry[0].generation, str(error))
+                node.fail(Place(device_id, arrival.id), entry[0].generation, str(error))
             return False
         return True
 
@@ -183,13 +186,17 @@ class Voice:
         await self._world.bus.state.put(self.key, observed)
         self.observed, self._written_ns = observed, now
 
-    def _forget(self, ledger: Ledger, node: Node) -> None:
+    def _forget(self, ledger: Ledger, node: Node, candidates: set[str]) -> None:
         """Drop what is known of slices that are neither wanted nor held, and their directories."""
-        staying = {place.slice_id for place in node.held}.union(*ledger.devices.values())
-        for id_ in [id_ for id_ in self._described if id_ not in staying]:
-            self._world.regions.remove_slice(id_)
-            del self._described[id_]
-        for id_ in [id_ for id_ in self._announced if id_ not in staying]:
-            del self._announced[id_]
+        candidates |= {id_ for id_, generation in self._described.items() if generation == NEVER}
+        gone = (
+            candidates.difference(*ledger.devices.values(), (place.slice_id for place in node.holdings()))
+            if candidates
+            else set()
+        )
+        for id_ in gone:
+            self._announced.pop(id_, None)
+            if self._described.pop(id_, None) is not None:
+                self._world.regions.remove_slice(id_)
         for id_ in [id_ for id_ in self._ended if id_ not in ledger.departures]:
             del self._ended[id_]

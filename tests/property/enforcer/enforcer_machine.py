@@ -46,6 +46,7 @@ class Machine:
         self.enforcer: Enforcer | None = None
         self.ledger = Ledger(node="n1")
         self.generations: dict[str, int] = {}
+        self.starts: dict[str, int] = {}
         self.kill_in = 0
         self.pids = 100
         self.charged: dict[tuple[Place, Holder], int] = {}
@@ -122,11 +123,12 @@ class Machine:
         return found.value if found is not None else Observed(node="n1", boot_id="boot-1")
 
     async def on_ledger(self, wishes: dict[str, Wish]) -> None:
-        """Write the ledger of a planner: it sells no slot that is still observed, and no id again."""
+        """Write the ledger of a planner: it sells no slot that was not seen free again, and no id twice."""
         seen = await self.observed()
         held = {id_ for slices in seen.devices.values() for id_ in slices}
         departures = {id_: d for id_, d in self.ledger.departures.items() if id_ in held or not self.ended(id_, d.generation)}
-        starts = {s.partition.start: id_ for id_, s in seen.devices.get(HARD, {}).items() if s.partition is not None}
+        taken = held | departures.keys() | self.ledger.devices.get(HARD, {}).keys()
+        starts = {start: id_ for id_, start in self.starts.items() if id_ in taken}
         entries: dict[str, tuple[str, LedgerEntry]] = {}
         for id_, wish in wishes.items():
             old = self.entry(id_)
@@ -138,6 +140,7 @@ class Machine:
                 entries[id_] = (wish[0], self.made(id_, wish, old))
             if id_ in entries and (partition := entries[id_][1].partition) is not None:
                 starts[partition.start] = id_
+                self.starts[id_] = partition.start
         for id_ in {id_ for slices in self.ledger.devices.values() for id_ in slices} - entries.keys():
             self.generations[id_] += 1
             departures[id_] = Departure(tenant="t", generation=self.generations[id_], grace_s=2)
