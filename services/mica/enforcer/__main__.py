@@ -10,7 +10,8 @@ from mica.bus import Bus, BusError, Clock, ServiceError, Settings, SystemClock, 
 from mica.enforcer.doorway import AttachSocket, claimed
 from mica.enforcer.errors import EnforcerError
 from mica.enforcer.handlers import Enforcer, take_over
-from mica.enforcer.hardware import VendorPartitions
+from mica.enforcer.hardware import VendorOccupants, VendorPartitions
+from mica.enforcer.intruders import LOOK_S
 from mica.enforcer.lending import PERIOD_S
 from mica.enforcer.processes import NodeProcesses
 from mica.enforcer.region_files import RegionFiles
@@ -20,7 +21,7 @@ from mica.events import Inventory, Ledger
 from mica.native import NativeBuildError, shim_cuda, shim_nvml, sim_cuda, sim_nvml
 from mica.observability import configure_logging, tracer
 from mica.region import RuntimeDir
-from mica.vendors import VendorError, open_partition_driver
+from mica.vendors import VendorError, open_drivers, open_partition_driver
 
 BEAT_S = 1.0
 RETRY_S = 0.5
@@ -52,6 +53,9 @@ def _world(bus: Bus, settings: Settings, runtime: RuntimeDir, stack: AsyncExitSt
     driver = open_partition_driver()
     if driver is not None:
         stack.callback(driver.close)
+    vendors = open_drivers()
+    for vendor in vendors:
+        stack.callback(vendor.close)
     spans = tracer("enforcer", settings.otlp_endpoint)
     stack.callback(spans.close)
     return World(
@@ -59,6 +63,7 @@ def _world(bus: Bus, settings: Settings, runtime: RuntimeDir, stack: AsyncExitSt
         regions=regions,
         partitions=VendorPartitions(driver),
         processes=NodeProcesses(runtime),
+        occupants=VendorOccupants(vendors),
         clock=clock,
         tracer=spans,
         runtime=runtime,
@@ -81,13 +86,14 @@ def libraries(sim_dir: Path | None) -> Libraries:
 
 
 async def serve(enforcer: Enforcer, world: World) -> None:
-    """Feed the handlers: the ledger and the inventory, partition jobs, the heartbeat, and lending."""
+    """Feed the handlers: the ledger and the inventory, partition jobs, the heartbeat, lending, and the watch for intruders."""
     bus, clock, node = world.bus, world.clock, world.node
     async with asyncio.TaskGroup() as group:
         group.create_task(_settle(enforcer, clock))
         group.create_task(_follow_ledger(enforcer, bus, node))
         group.create_task(_follow_inventory(enforcer, bus, node))
         group.create_task(_do_jobs(enforcer))
+        group.create_task(_look_for_intruders(enforcer, clock))
         group.create_task(_beat(enforcer, clock))
         group.create_task(_lend(enforcer, clock))
 
@@ -130,6 +136,12 @@ async def _beat(enforcer: Enforcer, clock: Clock) -> None:
     while True:
         enforcer.on_beat()
         await clock.sleep(BEAT_S)
+
+
+async def _look_for_intruders(enforcer: Enforcer, clock: Clock) -> None:
+    while True:
+        await clock.sleep(LOOK_S)
+        await enforcer.look_for_intruders()
 
 
 async def _lend(enforcer: Enforcer, clock: Clock) -> None:

@@ -71,6 +71,10 @@ class Attachments:
         """The places with processes."""
         yield from self._watched
 
+    def pids(self) -> frozenset[int]:
+        """The host's pids of all processes inside slices."""
+        return frozenset(process.pid for processes in self._watched.values() for process in processes.values())
+
     def guests(self, place: Place) -> frozenset[int]:
         """The host's pids of the processes in a hardware partition."""
         return frozenset(process.pid for holder, process in self._watched.get(place, {}).items() if holder.slot == NO_SLOT)

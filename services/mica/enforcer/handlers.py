@@ -15,6 +15,7 @@ from mica.bus import Change
 from mica.enforcer.attachments import NO_SLOT, Attachments
 from mica.enforcer.drains import Drain, due_signal, grace_of
 from mica.enforcer.errors import PartitionBusyError
+from mica.enforcer.intruders import Stranger, Suspicion, look
 from mica.enforcer.lending import Neighbour, ceilings
 from mica.enforcer.node import Node, entries_of, is_orphan
 from mica.enforcer.places import Holder, Place
@@ -44,6 +45,7 @@ class Enforcer:
         self._stopped: set[Place] = set()
         self._gpu_ns: dict[Place, int] = {}
         self._sweep_from = 0
+        self._suspicion = Suspicion()
         self.due = asyncio.Event()
         self.jobs_due = asyncio.Event()
         self.due.set()
@@ -124,6 +126,20 @@ class Enforcer:
             self._press(now_ns)
         if self._voice.stale or self._drains or self.node.jobs:
             self.due.set()
+
+    async def look_for_intruders(self) -> None:
+        """Ask the vendors who is on the devices where software slices live, and tell of those that nobody placed there."""
+        devices = {place.device_id for place, held in self.node.held.items() if held.has_usage}
+        found = await asyncio.to_thread(self._occupants, sorted(devices))
+        self._suspicion, accused = look(self._suspicion, found, self.attachments.pids())
+        for stranger, vram_bytes in accused:
+            log.warning("process %d uses device %s without a slice", stranger.pid, stranger.device_id)
+            self._voice.intruder(stranger, vram_bytes)
+            self.due.set()
+
+    def _occupants(self, devices: list[str]) -> dict[Stranger, int]:
+        on = self._world.occupants.on
+        return {Stranger(device_id, pid): vram_bytes for device_id in devices for pid, vram_bytes in on(device_id).items()}
 
     def lend(self) -> bool:
         """Lend idle compute to the burst slices at work; whether there are any, so that it is worth asking again soon."""

@@ -1,13 +1,13 @@
-"""The node's hardware partitions: the ``Partitions`` port over a vendor's library.
+"""The node's devices: the ``Partitions`` and ``Occupants`` ports over the vendors' libraries.
 
 Invariant: a refusal of the library fails one slice.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from mica.enforcer.errors import CannotApplyError, PartitionBusyError
 from mica.events import Partition
-from mica.vendors import PartitionDriver, PartitionInUseError, VendorError
+from mica.vendors import PartitionDriver, PartitionInUseError, VendorDriver, VendorError
 
 
 class VendorPartitions:
@@ -39,3 +39,19 @@ class VendorPartitions:
             raise PartitionBusyError(error.pids) from None
         except VendorError as error:
             raise CannotApplyError(str(error)) from None
+
+
+class VendorOccupants:
+    """The processes on any vendor's devices."""
+
+    def __init__(self, drivers: Sequence[VendorDriver]) -> None:
+        self._drivers = drivers
+
+    def on(self, device_id: str) -> Mapping[int, int]:
+        """Who is on the device; see the port."""
+        for driver in self._drivers:
+            try:
+                return dict(driver.compute_processes(device_id))
+            except VendorError:
+                continue
+        return {}

@@ -138,6 +138,17 @@ class MemoryPartitions:
             self.on[device_id].remove(made)
 
 
+class MemoryOccupants:
+    """What a test says is on the devices: VRAM by device and pid."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, dict[int, int]] = {}
+
+    def on(self, device_id: str) -> Mapping[int, int]:
+        """Who is on the device."""
+        return self.found.get(device_id, {})
+
+
 class MemoryProcess:
     """A process that lives until the test ends it, or until it is killed."""
 
@@ -200,11 +211,13 @@ class MemoryNode:
         self.regions = MemoryRegions()
         self.partitions = MemoryPartitions()
         self.processes = MemoryProcesses()
+        self.occupants = MemoryOccupants()
         self.world = World(
             bus=bus,
             regions=self.regions,
             partitions=self.partitions,
             processes=self.processes,
+            occupants=self.occupants,
             clock=clock,
             tracer=PassingTracer(),
             runtime=RuntimeDir(Path("/run/mica")),

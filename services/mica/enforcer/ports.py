@@ -92,6 +92,13 @@ class Partitions(Protocol):
         """
 
 
+class Occupants(Protocol):
+    """Who is on a device, as the vendor's library sees it. Calls may block: they run outside the event loop."""
+
+    def on(self, device_id: str) -> Mapping[int, int]:
+        """VRAM in bytes by the host's pid; nothing where the library does not say."""
+
+
 class Process(Protocol):
     """A living process, held by a descriptor that no other process can take over."""
 

@@ -22,6 +22,7 @@ from mica.events import (
     Placement,
     SliceEvicted,
     SliceFact,
+    SliceIntruder,
     SliceReady,
     SliceReleased,
     SliceResized,
@@ -33,9 +34,14 @@ _NOTHING: Final = Held()
 class Announcement(Struct, frozen=True):
     """A fact to publish under the trace of its slice. ``message_id`` is the same for every repetition."""
 
-    fact: SliceFact
+    fact: SliceFact | SliceIntruder
     traceparent: str
     message_id: str
+
+    @property
+    def about(self) -> str:
+        """The slice, or the node, that it is about."""
+        return self.fact.node if isinstance(self.fact, SliceIntruder) else self.fact.id
 
 
 class Arrival(Struct, frozen=True):

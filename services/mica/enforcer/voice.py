@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from mica.enforcer.errors import CannotApplyError
+from mica.enforcer.intruders import REPORTED, Stranger
 from mica.enforcer.node import Node
 from mica.enforcer.places import Place
 from mica.enforcer.report import (
@@ -25,7 +26,7 @@ from mica.enforcer.report import (
 )
 from mica.enforcer.tenancy import attach_document
 from mica.enforcer.world import World
-from mica.events import Departure, Device, Ledger, Observed, ObservedSlice, SliceAttached
+from mica.events import Departure, Device, Ledger, Observed, ObservedSlice, SliceAttached, SliceIntruder
 
 NEVER: Final = -1
 """Older than any generation."""
@@ -99,6 +100,14 @@ class Voice:
         message_id = f"slice.attached-{place.slice_id}-{entry.generation}-{place.device_id}-{pid}-{slot}"
         self._outbox.append(Announcement(fact, entry.traceparent, message_id))
 
+    def intruder(self, stranger: Stranger, vram_bytes: int) -> None:
+        """A process uses a device without a slice; told with the next ``speak``."""
+        node, at = self._world.node, self._world.clock.unix_ns()
+        fact = SliceIntruder(
+            at=at, node=node, device_id=stranger.device_id, pid=stranger.pid, vram_bytes=vram_bytes, action=REPORTED
+        )
+        self._outbox.append(Announcement(fact, "", f"slice.intruder-{node}-{stranger.device_id}-{stranger.pid}-{at}"))
+
     async def speak(self, ledger: Ledger, node: Node, devices: Mapping[str, Device]) -> None:
         """Announce what is new and write ``observed``.
 
@@ -168,9 +177,8 @@ class Voice:
 
     async def _publish(self, said: Announcement) -> None:
         name = f"enforcer.{said.message_id.split('-', 1)[0].removeprefix('slice.')}"
-        fact = said.fact
-        with self._world.tracer.span(name, said.traceparent, slice=fact.id, generation=fact.generation) as span:
-            await self._world.bus.publish(fact, traceparent=span.traceparent, message_id=said.message_id)
+        with self._world.tracer.span(name, said.traceparent, about=said.about) as span:
+            await self._world.bus.publish(said.fact, traceparent=span.traceparent, message_id=said.message_id)
 
     async def _write(self, generation: int, devices: dict[str, dict[str, ObservedSlice]]) -> None:
         if generation == self.observed.generation and devices == self.observed.devices and not self.stale:

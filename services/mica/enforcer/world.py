@@ -3,7 +3,7 @@
 from msgspec import Struct
 
 from mica.bus import Bus, Clock
-from mica.enforcer.ports import Partitions, Processes, Regions
+from mica.enforcer.ports import Occupants, Partitions, Processes, Regions
 from mica.enforcer.tenancy import Libraries
 from mica.observability import Tracer
 from mica.region import RuntimeDir
@@ -16,6 +16,7 @@ class World(Struct, frozen=True, kw_only=True):
     regions: Regions
     partitions: Partitions
     processes: Processes
+    occupants: Occupants
     clock: Clock
     tracer: Tracer
     runtime: RuntimeDir
