@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from conftest import GIB, Stack
+from acceptance_stack import GIB, Stack
 
 from mica.bus import Bus, JetStreamBus
 from mica.events import SLICES, SliceReady, SliceRefused, SliceRejected
@@ -23,7 +23,12 @@ BAD_REQUESTS: dict[str, tuple[bytes, str, str, str]] = {
     "a negative size": (json.dumps(GOOD | {"vram_bytes": -GIB}).encode(), "vram_bytes", str(-GIB), ">= 1"),
     "no size": (json.dumps({"tenant": "t"}).encode(), "vram_bytes", "", ""),
     "a zero share": (json.dumps(GOOD | {"share_ppm": 0}).encode(), "share_ppm", "0", ">= 1"),
-    "more memory than any device has": (json.dumps(GOOD | {"vram_bytes": 1 << 40}).encode(), "vram_bytes", str(1 << 40), "at most"),
+    "more memory than any device has": (
+        json.dumps(GOOD | {"vram_bytes": 1 << 40}).encode(),
+        "vram_bytes",
+        str(1 << 40),
+        "at most",
+    ),
     "more devices than any node has": (json.dumps(GOOD | {"devices": 64}).encode(), "devices", "64", ""),
     "an unknown pool": (json.dumps(GOOD | {"pool": "gold"}).encode(), "pool", "gold", "default"),
     "a vendor that is none": (json.dumps(GOOD | {"vendor": "acme"}).encode(), "vendor", "acme", "nvidia"),
@@ -94,7 +99,9 @@ async def test_an_id_belongs_to_the_first_body(bus: JetStreamBus, shared_stack: 
     assert isinstance(first, SliceReady)
     again = await answer_to(bus, "slice.request", body, "slice.ready.mine")
     assert again.placements == first.placements
-    other = await answer_to(bus, "slice.request", json.dumps(GOOD | {"id": "mine", "vram_bytes": 2 * GIB}).encode(), "slice.*.seq-{n}")
+    other = await answer_to(
+        bus, "slice.request", json.dumps(GOOD | {"id": "mine", "vram_bytes": 2 * GIB}).encode(), "slice.*.seq-{n}"
+    )
     assert isinstance(other, SliceRejected)
     assert (other.field, other.given) == ("id", "mine")
     assert shared_stack.json("show", "mine")["placements"][0]["vram_bytes"] == first.placements[0].vram_bytes

@@ -8,7 +8,7 @@ from itertools import count
 from typing import Any
 
 import pytest
-from conftest import EXAMPLES, GIB, Stack, wait_for
+from acceptance_stack import EXAMPLES, GIB, Stack, wait_for
 
 NUMBERS = count(1)
 MODES = ("hardware", "fcsp", "timeslice")

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
 
 import pytest
-from conftest import GIB, Stack, soon
+from acceptance_stack import GIB, Stack, soon
 
 from mica.bus import Bus, BusUnavailableError, Heard, JetStreamBus
 from mica.events import (

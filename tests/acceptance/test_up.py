@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import SERVICES, Stack, wait_for
+from acceptance_stack import SERVICES, Stack, wait_for
 
 
 def up(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
