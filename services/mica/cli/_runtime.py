@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-LONGEST: Final = 90
+LONGEST: Final = 88
 """Characters of a runtime directory; with the socket's name it must fit a socket address (108)."""
 
 
