@@ -46,7 +46,7 @@ class Voice:
         self._described: dict[str, int] = dict.fromkeys(world.regions.slices(), NEVER)
         self._ended: dict[str, int] = {}
         self._outbox: list[Announcement] = []
-        self._written_ns = 0
+        self._renewed_ns: int | None = None
         self._unsure = False
         self._touched: set[Place] = set()
 
@@ -70,12 +70,20 @@ class Voice:
     @property
     def stale(self) -> bool:
         """Whether the lease should be renewed."""
-        return self._world.clock.unix_ns() - self._written_ns >= RENEW_S * 1e9
+        return self._age_s is None or self._age_s >= RENEW_S
 
     @property
     def lease_over(self) -> bool:
-        """Whether others may take this node's slices for lost."""
-        return 0 < self.observed.lease_until <= self._world.clock.unix_ns()
+        """Whether others may take this node's slices for lost.
+
+        Counted on the monotonic clock from before the last write that was answered: a wall clock that is set must fence nobody.
+        """
+        return self._age_s is not None and self._age_s >= LEASE_S
+
+    @property
+    def _age_s(self) -> float | None:
+        """How old the lease is; None before the first write of this life."""
+        return None if self._renewed_ns is None else (self._world.clock.monotonic_ns() - self._renewed_ns) / 1e9
 
     def vram_used_bytes(self, place: Place) -> int:
         """What was last written about the memory that the place's processes hold."""
@@ -183,7 +191,7 @@ class Voice:
     async def _write(self, generation: int, devices: dict[str, dict[str, ObservedSlice]]) -> None:
         if generation == self.observed.generation and devices == self.observed.devices and not self.stale:
             return
-        now = self._world.clock.unix_ns()
+        now, since_ns = self._world.clock.unix_ns(), self._world.clock.monotonic_ns()
         observed = Observed(
             node=self._world.node,
             boot_id=self._world.boot_id,
@@ -192,7 +200,7 @@ class Voice:
             devices=devices,
         )
         await self._world.bus.state.put(self.key, observed)
-        self.observed, self._written_ns = observed, now
+        self.observed, self._renewed_ns = observed, since_ns
 
     def _forget(self, ledger: Ledger, node: Node, candidates: set[str]) -> None:
         """Drop what is known of slices that are neither wanted nor held, and their directories."""

@@ -8,10 +8,12 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from enforcer_site import LIMIT_S, NODE, Site
 
+from mica.bus import BusError
 from mica.events import Departure, LedgerEntry, Mode, ObservedState, Partition, SliceReady, Tier
 from mica.region import QuotaRegion, SliceState, read_usage
 
@@ -184,6 +186,28 @@ async def test_a_shim_reports_at_the_door(site: Site) -> None:
     async with asyncio.timeout(LIMIT_S):
         while read_usage(usage).processes:
             await asyncio.sleep(0.01)
+
+
+async def test_a_server_that_crashes_is_waited_for(site: Site, nats_server: Any) -> None:
+    """Slices stay as they are while it is away, and the ledger is followed when it is back."""
+    await site.start()
+    await site.ledger({site.devices[0]: [software()]})
+    await site.until_said("ready", "s1")
+    nats_server.kill()
+    with QuotaRegion(site.runtime.quota_path(site.devices[0])) as quota:
+        before = quota.heartbeat_ns
+        async with asyncio.timeout(LIMIT_S):
+            while quota.heartbeat_ns == before:
+                await asyncio.sleep(0.01)
+        assert quota.find("s1") is not None
+    nats_server.start()
+    async with asyncio.timeout(LIMIT_S):
+        while True:
+            with suppress(BusError):
+                await site.ledger({site.devices[0]: [software(), software("s2")]})
+                break
+    await site.until_said("ready", "s2")
+    assert len(await site.said("ready", "s1")) == 1
 
 
 async def test_foreign_datagrams_harm_nobody(site: Site) -> None:

@@ -51,6 +51,15 @@ async def test_what_the_ledger_still_has_goes_on_when_the_bus_is_back(house: Hou
     assert house.regions.records[Place("GPU-0", "s2")].control is Control.DRAIN
 
 
+async def test_a_wall_clock_that_is_set_fences_nobody(house: House) -> None:
+    """The lease is counted on the monotonic clock."""
+    enforcer = await house.start()
+    await house.ledger(entry("x1", tier=Tier.SPOT))
+    house.clock._unix_ns += 3600 * 10**9
+    enforcer.on_beat()
+    assert house.regions.records[Place("GPU-0", "x1")].control is Control.RUN
+
+
 async def test_the_lease_is_renewed_every_five_seconds_and_not_more_often(house: House) -> None:
     """An idle node writes once in five seconds."""
     await house.start()
