@@ -36,6 +36,7 @@ from mica.events import (
 
 MESSAGE_ID: Final = "Nats-Msg-Id"
 CONNECT_S: Final = 2.0
+CLOSE_S: Final = 3.0
 HISTORY_BATCH: Final = 500
 DEFAULT_PORT: Final = 4222
 PROBE_S: Final = 0.05
@@ -149,8 +150,9 @@ class JetStreamBus:
         self._publisher.close()
         with suppress(NatsError, TimeoutError):
             await self._client.flush(timeout=1)
-        with suppress(NatsError):
-            await self._client.close()
+        with suppress(NatsError, TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                await self._client.close()
 
 
 async def _repair(jetstream: JetStreamContext) -> None:

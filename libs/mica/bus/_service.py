@@ -14,6 +14,7 @@ from mica.bus._port import Bus
 from mica.bus._settings import Settings, SettingsError
 
 WAIT_FOR_SERVER_S = 30.0
+CANCEL_AGAIN_S = 1.0
 
 
 class ServiceError(Exception):
@@ -52,13 +53,23 @@ async def _serve(name: str, main: Callable[[Bus, Settings], Awaitable[None]]) ->
     settings = Settings.from_environment()
     bus = await JetStreamBus.connect(settings.nats_url, name=f"mica-{name}", wait_s=WAIT_FOR_SERVER_S)
     task = asyncio.ensure_future(main(bus, settings))
+    told = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, task.cancel)
+        loop.add_signal_handler(number, told.set)
     try:
-        await task
-    except asyncio.CancelledError:
-        if not task.cancelled():
-            raise
+        await _until_done(task, told)
     finally:
         await bus.close()
+
+
+async def _until_done(task: "asyncio.Future[None]", told: asyncio.Event) -> None:
+    """Wait for ``task``, or cancel it once ``told``. A cancellation can get lost in a library's ``wait_for``, so it is repeated."""
+    waiter = asyncio.ensure_future(told.wait())
+    await asyncio.wait({task, waiter}, return_when=asyncio.FIRST_COMPLETED)
+    waiter.cancel()
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=CANCEL_AGAIN_S)
+    if not task.cancelled():
+        task.result()
