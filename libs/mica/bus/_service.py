@@ -7,6 +7,7 @@ import asyncio
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from mica.bus._errors import BusError
 from mica.bus._jetstream import JetStreamBus
@@ -64,9 +65,10 @@ async def _serve(name: str, main: Callable[[Bus, Settings], Awaitable[None]]) ->
 
 
 async def _until_done(task: "asyncio.Future[None]", told: asyncio.Event) -> None:
-    """Wait for ``task``, or cancel it once ``told``. A cancellation can get lost in a library's ``wait_for``, so it is repeated."""
-    waiter = asyncio.ensure_future(told.wait())
-    await asyncio.wait({task, waiter}, return_when=asyncio.FIRST_COMPLETED)
+    """Wait for ``task``, or cancel it once ``told``: repeatedly, as a cancellation can get lost in a library's ``wait_for``."""
+    waiter: asyncio.Future[Any] = asyncio.ensure_future(told.wait())
+    both: set[asyncio.Future[Any]] = {task, waiter}
+    await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
     waiter.cancel()
     while not task.done():
         task.cancel()

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+
 from mica.bus import _service
 
 
