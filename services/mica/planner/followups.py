@@ -165,8 +165,8 @@ class Followups:
                     break
                 if entry.value.phase is Phase.PLACED and node_of(entry.value.placements) != node:
                     break
-                ready = entry.value.phase is Phase.RELEASING or await self._was_ready(slice_id)
-                if await self._end(entry, Phase.LOST if ready else Phase.FAILED, why) is not AGAIN:
+                phase = Phase.LOST if await self._was_ready(slice_id) else Phase.FAILED
+                if await self._end(entry, phase, why) is not AGAIN:
                     break
             await self.tidy(node, slice_id)
 

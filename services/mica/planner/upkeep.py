@@ -5,10 +5,11 @@ command that made it; nothing is given up on a single look.
 """
 
 import logging
+from collections.abc import Iterable
 from typing import Final
 
 from mica.bus import Entry, StaleRevisionError
-from mica.events import TERMINAL_PHASES, Observed, Phase, SliceRecord
+from mica.events import TERMINAL_PHASES, Holding, Ledger, Observed, Phase, SliceRecord
 from mica.planner.desk import ATTEMPTS, Again, Answered, Desk
 from mica.planner.domain import records
 from mica.planner.domain.fleet import NodeState
@@ -19,6 +20,7 @@ from mica.planner.waiting import Waiting
 
 log = logging.getLogger(__name__)
 
+LEAVING: Final = Holding(vram_bytes=0, share_ppm=0)
 LEASE_MARGIN_NS: Final = 10_000_000_000
 """How long a lease must be seen to be over, on a connection that works, before the node's slices are given up."""
 
@@ -33,6 +35,7 @@ class Upkeep:
         self._waiting = waiting
         self._expired_since: dict[str, int] = {}
         self._suspects: set[tuple[str, str]] = set()
+        self._fenced: set[str] = set()
 
     async def review(self) -> None:
         """Look at every node anew, as if nothing had been followed."""
@@ -101,22 +104,22 @@ class Upkeep:
         desk = self._desk
         await desk.tenants.discover()
         await desk.ledgers.refresh()
-        held: set[tuple[str, str]] = set()
-        for node in desk.fleet.nodes.values():
-            for slices in node.ledger.devices.values():
-                held |= {(entry.tenant, id_) for id_, entry in slices.items()}
-            held |= {(departure.tenant, id_) for id_, departure in node.ledger.departures.items()}
-        charged: set[tuple[str, str]] = set()
         for tenant in desk.tenants.names():
-            document = desk.tenants.of(tenant)
-            await document.refresh()
-            charged |= {(tenant, id_) for id_ in document.value.holdings}
-        suspects = held ^ charged
+            await desk.tenants.of(tenant).refresh()
+        given = charges_of(node.ledger for node in desk.fleet.nodes.values())
+        documents = [desk.tenants.of(tenant).value for tenant in desk.tenants.names()]
+        charged = {(each.tenant, id_): holding for each in documents for id_, holding in each.holdings.items()}
+        suspects = {key for key in given.keys() | charged.keys() if not _agree(given.get(key), charged.get(key))}
         for tenant, slice_id in suspects & self._suspects:
             await self._resolve(tenant, slice_id)
         self._suspects = suspects
-        desk.mine &= {id_ for _, id_ in held | charged}
-        desk.records.prune({id_ for _, id_ in held | charged} | set(self._waiting.in_order()))
+        fenced = {id_ for node in desk.fleet.nodes.values() for id_ in node.ledger.fenced}
+        for slice_id in fenced & self._fenced:
+            await self._tidy(slice_id)
+        self._fenced = fenced
+        known = {id_ for _, id_ in given.keys() | charged.keys()}
+        desk.mine &= known
+        desk.records.prune(known | set(self._waiting.in_order()))
 
     async def _resolve(self, tenant: str, slice_id: str) -> None:
         """A charge without a slice, or a slice without a charge: the record decides, and one that is missing is barred first."""
@@ -176,3 +179,22 @@ class Upkeep:
             self._waiting.wake()
 
 
+
+
+def charges_of(ledgers: Iterable[Ledger]) -> dict[tuple[str, str], Holding]:
+    """By tenant and slice, what ledgers give; nothing, but charged all the same, for what is on its way out."""
+    sums: dict[tuple[str, str], Holding] = {}
+    for ledger in ledgers:
+        for id_, departure in ledger.departures.items():
+            sums[departure.tenant, id_] = LEAVING
+        for slices in ledger.devices.values():
+            for id_, entry in slices.items():
+                before = sums.get((entry.tenant, id_), LEAVING)
+                sums[entry.tenant, id_] = Holding(
+                    vram_bytes=before.vram_bytes + entry.vram_bytes, share_ppm=before.share_ppm + entry.share_ppm
+                )
+    return sums
+
+
+def _agree(given: Holding | None, charged: Holding | None) -> bool:
+    return given == charged or (given is not None and given == LEAVING and charged is not None)

@@ -5,10 +5,10 @@ The enforcer here is pure: it applies a ledger to what is observed, and says wha
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
-from mica.bus import Delivery, ManualClock, MemoryBus
+from mica.bus import BusUnavailableError, Delivery, ManualClock, MemoryBus, matches
 from mica.events import (
     Command,
     Departure,
@@ -29,6 +29,7 @@ from mica.events import (
     SliceReleased,
     SliceResized,
     Vendor,
+    subject_of,
 )
 from mica.observability import PassingTracer
 from mica.planner.service import Planner, World
@@ -139,6 +140,11 @@ class SimulatedEnforcer:
         self.observed = observed
         await self.bus.state.put(f"observed.{self.node}", observed)
 
+    async def renew(self) -> None:
+        """Keep the lease, without looking at the ledger."""
+        self.observed = replace(self.observed, lease_until=self.clock.unix_ns() + int(self.lease_s * 1e9))
+        await self.bus.state.put(f"observed.{self.node}", self.observed)
+
     async def _announce(self, id_: str, entries: dict[str, LedgerEntry], observed: Observed) -> None:
         seen = [observed.devices[device_id][id_] for device_id in entries]
         generation = next(iter(entries.values())).generation
@@ -183,6 +189,7 @@ class Rig:
         self.budget: int | None = None
         self._random = random.Random(seed)
         self._dawdle = dawdle
+        self._losses: list[tuple[str, bool]] = []
         self.state = _RiggedBucket(self, bus.state)
         self.policy = _RiggedBucket(self, bus.policy)
 
@@ -190,11 +197,24 @@ class Rig:
     def spent(self) -> bool:
         return self.budget == 0
 
-    async def pace(self, work: Awaitable[Any], *, writes: bool) -> Any:
+    def lose(self, pattern: str, *, after: bool) -> None:
+        """Lose the next write of a key, or publish on a subject, that matches: before or after it takes effect."""
+        self._losses.append((pattern, after))
+
+    async def write(self, what: str, work: Callable[[], Awaitable[Any]]) -> Any:
+        loss = next((each for each in self._losses if matches(each[0], what)), None)
+        if loss is None:
+            return await self.pace(work, writes=True)
+        self._losses.remove(loss)
+        if loss[1]:
+            await self.pace(work, writes=True)
+        raise BusUnavailableError(f"{what}: lost by the test, {'after' if loss[1] else 'before'} it took effect")
+
+    async def pace(self, work: Callable[[], Awaitable[Any]], *, writes: bool) -> Any:
         for _ in range(self._random.randint(0, self._dawdle)):
             await asyncio.sleep(0)
         await self._still_alive()
-        result = await work
+        result = await work()
         if writes and self.budget is not None:
             self.budget -= 1
         for _ in range(self._random.randint(0, self._dawdle)):
@@ -207,8 +227,9 @@ class Rig:
             await asyncio.get_running_loop().create_future()
 
     async def publish(self, event: Command | Fact, *, traceparent: str = "", message_id: str = "") -> int:
-        work = self.bus.publish(event, traceparent=traceparent, message_id=message_id)
-        return int(await self.pace(_late(work), writes=True))
+        return int(
+            await self.write(subject_of(event), lambda: self.bus.publish(event, traceparent=traceparent, message_id=message_id))
+        )
 
     async def publish_raw(self, subject: str, data: bytes, *, traceparent: str = "") -> int:
         return await self.bus.publish_raw(subject, data, traceparent=traceparent)
@@ -222,14 +243,10 @@ class Rig:
         return self.bus.following(*subjects)
 
     async def history(self, stream: str, subjects: Sequence[str] = ()) -> Any:
-        return await self.pace(_late(self.bus.history(stream, subjects)), writes=False)
+        return await self.pace(lambda: self.bus.history(stream, subjects), writes=False)
 
     async def close(self) -> None:
         await self.bus.close()
-
-
-async def _late(work: Awaitable[Any]) -> Any:
-    return await work
 
 
 class _RiggedBucket:
@@ -238,22 +255,22 @@ class _RiggedBucket:
         self._bucket = bucket
 
     async def get(self, key: str, kind: type[Any]) -> Any:
-        return await self._rig.pace(self._bucket.get(key, kind), writes=False)
+        return await self._rig.pace(lambda: self._bucket.get(key, kind), writes=False)
 
     async def create(self, key: str, value: Document, *, ttl_s: float = 0) -> int:
-        return int(await self._rig.pace(self._bucket.create(key, value, ttl_s=ttl_s), writes=True))
+        return int(await self._rig.write(key, lambda: self._bucket.create(key, value, ttl_s=ttl_s)))
 
     async def update(self, key: str, value: Document, revision: int, *, ttl_s: float = 0) -> int:
-        return int(await self._rig.pace(self._bucket.update(key, value, revision, ttl_s=ttl_s), writes=True))
+        return int(await self._rig.write(key, lambda: self._bucket.update(key, value, revision, ttl_s=ttl_s)))
 
     async def put(self, key: str, value: Document) -> int:
-        return int(await self._rig.pace(self._bucket.put(key, value), writes=True))
+        return int(await self._rig.pace(lambda: self._bucket.put(key, value), writes=True))
 
     async def delete(self, key: str) -> None:
-        await self._rig.pace(self._bucket.delete(key), writes=True)
+        await self._rig.pace(lambda: self._bucket.delete(key), writes=True)
 
     async def keys(self, pattern: str) -> list[str]:
-        return list(await self._rig.pace(self._bucket.keys(pattern), writes=False))
+        return list(await self._rig.pace(lambda: self._bucket.keys(pattern), writes=False))
 
     def watch(self, pattern: str, kind: type[Any]) -> Any:
         return self._bucket.watch(pattern, kind)
@@ -268,13 +285,13 @@ class _RiggedDelivery:
         return getattr(self._delivery, name)
 
     async def ack(self) -> None:
-        await self._rig.pace(self._delivery.ack(), writes=True)
+        await self._rig.pace(self._delivery.ack, writes=True)
 
     async def terminate(self) -> None:
-        await self._rig.pace(self._delivery.terminate(), writes=True)
+        await self._rig.pace(self._delivery.terminate, writes=True)
 
     async def retry(self, delay_s: float = 0) -> None:
-        await self._rig.pace(self._delivery.retry(delay_s), writes=True)
+        await self._rig.pace(lambda: self._delivery.retry(delay_s), writes=True)
 
     async def in_progress(self) -> None:
         await self._delivery.in_progress()
@@ -331,13 +348,16 @@ class House:
                 await enforcer.step()
         await quiet()
 
-    async def pass_time(self, seconds: float) -> None:
-        """Let that much time pass, in steps that every loop notices; enforcers renew their leases."""
+    async def pass_time(self, seconds: float, silent: str = "") -> None:
+        """Let that much time pass, in steps that every loop notices; every enforcer but the ``silent`` one renews its lease."""
         left = seconds
         while left > 0:
             step = min(left, 0.5)
             self.clock.advance(step)
             left -= step
+            for node, enforcer in self.enforcers.items():
+                if node != silent:
+                    await enforcer.renew()
             await quiet(40)
 
     async def send(self, command: Command) -> int:
