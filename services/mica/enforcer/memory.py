@@ -44,10 +44,11 @@ class MemoryRegions:
         """What is there."""
         return Found(dict(self.records), frozenset(self.slots))
 
-    def make_usage(self, place: Place, uid: int | None) -> None:  # noqa: ARG002 - nobody owns anything here
+    def make_usage(self, place: Place, uid: int | None) -> Reading:  # noqa: ARG002 - nobody owns anything here
         """Make the usage region."""
         self.before("make_usage")
         self.slots.setdefault(place, {})
+        return self.usage(place)
 
     def write(self, place: Place, limits: Limits) -> None:
         """Write the record."""

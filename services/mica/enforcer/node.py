@@ -241,8 +241,7 @@ class Node:
     def _take(self, place: Place, step: Step, held: Held) -> Held:
         match step:
             case MakeUsage(uid=uid):
-                self._regions.make_usage(place, uid)
-                return replace(held, has_usage=True, reading=self._regions.usage(place))
+                return replace(held, has_usage=True, reading=self._regions.make_usage(place, uid))
             case WriteRecord(limits=limits):
                 self._regions.write(place, limits)
                 reading = self._regions.usage(place) if held.has_usage and _tightens(held.limits, limits) else held.reading

@@ -27,8 +27,8 @@ class Regions(Protocol):
             EnforcerError: the runtime directory cannot be used at all.
         """
 
-    def make_usage(self, place: Place, uid: int | None) -> None:
-        """Make the usage region, owned by ``uid`` (None: the enforcer's own). What exists is kept.
+    def make_usage(self, place: Place, uid: int | None) -> Reading:
+        """Make the usage region, owned by ``uid`` (None: the enforcer's own). What exists is kept, and read.
 
         Raises:
             CannotApplyError: the file cannot be made or given to that user.

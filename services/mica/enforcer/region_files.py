@@ -87,16 +87,17 @@ class RegionFiles:
         except (RegionError, OSError) as error:
             raise EnforcerError(f"runtime directory {self._runtime.root}: {error}") from None
 
-    def make_usage(self, place: Place, uid: int | None) -> None:
+    def make_usage(self, place: Place, uid: int | None) -> Reading:
         """Make the usage region; see the port."""
         path = self._usage_path(place)
         owner = os.getuid() if uid is None else uid
         try:
             self._runtime.ensure_slice(place.slice_id)
-            create_usage(path, place.device_id, place.slice_id, owner)
+            made = create_usage(path, place.device_id, place.slice_id, owner)
         except (RegionError, OSError) as error:
             path.unlink(missing_ok=True)
             raise CannotApplyError(f"usage region of slice {place.slice_id} for user {owner}: {error}") from None
+        return UNUSED if made else self.usage(place)
 
     def write(self, place: Place, limits: Limits) -> None:
         """Write the record; see the port."""
@@ -156,8 +157,11 @@ class RegionFiles:
         path = self._runtime.attach_path(slice_id)
         fresh = path.with_name(".attach.json")
         try:
-            self._runtime.ensure_slice(slice_id)
-            fresh.write_bytes(document)
+            try:
+                fresh.write_bytes(document)
+            except FileNotFoundError:
+                self._runtime.ensure_slice(slice_id)
+                fresh.write_bytes(document)
             fresh.replace(path)
         except OSError as error:
             raise CannotApplyError(f"attach file of slice {slice_id}: {error}") from None

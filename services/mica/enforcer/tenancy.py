@@ -4,6 +4,7 @@ Invariant: pure; the same slice, the same bytes.
 """
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -52,15 +53,26 @@ def attach_document(
     if not hardware:
         env["LD_PRELOAD"] = ":".join(str(path) for path in libraries.shims)
     env |= _simulation(libraries, hardware=hardware)
-    mounts = [_read_only(runtime.quota_path(device)) for device in entries]
-    mounts += [_writable(runtime.token_path(device)) for device in entries]
-    mounts += [_writable(runtime.slice_dir(slice_id)), _read_only(runtime.attach_socket.parent)]
-    mounts += [] if hardware else [_read_only(path) for path in libraries.shims]
-    if libraries.sim_dir is not None and libraries.sim_cuda is not None:
-        mounts += [_writable(libraries.sim_dir), _read_only(libraries.sim_cuda.parent)]
+    mounts = [mount for device_id in entries for mount in _device_mounts(runtime, device_id)]
+    mounts += [_writable(runtime.slice_dir(slice_id)), *_library_mounts(runtime, libraries, hardware=hardware)]
     return msgspec.json.encode(Attach(slice_id, node, mode, visible, env, tuple(mounts)))
 
 
+@cache
+def _device_mounts(runtime: RuntimeDir, device_id: str) -> tuple[Mount, ...]:
+    return _read_only(runtime.quota_path(device_id)), _writable(runtime.token_path(device_id))
+
+
+@cache
+def _library_mounts(runtime: RuntimeDir, libraries: Libraries, *, hardware: bool) -> tuple[Mount, ...]:
+    mounts = [_read_only(runtime.attach_socket.parent)]
+    mounts += [] if hardware else [_read_only(path) for path in libraries.shims]
+    if libraries.sim_dir is not None and libraries.sim_cuda is not None:
+        mounts += [_writable(libraries.sim_dir), _read_only(libraries.sim_cuda.parent)]
+    return tuple(mounts)
+
+
+@cache
 def _simulation(libraries: Libraries, *, hardware: bool) -> dict[str, str]:
     if libraries.sim_dir is None or libraries.sim_cuda is None or libraries.sim_nvml is None:
         return {}
