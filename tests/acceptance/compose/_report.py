@@ -2,6 +2,7 @@
 
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -36,8 +37,9 @@ class Report:
             say(f"  FAIL  {what}: observed {observed!r}")
 
     def fail(self, error: BaseException) -> None:
-        """Count an error that ended the test early."""
+        """Count an error that ended the test early, and show where it arose."""
         self.failed += 1
+        say("".join(traceback.format_tb(error.__traceback__)))
         say(f"  FAIL  {type(error).__name__}: {error}")
 
     def close(self) -> int:

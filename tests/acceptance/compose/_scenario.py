@@ -3,18 +3,23 @@
 import asyncio
 import json
 import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from tests.acceptance.compose._bus import FINAL, Outsider, outsider
 from tests.acceptance.compose._report import Report, say
 from tests.acceptance.compose._shell import wait_for
 from tests.acceptance.compose._stack import SERVICES, Stack
-from tests.acceptance.compose._tenant import tenant
+from tests.acceptance.compose._tenant import Tenant, tenant
+from tests.acceptance.compose.otlp_receiver import Span
 
 GIB = 1 << 30
 NODE = "compose-node"
 UID = 20_001
 TENANT_BYTES = 1 * GIB
+BURST = 6  # requests that come while a service is dead
+REQUEST_PERIOD_S = 0.02  # between the requests amid which it is killed
 
 
 async def play(stack: Stack, report: Report) -> None:
@@ -24,7 +29,8 @@ async def play(stack: Stack, report: Report) -> None:
         await bus.until("the node's inventory", lambda: bus.state(f"inventory.{NODE}"), 60)
         await requests_are_answered(stack, bus, report)
         await one_trace_crosses_services(stack, bus, report)
-        await a_planner_dies(stack, bus, report)
+        async with killed(stack, bus, report, "planner"):
+            pass
         await tenants_run_and_the_enforcer_dies(stack, bus, report)
         await all_is_released(stack, bus, report)
     for service in SERVICES:
@@ -32,8 +38,8 @@ async def play(stack: Stack, report: Report) -> None:
         report.check(f"{service} never ended by itself", restarts == 0, restarts)
 
 
-def request(ident: str, gib: int, **more: Any) -> dict[str, Any]:
-    return {"tenant": "compose", "id": ident, "vram_bytes": gib * GIB, **more}
+def request(ident: str, vram_bytes: int = GIB // 8, **more: Any) -> dict[str, Any]:
+    return {"tenant": "compose", "id": ident, "vram_bytes": vram_bytes, **more}
 
 
 async def requests_are_answered(stack: Stack, bus: Outsider, report: Report) -> None:
@@ -41,47 +47,81 @@ async def requests_are_answered(stack: Stack, bus: Outsider, report: Report) -> 
         await asyncio.to_thread(stack.mica, "request", "--tenant", "compose", "--id", "by-cli", "--vram", "2GiB", "--json")
     )
     report.check("mica request is answered with slice.ready", answer.get("type") == "slice.ready", answer)
-    await bus.command("slice.request", request("too-big", 4096))
+    await bus.command("slice.request", request("too-big", 4096 * GIB))
     refusal = await bus.fact("too-big", *FINAL)
     report.check("more VRAM than any device has is rejected by name", refusal.body.get("field") == "vram_bytes", refusal.body)
 
 
 async def one_trace_crosses_services(stack: Stack, bus: Outsider, report: Report) -> None:
     trace_id, span_id = secrets.token_hex(16), secrets.token_hex(8)
-    await bus.command("slice.request", request("traced", 2), f"00-{trace_id}-{span_id}-01")
+    await bus.command("slice.request", request("traced", 2 * GIB), f"00-{trace_id}-{span_id}-01")
     ready = await bus.fact("traced", *FINAL)
     report.check("a raw slice.request is answered with slice.ready", ready.kind == "slice.ready", ready.body)
     report.check("slice.ready carries the request's trace", ready.traceparent[3:35] == trace_id, ready.traceparent)
 
-    def spans() -> list[Any] | None:
+    def spans() -> list[Span] | None:
         found = [span for span in stack.spans() if span["trace_id"] == trace_id]
         return found if {"mica-planner", "mica-enforcer"} <= {span["service"] for span in found} else None
 
     found = await asyncio.to_thread(wait_for, "spans of planner and enforcer in the request's trace", spans, 20)
-    known = {span_id, *(span["span_id"] for span in found)}
-    say("        " + " → ".join(f"{span['service']}:{span['name']}" for span in sorted(found, key=lambda span: span["start_ns"])))
-    report.check("one trace joins planner and enforcer", True)
-    strays = [span["name"] for span in found if span["parent_span_id"] not in known]
-    report.check("every span of it hangs on the request's", not strays, strays)
+    say("        slice.request → " + " → ".join(named(span) for span in sorted(found, key=lambda span: span["start_ns"])))
+    strays = [named(span) for span in found if not ancestors(span, found) or ancestors(span, found)[-1] != span_id]
+    report.check("every span of the trace descends from the request's", not strays, strays)
+    ready_spans = [span for span in found if span["name"] == "enforcer.ready"]
+    report.check("the span of slice.ready is a child of the planner's", is_child_of_planner(ready_spans, found), found)
 
 
-async def a_planner_dies(stack: Stack, bus: Outsider, report: Report) -> None:
-    await asyncio.to_thread(stack.kill, "planner")
-    idents = [f"orphan-{number}" for number in range(4)]
-    for ident in idents:
-        await bus.command("slice.request", request(ident, 1))
-    report.check("nobody answers while the planner is dead", not any(bus.of(ident, *FINAL) for ident in idents))
-    await asyncio.to_thread(stack.start, "planner")
-    for ident in idents:
+def named(span: Span) -> str:
+    return f"{span['service']}:{span['name']}"
+
+
+def ancestors(span: Span, spans: list[Span]) -> list[str]:
+    """The ids above a span, nearest first, as far as they are known; the last one is of a span that is not in `spans`."""
+    parents = {other["span_id"]: other["parent_span_id"] for other in spans}
+    above = [span["parent_span_id"]]
+    while above[-1] in parents and len(above) <= len(spans):
+        above.append(parents[above[-1]])
+    return above
+
+
+def is_child_of_planner(ready: list[Span], spans: list[Span]) -> bool:
+    """Whether each of the enforcer's spans of slice.ready stands right under one of the planner's."""
+    planned = {span["span_id"] for span in spans if span["service"] == "mica-planner"}
+    return bool(ready) and all(span["parent_span_id"] in planned for span in ready)
+
+
+@asynccontextmanager
+async def killed(stack: Stack, bus: Outsider, report: Report, service: str) -> AsyncIterator[None]:
+    """SIGKILL it amid a stream of requests, publish more, start it again after the block: each is answered."""
+    container = await asyncio.to_thread(stack.container, service)
+    under_way: list[str] = []
+    kill = asyncio.create_task(asyncio.to_thread(stack.kill, container))
+    while not kill.done():
+        under_way.append(f"{service}-under-way-{len(under_way)}")
+        await bus.command("slice.request", request(under_way[-1]))
+        await asyncio.sleep(REQUEST_PERIOD_S)
+    await kill
+    before = len(answered(bus, under_way))
+    while_dead = [f"{service}-dead-{number}" for number in range(BURST)]
+    for ident in while_dead:
+        await bus.command("slice.request", request(ident))
+    report.check(f"{service} is dead", not await asyncio.to_thread(stack.runs, container))
+    report.check(f"without {service} no slice.ready comes", not answered(bus, while_dead), answered(bus, while_dead))
+    yield
+    await asyncio.to_thread(stack.start, container)
+    for ident in under_way + while_dead:
         await bus.fact(ident, *FINAL, timeout_s=60)
-    await bus.command("slice.request", request("after-planner", 1))
-    await bus.fact("after-planner", *FINAL)
-    answers = {ident: [fact.kind for fact in bus.of(ident, *FINAL)] for ident in idents}
-    report.check("requests of that time are answered once each", set(map(tuple, answers.values())) == {("slice.ready",)}, answers)
+    kinds = {fact.kind for ident in under_way + while_dead for fact in bus.of(ident, *FINAL)}
+    say(f"        {before} of {len(under_way)} requests were answered before {service} died, {BURST} came while it was dead")
+    report.check(f"with {service} back, each of them is ready", kinds == {"slice.ready"}, kinds)
+
+
+def answered(bus: Outsider, idents: list[str]) -> list[str]:
+    return [ident for ident in idents if bus.of(ident, *FINAL)]
 
 
 async def tenants_run_and_the_enforcer_dies(stack: Stack, bus: Outsider, report: Report) -> None:
-    await bus.command("slice.request", request("tenanted", 4, mode="fcsp", uid=UID))
+    await bus.command("slice.request", request("tenanted", 4 * GIB, mode="fcsp", uid=UID))
     ready = await bus.fact("tenanted", *FINAL)
     report.check("a slice for a container is ready", ready.kind == "slice.ready", ready.body)
     with tenant(stack, "tenanted", UID, str(TENANT_BYTES)) as first:
@@ -111,13 +151,9 @@ async def tenants_run_and_the_enforcer_dies(stack: Stack, bus: Outsider, report:
         )
 
 
-async def the_enforcer_dies(stack: Stack, bus: Outsider, report: Report, running: Any) -> None:
-    await asyncio.to_thread(stack.kill, "enforcer")
-    await bus.command("slice.request", request("while-dead", 1))
-    report.check("the tenant goes on while the enforcer is dead", await asyncio.to_thread(running.advances))
-    await asyncio.to_thread(stack.start, "enforcer")
-    answer = await bus.fact("while-dead", *FINAL, timeout_s=60)
-    report.check("a request of that time becomes ready afterwards", answer.kind == "slice.ready", answer.body)
+async def the_enforcer_dies(stack: Stack, bus: Outsider, report: Report, running: Tenant) -> None:
+    async with killed(stack, bus, report, "enforcer"):
+        report.check("the tenant goes on while the enforcer is dead", await asyncio.to_thread(running.advances))
     report.check("the tenant goes on after the enforcer is back", await asyncio.to_thread(running.advances))
     await bus.until("the tenant's memory in observed again", lambda: holds(bus, "tenanted", TENANT_BYTES), 20)
     lost = bus.of("tenanted", "slice.lost", "slice.evicted", "slice.released")
@@ -132,12 +168,24 @@ async def holds(bus: Outsider, ident: str, vram_bytes: int, *, at_most: bool = F
 
 
 async def all_is_released(stack: Stack, bus: Outsider, report: Report) -> None:
-    report.check("mica audit agrees before the release", " 0 disagreements" in await asyncio.to_thread(stack.audit), "")
+    closing = (await asyncio.to_thread(stack.audit)).splitlines()[-1:]
+    say(f"        {' '.join(closing)}")
+    report.check("mica audit agrees before the release", closing and closing[0].endswith(" 0 disagreements"), closing)
     idents = sorted({fact.id for fact in bus.facts if fact.kind == "slice.ready"})
     for ident in idents:
         await bus.command("slice.release", {"id": ident})
     for ident in idents:
         await bus.fact(ident, "slice.released", timeout_s=30)
     report.check(f"all {len(idents)} slices are released", True)
-    ledger = await bus.state(f"ledger.{NODE}")
-    report.check("nothing is left in the ledger", not any(ledger["devices"].values()), ledger)
+    answers = {ident: [fact.kind for fact in bus.of(ident, *FINAL)] for ident in {fact.id for fact in bus.facts}}
+    wrong = {ident: kinds for ident, kinds in answers.items() if len(kinds) != 1}
+    report.check(f"each of {len(answers)} requests was answered exactly once", not wrong, wrong)
+    await bus.until("an empty ledger", lambda: is_empty(bus), 20)
+    closing = (await asyncio.to_thread(stack.audit)).splitlines()[-1:]
+    report.check("mica audit agrees after the release", closing and closing[0].endswith(" 0 disagreements"), closing)
+
+
+async def is_empty(bus: Outsider) -> bool:
+    """Whether neither a slice nor a departure is left in the ledger."""
+    ledger = await bus.state(f"ledger.{NODE}") or {}
+    return not any(ledger.get("devices", {}).values()) and not ledger.get("departures")

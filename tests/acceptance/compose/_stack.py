@@ -52,15 +52,18 @@ class Stack:
         self.compose("up", "--detach", "--no-build")
 
     def container(self, service: str) -> str:
-        """The id of a service's container."""
-        return self.compose("ps", "--quiet", service).strip()
+        """The id of a service's container, running or not."""
+        return self.compose("ps", "--all", "--quiet", service).strip()
 
-    def kill(self, service: str) -> None:
-        """SIGKILL a service's container; the restart policy leaves a container alone that was killed by hand."""
-        self.compose("kill", "--signal", "SIGKILL", service)
+    def kill(self, container: str) -> None:
+        """SIGKILL a container; the restart policy leaves one alone that was killed by hand."""
+        self.docker("kill", "--signal", "KILL", container)
 
-    def start(self, service: str) -> None:
-        self.compose("start", service)
+    def start(self, container: str) -> None:
+        self.docker("start", container)
+
+    def runs(self, container: str) -> bool:
+        return self.docker("inspect", "--format", "{{.State.Running}}", container).strip() == "true"
 
     def restarts(self, service: str) -> int:
         """How often the service ended by itself and was started again by its restart policy."""
