@@ -200,12 +200,12 @@ class Followups:
             elif record is not None and here and record.phase is Phase.RELEASING:
                 outcome = await desk.ledgers.align(node, record, epochs.get(node, -1), Ending())
             else:
+                if record is not None and record.phase in (Phase.LOST, Phase.FAILED):
+                    await desk.say_record(record)
                 outcome = await desk.ledgers.of(node).submit(partial(_drop, slice_id), epochs.get(node, -1))
             if outcome is Outcome.APPLIED:
                 tenants = {each.tenant for each in present(ledger, slice_id).values()}
                 await desk.settle_tenant(slice_id, *(tenants | ({record.request.tenant} if record is not None else set())))
-                if record is not None and record.phase in (Phase.LOST, Phase.FAILED):
-                    await desk.say_record(record)
                 self._waiting.wake()
                 return
 

@@ -147,7 +147,7 @@ class Requests:
             await self._desk.records.write(record, plan.over)
         except StaleRevisionError:
             return AGAIN
-        if record.phase is Phase.QUEUED:
+        if record.phase is Phase.QUEUED or records.is_unannounced(record):
             self._waiting.add(record)
         else:
             self._waiting.discard(record.id)
@@ -254,7 +254,8 @@ class Requests:
             return AGAIN
         await desk.ledgers.edit(node, lambda ledger: edits.unfence(ledger, record.id, record.generation))
         await desk.settle_tenant(record.id, record.request.tenant)
-        self._waiting.discard(record.id)
+        if not records.is_unannounced(written.value):
+            self._waiting.discard(record.id)
         return answer_of(written.value)
 
 

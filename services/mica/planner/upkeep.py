@@ -6,10 +6,11 @@ command that made it; nothing is given up on a single look.
 
 import logging
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Final
 
 from mica.bus import Entry, StaleRevisionError
-from mica.events import TERMINAL_PHASES, Holding, Ledger, Observed, Phase, SliceRecord
+from mica.events import TERMINAL_PHASES, Fact, Holding, Ledger, Observed, Phase, SliceRecord, SliceRejected
 from mica.planner.desk import ATTEMPTS, Again, Answered, Desk
 from mica.planner.domain import records
 from mica.planner.domain.fleet import NodeState
@@ -78,7 +79,7 @@ class Upkeep:
         seen: set[str] = set()
         for entry in await desk.records.sweep():
             seen.add(entry.value.id)
-            if entry.value.phase is Phase.QUEUED:
+            if entry.value.phase is Phase.QUEUED or records.is_unannounced(entry.value):
                 self._waiting.add(entry.value)
             elif self._is_half_done(entry.value):
                 await self._tidy(entry.value.id)
@@ -164,14 +165,26 @@ class Upkeep:
         desk = self._desk
         epochs = desk.ledgers.epochs()
         entry: Entry[SliceRecord] | None = await (desk.records.read(slice_id) if fresh else desk.records.get(slice_id))
+        if entry is not None and records.is_unannounced(entry.value):
+            return await self._announce(entry)
         if entry is None or entry.value.phase not in (Phase.QUEUED, Phase.PLACED):
             self._waiting.discard(slice_id)
             return None
         queued = entry.value.phase is Phase.QUEUED
         answer = await (self._requests.retry_queued(entry) if queued else self._requests.resume(entry, epochs))
-        if not isinstance(answer, Again) and answer is not None:
+        if isinstance(answer, SliceRejected):
+            return Again.AGAIN
+        if isinstance(answer, Fact):
             await desk.say(answer, entry.value.traceparent)
         return answer
+
+    async def _announce(self, entry: Entry[SliceRecord]) -> Answered:
+        """Tell that a request has waited in vain, then note that it was told."""
+        await self._desk.say_record(entry.value)
+        self._waiting.discard(entry.value.id)
+        with suppress(StaleRevisionError):
+            await self._desk.records.write(records.announced(entry.value), entry)
+        return None
 
     def wake_due(self) -> None:
         """Have the queue tried when somebody's time is up."""

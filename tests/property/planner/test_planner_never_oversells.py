@@ -12,17 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 from hypothesis import HealthCheck, settings
 from hypothesis import Phase as Step
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from msgspec.structs import replace
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "unit" / "planner"))
+
+from planner_house import GIB, House, Rig, l4, mixed, p40, quiet
 
 from mica.audit import Documents
 from mica.audit.invariants import check_invariants
 from mica.events import (
+    TERMINAL_PHASES,
     Command,
     Control,
     ControlSlice,
@@ -46,11 +49,9 @@ from mica.events import (
     TenantHoldings,
     TenantPolicy,
     TenantQuota,
-    TERMINAL_PHASES,
 )
 from mica.planner.commits import GroupCommit
 from mica.planner.domain import ledgers
-from planner_house import GIB, House, Rig, h100, l4, mixed, p40, quiet
 
 GIBS = st.sampled_from([6, 9, 12, 22, 70])
 SHARES = st.sampled_from([None, 200_000, 400_000, 900_000])

@@ -8,6 +8,8 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from mica.bus import BusUnavailableError, Delivery, ManualClock, MemoryBus, matches
 from mica.events import (
     Command,
@@ -33,7 +35,6 @@ from mica.events import (
 )
 from mica.observability import PassingTracer
 from mica.planner.service import Planner, World
-from msgspec.structs import replace
 
 GIB = 1 << 30
 MIB = 1 << 20

@@ -1,6 +1,8 @@
 """One slice's life through the whole planner, on the memory bus with a simulated enforcer."""
 
 import pytest
+from planner_house import GIB, House, ask
+
 from mica.events import (
     Control,
     ControlSlice,
@@ -14,7 +16,6 @@ from mica.events import (
     SliceRecord,
     TenantHoldings,
 )
-from planner_house import GIB, House, ask
 
 
 async def record(house: House, id_: str) -> SliceRecord:

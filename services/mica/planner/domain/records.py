@@ -43,9 +43,10 @@ def queued(record: SliceRecord, refusal: Refusal, decision: Decision, at: int) -
 
 
 def rejected(record: SliceRecord, refusal: Refusal, decision: Decision | None, at: int) -> SliceRecord:
-    """It can not be."""
+    """It can not be. What waited has no command left to repeat its answer: ``until`` says that it is yet to be announced."""
+    until = record.until if record.generation else 0
     return replace(
-        record, phase=Phase.REJECTED, generation=record.generation + 1, placements=(), decision=decision, updated_at=at,
+        record, phase=Phase.REJECTED, generation=record.generation + 1, placements=(), decision=decision, updated_at=at, until=until,
         field=refusal.field, given=refusal.given, allowed=refusal.allowed, message=refusal.message,
     )  # fmt: skip
 
@@ -71,6 +72,16 @@ def released_early(slice_id: str, sequence: int, at: int) -> SliceRecord:
         id=slice_id, request=RequestSlice(tenant=UNKNOWN_TENANT, id=slice_id), phase=Phase.RELEASED, generation=0,
         sequence=sequence, request_sequence=0, updated_at=at, message=f"released by command {sequence} before it was requested",
     )  # fmt: skip
+
+
+def is_unannounced(record: SliceRecord) -> bool:
+    """Whether a request that waited was rejected, and it is not certain that anybody was told."""
+    return record.phase is Phase.REJECTED and record.until > 0
+
+
+def announced(record: SliceRecord) -> SliceRecord:
+    """Everybody was told."""
+    return replace(record, until=0)
 
 
 def is_unrequested(record: SliceRecord) -> bool:
