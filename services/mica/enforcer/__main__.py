@@ -90,6 +90,7 @@ async def serve(enforcer: Enforcer, world: World) -> None:
     bus, clock, node = world.bus, world.clock, world.node
     async with asyncio.TaskGroup() as group:
         group.create_task(_settle(enforcer, clock))
+        group.create_task(_tell(enforcer, clock))
         group.create_task(_follow_ledger(enforcer, bus, node))
         group.create_task(_follow_inventory(enforcer, bus, node))
         group.create_task(_do_jobs(enforcer))
@@ -99,11 +100,22 @@ async def serve(enforcer: Enforcer, world: World) -> None:
 
 
 async def _settle(enforcer: Enforcer, clock: Clock) -> None:
-    ready = False
     while True:
         await enforcer.due.wait()
         try:
             await enforcer.settle()
+        except BusError as error:
+            log.warning("the ledger can not be applied yet: %s", error)
+            await clock.sleep(RETRY_S)
+            enforcer.due.set()
+
+
+async def _tell(enforcer: Enforcer, clock: Clock) -> None:
+    ready = False
+    while True:
+        await enforcer.telling_due.wait()
+        try:
+            await enforcer.tell()
         except BusError as error:
             log.warning("what was applied can not be told yet: %s", error)
             await clock.sleep(RETRY_S)

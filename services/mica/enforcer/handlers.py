@@ -48,22 +48,35 @@ class Enforcer:
         self._suspicion = Suspicion()
         self.due = asyncio.Event()
         self.jobs_due = asyncio.Event()
+        self.telling_due = asyncio.Event()
         self.due.set()
 
     async def settle(self) -> None:
-        """Bring the node to the ledger as far as it can be now, and say so.
+        """Bring the node to the ledger as far as it can be now, and begin to say so; ``tell`` goes on from there.
 
         Raises:
-            BusError: the bus did not take all of it; what was applied stands, and settling again says the rest.
+            BusError: the bus does not answer; to be called again.
         """
         self.due.clear()
+        if self._voice.unsure:
+            await self._voice.recall(self.ledger)
         if self.ledger.devices.keys() - self.devices.keys():
             await self.read_inventory()
         self.node.apply(self.ledger, self.devices)
         self._press(self._world.clock.monotonic_ns())
         if self.node.jobs:
             self.jobs_due.set()
-        await self._voice.speak(self.ledger, self.node, self.devices)
+        self._voice.speak(self.ledger, self.node, self.devices)
+        self.telling_due.set()
+
+    async def tell(self) -> None:
+        """Wait until all that was said has arrived, and ``observed`` with it; a lease that ran out is then in force again.
+
+        Raises:
+            BusError: the bus did not take all of it; what was applied stands, and after settling again the rest is told.
+        """
+        self.telling_due.clear()
+        await self._voice.flush()
         if self.node.fence:
             await self._lift_fence()
 
@@ -168,7 +181,8 @@ class Enforcer:
                 self._watch_guests(place, held.guests)
 
     def close(self) -> None:
-        """Let go of the processes; the node stays as it is."""
+        """Fall silent and let go of the processes; the node stays as it is."""
+        self._voice.close()
         self.attachments.close()
 
     def _attached(self, place: Place, process: Process, slot: int) -> None:

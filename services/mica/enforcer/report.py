@@ -30,6 +30,9 @@ from mica.events import (
 
 _NOTHING: Final = Held()
 
+ByDevice = dict[str, dict[str, ObservedSlice]]
+"""What is observed, by device and slice."""
+
 
 class Announcement(Struct, frozen=True):
     """A fact to publish under the trace of its slice. ``message_id`` is the same for every repetition."""
@@ -125,10 +128,10 @@ def announce_ending(at: int, slice_id: str, departure: Departure) -> Announcemen
     return Announcement(released, trace, f"slice.released-{slice_id}-{generation}")
 
 
-def observe(ledger: Ledger, node: Node, before: Observed, touched: Iterable[Place]) -> dict[str, dict[str, ObservedSlice]]:
+def observe(ledger: Ledger, node: Node, before: ByDevice, touched: Iterable[Place]) -> ByDevice:
     """What every device really gives, by device and slice: as ``before``, but for the places that were touched since."""
     holdings = node.holdings()
-    devices = {device_id: dict(slices) for device_id, slices in before.devices.items()}
+    devices = {device_id: dict(slices) for device_id, slices in before.items()}
     for place in touched:
         if is_orphan(place):
             continue

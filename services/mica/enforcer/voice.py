@@ -1,13 +1,15 @@
 """What the enforcer tells the bus: facts about slices, and ``observed.<node>``.
 
-Owns what was said already. Invariant: a fact is published after what it says is in force and before ``observed`` shows it,
-so that a crash in between repeats a fact under the same message id, but never loses one.
+Owns what was said already. Facts are on their way while the next ledger is being applied. Invariant: a fact is published
+after what it says is in force, and ``observed`` shows that only after the fact is stored; so a crash in between repeats a
+fact under the same message id, but never loses one.
 """
 
 import asyncio
 from collections.abc import Mapping
 from typing import Final
 
+from mica.bus import BusError
 from mica.enforcer.errors import CannotApplyError
 from mica.enforcer.intruders import REPORTED, Stranger
 from mica.enforcer.node import Node
@@ -15,6 +17,7 @@ from mica.enforcer.places import Place
 from mica.enforcer.report import (
     Announcement,
     Arrival,
+    ByDevice,
     announce_arrival,
     announce_ending,
     announced_before,
@@ -26,7 +29,18 @@ from mica.enforcer.report import (
 )
 from mica.enforcer.tenancy import attach_document
 from mica.enforcer.world import World
-from mica.events import Departure, Device, Ledger, Observed, ObservedSlice, SliceAttached, SliceIntruder
+from mica.events import (
+    Departure,
+    Device,
+    Ledger,
+    Observed,
+    SliceAttached,
+    SliceEvicted,
+    SliceIntruder,
+    SliceReady,
+    SliceReleased,
+    SliceResized,
+)
 
 NEVER: Final = -1
 """Older than any generation."""
@@ -47,8 +61,11 @@ class Voice:
         self._ended: dict[str, int] = {}
         self._outbox: list[Announcement] = []
         self._renewed_ns: int | None = None
-        self._unsure = False
-        self._touched: set[Place] = set()
+        self.unsure = False
+        self._seen = before.devices
+        self._flying: list[asyncio.Future[None]] = []
+        self._unwritten: tuple[int, ByDevice] | None = None
+        self._refused: BusError | None = None
 
     async def recall(self, ledger: Ledger) -> None:
         """Learn from the stream what was said of slices by an enforcer that was killed, or that did not hear the answer.
@@ -60,7 +77,7 @@ class Voice:
         if unknown:
             subjects = [f"slice.*.{id_}" for id_ in sorted(unknown)]
             self._announced |= announced_in(heard.event for heard in await self._world.bus.history("SLICES", subjects))
-        self._unsure = False
+        self.unsure = False
 
     @property
     def key(self) -> str:
@@ -116,32 +133,41 @@ class Voice:
         )
         self._outbox.append(Announcement(fact, "", f"slice.intruder-{node}-{stranger.device_id}-{stranger.pid}-{at}"))
 
-    async def speak(self, ledger: Ledger, node: Node, devices: Mapping[str, Device]) -> None:
-        """Announce what is new and write ``observed``.
-
-        Raises:
-            BusError: the bus did not take all of it. Call again: nothing is lost, repetitions carry the same message ids.
-        """
-        if self._unsure:
-            await self.recall(ledger)
+    def speak(self, ledger: Ledger, node: Node, devices: Mapping[str, Device]) -> None:
+        """Send what is new on its way; ``flush`` sees to it that it arrived. Not to be called while ``unsure``."""
         arrived = [arrival for arrival in arrivals(ledger, node.in_force, self._described) if self._describe(arrival, node)]
         gone = endings(ledger, node.holdings(), self._ended)
-        self._touched |= node.take_touched()
-        touched = frozenset(self._touched)
-        seen = observe(ledger, node, self.observed, touched)
+        touched = node.take_touched()
+        self._seen = observe(ledger, node, self._seen, touched)
+        self._unwritten = (ledger.generation, self._seen)
         outbox, self._outbox = self._outbox, []
         said = [*self._arrival_announcements(arrived, node, devices), *self._ending_announcements(gone), *outbox]
-        try:
-            await self._publish_all(said)
-        except BaseException:
-            self._outbox, self._unsure = outbox + self._outbox, True
-            raise
+        self._flying += [asyncio.ensure_future(self._publish(announcement)) for announcement in said]
         for arrival in arrived:
             self._announced[arrival.id] = self._described[arrival.id] = arrival.first.generation
         self._ended |= {id_: departure.generation for id_, departure in gone}
-        await self._write(ledger.generation, seen)
-        self._touched -= touched
         self._forget(ledger, node, {place.slice_id for place in touched})
+
+    async def flush(self) -> None:
+        """Wait for everything that was said, then write ``observed`` as it was when the last of it was said.
+
+        Raises:
+            BusError: the bus did not take all of it. Speak again: nothing is lost, repetitions carry the same message ids.
+        """
+        while self._flying or self._unwritten is not None:
+            flying, self._flying = self._flying, []
+            unwritten, self._unwritten = self._unwritten, None
+            await asyncio.gather(*flying)
+            if self._refused is not None:
+                refused, self._refused, self._unwritten = self._refused, None, None
+                raise refused
+            if unwritten is not None:
+                await self._write(*unwritten)
+
+    def close(self) -> None:
+        """Say no more."""
+        for flying in self._flying:
+            flying.cancel()
 
     def _arrival_announcements(self, arrived: list[Arrival], node: Node, devices: Mapping[str, Device]) -> list[Announcement]:
         """Say that the slices are there, unless that was said in another life."""
@@ -176,19 +202,28 @@ class Voice:
             return False
         return True
 
-    async def _publish_all(self, said: list[Announcement]) -> None:
-        """Publish all at once, and wait for all even when one is refused."""
-        results = await asyncio.gather(*(self._publish(announcement) for announcement in said), return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
-
     async def _publish(self, said: Announcement) -> None:
         name = f"enforcer.{said.message_id.split('-', 1)[0].removeprefix('slice.')}"
-        with self._world.tracer.span(name, said.traceparent, about=said.about) as span:
-            await self._world.bus.publish(said.fact, traceparent=span.traceparent, message_id=said.message_id)
+        try:
+            with self._world.tracer.span(name, said.traceparent, about=said.about) as span:
+                await self._world.bus.publish(said.fact, traceparent=span.traceparent, message_id=said.message_id)
+        except BusError as error:
+            self._retract(said)
+            self._refused = error
 
-    async def _write(self, generation: int, devices: dict[str, dict[str, ObservedSlice]]) -> None:
+    def _retract(self, said: Announcement) -> None:
+        """Nobody knows whether it was said: ask the stream, and say it again unless it was."""
+        self.unsure = True
+        match said.fact:
+            case SliceReady(id=id_) | SliceResized(id=id_):
+                self._described[id_] = NEVER
+                self._announced.pop(id_, None)
+            case SliceReleased(id=id_) | SliceEvicted(id=id_):
+                self._ended.pop(id_, None)
+            case _:
+                self._outbox.append(said)
+
+    async def _write(self, generation: int, devices: ByDevice) -> None:
         if generation == self.observed.generation and devices == self.observed.devices and not self.stale:
             return
         now, since_ns = self._world.clock.unix_ns(), self._world.clock.monotonic_ns()

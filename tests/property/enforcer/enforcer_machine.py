@@ -1,5 +1,7 @@
 """A planner that keeps to its side of the protocol, tenants that keep to theirs, and an enforcer that may die at any effect."""
 
+import asyncio
+
 from mica.bus import BusUnavailableError, Change, ManualClock, MemoryBus
 from mica.enforcer.handlers import Enforcer, take_over
 from mica.enforcer.memory import MemoryNode
@@ -48,6 +50,7 @@ class Machine:
         self.generations: dict[str, int] = {}
         self.starts: dict[str, int] = {}
         self.kill_in = 0
+        self.lagging = False
         self.pids = 100
         self.charged: dict[tuple[Place, Holder], int] = {}
         self.node.crash_at(self.effect)
@@ -67,7 +70,7 @@ class Machine:
     async def publish(self, event: Fact, *, traceparent: str = "", message_id: str = "") -> int:
         """What is announced must be true at that moment."""
         self.effect("publish")
-        if isinstance(event, SliceReady | SliceResized):
+        if isinstance(event, SliceReady | SliceResized) and not self.lagging:
             for placement in event.placements:
                 place = Place(placement.device_id, event.id)
                 limits = self.node.regions.records[place]
@@ -92,6 +95,8 @@ class Machine:
                 if not self.enforcer.due.is_set() and not self.enforcer.node.jobs:
                     break
                 await self.enforcer.settle()
+                if not self.lagging:
+                    await self.enforcer.tell()
                 await self.enforcer.do_jobs()
             else:
                 raise AssertionError("the enforcer never rests")
@@ -100,6 +105,7 @@ class Machine:
         except BusUnavailableError:
             if self.enforcer is not None:
                 self.enforcer.due.set()
+        await asyncio.sleep(0)
         await self.check()
 
     async def tick(self) -> None:
@@ -221,7 +227,7 @@ class Machine:
 
     async def converge(self, *, everybody_leaves: bool) -> None:
         """Without further disturbance everything ends as the ledger says, and was told."""
-        self.kill_in = 0
+        self.kill_in, self.lagging = 0, False
         self.bus._faults.planned.clear()
         while everybody_leaves and any(process.alive for process in self.node.processes.running.values()):
             self.on_exit(0)

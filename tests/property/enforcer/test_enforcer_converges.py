@@ -19,6 +19,7 @@ steps = st.one_of(
     st.tuples(st.just("exit"), st.integers(0, 9)),
     st.tuples(st.just("tick"), st.integers(1, 4)),
     st.tuples(st.just("kill"), st.integers(1, 14)),
+    st.tuples(st.just("lag"), st.booleans()),
     st.tuples(st.just("lose"), st.tuples(st.sampled_from(LOST), st.sampled_from(["before", "after"]))),
 )
 
@@ -42,6 +43,8 @@ async def play(script: list[tuple[str, Any]], *, everybody_leaves: bool) -> None
                     await machine.tick()
             case "kill":
                 machine.kill_in = value
+            case "lag":
+                machine.lagging = value
             case "lose":
                 machine.bus.fail_next(*value)
         await machine.live()

@@ -1,6 +1,6 @@
 """A node of fakes with an enforcer that a test can stop, kill and start again."""
 
-from mica.bus import Change, ManualClock, MemoryBus
+from mica.bus import BusError, Change, ManualClock, MemoryBus
 from mica.enforcer.handlers import Enforcer, take_over
 from mica.enforcer.memory import MemoryNode
 from mica.enforcer.places import Holder, Place
@@ -75,8 +75,18 @@ class House:
         """Let the enforcer do all that can be done now."""
         assert self.enforcer is not None
         while self.enforcer.due.is_set() or self.enforcer.node.jobs:
-            await self.enforcer.settle()
+            await self.once()
             await self.enforcer.do_jobs()
+
+    async def once(self) -> None:
+        """Let the enforcer apply and tell once."""
+        assert self.enforcer is not None
+        try:
+            await self.enforcer.settle()
+            await self.enforcer.tell()
+        except BusError:
+            self.enforcer.due.set()
+            raise
 
     async def ledger(self, *entries: LedgerEntry, device: str = "GPU-0", departures: dict[str, Departure] | None = None) -> None:
         """Write the node's ledger with these entries on one device."""

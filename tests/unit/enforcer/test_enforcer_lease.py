@@ -20,7 +20,7 @@ async def cut_off(house: House, seconds: int) -> None:
         if house.enforcer.due.is_set():
             house.bus.fail_next("observed.n1")
             with pytest.raises(BusUnavailableError):
-                await house.enforcer.settle()
+                await house.once()
 
 
 async def test_a_node_keeps_its_slices_until_its_lease_ends_and_then_fences_them(house: House) -> None:

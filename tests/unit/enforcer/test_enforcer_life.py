@@ -186,9 +186,11 @@ async def test_a_slice_that_leaves_while_its_partition_is_made_keeps_its_slots_u
     await house.ledger(hardware())
     enforcer.on_ledger([Change("ledger.n1", await house.stored_ledger(), 1)])
     await enforcer.settle()
+    await enforcer.tell()
     await house.ledger(departures={"h1": Departure(tenant="acme", generation=2)})
     enforcer.on_ledger([Change("ledger.n1", await house.stored_ledger(), 2)])
     await enforcer.settle()
+    await enforcer.tell()
     seen = await house.observed_slice("h1")
     assert seen is not None
     assert seen.state is ObservedState.DRAINING
@@ -266,12 +268,12 @@ async def test_a_hardware_slice_without_a_shim_is_paused_and_killed_by_signals(h
 
 async def test_a_lost_answer_repeats_a_fact_and_loses_none(house: House) -> None:
     """A publish whose answer was lost is repeated under the same message id, so that one fact stands in the stream."""
-    enforcer = await house.start()
+    await house.start()
     house.bus.fail_next("slice.ready.*", "after")
     with pytest.raises(BusUnavailableError):
         await house.ledger(entry())
     assert await house.observed_slice() is None
-    await enforcer.settle()
+    await house.settle()
     assert house.said() == [("slice.ready", "s1", 1)]
     assert await house.observed_slice() is not None
 
