@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from enum import IntEnum
 
 from mica.events import Device, LedgerEntry, Mode, ObservedSlice, Partition, Placement, Window
+from mica.planner.domain.partitions import Geometry
 
 Source = LedgerEntry | ObservedSlice | Placement
 
@@ -66,11 +67,12 @@ class Claim:
 class DeviceClaims:
     """One device and who claims what of it. ``device`` is None when the inventory no longer has it."""
 
-    __slots__ = ("claims", "device", "share_ppm", "vram_bytes")
+    __slots__ = ("_geometry", "claims", "device", "share_ppm", "vram_bytes")
 
     def __init__(self, device: Device | None = None) -> None:
         self.device = device
         self.claims: dict[str, Claim] = {}
+        self._geometry: tuple[Device, Geometry] | None = None
         self.vram_bytes = 0
         self.share_ppm = 0
 
@@ -87,10 +89,11 @@ class DeviceClaims:
         self.vram_bytes += claim.vram_bytes - vram_bytes
         self.share_ppm += claim.share_ppm - share_ppm
 
-    def get(self, slice_id: str, side: Side) -> Source | None:
-        """One side of one slice's claim."""
-        claim = self.claims.get(slice_id)
-        return claim.sides[side] if claim is not None else None
+    def geometry(self, device: Device) -> Geometry:
+        """What the device's profiles allow; worked out again when the inventory has changed."""
+        if self._geometry is None or self._geometry[0] is not device:
+            self._geometry = (device, Geometry(device))
+        return self._geometry[1]
 
     def others(self, slice_id: str) -> Iterator[Claim]:
         """The claims of everybody else."""

@@ -9,6 +9,7 @@ from mica.events import Device, Mode, Partition, Window
 from mica.planner.domain import partitions, windows
 from mica.planner.domain.claims import DeviceClaims
 from mica.planner.domain.misfits import Misfit, size_text
+from mica.planner.domain.partitions import Geometry
 from mica.planner.domain.sizing import Size
 
 PPM = 1_000_000
@@ -78,9 +79,10 @@ def _fit_window(claims: DeviceClaims, slice_id: str, size: Size, free_part: floa
 def _fit_hardware(device: Device, claims: DeviceClaims, slice_id: str, size: Size) -> Fit | Misfit:
     share = size.share_ppm or 1
     taken = [partition for claim in claims.others(slice_id) for partition in claim.partitions]
-    instance = partitions.choose(device, taken, size.vram_bytes, share)
+    geometry = claims.geometry(device)
+    instance = partitions.choose(geometry, taken, size.vram_bytes, share)
     if instance is None:
-        return _no_instance(device, taken, size.vram_bytes, share)
+        return _no_instance(geometry, taken, size.vram_bytes, share)
     profile = instance.profile
     return Fit(
         Mode.HARDWARE,
@@ -92,10 +94,10 @@ def _fit_hardware(device: Device, claims: DeviceClaims, slice_id: str, size: Siz
     )
 
 
-def _no_instance(device: Device, taken: list[Partition], vram_bytes: int, share_ppm: int) -> Misfit:
-    vram_now, share_now = partitions.largest(device, taken)
-    vram_ever, share_ever = partitions.largest(device, ())
-    possible = bool(partitions.by_waste(device, vram_bytes, share_ppm))
+def _no_instance(geometry: Geometry, taken: list[Partition], vram_bytes: int, share_ppm: int) -> Misfit:
+    vram_now, share_now = partitions.largest(geometry, taken)
+    vram_ever, share_ever = partitions.largest(geometry, ())
+    possible = any(geometry.enough(vram_bytes, share_ppm))
     if vram_bytes <= (vram_now if possible else vram_ever):
         reason = f"no free profile has {size_text(vram_bytes)} and {share_ppm} ppm of compute; at most {share_now} ppm is free"
         return Misfit("share_ppm", reason, share_now, share_ever, possible=possible, mode=Mode.HARDWARE)

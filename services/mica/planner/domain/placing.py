@@ -79,22 +79,31 @@ class _Candidate(Struct, frozen=True):
 
 def decide(fleet: Fleet, ask: Ask) -> Placed | Unplaced:
     """The best place for every member of the slice, all of them on one node."""
-    candidates = [_Candidate(node, claims, _try(node, claims, ask)) for node, claims in fleet.devices()]
-    chosen = _choose(candidates, ask.members)
-    if chosen:
-        return _placed(ask, chosen, candidates)
+    open_ = [(node, claims, _mode(node, claims, ask)) for node, claims in fleet.devices()]
+    candidates = [_Candidate(node, claims, mode) for node, claims, mode in open_ if isinstance(mode, Misfit)]
+    for strength in Mode:
+        candidates += [
+            _Candidate(node, claims, fit(claims, ask.id, ask.size, mode)) for node, claims, mode in open_ if mode is strength
+        ]
+        chosen = _choose(candidates, ask.members)
+        if chosen:
+            weaker = [
+                _Candidate(node, claims, Misfit("mode", f"{mode} is weaker than {strength}", mode=mode))
+                for node, claims, mode in open_
+                if isinstance(mode, Mode) and STRENGTH[mode] > STRENGTH[strength]
+            ]
+            return _placed(ask, chosen, candidates + weaker)
     return _unplaced(fleet, ask, candidates)
 
 
-def _try(node: NodeState, claims: DeviceClaims, ask: Ask) -> Fit | Misfit:
+def _mode(node: NodeState, claims: DeviceClaims, ask: Ask) -> Mode | Misfit:
     device = claims.device
     if device is None:
         return Misfit("device_id", "no longer in the inventory")
     misfit = _unwanted(node, device, ask) or _unfit(node, device, ask)
     if misfit is not None:
         return misfit
-    mode = choose_mode(claims, ask.id, ask.request.runtime, ask.modes(node.pool))
-    return mode if isinstance(mode, Misfit) else fit(claims, ask.id, ask.size, mode)
+    return choose_mode(claims, ask.id, ask.request.runtime, ask.modes(node.pool))
 
 
 def _unwanted(node: NodeState, device: Device, ask: Ask) -> Misfit | None:
@@ -210,8 +219,6 @@ def _explain(others: Iterable[_Candidate], winner: Fit | None) -> Iterator[Alter
             reason = result.reason
         elif winner is None:
             reason = "fits, but too few others of its kind on the node do"
-        elif winner.mode is not result.mode:
-            reason = f"{result.mode} is weaker than {winner.mode}"
         else:
             reason = "fits less tightly"
         yield Alternative(node=each.node.name, device_id=each.device_id, reason=reason, mode=result.mode)

@@ -43,7 +43,7 @@ def queued(record: SliceRecord, refusal: Refusal, decision: Decision, at: int) -
 
 
 def rejected(record: SliceRecord, refusal: Refusal, decision: Decision | None, at: int) -> SliceRecord:
-    """It can not be. What waited has no command left to repeat its answer: ``until`` says that it is yet to be announced."""
+    """It can not be. What waited has no command left to repeat the answer: ``until`` says that nobody was told yet."""
     until = record.until if record.generation else 0
     return replace(
         record, phase=Phase.REJECTED, generation=record.generation + 1, placements=(), decision=decision, updated_at=at, until=until,

@@ -5,11 +5,11 @@ Invariant: a resize never moves a slice, and hardware keeps its partition.
 
 from msgspec.structs import replace
 
-from mica.events import Device, Mode, Placement, ResizeSlice, SliceRecord
+from mica.events import Mode, Placement, ResizeSlice, SliceRecord
 from mica.planner.domain.fleet import NodeState
 from mica.planner.domain.misfits import Misfit, Refusal
 from mica.planner.domain.packing import Fit, fit
-from mica.planner.domain.partitions import share_of
+from mica.planner.domain.partitions import Geometry
 from mica.planner.domain.sizing import Size
 
 
@@ -31,7 +31,7 @@ def _resize_one(node: NodeState, slice_id: str, placement: Placement, command: R
     if claims.device is None:
         return Refusal("id", slice_id, "a slice whose device is in the inventory")
     if placement.mode is Mode.HARDWARE:
-        return _keep_partition(claims.device, placement, command)
+        return _keep_partition(claims.geometry(claims.device), placement, command)
     size = Size(command.vram_bytes or placement.vram_bytes, command.share_ppm or placement.share_ppm)
     outcome = fit(claims, slice_id, size, placement.mode)
     if isinstance(outcome, Fit):
@@ -44,16 +44,17 @@ def _too_much(misfit: Misfit, size: Size) -> Refusal:
     return Refusal(misfit.field, str(given), f"at most {misfit.now} now on the slice's device")
 
 
-def _keep_partition(device: Device, placement: Placement, command: ResizeSlice) -> Placement | Refusal:
+def _keep_partition(geometry: Geometry, placement: Placement, command: ResizeSlice) -> Placement | Refusal:
     """A living partition has one size; it can only be asked for no more than that."""
     partition = placement.partition
-    profile = next((each for each in device.profiles if partition is not None and each.profile_id == partition.profile_id), None)
+    wanted = partition.profile_id if partition is not None else -1
+    profile = next((each for each in geometry.profiles if each.profile_id == wanted), None)
     if profile is None:
         return Refusal("id", placement.device_id, "a partition whose profile the device still has")
     fixed = f"in profile {profile.name}; hardware is not resized in place: request another slice"
     if command.vram_bytes is not None and command.vram_bytes > profile.vram_bytes:
         return Refusal("vram_bytes", str(command.vram_bytes), f"at most {profile.vram_bytes} {fixed}")
-    share_ppm = share_of(device, profile)
+    share_ppm = geometry.shares[profile.profile_id]
     if command.share_ppm is not None and command.share_ppm > share_ppm:
         return Refusal("share_ppm", str(command.share_ppm), f"at most {share_ppm} {fixed}")
     return placement
