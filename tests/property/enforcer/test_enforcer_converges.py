@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from enforcer_machine import HARD, SOFT, Machine
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 IDS = ("a", "b", "c")
@@ -52,6 +52,23 @@ async def play(script: list[tuple[str, Any]], *, everybody_leaves: bool) -> None
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@example(script=[("lose", ("slice.ready.*", "before")), ("ledger", {"a": (SOFT, 1, 0)})], everybody_leaves=False)
+@example(
+    script=[("lose", ("slice.ready.*", "after")), ("ledger", {"a": (SOFT, 2, 0)}), ("resize", ("a", 1))], everybody_leaves=False
+)
+@example(
+    script=[("ledger", {"a": (SOFT, 1, 0)}), ("lose", ("slice.released.*", "before")), ("ledger", {})], everybody_leaves=False
+)
+@example(
+    script=[
+        ("ledger", {"a": (SOFT, 4, 0)}),
+        ("attach", ("a", 3)),
+        ("lose", ("slice.resized.*", "before")),
+        ("resize", ("a", 2)),
+        ("tick", 1),
+    ],
+    everybody_leaves=False,
+)
 @given(st.lists(steps, min_size=3, max_size=30), st.booleans())
 def test_the_node_ends_as_the_last_ledger_says(script: list[tuple[str, Any]], everybody_leaves: bool) -> None:
     """No kill, lost write or process in between leaves a partition twice, a byte unaccounted, or a slice unannounced."""
