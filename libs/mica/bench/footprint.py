@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 
 import msgspec
 from msgspec import Struct
@@ -28,6 +29,7 @@ model = "L4"
 count = 2
 """
 SETTLE_S = 3.0
+RUNS = 5
 SLICE = "footprint"
 MIB = 1 << 20
 
@@ -111,10 +113,10 @@ def _rss_bytes(pid: int) -> int:
 
 
 class Reading(Struct, frozen=True, kw_only=True):
-    """What the measured tenant says of itself: resident bytes after cuInit, and with its allocations alive."""
+    """What the measured tenant says of itself: resident bytes after cuInit, and how many more with its allocations alive."""
 
-    after_init_bytes: int
-    with_allocations_bytes: int
+    after_init_bytes: float
+    grown_bytes: float
 
 
 def _measure_shim(stack: Stack, allocations: int) -> ShimCost:
@@ -127,18 +129,19 @@ def _measure_shim(stack: Stack, allocations: int) -> ShimCost:
     inside = [sys.executable, "-m", "mica.cli", "run", SLICE, "--", *client]
     within = _read(inside, dict(os.environ) | stack.environment)
     base = within.after_init_bytes - without.after_init_bytes
-    growth = (within.with_allocations_bytes - within.after_init_bytes) - (
-        without.with_allocations_bytes - without.after_init_bytes
-    )
+    growth = within.grown_bytes - without.grown_bytes
     return ShimCost(base_kib=round(base / 1024, 1), bytes_per_allocation=round(growth / allocations, 1), allocations=allocations)
 
 
 def _read(command: list[str], environment: dict[str, str]) -> Reading:
-    """The median of three runs by their growth; a process's resident memory moves by a few pages from run to run."""
+    """The medians of several runs; a process's resident memory moves from run to run with what the kernel maps ahead."""
     readings = []
-    for _ in range(3):
+    for _ in range(RUNS):
         result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if result.returncode != 0:
             raise BenchError(f"the tenant failed: {result.stderr[-500:]} (shim: {shim_cuda()})")
         readings.append(msgspec.json.decode(result.stdout, type=Reading))
-    return sorted(readings, key=lambda reading: reading.with_allocations_bytes)[1]
+    return Reading(
+        after_init_bytes=median(reading.after_init_bytes for reading in readings),
+        grown_bytes=median(reading.grown_bytes for reading in readings),
+    )
