@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import nats
@@ -153,6 +153,24 @@ class JetStreamBus:
         with suppress(NatsError, TimeoutError):
             async with asyncio.timeout(CLOSE_S):
                 await self._client.close()
+        await _end_reconnecting(self._client)
+
+
+async def _end_reconnecting(client: Client) -> None:
+    """See that nothing tries to reconnect a closed client for ever, which would hold up the end of the event loop.
+
+    nats-py cancels its attempt once; a cancellation that meets a refused connection gets lost in ``asyncio.wait_for``.
+    """
+    while attempts := {task for task in asyncio.all_tasks() if _reconnects(task, client)}:
+        for attempt in attempts:
+            attempt.cancel()
+        await asyncio.wait(attempts, timeout=PROBE_S)
+
+
+def _reconnects(task: "asyncio.Task[Any]", client: Client) -> bool:
+    frame = getattr(task.get_coro(), "cr_frame", None)
+    attempting = Client._attempt_reconnect.__code__  # noqa: SLF001 - it keeps only the latest task, not those before it
+    return frame is not None and frame.f_code is attempting and frame.f_locals.get("self") is client
 
 
 async def _repair(jetstream: JetStreamContext) -> None:

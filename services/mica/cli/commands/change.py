@@ -33,6 +33,7 @@ from mica.events import (
     SliceLost,
     SliceReady,
     SliceRefused,
+    SliceRejected,
     SliceReleased,
     SliceResized,
     decode,
@@ -41,7 +42,9 @@ from mica.events import (
 )
 
 WAIT_S: Final = 30.0
-ENDED: Final = (SliceReleased, SliceEvicted, SliceLost, SliceFailed)
+ENDED: Final = (SliceReleased, SliceEvicted, SliceLost, SliceFailed, SliceRejected)
+WITHDRAWN: Final = (SliceRejected, SliceFailed)
+"""How a slice ends that was still queued: its request gets its final answer, and there is nothing to release."""
 CHANGED: Final = (SliceResized, SliceReady)
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -76,7 +79,7 @@ def resize(id: str, vram_bytes: int | None, share_ppm: int | None, reason: str, 
 @_waiting
 def release(id: str, grace_s: float, **how: Any) -> None:  # noqa: A002 - as typed
     """Give a slice back; returns when every byte of it is free again."""
-    run(_send(ReleaseSlice(id=id, grace_s=grace_s), (SliceReleased, SliceEvicted), How(**how)))
+    run(_send(ReleaseSlice(id=id, grace_s=grace_s), (SliceReleased, SliceEvicted, *WITHDRAWN), How(**how)))
 
 
 @click.command()
@@ -94,7 +97,7 @@ def control(id: str, control_word: str, reason: str, **how: Any) -> None:  # noq
 @_waiting
 def evict(id: str, grace_s: float, reason: str, **how: Any) -> None:  # noqa: A002 - as typed
     """Take a slice away from its tenant."""
-    run(_send(EvictSlice(id=id, grace_s=grace_s, reason=reason), (SliceEvicted, SliceReleased), How(**how)))
+    run(_send(EvictSlice(id=id, grace_s=grace_s, reason=reason), (SliceEvicted, SliceReleased, *WITHDRAWN), How(**how)))
 
 
 @click.command()
@@ -174,5 +177,6 @@ def report(command: Command, fact: Fact, confirms: tuple[type[Fact], ...], *, as
     if not isinstance(fact, confirms):
         raise CliError(f"slice {getattr(command, 'id', '')}: {name} instead: {getattr(fact, 'message', '')}")
     if not as_json:
-        click.echo(f"slice {getattr(fact, 'id', '')} is {name} (generation {getattr(fact, 'generation', 0)})")
+        withdrawn = ", it was still queued" if isinstance(fact, WITHDRAWN) else ""
+        click.echo(f"slice {getattr(fact, 'id', '')} is {name} (generation {getattr(fact, 'generation', 0)}{withdrawn})")
         show_placements(getattr(fact, "placements", ()))
