@@ -1,7 +1,8 @@
 """I1 to I4 and I7 on documents alone: what the ledgers promise and the enforcers report, against devices and quotas.
 
-Pure functions, shared by the audit and the planner's tests. Invariant: a violation names the device or tenant, the sum and the limit.
-Documents read one after another may disagree while a change is in flight; whoever reads live documents reads again before believing it.
+Pure functions, shared by the audit and the planner's tests. Invariant: a violation names the device or tenant, the sum and the
+limit. Documents read one after another may disagree while a change is in flight; whoever reads live documents reads again before
+believing it.
 """
 
 from collections.abc import Iterator
@@ -136,8 +137,8 @@ def check_quotas(documents: Documents) -> Iterator[Violation]:
     """I7: by what tenants are charged, and by what the ledgers really give them."""
     given: dict[str, dict[str, list[LedgerEntry]]] = {}
     for ledger in documents.ledgers.values():
-        for slices in ledger.devices.values():
-            for id_, entry in slices.items():
+        for on_device in ledger.devices.values():
+            for id_, entry in on_device.items():
                 given.setdefault(entry.tenant, {}).setdefault(id_, []).append(entry)
     for tenant in sorted(set(given) | set(documents.tenants)):
         quota = _quota(documents, tenant)

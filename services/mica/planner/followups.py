@@ -101,9 +101,7 @@ class Followups:
             phase = Phase.EVICTED if departure.evicted else Phase.RELEASED
             end = records.ended(entry.value, phase, departure.message, desk.now_ns())
             uncharging = desk.tenants.settle(departure.tenant, slice_id, None)
-            written, uncharged = await asyncio.gather(
-                desk.records.write(end, entry), uncharging, return_exceptions=True
-            )
+            written, uncharged = await asyncio.gather(desk.records.write(end, entry), uncharging, return_exceptions=True)
             if not isinstance(written, StaleRevisionError):
                 for failure in (written, uncharged):
                     if isinstance(failure, BaseException):

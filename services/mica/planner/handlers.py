@@ -198,4 +198,3 @@ async def _give_back(delivery: Delivery, delay_s: float) -> None:
     """Have it delivered again; where even that does not go through, the ack wait does it."""
     with suppress(BusError):
         await delivery.retry(delay_s)
-

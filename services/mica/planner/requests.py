@@ -90,9 +90,7 @@ class Requests:
         if call.sequence > entry.value.sequence:
             return await self._new(call, entry)
         assert isinstance(call.command, RequestSlice)
-        record = replace(
-            entry.value, request=call.command, request_sequence=call.sequence, traceparent=call.traceparent
-        )
+        record = replace(entry.value, request=call.command, request_sequence=call.sequence, traceparent=call.traceparent)
         refusal = Refusal("id", call.id, "an id that was not released yet")
         with suppress(StaleRevisionError):
             await self._desk.records.write(records.rejected(record, refusal, None, self._desk.now_ns()), entry)

@@ -184,5 +184,3 @@ def _align(node: NodeState, record: SliceRecord, ending: Ending, ledger: Ledger)
     if refusal is None:
         node.take_ledger(aligned)
     return refusal or aligned
-
-

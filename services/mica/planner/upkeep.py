@@ -192,8 +192,6 @@ class Upkeep:
             self._waiting.wake()
 
 
-
-
 def charges_of(ledgers: Iterable[Ledger]) -> dict[tuple[str, str], Holding]:
     """By tenant and slice, what ledgers give; nothing, but charged all the same, for what is on its way out."""
     sums: dict[tuple[str, str], Holding] = {}

@@ -1,8 +1,8 @@
 """The planner under crashes, redelivery and rivals: whatever happens in whatever order, the invariants hold at every moment.
 
 A state machine drives one or two replicas over a memory bus that dawdles, loses writes and freezes a replica between any two
-of its writes. After every step the documents are checked; at the end every request must have exactly one final answer, and nothing
-may be left over.
+of its writes. After every step the documents are checked; at the end every request must have exactly one final answer, and
+nothing may be left over.
 """
 
 import asyncio
@@ -104,7 +104,9 @@ class Life(RuleBasedStateMachine):
         tenant=st.sampled_from(["t1", "t2"]), gib=GIBS, share=SHARES, mode=MODES, wait=st.sampled_from([0.0, 5.0]),
         devices=st.sampled_from([1, 1, 2]), spins=SPINS,
     )  # fmt: skip
-    def request(self, tenant: str, gib: int, share: int | None, mode: Mode | None, wait: float, devices: int, spins: int) -> None:
+    def request(
+        self, *, tenant: str, gib: int, share: int | None, mode: Mode | None, wait: float, devices: int, spins: int
+    ) -> None:
         self.asked += 1
         body = RequestSlice(
             tenant=tenant, id=f"s{self.asked}", vram_bytes=gib * GIB, share_ppm=share, mode=mode, queue_s=wait, devices=devices

@@ -34,9 +34,7 @@ async def holdings(house: House, tenant: str = "t1") -> dict[str, object]:
     return dict(entry.value.holdings) if entry is not None else {}
 
 
-@pytest.mark.parametrize(
-    ("mode", "device"), [(Mode.HARDWARE, "n1-h100"), (Mode.FCSP, "n1-l4"), (Mode.TIMESLICE, "n1-p40")]
-)
+@pytest.mark.parametrize(("mode", "device"), [(Mode.HARDWARE, "n1-h100"), (Mode.FCSP, "n1-l4"), (Mode.TIMESLICE, "n1-p40")])
 async def test_a_request_becomes_ready_and_a_release_gives_everything_back(house: House, mode: Mode, device: str) -> None:
     """In every mode a slice is placed, ready once, released, and leaves nothing behind but a tombstone."""
     await house.send(ask("s1", 4, mode=mode))

@@ -60,8 +60,10 @@ def present(ledger: Ledger, slice_id: str) -> dict[str, LedgerEntry]:
 
 def mentions(ledger: Ledger, slice_id: str) -> bool:
     """Whether anything of the slice is still on the node's books."""
-    return slice_id in ledger.departures or slice_id in ledger.fenced or any(
-        slice_id in slices for table in (ledger.devices, ledger.held) for slices in table.values()
+    return (
+        slice_id in ledger.departures
+        or slice_id in ledger.fenced
+        or any(slice_id in slices for table in (ledger.devices, ledger.held) for slices in table.values())
     )
 
 

@@ -46,8 +46,8 @@ def rejected(record: SliceRecord, refusal: Refusal, decision: Decision | None, a
     """It can not be. What waited has no command left to repeat the answer: ``until`` says that nobody was told yet."""
     until = record.until if record.generation else 0
     return replace(
-        record, phase=Phase.REJECTED, generation=record.generation + 1, placements=(), decision=decision, updated_at=at, until=until,
-        field=refusal.field, given=refusal.given, allowed=refusal.allowed, message=refusal.message,
+        record, phase=Phase.REJECTED, generation=record.generation + 1, placements=(), decision=decision, updated_at=at,
+        until=until, field=refusal.field, given=refusal.given, allowed=refusal.allowed, message=refusal.message,
     )  # fmt: skip
 
 

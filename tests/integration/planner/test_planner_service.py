@@ -1,0 +1,94 @@
+"""The planner's process on a real server: it serves, is killed, and goes on where it was."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "unit" / "planner"))
+
+from planner_house import SimulatedEnforcer, ask, mixed
+
+from mica.bus import JetStreamBus, SystemClock
+from mica.events import Ledger, Mode, ReleaseSlice, SliceReady, SliceReleased, TenantHoldings
+
+
+def start_planner(url: str) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mica.planner"], env={**os.environ, "MICA_NATS_URL": url}, stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"mica-planner ready\n"
+    return process
+
+
+@asynccontextmanager
+async def node(url: str) -> AsyncIterator[JetStreamBus]:
+    """A simulated node whose enforcer follows its ledger."""
+    bus = await JetStreamBus.connect(url, name="node", wait_s=20)
+    await bus.state.put("inventory.n1", mixed())
+    enforcer = SimulatedEnforcer(bus, SystemClock(), "n1")
+    await enforcer.step()
+
+    async def follow() -> None:
+        async for _ in bus.state.watch("ledger.n1", Ledger):
+            await enforcer.step()
+
+    task = asyncio.create_task(follow())
+    yield bus
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await bus.close()
+
+
+async def test_a_planner_that_is_killed_amid_requests_answers_each_of_them_once(nats_server) -> None:
+    """SIGKILL in the middle of a burst: its successor answers the rest, and in the end nothing is charged or left."""
+    count = 40
+    async with node(nats_server.url) as bus:
+        first = await asyncio.to_thread(start_planner, nats_server.url)
+        ready: list[str] = []
+        released: set[str] = set()
+        async with bus.following("slice.ready.*", "slice.released.*") as heard:
+            await asyncio.gather(*(bus.publish(ask(f"s{i}", 0.25, mode=Mode.FCSP, share_ppm=10_000)) for i in range(count)))
+            first.send_signal(signal.SIGKILL)
+            first.wait()
+            second = await asyncio.to_thread(start_planner, nats_server.url)
+            async with asyncio.timeout(60):
+                async for each in heard:
+                    if isinstance(each.event, SliceReady):
+                        ready.append(each.event.id)
+                        await bus.publish(ReleaseSlice(id=each.event.id))
+                    elif isinstance(each.event, SliceReleased):
+                        released.add(each.event.id)
+                    if len(released) == count:
+                        break
+        assert sorted(ready) == sorted(f"s{i}" for i in range(count))
+        async with asyncio.timeout(30):
+            while (await holdings(bus)) or not await is_empty(bus):
+                await asyncio.sleep(0.05)
+        second.terminate()
+        assert second.wait(10) == 0
+        for process in (first, second):
+            process.stdout.close()
+
+
+async def holdings(bus: JetStreamBus) -> dict[str, object]:
+    entry = await bus.state.get("tenant.t1", TenantHoldings)
+    return dict(entry.value.holdings) if entry is not None else {}
+
+
+async def is_empty(bus: JetStreamBus) -> bool:
+    entry = await bus.state.get("ledger.n1", Ledger)
+    return entry is not None and not (entry.value.devices or entry.value.departures or entry.value.held)
+
+
+def test_a_rate_that_is_no_number_is_one_clear_line(nats_server) -> None:
+    """A wrong environment ends the process with what was given and what is allowed."""
+    environment = {**os.environ, "MICA_NATS_URL": nats_server.url, "MICA_COMMANDS_PER_S": "many"}
+    done = subprocess.run([sys.executable, "-m", "mica.planner"], env=environment, capture_output=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr.decode().strip() == "mica-planner: MICA_COMMANDS_PER_S: got many, allowed: a whole number of at least 1"
