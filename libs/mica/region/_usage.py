@@ -61,6 +61,13 @@ class UsageSnapshot(Struct, frozen=True, kw_only=True):
 
 
 _TOTALS = ("virtual_time_ns", "gpu_ns", "throttled_ns", "launches", "refusals", "vram_peak_bytes", "generation_seen")
+_HELD = lib.MICA_OWNER_HELD >> 56
+_HELD_FLAGS = slice(
+    ffi.offsetof("struct mica_usage_region", "processes") + ffi.offsetof("struct mica_process_slot", "owner") + 7,
+    None,
+    ffi.sizeof("struct mica_process_slot"),
+)
+"""Where the HELD byte of every slot is: the owner word's own top byte, so that a scan for held slots is one slice of bytes."""
 _SLOT_FIELDS = ("vram_peak_bytes", "pinned_bytes", "gpu_ns", "launches", "inflight", "last_seen_ns")
 
 
@@ -154,7 +161,8 @@ def _opened(path: Path, flags: int) -> Iterator[int]:
 def _read(fd: int, path: Path) -> UsageSnapshot:
     region = ffi.new("struct mica_usage_region *")
     require(lib.mica_usage_pread(fd, region), path, lib.MICA_REGION_USAGE)
-    held = (index for index in range(SLOTS_MAX) if region.processes[index].owner & lib.MICA_OWNER_HELD)
+    flags = bytes(ffi.buffer(region))[_HELD_FLAGS]
+    held = (index for index, flag in enumerate(flags) if flag & _HELD) if any(flags) else ()
     return UsageSnapshot(
         slice_id=unpack_id(region.header.slice_id),
         device_id=unpack_id(region.header.device_id),
