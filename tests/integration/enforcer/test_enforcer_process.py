@@ -259,3 +259,4 @@ async def test_attach_files_name_only_what_exists(site: Site) -> None:
     read_only = {mount["source"]: mount["read_only"] for mount in document["mounts"]}
     assert read_only[str(site.runtime.quota_path(site.devices[0]))] is True
     assert read_only[str(site.runtime.slice_dir("s1"))] is False
+    assert read_only[str(site.runtime.attach_socket.parent)] is True

@@ -3,6 +3,8 @@
 import os
 import socket
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -112,6 +114,19 @@ def test_no_path_leaves_the_runtime_dir(tmp_path: Path, bad: str) -> None:
             path_of(bad)
     with pytest.raises(LimitsError):
         runtime.usage_path("s", bad)
+
+
+def test_the_libraries_can_be_moved_to_where_containers_find_them(tmp_path: Path) -> None:
+    """MICA_LIB_DIR says where all of them are; empty, it says nothing."""
+    for lib_dir, expected in ((str(tmp_path), tmp_path), ("", native.LIB_DIR)):
+        told = subprocess.run(
+            [sys.executable, "-c", "import mica.native as native; print(native.LIB_DIR)"],
+            env=os.environ | {"MICA_LIB_DIR": lib_dir},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert Path(told.stdout.strip()) == expected
 
 
 def test_missing_native_library_names_the_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
