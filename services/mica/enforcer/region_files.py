@@ -128,8 +128,6 @@ class RegionFiles:
         path = self._usage_path(place)
         del self._usage_paths[place]
         path.unlink(missing_ok=True)
-        with suppress(OSError):
-            path.parent.rmdir()
 
     def usage(self, place: Place) -> Reading:
         """What the slice's processes hold; see the port."""
@@ -154,22 +152,29 @@ class RegionFiles:
 
     def write_attach(self, slice_id: str, document: bytes) -> None:
         """Replace ``attach.json``; see the port."""
-        path = self._runtime.attach_path(slice_id)
-        fresh = path.with_name(".attach.json")
+        path = str(self._runtime.attach_path(slice_id))
+        fresh = f"{path}.new"
         try:
             try:
-                fresh.write_bytes(document)
+                _write(fresh, document)
             except FileNotFoundError:
                 self._runtime.ensure_slice(slice_id)
-                fresh.write_bytes(document)
-            fresh.replace(path)
+                _write(fresh, document)
+            os.rename(fresh, path)
         except OSError as error:
             raise CannotApplyError(f"attach file of slice {slice_id}: {error}") from None
 
     def remove_slice(self, slice_id: str) -> None:
         """Remove the slice's directory; see the port."""
-        directory = self._runtime.slice_dir(slice_id)
-        if not any(directory.glob("*.usage")):
+        directory = str(self._runtime.slice_dir(slice_id))
+        try:
+            names = os.listdir(directory)
+            if any(name.endswith(".usage") for name in names):
+                return
+            for name in names:
+                os.unlink(f"{directory}/{name}")
+            os.rmdir(directory)
+        except OSError:
             shutil.rmtree(directory, ignore_errors=True)
 
     def slices(self) -> frozenset[str]:
@@ -227,3 +232,12 @@ class RegionFiles:
                 with suppress(OSError):
                     path.unlink()
         return frozenset(found)
+
+
+def _write(path: str, data: bytes) -> None:
+    """Fill a new file with a few hundred bytes; anybody may read it."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    try:
+        os.write(fd, data)
+    finally:
+        os.close(fd)
