@@ -29,6 +29,7 @@ async def play(stack: Stack, report: Report) -> None:
         await bus.until("the node's inventory", lambda: bus.state(f"inventory.{NODE}"), 60)
         await requests_are_answered(stack, bus, report)
         await one_trace_crosses_services(stack, bus, report)
+        await a_partition_holds_a_tenant(stack, bus, report)
         async with killed(stack, bus, report, "planner"):
             pass
         await tenants_run_and_the_enforcer_dies(stack, bus, report)
@@ -160,6 +161,25 @@ async def the_enforcer_dies(stack: Stack, bus: Outsider, report: Report, running
     report.check("the slice lived through it, its memory accounted for", not lost, lost)
 
 
+async def a_partition_holds_a_tenant(stack: Stack, bus: Outsider, report: Report) -> None:
+    """Hardware mode, without a shim: the process is known by the driver's own list, across pid namespaces."""
+    await bus.command("slice.request", request("partitioned", 8 * GIB, mode="hardware", uid=UID))
+    ready = await bus.fact("partitioned", *FINAL)
+    report.check("a hardware slice is ready", ready.kind == "slice.ready", ready.body)
+    granted = ready.body["placements"][0]["vram_bytes"]
+    with tenant(stack, "partitioned", UID, str(TENANT_BYTES)) as inside:
+        sees = await asyncio.to_thread(inside.said, "total_bytes")
+        report.check(
+            "its container sees its partition alone", (sees["devices"], sees["total_bytes"]) == (1, granted), (sees, granted)
+        )
+        taken = await asyncio.to_thread(inside.said, "allocation")
+        report.check("and takes memory of it", taken["allocation"] == "CUDA_SUCCESS", taken)
+        await bus.command("slice.release", {"id": "partitioned"})
+        await asyncio.to_thread(inside.kill)
+        await bus.fact("partitioned", "slice.released", timeout_s=30)
+        report.check("it is released once its SIGKILLed process is gone", True)
+
+
 async def holds(bus: Outsider, ident: str, vram_bytes: int, *, at_most: bool = False) -> bool:
     """Whether the enforcer observes that the slice's processes hold at least (at most) this much."""
     observed = await bus.state(f"observed.{NODE}") or {}
@@ -171,7 +191,7 @@ async def all_is_released(stack: Stack, bus: Outsider, report: Report) -> None:
     closing = (await asyncio.to_thread(stack.audit)).splitlines()[-1:]
     say(f"        {' '.join(closing)}")
     report.check("mica audit agrees before the release", closing and closing[0].endswith(" 0 disagreements"), closing)
-    idents = sorted({fact.id for fact in bus.facts if fact.kind == "slice.ready"})
+    idents = sorted({fact.id for fact in bus.facts if fact.kind == "slice.ready" and not bus.of(fact.id, "slice.released")})
     for ident in idents:
         await bus.command("slice.release", {"id": ident})
     for ident in idents:
