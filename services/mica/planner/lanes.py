@@ -1,14 +1,9 @@
-"""Commands on their way to the handlers, throttled per tenant and started in rounds.
+"""Commands on their way to the handlers, throttled per tenant.
 
 Owns the order in which commands start. Invariants: a tenant that asks too much waits alone, commands of one tenant start in the
 order in which they came, and what is in hand is bounded.
-
-A round starts at once when nothing is under way. What comes meanwhile waits for the round to end, but no longer than ``ROUND_S``,
-and then starts together: commands that walk in step share their ledger writes, their acknowledgements and their system
-calls. One command alone never waits; under load a command costs a fraction of what it costs alone.
 """
 
-import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -24,8 +19,6 @@ RUNNING: Final = 256
 HELD_PER_TENANT: Final = 1_024
 """Commands of one tenant that wait here; more go back to the stream."""
 IDLE_LANES: Final = 1_024
-ROUND_S: Final = 0.01
-"""The longest that a command waits for those before it: one of them may wait for another replica, or for an enforcer."""
 
 
 class Rate(Throttler):
@@ -58,8 +51,7 @@ class Lanes:
         self._spawn = spawn
         self._lanes: dict[str, _Lane] = {}
         self._running = 0
-        self._next: deque[Call] = deque()
-        self._round_ends: asyncio.TimerHandle | None = None
+        self._backlog: deque[Call] = deque()
 
     def put(self, tenant: str, call: Call) -> bool:
         """Start the command when its tenant's turn comes; False when the tenant has too many waiting."""
@@ -98,30 +90,16 @@ class Lanes:
             lane.moving = False
 
     def _start(self, call: Call) -> None:
-        self._next.append(call)
-        if self._running == 0:
-            self._begin_round()
-
-    def _begin_round(self) -> None:
-        self._end_round()
-        while self._next and self._running < RUNNING:
-            self._running += 1
-            self._spawn(self._run(self._next.popleft()))
-        if self._running:
-            self._round_ends = asyncio.get_running_loop().call_later(ROUND_S, self._begin_round)
-
-    def _end_round(self) -> None:
-        if self._round_ends is not None:
-            self._round_ends.cancel()
-            self._round_ends = None
+        if self._running >= RUNNING:
+            self._backlog.append(call)
+            return
+        self._running += 1
+        self._spawn(self._run(call))
 
     async def _run(self, call: Call) -> None:
         try:
             await self._handle(call)
-        except asyncio.CancelledError:
-            self._end_round()  # the service stops: nothing is to start any more
-            raise
+            while self._backlog:
+                await self._handle(self._backlog.popleft())
         finally:
             self._running -= 1
-        if self._running == 0:
-            self._begin_round()

@@ -1,8 +1,6 @@
 """Exactly one answer: refusals, duplicates, queues, throttling, rivals and lost nodes, through the whole planner."""
 
-import asyncio
 import json
-from typing import Any
 
 import pytest
 from planner_house import GIB, House, Rig, ask, l4, quiet
@@ -232,51 +230,9 @@ async def test_a_tenant_that_asks_too_much_waits_alone() -> None:
     taken = [lanes.put("greedy", Named(f"g{index}")) for index in range(1_030)]  # type: ignore[arg-type]
     assert lanes.put("modest", Named("m0"))  # type: ignore[arg-type]
     assert taken.count(False) == 1_030 - 2 - 1_024
-    await run_all(spawned)
+    runs = [each for each in spawned if each.cr_code.co_name == "_run"]
+    for each in runs:
+        await each
     assert started == ["g0", "g1", "m0"]
     for each in spawned:
         each.close()
-
-
-async def run_all(spawned: list[Any]) -> None:
-    """Run what was spawned to run commands, and what that spawns in turn."""
-    while runs := [each for each in spawned if each.cr_code.co_name == "_run"]:
-        for each in runs:
-            spawned.remove(each)
-        await asyncio.gather(*runs)
-
-
-async def test_what_comes_during_a_round_starts_together_when_it_ends() -> None:
-    """One command alone starts at once; those that come while it is under way start in one round behind it."""
-    rounds: list[list[str]] = [[]]
-
-    async def handle(call: str) -> None:
-        rounds[-1].append(call)
-
-    spawned: list[Any] = []
-    lanes = Lanes(lambda tenant: 100, handle, spawned.append)  # type: ignore[arg-type]
-    for name in ("first", "second", "third"):
-        lanes.put("tenant", name)  # type: ignore[arg-type]
-    while spawned:
-        current, spawned[:] = list(spawned), []
-        await asyncio.gather(*current)
-        rounds.append([])
-    assert rounds == [["first"], ["second", "third"], []]
-
-
-async def test_a_round_that_takes_long_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A command that waits for another replica delays those behind it by no more than the length of a round."""
-    monkeypatch.setattr("mica.planner.lanes.ROUND_S", 0.0)
-    done, stuck = asyncio.Event(), asyncio.Event()
-
-    async def handle(call: str) -> None:
-        await (stuck.wait() if call == "stuck" else asyncio.sleep(0))
-        done.set()
-
-    async with asyncio.TaskGroup() as group:
-        lanes = Lanes(lambda tenant: 100, handle, group.create_task)  # type: ignore[arg-type]
-        lanes.put("tenant", "stuck")  # type: ignore[arg-type]
-        lanes.put("tenant", "other")  # type: ignore[arg-type]
-        await asyncio.wait_for(done.wait(), 10)
-        assert not stuck.is_set()
-        stuck.set()
