@@ -1,4 +1,4 @@
-"""``mica bench``: measures this machine, on systems of its own. Invariant: a figure that misses its target is printed like any other."""
+"""``mica bench``: measures this machine, on systems of its own. Invariant: a figure that misses its target is printed too."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -43,22 +43,50 @@ def _flatten(value: dict[str, object], prefix: str = "") -> list[tuple[str, obje
 @bench.command(help="From slice.request to slice.ready: latency at 50 requests/s, and how many a second.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option(
-    "--rate", default=50.0, show_default=True, type=click.FloatRange(1, 10_000), help="Requests/s of the latency phase."
+    "--rate",
+    "rate_hz",
+    default=50.0,
+    show_default=True,
+    type=click.FloatRange(1, 10_000),
+    help="Requests/s of the latency phase.",
 )
 @click.option(
-    "--requests", default=500, show_default=True, type=click.IntRange(50, 100_000), help="Requests of the latency phase."
+    "--requests",
+    "latency_requests",
+    default=500,
+    show_default=True,
+    type=click.IntRange(50, 100_000),
+    help="Requests of the latency phase.",
 )
-@click.option("--seconds", default=10.0, show_default=True, type=click.FloatRange(1, 600), help="Length of the sustained phase.")
 @click.option(
-    "--under-way", default=64, show_default=True, type=click.IntRange(1, 384), help="Requests under way in the sustained phase."
+    "--seconds",
+    "sustained_s",
+    default=10.0,
+    show_default=True,
+    type=click.FloatRange(1, 600),
+    help="Length of the sustained phase.",
 )
-@click.option("--throttle", default=1000, show_default=True, type=click.IntRange(1), help="Commands/s that each tenant may send.")
-def pipeline(*, as_json: bool, rate: float, requests: int, seconds: float, under_way: int, throttle: int) -> int:
+@click.option(
+    "--under-way",
+    "under_way",
+    default=64,
+    show_default=True,
+    type=click.IntRange(1, 384),
+    help="Requests under way in the sustained phase.",
+)
+@click.option(
+    "--throttle",
+    "commands_per_s",
+    default=1000,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Commands/s that each tenant may send.",
+)
+def pipeline(*, as_json: bool, **plan: float) -> int:
     """Run the pipeline benchmark."""
     from mica.bench.pipeline import Plan, run
 
-    plan = Plan(rate_hz=rate, latency_requests=requests, sustained_s=seconds, under_way=under_way, commands_per_s=throttle)
-    report = _carry_out(lambda: run(plan))
+    report = _carry_out(lambda: run(msgspec.convert(plan, Plan)))
     _print(report, as_json=as_json, title="mica bench pipeline (simulated driver, embedded NATS server)")
     return 0 if report.audit_clean and not report.missing and not report.doubled else 1
 
