@@ -179,8 +179,7 @@ def _align(node: NodeState, record: SliceRecord, ending: Ending, ledger: Ledger)
     after = edits.present(aligned, record.id)
     if after and ledger.fenced.get(record.id, -1) >= record.generation:
         return Refusal("node", ledger.node, "a node from which the slice is not barred")
-    node.take_ledger(ledger)
     refusal = inadmissible(node, record.id, before, after)
-    if refusal is None:
-        node.take_ledger(aligned)
+    if refusal is None and aligned is not ledger:
+        node.take_slice(aligned, record.id)
     return refusal or aligned

@@ -56,6 +56,13 @@ class NodeState:
             now = {d: {i: held.entry for i, held in s.items()} for d, s in ledger.held.items()}
             self._take(Side.HELD, was, now)
 
+    def take_slice(self, ledger: Ledger, slice_id: str) -> None:
+        """Charge one slice as a ledger that is yet to be written has it; ``take_ledger`` of what became of it follows."""
+        for device_id, claims in self.devices.items():
+            held = ledger.held.get(device_id, {}).get(slice_id)
+            claims.put(slice_id, Side.LEDGER, ledger.devices.get(device_id, {}).get(slice_id))
+            claims.put(slice_id, Side.HELD, held.entry if held is not None else None)
+
     def take_observed(self, observed: Observed | None) -> None:
         """Replace what is."""
         before, self.observed = self.observed, observed
