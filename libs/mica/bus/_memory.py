@@ -233,9 +233,11 @@ class MemoryBus:
         failure = self._faults.take(subject)
         if failure == "before":
             raise BusUnavailableError(f"publish on {subject}: lost before it was stored")
-        if message_id and (stream, message_id) in self._message_ids:
-            return self._message_ids[stream, message_id]
         messages = self.streams[stream]
+        if message_id and (stream, message_id) in self._message_ids:
+            sequence = self._message_ids[stream, message_id]
+            self._tell(StoredMessage(sequence, subject, data, content, traceparent))
+            return sequence
         message = StoredMessage(len(messages) + 1, subject, data, content, traceparent)
         messages.append(message)
         if message_id:
@@ -243,12 +245,16 @@ class MemoryBus:
         for (of, _), consumer in self._consumers.items():
             if of == stream and consumer.wants(subject):
                 consumer.offer(message)
-        for patterns, queue in self._followers:
-            if any(matches(pattern, subject) for pattern in patterns):
-                queue.put_nowait(message)
+        self._tell(message)
         if failure == "after":
             raise BusUnavailableError(f"publish on {subject}: stored, but the answer was lost")
         return message.sequence
+
+    def _tell(self, message: StoredMessage) -> None:
+        """Followers hear repetitions too, as on a real server: only the stream drops them."""
+        for patterns, queue in self._followers:
+            if any(matches(pattern, message.subject) for pattern in patterns):
+                queue.put_nowait(message)
 
     async def consume(
         self, stream: str, durable: str, *, subjects: Sequence[str] = (), batch: int = 256

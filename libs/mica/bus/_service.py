@@ -4,6 +4,7 @@ Invariant: SIGINT and SIGTERM end the process with status 0 after its last write
 """
 
 import asyncio
+import gc
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -52,6 +53,7 @@ def _first(group: ExceptionGroup[Exception]) -> Exception:
 
 async def _serve(name: str, main: Callable[[Bus, Settings], Awaitable[None]]) -> None:
     settings = Settings.from_environment()
+    gc.freeze()  # what was imported lives as long as the process: collections need not look at it again
     bus = await JetStreamBus.connect(settings.nats_url, name=f"mica-{name}", wait_s=WAIT_FOR_SERVER_S)
     task = asyncio.ensure_future(main(bus, settings))
     told = asyncio.Event()

@@ -1,13 +1,14 @@
-"""Wires telemetry: follows what is observed and samples it. Invariant: a node without slices costs no sampling."""
+"""Wires telemetry: looks at what is observed, and samples it. Invariant: a node without slices costs no sampling."""
 
 import asyncio
+import logging
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import Final, TypeVar
+from typing import Final
 
-from mica.bus import Bus, Change, Clock, ServiceError, Settings, SystemClock, announce_ready, run_service
-from mica.events import Document, Ledger, Observed
+from mica.bus import Bucket, Bus, BusError, Clock, ServiceError, Settings, SystemClock, announce_ready, run_service
+from mica.events import Ledger, Observed
 from mica.observability import configure_logging
 from mica.region import RuntimeDir
 from mica.telemetry.handlers import Sampler
@@ -17,12 +18,9 @@ NAME: Final = "telemetry"
 PERIOD_VARIABLE: Final = "MICA_SAMPLE_S"
 PERIOD_S: Final = 1.0
 PERIOD_MIN_S: Final = 0.01
-PACE_S: Final = 0.25
-"""Between two looks at what changed: a busy planner writes hundreds of ledgers a second, of which a sample needs the latest."""
-
 LAST_FLUSH_S: Final = 2.0
 
-T = TypeVar("T", bound=Document)
+log = logging.getLogger(__name__)
 
 
 async def run(bus: Bus, settings: Settings, clock: Clock | None = None) -> None:
@@ -38,19 +36,19 @@ async def run(bus: Bus, settings: Settings, clock: Clock | None = None) -> None:
     sampler = Sampler(bus, settings.node, sources, clock)
     await sampler.restore()
     try:
-        async with asyncio.TaskGroup() as group:
-            following = [asyncio.Event(), asyncio.Event()]
-            group.create_task(_follow(bus.state.watch(f"ledger.{settings.node}", Ledger), sampler.on_ledger, following[0], clock))
-            group.create_task(
-                _follow(bus.state.watch(f"observed.{settings.node}", Observed), sampler.on_observed, following[1], clock)
-            )
-            for begun in following:
-                await begun.wait()
-            announce_ready(NAME)
-            while True:
-                await sampler.busy.wait()
-                await sampler.on_tick()
-                await clock.sleep(period_s)
+        ready = False
+        while True:
+            try:
+                await _look(bus.state, settings.node, sampler)
+                if sampler.busy:
+                    await sampler.on_tick()
+            except BusError as error:
+                log.warning("%s; trying again in %.0f s", error, period_s)
+            else:
+                if not ready:
+                    announce_ready(NAME)
+                ready = True
+            await clock.sleep(period_s)
     finally:
         with suppress(TimeoutError):
             async with asyncio.timeout(LAST_FLUSH_S):
@@ -80,16 +78,16 @@ def sample_period_s(environment: Mapping[str, str]) -> float:
     return period_s
 
 
-async def _follow(
-    changes: AsyncIterator[list[Change[T]]], handle: Callable[[T], None], begun: asyncio.Event, clock: Clock
-) -> None:
-    """Hand the latest values of one key to ``handle``; ``begun`` is set once what exists was handed over."""
-    async for batch in changes:
-        for change in batch:
-            if change.value is not None:
-                handle(change.value)
-        begun.set()
-        await clock.sleep(PACE_S)
+async def _look(state: Bucket, node: str, sampler: Sampler) -> None:
+    """Hand the node's ledger and what is observed to the sampler.
+
+    Read once per sample instead of watched: a busy planner writes hundreds of ledgers a second, and a sample needs the latest.
+    """
+    ledger, observed = await asyncio.gather(state.get(f"ledger.{node}", Ledger), state.get(f"observed.{node}", Observed))
+    if ledger is not None:
+        sampler.on_ledger(ledger.value)
+    if observed is not None:
+        sampler.on_observed(observed.value)
 
 
 if __name__ == "__main__":

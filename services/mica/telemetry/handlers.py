@@ -45,7 +45,8 @@ class Sampler:
         self._bus_away = False
         # Wall time may be set while we run; the time between two samples must not change with it.
         self._epoch_ns = clock.unix_ns() - clock.monotonic_ns()
-        self.busy = asyncio.Event()
+        self.busy = False
+        """Whether there is anything to sample or to write."""
 
     async def restore(self) -> None:
         """Go on from the stored ledger.
@@ -75,7 +76,7 @@ class Sampler:
         self._leaving += [t for t in self._targets if (t.slice_id, t.device_id) not in staying]
         self._targets = chosen
         if chosen or self._leaving:
-            self.busy.set()
+            self.busy = True
 
     async def on_tick(self) -> None:
         """Sample once; write the ledger when it is time, or when a slice has gone."""
@@ -89,7 +90,7 @@ class Sampler:
         if leaving or self._clock.monotonic_ns() - self._flushed_ns >= FLUSH_S * 1e9:
             await self.flush()
         if not (self._targets or self._leaving or self._book.dirty):
-            self.busy.clear()
+            self.busy = False
 
     async def flush(self) -> None:
         """Write the ledger if it changed; what cannot be written now stays for the next time."""
