@@ -190,11 +190,11 @@ def _mode(entry: LedgerEntry | None, held: Held, previous: ObservedSlice | None)
 
 
 def announced_in(events: Iterable[Command | Fact]) -> dict[str, int]:
-    """What facts, oldest first, say of slices that have not ended since."""
+    """What facts, oldest first, say of slices that have not ended since; ``slice.ready`` may be repeated after a resize."""
     generations: dict[str, int] = {}
     for event in events:
         if isinstance(event, SliceReady | SliceResized):
-            generations[event.id] = event.generation
+            generations[event.id] = max(generations.get(event.id, 0), event.generation)
         elif isinstance(event, SliceReleased | SliceEvicted):
             generations.pop(event.id, None)
     return generations

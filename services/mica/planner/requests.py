@@ -14,7 +14,19 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from mica.bus import Entry, StaleRevisionError
-from mica.events import Decision, Fact, Phase, RequestSlice, SliceRecord
+from mica.events import (
+    SLICES,
+    Decision,
+    Fact,
+    Phase,
+    RequestSlice,
+    SliceEvicted,
+    SliceLost,
+    SlicePlaced,
+    SliceReady,
+    SliceRecord,
+    SliceReleased,
+)
 from mica.planner.commits import Outcome
 from mica.planner.desk import AGAIN, ATTEMPTS, Again, Answered, Call, ContendedError, Desk
 from mica.planner.domain import ledgers as edits
@@ -28,7 +40,8 @@ from mica.planner.domain.sizing import Size, size_of
 from mica.planner.waiting import Waiting
 
 OWN_ID: Final = re.compile(r"seq-[0-9]+")
-OVER: Final = frozenset({Phase.RELEASED, Phase.EVICTED, Phase.LOST})
+OVER: Final = frozenset({Phase.RELEASING, Phase.RELEASED, Phase.EVICTED, Phase.LOST})
+ENDINGS: Final = (SliceReleased, SliceEvicted, SliceLost)
 TRIED_AGAIN: Final = 8
 """After so many generations that no device could hold, a request has failed."""
 
@@ -76,14 +89,29 @@ class Requests:
             return await self._after_release(call, entry)
         if record.request != call.command:
             return self._unowned(call, Refusal("id", call.id, "an id that no request with another body has"))
+        again = call.sequence > record.request_sequence
         if record.phase in OVER and call.sequence > record.sequence:
             allowed = f"an id that was not used in the last 24 h; this slice is {record.phase}"
             return self._unowned(call, Refusal("id", call.id, allowed))
         if record.phase is Phase.PLACED:
-            return await self.resume(entry, epochs)
+            answer = await self.resume(entry, epochs)
+            return await self._ready_again(answer) if again and isinstance(answer, SlicePlaced) else answer
         if record.phase is Phase.QUEUED:
             self._waiting.add(record)
         return answer_of(record)
+
+    async def _ready_again(self, placed: SlicePlaced) -> Fact:
+        """What was said last: that it is ready, in the enforcer's very words, or as long as that is open, where it is placed.
+
+        The message id is the enforcer's too: whoever follows the slice hears it again, the stream keeps it once.
+        """
+        last: Fact = placed
+        for heard in await self._desk.bus.history(SLICES.name, [f"slice.*.{placed.id}"]):
+            if isinstance(heard.event, SliceReady):
+                last = heard.event
+            elif isinstance(heard.event, ENDINGS):  # of an older slice with that id
+                last = placed
+        return last
 
     async def _after_release(self, call: Call, entry: Entry[SliceRecord]) -> Answered:
         """The id was released before it was asked for; only a request that was sent after that is a new one."""

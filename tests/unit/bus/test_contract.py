@@ -108,6 +108,17 @@ async def test_a_message_id_stores_a_fact_once(bus: Bus) -> None:
     assert [heard.event for heard in await bus.history("SLICES", ("slice.released.*",))] == [fact]
 
 
+async def test_a_follower_hears_a_repetition_that_the_stream_drops(bus: Bus) -> None:
+    """Whoever comes late hears a fact that is said again under its message id; the stream keeps one of them."""
+    fact = SliceReleased(at=1, id="s1")
+    await bus.publish(fact, message_id="released-s1")
+    async with bus.following("slice.*.s1") as heard:
+        await bus.publish(fact, message_id="released-s1")
+        item = await asyncio.wait_for(anext(heard), 10)
+    assert item.event == fact
+    assert len(await bus.history("SLICES", ("slice.released.*",))) == 1
+
+
 async def test_a_follower_hears_what_comes_with_its_trace(bus: Bus) -> None:
     """Live events arrive with their trace context; bytes that are no event are skipped."""
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

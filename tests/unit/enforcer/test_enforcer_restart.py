@@ -6,7 +6,8 @@ from enforcer_house import GIB, S1, House, entry, hardware
 from mica.bus import BusUnavailableError
 from mica.enforcer.memory import MemoryPartitions
 from mica.enforcer.places import Holder, Place
-from mica.events import Control, Departure, Observed, ObservedState, Partition
+from mica.enforcer.report import announced_in
+from mica.events import Control, Departure, Observed, ObservedState, Partition, SliceReady, SliceReleased, SliceResized
 from mica.region import Limits, SliceState
 
 
@@ -22,6 +23,14 @@ async def test_a_live_slice_is_adopted_unwritten_and_unannounced(house: House) -
     assert set(calls) == {"write_attach"}
     assert house.said() == said
     assert (await house.observed()).generation == 2
+
+
+def test_ready_said_again_after_a_resize_takes_the_resize_not_back() -> None:
+    """The planner repeats slice.ready to whoever asks again; the newest generation that was told stands, until the slice ends."""
+    ready = SliceReady(at=1, id="s1", tenant="t1", generation=1, placements=())
+    resized = SliceResized(at=2, id="s1", tenant="t1", generation=2, placements=())
+    assert announced_in([ready, resized, ready]) == {"s1": 2}
+    assert announced_in([ready, resized, SliceReleased(at=3, id="s1"), ready]) == {"s1": 1}
 
 
 async def test_a_slice_lost_with_the_boot_is_made_anew_and_not_announced_twice(house: House) -> None:

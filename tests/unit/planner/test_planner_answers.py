@@ -12,7 +12,10 @@ from mica.events import (
     PoolPolicy,
     ReleaseSlice,
     ResizeSlice,
+    SlicePlaced,
+    SliceReady,
     SliceRecord,
+    SliceReleased,
     TenantPolicy,
     TenantQuota,
 )
@@ -67,6 +70,43 @@ async def test_the_same_request_again_gets_the_same_answer(house: House) -> None
     await house.send(ask("s1", 4))
     await house.send(ask("s1", 4))
     assert len(house.said("slice.placed.s1")) == len(house.said("slice.ready.s1")) == 1
+
+
+async def test_who_asks_again_hears_that_the_slice_is_ready(house: House) -> None:
+    """The enforcer's own words reach a late follower, also after a resize, and the stream keeps them once."""
+    await house.send(ask("s1", 4, mode=Mode.FCSP))
+    await house.send(ResizeSlice(id="s1", vram_bytes=5 * GIB))
+    [ready] = house.said("slice.ready.s1")
+    async with house.bus.following("slice.*.s1") as heard:
+        await house.send(ask("s1", 4, mode=Mode.FCSP))
+        said = await anext(heard)
+    assert said.event == ready
+    assert house.said("slice.ready.s1") == [ready]
+
+
+async def test_who_asks_again_before_it_is_ready_hears_where_it_is_placed(house: House) -> None:
+    """What was said of an older slice of that id counts for nothing."""
+    await house.bus.publish(SliceReady(at=1, id="s1", tenant="t1", generation=1, placements=()))
+    await house.bus.publish(SliceReleased(at=2, id="s1", tenant="t1", generation=1))
+    await house.bus.publish(ask("s1", 4))
+    await quiet()
+    async with house.bus.following("slice.*.s1") as heard:
+        await house.bus.publish(ask("s1", 4))
+        await quiet()
+        said = await anext(heard)
+    assert isinstance(said.event, SlicePlaced)
+
+
+async def test_who_asks_again_while_it_is_released_is_told_so(house: House) -> None:
+    """A slice that is on its way out answers nobody any more; the id is taken until it is forgotten."""
+    await house.send(ask("s1", 4))
+    await house.bus.publish(ReleaseSlice(id="s1"))
+    await quiet()
+    assert await phase(house, "s1") is Phase.RELEASING
+    sequence = await house.bus.publish(ask("s1", 4))
+    await quiet()
+    [answer] = house.said(f"slice.rejected.seq-{sequence}")
+    assert (answer.field, answer.given) == ("id", "s1")
 
 
 async def test_another_body_under_a_taken_id_is_rejected_by_sequence(house: House) -> None:
