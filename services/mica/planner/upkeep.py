@@ -107,14 +107,20 @@ class Upkeep:
         await desk.ledgers.refresh()
         for tenant in desk.tenants.names():
             await desk.tenants.of(tenant).refresh()
-        given = charges_of(node.ledger for node in desk.fleet.nodes.values())
+        ledgers = [node.ledger for node in desk.fleet.nodes.values()]
+        given = charges_of(ledgers)
+        shrinking = {id_ for ledger in ledgers for slices in ledger.held.values() for id_ in slices}
         documents = [desk.tenants.of(tenant).value for tenant in desk.tenants.names()]
         charged = {(each.tenant, id_): holding for each in documents for id_, holding in each.holdings.items()}
-        suspects = {key for key in given.keys() | charged.keys() if not _agree(given.get(key), charged.get(key))}
+        suspects = {
+            key
+            for key in given.keys() | charged.keys()
+            if not _agree(given.get(key), charged.get(key), shrinking=key[1] in shrinking)
+        }
         for tenant, slice_id in suspects & self._suspects:
             await self._resolve(tenant, slice_id)
         self._suspects = suspects
-        fenced = {id_ for node in desk.fleet.nodes.values() for id_ in node.ledger.fenced}
+        fenced = {id_ for ledger in ledgers for id_ in ledger.fenced}
         for slice_id in fenced & self._fenced:
             await self._tidy(slice_id)
         self._fenced = fenced
@@ -207,5 +213,10 @@ def charges_of(ledgers: Iterable[Ledger]) -> dict[tuple[str, str], Holding]:
     return sums
 
 
-def _agree(given: Holding | None, charged: Holding | None) -> bool:
-    return given == charged or (given is not None and given == LEAVING and charged is not None)
+def _agree(given: Holding | None, charged: Holding | None, *, shrinking: bool) -> bool:
+    """Whether a charge is right: what is on its way out, or down, stays charged in full until the enforcer confirms it."""
+    if given is None or charged is None:
+        return given == charged
+    if given == LEAVING:
+        return True
+    return given == charged or (shrinking and charged.vram_bytes >= given.vram_bytes and charged.share_ppm >= given.share_ppm)

@@ -87,6 +87,18 @@ async def test_memory_of_a_shrunk_slice_is_not_sold_while_it_is_held(house: Hous
     assert len(house.said("slice.ready.s3")) == 1
 
 
+async def test_a_shrunk_slice_stays_charged_for_what_it_still_holds(house: House) -> None:
+    """The quota is not given back early, however long the processes keep the memory."""
+    await house.send(ask("s1", 20, mode=Mode.FCSP, share_ppm=100_000))
+    house.enforcers["n1"].used["n1-l4", "s1"] = 20 * GIB
+    await house.send(ResizeSlice(id="s1", vram_bytes=2 * GIB))
+    await house.pass_time(120)
+    assert (await holdings(house))["s1"].vram_bytes == 20 * GIB
+    house.enforcers["n1"].used["n1-l4", "s1"] = GIB
+    await house.settle()
+    assert (await holdings(house))["s1"].vram_bytes == 2 * GIB
+
+
 async def test_hardware_is_not_resized_beyond_its_profile(house: House) -> None:
     """A partition has one size: more is refused with the profile named, less keeps what was granted."""
     await house.send(ask("s1", 4, mode=Mode.HARDWARE))
@@ -119,6 +131,21 @@ async def test_an_idle_slice_moves_and_a_busy_one_does_not(house: House) -> None
     after = await ledger(house)
     assert list(after.devices) == ["n1-l4"]
     assert after.held == {}
+
+
+async def test_a_move_that_finds_no_place_tells_what_the_other_devices_lack(house: House) -> None:
+    """With a target or without one, the refusal names the devices that were looked at, not the one that is left."""
+    await house.send(ask("s1", 4, mode=Mode.FCSP))
+    anywhere = await house.send(MoveSlice(id="s1"))
+    [refused] = house.said(f"slice.refused.{anywhere}")
+    assert (refused.field, refused.given) == ("device_id", "any")
+    assert "n1-h100: " in refused.allowed
+    assert "n1-p40: " in refused.allowed
+    assert "n1-l4" not in refused.allowed
+    nowhere = await house.send(MoveSlice(id="s1", device_id="n1-a100"))
+    [refused] = house.said(f"slice.refused.{nowhere}")
+    assert (refused.field, refused.given) == ("device_id", "n1-a100")
+    assert "there is no such device" in refused.allowed
 
 
 async def test_commands_for_an_unknown_id_are_refused_by_name(house: House) -> None:

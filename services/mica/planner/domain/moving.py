@@ -1,10 +1,15 @@
 """A slice on another device of its node. Invariant: only what holds no memory is moved, and it keeps its size."""
 
+from typing import Final
+
 from mica.events import Mode, MoveSlice, Placement, SliceRecord
 from mica.planner.domain.fleet import Fleet, NodeState
 from mica.planner.domain.misfits import Refusal
-from mica.planner.domain.placing import Ask, Pins, Placed, decide
+from mica.planner.domain.placing import Ask, Pins, Placed, Unplaced, decide
 from mica.planner.domain.sizing import Size
+
+REASONS: Final = 4
+"""Of so many devices a refusal tells why they do not take the slice."""
 
 
 def moved(fleet: Fleet, record: SliceRecord, command: MoveSlice, pins: Pins) -> Placed | Refusal:
@@ -28,7 +33,20 @@ def moved(fleet: Fleet, record: SliceRecord, command: MoveSlice, pins: Pins) -> 
         excluded=frozenset({placement.device_id}), members=1,
     )  # fmt: skip
     outcome = decide(fleet, ask)
-    return outcome if isinstance(outcome, Placed) else outcome.refusal
+    return outcome if isinstance(outcome, Placed) else _nowhere(outcome, placement, command.device_id)
+
+
+def _nowhere(outcome: Unplaced, placement: Placement, device_id: str | None) -> Refusal:
+    """Why none of the node's other devices takes it."""
+    if outcome.refusal.field in ("vram_bytes", "share_ppm"):
+        return outcome.refusal
+    others = [
+        each
+        for each in outcome.decision.rejected
+        if each.node == placement.node and each.device_id not in ("", placement.device_id) and device_id in (None, each.device_id)
+    ]
+    reasons = "; ".join(f"{each.device_id}: {each.reason}" for each in others[:REASONS]) or "there is no such device"
+    return Refusal("device_id", device_id or "any", f"another device of node {placement.node} that holds it ({reasons})")
 
 
 def _used_bytes(node: NodeState, slice_id: str, placement: Placement) -> int | None:
