@@ -178,5 +178,14 @@ def report(command: Command, fact: Fact, confirms: tuple[type[Fact], ...], *, as
         raise CliError(f"slice {getattr(command, 'id', '')}: {name} instead: {getattr(fact, 'message', '')}")
     if not as_json:
         withdrawn = ", it was still queued" if isinstance(fact, WITHDRAWN) else ""
-        click.echo(f"slice {getattr(fact, 'id', '')} is {name} (generation {getattr(fact, 'generation', 0)}{withdrawn})")
+        click.echo(
+            f"slice {getattr(fact, 'id', '')} {_done(command, name)} (generation {getattr(fact, 'generation', 0)}{withdrawn})"
+        )
         show_placements(getattr(fact, "placements", ()))
+
+
+def _done(command: Command, name: str) -> str:
+    """What the command did; every change that is in force is told as ``slice.resized``."""
+    if isinstance(command, ControlSlice):
+        return f"is told to {command.control}"
+    return "is moved" if isinstance(command, MoveSlice) else f"is {name}"
