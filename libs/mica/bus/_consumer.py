@@ -17,6 +17,7 @@ from nats.js.errors import APIError, NotFoundError
 
 from mica.bus._errors import BusUnavailableError, reason_of
 from mica.bus._port import Delivery
+from mica.bus._subscribe import subscribe
 
 ACK_WAIT_S: Final = 2.0
 IN_FLIGHT: Final = 4096
@@ -71,7 +72,7 @@ async def deliveries(client: Client, jetstream: JetStreamContext, durable: Durab
     """Batches of what is there, at least one message each."""
     queue: asyncio.Queue[Msg] = asyncio.Queue()
     target = f"mica.deliver.{durable.stream}.{durable.name}"
-    subscription = await client.subscribe(target, queue=durable.name, cb=queue.put, pending_msgs_limit=-1, pending_bytes_limit=-1)
+    subscription = await subscribe(client, target, queue.put_nowait, queue=durable.name)
     try:
         await _ensure(jetstream, durable, target)
         while True:

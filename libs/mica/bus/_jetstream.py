@@ -21,6 +21,7 @@ from mica.bus._port import Bucket, Delivery, Heard
 from mica.bus._publisher import Publisher
 from mica.bus._reconnects import Reconnects
 from mica.bus._streams import ensure
+from mica.bus._subscribe import subscribe
 from mica.events import (
     CHANNEL_OF,
     POLICY_BUCKET,
@@ -112,10 +113,7 @@ class JetStreamBus:
     async def following(self, *subjects: str) -> AsyncIterator[AsyncIterator[Heard]]:
         """Live events on these subjects; the subscription is in force when the block is entered."""
         queue: asyncio.Queue[Msg] = asyncio.Queue()
-        subscriptions = [
-            await self._client.subscribe(subject, cb=queue.put, pending_msgs_limit=-1, pending_bytes_limit=-1)
-            for subject in subjects
-        ]
+        subscriptions = [await subscribe(self._client, subject, queue.put_nowait) for subject in subjects]
         await self._client.flush()
         try:
             yield _heard(queue)

@@ -16,6 +16,7 @@ from nats.errors import ConnectionClosedError, MaxPayloadError, OutboundBufferLi
 from nats.errors import Error as NatsError
 
 from mica.bus._errors import BusError, BusUnavailableError, StaleRevisionError, StreamFullError
+from mica.bus._subscribe import subscribe
 
 ACK_TIMEOUT_S: Final = 5.0
 WRONG_LAST_SEQUENCE: Final = frozenset({10071, 10164})
@@ -51,7 +52,7 @@ class Publisher:
 
     async def start(self) -> None:
         """Subscribe to the acknowledgements."""
-        await self._client.subscribe(f"{self._inbox}.*", cb=self._on_ack, pending_msgs_limit=-1, pending_bytes_limit=-1)
+        await subscribe(self._client, f"{self._inbox}.*", self._on_ack)
 
     async def publish(self, subject: str, data: bytes, headers: dict[str, str] | None, *, expected: int = -1) -> int:
         """Publish and wait for the acknowledgement.
@@ -80,7 +81,7 @@ class Publisher:
         finally:
             self._pending.pop(reply, None)
 
-    async def _on_ack(self, message: Msg) -> None:
+    def _on_ack(self, message: Msg) -> None:
         pending = self._pending.pop(message.subject, None)
         if pending is None or pending[3].done():
             return
@@ -88,7 +89,11 @@ class Publisher:
         if message.headers and message.headers.get("Status") == NO_RESPONDERS:
             future.set_exception(BusUnavailableError(f"no stream takes {subject}"))
             return
-        ack = _decode_ack(message.data)
+        try:
+            ack = _decode_ack(message.data)
+        except msgspec.DecodeError as error:
+            future.set_exception(BusError(f"publish on {subject}: an answer that is no acknowledgement: {error}"))
+            return
         if ack.error is None:
             future.set_result(ack.seq)
         else:

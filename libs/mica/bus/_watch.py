@@ -16,6 +16,8 @@ from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
+from mica.bus._subscribe import subscribe
+
 HEARTBEAT_S: Final = 5.0
 SILENCE_S: Final = 3 * HEARTBEAT_S
 STATUS: Final = "Status"
@@ -41,9 +43,7 @@ class Watch:
 
     async def __aenter__(self) -> AsyncIterator[list[Msg]]:
         inbox = self._jetstream._nc.new_inbox()  # noqa: SLF001 - the context has no public way back to its connection
-        self._subscription = await self._jetstream._nc.subscribe(  # noqa: SLF001 - as above
-            inbox, cb=self._queue.put, pending_msgs_limit=-1, pending_bytes_limit=-1
-        )
+        self._subscription = await subscribe(self._jetstream._nc, inbox, self._queue.put_nowait)  # noqa: SLF001 - as above
         config = ConsumerConfig(
             deliver_subject=inbox,
             filter_subject=self._subject,
