@@ -117,7 +117,7 @@ def test_a_release_ends_what_does_not_end_itself(shared_stack: Stack) -> None:
         assert "released" in shared_stack.mica("release", f"end-{mode}", "--grace", "0s")
         assert client.process.wait(10) != 0
         assert requested_bytes(shared_stack, client.pid) == 0
-    assert shared_stack.json("ls") == []
+    wait_for(lambda: shared_stack.json("ls") == [])
     shared_stack.audit()
 
 
