@@ -55,6 +55,9 @@ class Client:
         self.process.wait()
 
 
+RECOVERED_S = 30.0
+
+
 class Stack:
     """A running system, and what a test may do to it."""
 
@@ -174,9 +177,10 @@ class Stack:
         return msgspec.convert(self.json("sim", "books"), type=Books)
 
     def audit(self) -> None:
-        """Nothing disagrees."""
-        said = self.mica("audit", status=None)
-        assert said.rstrip().endswith(" 0 disagreements"), said
+        """Nothing disagrees, once what was killed has had time to find out where it stands."""
+        deadline = time.monotonic() + RECOVERED_S
+        while not (said := self.mica("audit", status=None)).rstrip().endswith(" 0 disagreements"):
+            assert time.monotonic() < deadline, said
 
     async def bus(self) -> JetStreamBus:
         """A connection; close it."""
