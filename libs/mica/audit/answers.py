@@ -66,9 +66,9 @@ def _same(one: SliceFact, other: SliceFact) -> bool:
 
 def _check_lives(slice_id: str, facts: list[SliceFact], tally: Tally) -> None:
     for number, life in enumerate(lives(facts), start=1):
-        kinds = sorted({tag(fact) for fact in life if isinstance(fact, FINAL)})
-        told = " and ".join(kinds)
-        tally.expect(len(kinds) <= 1, "I6", f"slice {slice_id}, life {number}", f"answered {told}: they contradict each other")
+        finals = sorted({(tag(fact), fact.generation) for fact in life if isinstance(fact, FINAL)})
+        told = " and ".join(f"{kind} (generation {generation})" for kind, generation in finals)
+        tally.expect(len(finals) <= 1, "I6", f"slice {slice_id}, life {number}", f"answered {told}: they contradict each other")
 
 
 def _check_record(world: World, record: SliceRecord, facts: list[SliceFact], tally: Tally) -> None:

@@ -133,18 +133,35 @@ def check_mode(device: Device, shares: list[_Share]) -> Iterator[tuple[str, str]
         yield "I4", f"is carved as {', '.join(sorted(modes))}, but is {'' if device.partitioned else 'not '}partitioned"
 
 
+class _Given(Struct):
+    """What a slice has, and what it had before a change that is not confirmed: it uses one of the two."""
+
+    now: list[LedgerEntry] = []
+    before: list[LedgerEntry] = []
+
+    @property
+    def vram_bytes(self) -> int:
+        return max(sum(each.vram_bytes for each in entries) for entries in (self.now, self.before))
+
+    @property
+    def share_ppm(self) -> int:
+        return max(sum(each.share_ppm for each in entries) for entries in (self.now, self.before))
+
+
 def check_quotas(documents: Documents) -> Iterator[Violation]:
-    """I7: by what tenants are charged, and by what the ledgers really give them."""
-    given: dict[str, dict[str, list[LedgerEntry]]] = {}
+    """I7: by what tenants are charged, and by what the ledgers really give them, or still leave to them."""
+    given: dict[str, dict[str, _Given]] = {}
     for ledger in documents.ledgers.values():
-        for on_device in ledger.devices.values():
-            for id_, entry in on_device.items():
-                given.setdefault(entry.tenant, {}).setdefault(id_, []).append(entry)
+        now = [entry for on_device in ledger.devices.values() for entry in on_device.values()]
+        before = [held.entry for on_device in ledger.held.values() for held in on_device.values()]
+        for entry in now:
+            given.setdefault(entry.tenant, {}).setdefault(entry.id, _Given()).now.append(entry)
+        for entry in before:
+            given.setdefault(entry.tenant, {}).setdefault(entry.id, _Given()).before.append(entry)
     for tenant in sorted(set(given) | set(documents.tenants)):
         quota = _quota(documents, tenant)
-        slices = given.get(tenant, {})
-        entries = [entry for each in slices.values() for entry in each]
-        sums = (len(slices), sum(e.vram_bytes for e in entries), sum(e.share_ppm for e in entries))
+        slices = given.get(tenant, {}).values()
+        sums = (len(slices), sum(each.vram_bytes for each in slices), sum(each.share_ppm for each in slices))
         yield from _over(tenant, "ledgers give", sums, quota)
         holdings = documents.tenants.get(tenant)
         if holdings is not None:

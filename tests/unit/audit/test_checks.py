@@ -12,6 +12,7 @@ from mica.bus import Heard
 from mica.events import (
     Control,
     Departure,
+    Held,
     Holding,
     Mode,
     ObservedState,
@@ -61,6 +62,12 @@ def second(slice_id: str, **changes: Any) -> Break:
         return w.with_ledger(world, devices=devices)
 
     return broken
+
+
+def formerly(slice_id: str, **changes: Any) -> Break:
+    """What the slice had before a change that is not confirmed yet."""
+    held = Held(entry=w.entry(slice_id, **changes), generation=5)
+    return lambda world: w.with_ledger(world, held={w.PARTS[slice_id][0]: {slice_id: held}})
 
 
 def seen_slice(slice_id: str, **changes: Any) -> Break:
@@ -217,12 +224,16 @@ BROKEN: dict[str, tuple[str, Break]] = {
     "a node observed ahead of its ledger": ("I5", lambda world: w.with_observed(world, generation=4)),
     "a live slice that was never called ready": ("I6", untold),
     "a slice that was called ready and rejected": ("I6", told(REJECTED)),
+    "a slice that was called ready twice, of two sizes": ("I6", told(SliceReady(at=2, id="soft", generation=2, placements=()))),
     "a slice that was called ready and failed": ("I6", told(SliceFailed(at=2, id="soft", message="m"))),
     "a rejected request that was never told": ("I6", chained(untold, records(soft={"phase": Phase.REJECTED}))),
     "a released slice that was never told": ("I6", records(soft={"phase": Phase.RELEASED})),
     "a request that waits past its time": ("I6", chained(records(soft={"phase": Phase.QUEUED, "until": 5}), at(6))),
     "a tenant with more slices than its quota": ("I7", quota_of(slices=2)),
     "a tenant with more memory than its quota": ("I7", quota_of(vram_bytes=12 * GIB - 1)),
+    "a tenant above its quota with memory that a shrunk slice still holds": (
+        "I7", chained(quota_of(vram_bytes=12 * GIB), formerly("soft", vram_bytes=8 * GIB)),
+    ),
     "a tenant with more compute than its quota": ("I7", quota_of(share_ppm=1_499_999)),
     "processes above their slice's limit": (
         "I7", chained(usages(soft=w.usage("soft", 5 * GIB)), seen_slice("soft", vram_used_bytes=5 * GIB)),
