@@ -33,7 +33,7 @@ def test_every_request_of_the_pipeline_bench_is_answered_once() -> None:
 @pytest.mark.timeout(120)
 def test_the_footprint_bench_reports_every_service_and_the_shim() -> None:
     """Memory and processor time of each service, time to ready, and what the shim adds to a tenant."""
-    report = bench("footprint", "--seconds", "1")
+    report = bench("footprint", "--seconds", "1", "--allocations", "20000")
     services = {"discovery", "planner", "enforcer", "telemetry", "slo_guard"}
     assert services < report["idle"].keys()
     for name in services:

@@ -60,7 +60,7 @@ class Report(Struct, frozen=True, kw_only=True):
     device: str = "simulated driver"
 
 
-def run(window_s: float = 20.0, allocations: int = 20_000) -> Report:
+def run(window_s: float = 20.0, allocations: int = 100_000) -> Report:
     """Carry the benchmark out."""
     with running_stack(NODE) as stack:
         time.sleep(SETTLE_S)

@@ -96,7 +96,7 @@ def pipeline(*, as_json: bool, **plan: float) -> int:
 @click.option("--seconds", default=20.0, show_default=True, type=click.FloatRange(1, 600), help="Length of the idle window.")
 @click.option(
     "--allocations",
-    default=20_000,
+    default=100_000,
     show_default=True,
     type=click.IntRange(1000, 1_000_000),
     help="Live allocations of the tenant.",
