@@ -10,11 +10,12 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from mica.bus._errors import BusError
+from mica.bus._errors import BusError, BusUnavailableError
 from mica.bus._jetstream import JetStreamBus
 from mica.bus._port import Bus
 from mica.bus._settings import Settings, SettingsError
 
+PATIENCE_S = 2.0
 WAIT_FOR_SERVER_S = 30.0
 CANCEL_AGAIN_S = 1.0
 
@@ -54,7 +55,7 @@ def _first(group: ExceptionGroup[Exception]) -> Exception:
 async def _serve(name: str, main: Callable[[Bus, Settings], Awaitable[None]]) -> None:
     settings = Settings.from_environment()
     gc.freeze()  # what was imported lives as long as the process: collections need not look at it again
-    bus = await JetStreamBus.connect(settings.nats_url, name=f"mica-{name}", wait_s=WAIT_FOR_SERVER_S)
+    bus = await _connect(settings.nats_url, name)
     task = asyncio.ensure_future(main(bus, settings))
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -64,6 +65,15 @@ async def _serve(name: str, main: Callable[[Bus, Settings], Awaitable[None]]) ->
         await _until_done(task, told)
     finally:
         await bus.close()
+
+
+async def _connect(url: str, name: str) -> JetStreamBus:
+    """Connect; when nobody answers yet, say so at once and wait: services and server may start together."""
+    try:
+        return await JetStreamBus.connect(url, name=f"mica-{name}", wait_s=PATIENCE_S)
+    except BusUnavailableError as error:
+        print(f"mica-{name}: {error}; waiting up to {WAIT_FOR_SERVER_S:.0f} s", file=sys.stderr, flush=True)
+        return await JetStreamBus.connect(url, name=f"mica-{name}", wait_s=WAIT_FOR_SERVER_S)
 
 
 async def _until_done(task: "asyncio.Future[None]", told: asyncio.Event) -> None:

@@ -120,17 +120,36 @@ async def test_a_control_word_reaches_the_ledger(house: House) -> None:
 
 async def test_an_idle_slice_moves_and_a_busy_one_does_not(house: House) -> None:
     """Only what holds no memory goes to another device; the old one is free afterwards."""
+    await house.send(ask("whole", 70, mode=None))
     await house.send(ask("s1", 4, mode=None))
-    house.enforcers["n1"].used["n1-h100", "s1"] = 1
+    house.enforcers["n1"].used["n1-l4", "s1"] = 1
     await house.settle()
-    sequence = await house.send(MoveSlice(id="s1", device_id="n1-l4"))
+    sequence = await house.send(MoveSlice(id="s1", device_id="n1-p40"))
     assert "holds 1 bytes" in house.said(f"slice.refused.{sequence}")[0].message
     house.enforcers["n1"].used.clear()
     await house.settle()
-    await house.send(MoveSlice(id="s1", device_id="n1-l4"))
+    await house.send(MoveSlice(id="s1", device_id="n1-p40"))
     after = await ledger(house)
-    assert list(after.devices) == ["n1-l4"]
+    assert {device: list(slices) for device, slices in after.devices.items()} == {"n1-h100": ["whole"], "n1-p40": ["s1"]}
     assert after.held == {}
+
+
+async def test_a_move_weakens_no_mode_that_nobody_named(house: House) -> None:
+    """Without a target a slice keeps its mode or stays, though a device with a weaker one has room."""
+    await house.send(ask("whole", 70, mode=None))
+    await house.send(ask("s1", 4, mode=None))
+    sequence = await house.send(MoveSlice(id="s1"))
+    [refused] = house.said(f"slice.refused.{sequence}")
+    assert "n1-p40: " in refused.allowed
+    assert list((await ledger(house)).devices["n1-l4"]) == ["s1"]
+
+
+async def test_what_holds_a_partition_is_not_moved(house: House) -> None:
+    """Nobody but the device knows what processes hold in a partition, so none is taken from under them."""
+    await house.send(ask("s1", 4, mode=Mode.HARDWARE))
+    sequence = await house.send(MoveSlice(id="s1"))
+    [refused] = house.said(f"slice.refused.{sequence}")
+    assert (refused.field, "software mode" in refused.allowed) == ("id", True)
 
 
 async def test_a_move_that_finds_no_place_tells_what_the_other_devices_lack(house: House) -> None:

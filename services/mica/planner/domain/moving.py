@@ -1,6 +1,11 @@
-"""A slice on another device of its node. Invariant: only what holds no memory is moved, and it keeps its size."""
+"""A slice on another device of its node.
+
+Invariants: only what is known to hold no memory is moved; it keeps its size, and its mode unless the command names a device.
+"""
 
 from typing import Final
+
+from msgspec.structs import replace
 
 from mica.events import Mode, MoveSlice, Placement, SliceRecord
 from mica.planner.domain.fleet import Fleet, NodeState
@@ -17,23 +22,34 @@ def moved(fleet: Fleet, record: SliceRecord, command: MoveSlice, pins: Pins) -> 
     if len(record.placements) != 1:
         return Refusal("id", record.id, f"a slice on one device; this one is a gang of {len(record.placements)}")
     placement = record.placements[0]
-    node = fleet.node(placement.node)
+    refusal = _bound(fleet, record, command)
+    if refusal is not None:
+        return refusal
+    request = record.request if command.device_id is not None else replace(record.request, mode=placement.mode)
+    ask = Ask(
+        id=record.id, request=request, size=Size(placement.vram_bytes, placement.share_ppm), pins=pins, node=placement.node,
+        device_id=command.device_id, excluded=frozenset({placement.device_id}), members=1,
+    )  # fmt: skip
+    outcome = decide(fleet, ask)
+    return outcome if isinstance(outcome, Placed) else _nowhere(outcome, placement, command.device_id)
+
+
+def _bound(fleet: Fleet, record: SliceRecord, command: MoveSlice) -> Refusal | None:
+    """What keeps the slice where it is, whatever else is free."""
+    placement = record.placements[0]
     if command.node is not None and command.node != placement.node:
         return Refusal("node", command.node, f"{placement.node}, the slice's own node; to change nodes, request another slice")
-    used_bytes = _used_bytes(node, record.id, placement)
+    if placement.mode is Mode.HARDWARE:
+        allowed = "a slice in a software mode; only vendor counters show what a partition holds: request another slice"
+        return Refusal("id", record.id, allowed)
+    used_bytes = _used_bytes(fleet.node(placement.node), record.id, placement)
     if used_bytes is None:
         return Refusal("id", record.id, "a slice that its enforcer reports with the present generation")
     if used_bytes:
         return Refusal("id", record.id, f"a slice that holds no memory; this one holds {used_bytes} bytes")
     if command.device_id == placement.device_id:
         return Refusal("device_id", placement.device_id, "another device than the slice is on")
-    size = Size(placement.vram_bytes, None if placement.mode is Mode.HARDWARE else placement.share_ppm)
-    ask = Ask(
-        id=record.id, request=record.request, size=size, pins=pins, node=placement.node, device_id=command.device_id,
-        excluded=frozenset({placement.device_id}), members=1,
-    )  # fmt: skip
-    outcome = decide(fleet, ask)
-    return outcome if isinstance(outcome, Placed) else _nowhere(outcome, placement, command.device_id)
+    return None
 
 
 def _nowhere(outcome: Unplaced, placement: Placement, device_id: str | None) -> Refusal:
