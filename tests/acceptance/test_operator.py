@@ -120,4 +120,4 @@ async def test_the_audit_finds_a_contradiction(stack: Stack) -> None:
     await bus.close()
     found = stack.json("audit", status=1)["disagreements"]
     assert [finding["check"] for finding in found] == ["I6"]
-    assert "slice.ready and slice.rejected" in found[0]["message"]
+    assert "contradict each other" in found[0]["message"]
