@@ -27,7 +27,8 @@ native: $(STAMP) $(SHIM) $(BINDING) ## compile the shims, the simulated drivers 
 
 $(SHIM): $(NATIVE_SOURCES)
 	@scripts/check_host.sh "$(PYTHON)"
-	$(MAKE) -C native all
+	@echo "mica: compiling the shims and the simulated drivers"
+	@$(MAKE) -s -C native all
 	@touch $@
 
 $(BINDING): $(NATIVE_SOURCES) | $(STAMP)

@@ -177,6 +177,11 @@ class Stack:
         return msgspec.convert(self.json("sim", "books"), type=Books)
 
     def audit(self) -> None:
+        """Nothing disagrees."""
+        said = self.mica("audit", status=None)
+        assert said.rstrip().endswith(" 0 disagreements"), said
+
+    def audit_recovered(self) -> None:
         """Nothing disagrees, once what was killed has had time to find out where it stands."""
         deadline = time.monotonic() + RECOVERED_S
         while not (said := self.mica("audit", status=None)).rstrip().endswith(" 0 disagreements"):
