@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import uvloop
+
 from mica.bench._machine import Percentiles, percentiles
 from mica.bus import JetStreamBus
 from mica.events import Ledger, RequestSlice, SliceReady, TenantHoldings, decode
@@ -90,7 +92,7 @@ def measure_hops(rate_hz: float, count: int) -> Percentiles:
     with _server() as url:
         relays = [subprocess.Popen([sys.executable, "-m", "mica.bench._hops", role, url]) for role in ("plan", "enforce")]
         try:
-            return percentiles(asyncio.run(ask(url, rate_hz, count)))
+            return percentiles(uvloop.run(ask(url, rate_hz, count)))
         finally:
             for relay in relays:
                 relay.kill()
@@ -114,4 +116,4 @@ def _server() -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    asyncio.run({"plan": plan, "enforce": enforce}[sys.argv[1]](sys.argv[2]))
+    uvloop.run({"plan": plan, "enforce": enforce}[sys.argv[1]](sys.argv[2]))

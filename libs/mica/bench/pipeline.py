@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from typing import Any
 
+import uvloop
 from msgspec import Struct
 
 from mica.bench._errors import BenchError
@@ -102,8 +103,10 @@ class _Client:
         )
         begun = time.perf_counter()
         async with asyncio.timeout(ANSWER_S):
-            _, ended = await asyncio.gather(self._bus.publish(request), ready)
-            await asyncio.gather(self._bus.publish(ReleaseSlice(id=name)), released)
+            await self._bus.publish(request)
+            ended = await ready
+            await self._bus.publish(ReleaseSlice(id=name))
+            await released
         del self._ready[name], self._released[name]
         return (ended - begun) * 1e3
 
@@ -191,7 +194,7 @@ def run(plan: Plan) -> Report:
     limit = measure_hops(plan.rate_hz, plan.latency_requests)
     with running_stack(NODE, {"MICA_COMMANDS_PER_S": str(plan.commands_per_s)}) as stack:
         try:
-            return asyncio.run(_drive(stack, plan, limit))
+            return uvloop.run(_drive(stack, plan, limit))
         except ExceptionGroup as group:
             raise BenchError(f"a request failed: {group.exceptions[0]}") from group
         except TimeoutError:

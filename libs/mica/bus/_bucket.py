@@ -7,10 +7,10 @@ from typing import Final, TypeVar
 
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
-from nats.js import JetStreamContext
 from nats.js.api import RawStreamMsg
 from nats.js.errors import NotFoundError
 
+from mica.bus._connection import Connection
 from mica.bus._errors import BusUnavailableError, StaleRevisionError, reason_of
 from mica.bus._port import Change, Entry
 from mica.bus._publisher import Publisher
@@ -30,10 +30,11 @@ RETRY_S: Final = 0.2
 class JetStreamBucket:
     """One bucket: typed documents by key."""
 
-    def __init__(self, name: str, jetstream: JetStreamContext, publisher: Publisher, reconnects: Reconnects) -> None:
+    def __init__(self, name: str, connection: Connection, publisher: Publisher, reconnects: Reconnects) -> None:
         self._stream = f"KV_{name}"
         self._prefix = f"$KV.{name}."
-        self._jetstream = jetstream
+        self._connection = connection
+        self._jetstream = connection.jetstream()
         self._publisher = publisher
         self._reconnects = reconnects
 
@@ -87,7 +88,7 @@ class JetStreamBucket:
 
     @asynccontextmanager
     async def _watch(self, pattern: str) -> AsyncIterator[AsyncIterator[list[Msg]]]:
-        watch = Watch(self._jetstream, self._stream, self._prefix + pattern)
+        watch = Watch(self._connection, self._stream, self._prefix + pattern)
         with self._reconnects.telling(watch.lost):
             async with watch as batches:
                 yield batches

@@ -8,16 +8,15 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 from msgspec import Struct
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import APIError, NotFoundError
 
+from mica.bus._connection import Connection
 from mica.bus._errors import BusUnavailableError, reason_of
 from mica.bus._port import Delivery
-from mica.bus._subscribe import subscribe
 
 ACK_WAIT_S: Final = 2.0
 IN_FLIGHT: Final = 4096
@@ -68,11 +67,11 @@ class Durable(Struct, frozen=True):
     subjects: Sequence[str] = ()
 
 
-async def deliveries(client: Client, jetstream: JetStreamContext, durable: Durable, batch: int) -> AsyncIterator[list[Delivery]]:
+async def deliveries(client: Connection, jetstream: JetStreamContext, durable: Durable, batch: int) -> AsyncIterator[list[Delivery]]:
     """Batches of what is there, at least one message each."""
     queue: asyncio.Queue[Msg] = asyncio.Queue()
     target = f"mica.deliver.{durable.stream}.{durable.name}"
-    subscription = await subscribe(client, target, queue.put_nowait, queue=durable.name)
+    subscription = await client.listen(target, queue.put_nowait, queue=durable.name)
     try:
         await _ensure(jetstream, durable, target)
         while True:

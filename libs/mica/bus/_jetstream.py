@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
@@ -15,13 +14,13 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import APIError, ServiceUnavailableError
 
 from mica.bus._bucket import JetStreamBucket
+from mica.bus._connection import Connection
 from mica.bus._consumer import CONTENT_TYPE, TRACEPARENT, Durable, deliveries
 from mica.bus._errors import BusError, BusUnavailableError, reason_of
 from mica.bus._port import Bucket, Delivery, Heard
 from mica.bus._publisher import Publisher
 from mica.bus._reconnects import Reconnects
 from mica.bus._streams import ensure
-from mica.bus._subscribe import subscribe
 from mica.events import (
     CHANNEL_OF,
     POLICY_BUCKET,
@@ -36,7 +35,8 @@ from mica.events import (
 )
 
 MESSAGE_ID: Final = "Nats-Msg-Id"
-CONNECT_S: Final = 2.0
+CONNECT_S: Final = 2
+RECONNECT_S: Final[Any] = 0.2  # nats-py says int and sleeps for it as it is
 CLOSE_S: Final = 3.0
 HISTORY_BATCH: Final = 500
 DEFAULT_PORT: Final = 4222
@@ -47,12 +47,12 @@ REPAIR_ATTEMPTS: Final = 100
 class JetStreamBus:
     """A connection to NATS that speaks in events and documents."""
 
-    def __init__(self, client: Client, jetstream: JetStreamContext, publisher: Publisher, reconnects: Reconnects) -> None:
+    def __init__(self, client: Connection, jetstream: JetStreamContext, publisher: Publisher, reconnects: Reconnects) -> None:
         self._client = client
         self._jetstream = jetstream
         self._publisher = publisher
-        self._state = JetStreamBucket(STATE_BUCKET, jetstream, publisher, reconnects)
-        self._policy = JetStreamBucket(POLICY_BUCKET, jetstream, publisher, reconnects)
+        self._state = JetStreamBucket(STATE_BUCKET, client, publisher, reconnects)
+        self._policy = JetStreamBucket(POLICY_BUCKET, client, publisher, reconnects)
 
     @classmethod
     async def connect(cls, url: str, *, name: str = "mica", wait_s: float = CONNECT_S) -> "JetStreamBus":
@@ -113,7 +113,7 @@ class JetStreamBus:
     async def following(self, *subjects: str) -> AsyncIterator[AsyncIterator[Heard]]:
         """Live events on these subjects; the subscription is in force when the block is entered."""
         queue: asyncio.Queue[Msg] = asyncio.Queue()
-        subscriptions = [await subscribe(self._client, subject, queue.put_nowait) for subject in subjects]
+        subscriptions = [await self._client.listen(subject, queue.put_nowait) for subject in subjects]
         await self._client.flush()
         try:
             yield _heard(queue)
@@ -182,15 +182,17 @@ async def _repair(jetstream: JetStreamContext) -> None:
             return
 
 
-async def _connect(url: str, name: str, wait_s: float, reconnects: Reconnects) -> Client:
+async def _connect(url: str, name: str, wait_s: float, reconnects: Reconnects) -> Connection:
     """Connect once somebody listens there: nats-py itself would retry a first connection for ever."""
     await _listening(url, wait_s)
     try:
         async with asyncio.timeout(CONNECT_S + wait_s):
-            return await nats.connect(
+            client = Connection()
+            await client.connect(
                 url, name=name, connect_timeout=CONNECT_S, allow_reconnect=True, max_reconnect_attempts=-1,
-                reconnect_time_wait=0.2, ping_interval=10, reconnected_cb=reconnects.happened, error_cb=_ignore,
+                reconnect_time_wait=RECONNECT_S, ping_interval=10, reconnected_cb=reconnects.happened, error_cb=_ignore,
             )  # fmt: skip
+            return client
     except (NatsError, OSError, TimeoutError, ValueError) as error:
         raise BusUnavailableError(f"no NATS server answers at {url}: {reason_of(error)}") from None
 

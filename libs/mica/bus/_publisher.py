@@ -10,13 +10,12 @@ from itertools import count
 from typing import Final
 
 import msgspec
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import ConnectionClosedError, MaxPayloadError, OutboundBufferLimitError
 from nats.errors import Error as NatsError
 
+from mica.bus._connection import Connection
 from mica.bus._errors import BusError, BusUnavailableError, StaleRevisionError, StreamFullError
-from mica.bus._subscribe import subscribe
 
 ACK_TIMEOUT_S: Final = 5.0
 WRONG_LAST_SEQUENCE: Final = frozenset({10071, 10164})
@@ -43,7 +42,7 @@ _decode_ack = msgspec.json.Decoder(_Ack).decode
 class Publisher:
     """Publishes to JetStream and resolves the acknowledgements."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Connection) -> None:
         self._client = client
         self._inbox = client.new_inbox()
         self._tokens = count()
@@ -52,7 +51,7 @@ class Publisher:
 
     async def start(self) -> None:
         """Subscribe to the acknowledgements."""
-        await subscribe(self._client, f"{self._inbox}.*", self._on_ack)
+        await self._client.listen(f"{self._inbox}.*", self._on_ack)
 
     async def publish(self, subject: str, data: bytes, headers: dict[str, str] | None, *, expected: int = -1) -> int:
         """Publish and wait for the acknowledgement.

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import uvloop
+
 from mica.bus._errors import BusError, BusUnavailableError
 from mica.bus._jetstream import JetStreamBus
 from mica.bus._port import Bus
@@ -35,7 +37,7 @@ def announce_ready(name: str) -> None:
 def run_service(name: str, main: Callable[[Bus, Settings], Awaitable[None]]) -> None:
     """Run ``main`` until a signal comes; exits with status 1 and one line on stderr when it can't go on."""
     try:
-        asyncio.run(_serve(name, main))
+        uvloop.run(_serve(name, main))
     except EXPECTED as error:
         sys.exit(f"mica-{name}: {error}")
     except ExceptionGroup as group:

@@ -11,12 +11,10 @@ from types import TracebackType
 from typing import Final
 
 from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
-from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
-from mica.bus._subscribe import subscribe
+from mica.bus._connection import Connection, Listening
 
 HEARTBEAT_S: Final = 5.0
 SILENCE_S: Final = 3 * HEARTBEAT_S
@@ -26,15 +24,19 @@ STATUS: Final = "Status"
 class Watch:
     """``async with Watch(...) as batches: async for messages in batches``: ends when ``lost`` is called."""
 
-    def __init__(self, jetstream: JetStreamContext, stream: str, subject: str) -> None:
-        self._jetstream = jetstream
+    def __init__(self, connection: Connection, stream: str, subject: str) -> None:
+        self._connection = connection
+        self._jetstream = connection.jsm()
         self._stream = stream
         self._subject = subject
         self._queue: asyncio.Queue[Msg | None] = asyncio.Queue()
         self._lost = False
-        self._subscription: Subscription | None = None
+        self._subscription: Listening | None = None
         self._consumer = ""
         self._pending = 0
+        self._loop = asyncio.get_running_loop()
+        self._heard_s = 0.0
+        self._listening: asyncio.TimerHandle | None = None
 
     def lost(self) -> None:
         """The connection was lost and is back: what was subscribed may be gone."""
@@ -42,8 +44,9 @@ class Watch:
         self._queue.put_nowait(None)
 
     async def __aenter__(self) -> AsyncIterator[list[Msg]]:
-        inbox = self._jetstream._nc.new_inbox()  # noqa: SLF001 - the context has no public way back to its connection
-        self._subscription = await subscribe(self._jetstream._nc, inbox, self._queue.put_nowait)  # noqa: SLF001 - as above
+        self._listen()
+        inbox = self._connection.new_inbox()
+        self._subscription = await self._connection.listen(inbox, self._hear)
         config = ConsumerConfig(
             deliver_subject=inbox,
             filter_subject=self._subject,
@@ -54,19 +57,37 @@ class Watch:
             mem_storage=True,
             num_replicas=1,
         )
-        info = await self._jetstream._jsm.add_consumer(self._stream, config=config)  # noqa: SLF001 - as above
+        info = await self._jetstream.add_consumer(self._stream, config=config)
         self._consumer = info.name or ""
         self._pending = info.num_pending or 0
         delivered = info.delivered.consumer_seq if info.delivered else 0
         return self._batches(self._pending + delivered)
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._listening is not None:
+            self._listening.cancel()
         if self._subscription is not None:
             with suppress(NatsError):
                 await self._subscription.unsubscribe()
         if not self._lost:
             with suppress(NatsError, TimeoutError):
-                await self._jetstream._jsm.delete_consumer(self._stream, self._consumer)  # noqa: SLF001 - as above
+                await self._jetstream.delete_consumer(self._stream, self._consumer)
+
+    def _hear(self, message: Msg) -> None:
+        self._heard_s = self._loop.time()
+        self._queue.put_nowait(message)
+
+    def _listen(self) -> None:
+        """From now on, look now and then whether the consumer fell silent. One timer, for a timeout around every wait would cost more."""
+        self._heard_s = self._loop.time()
+        self._listening = self._loop.call_later(SILENCE_S, self._look)
+
+    def _look(self) -> None:
+        left_s = self._heard_s + SILENCE_S - self._loop.time()
+        if left_s > 0:
+            self._listening = self._loop.call_later(left_s, self._look)
+        else:
+            self._queue.put_nowait(None)
 
     async def _batches(self, existing: int) -> AsyncIterator[list[Msg]]:
         first = await self._existing() if existing else []
@@ -92,14 +113,11 @@ class Watch:
 
     async def _next(self) -> list[Msg] | None:
         """What is there, at least one message; None when the connection was lost or the consumer fell silent."""
-        try:
-            async with asyncio.timeout(SILENCE_S):
-                messages = [await self._queue.get()]
-        except TimeoutError:
-            return None
+        messages = [await self._queue.get()]
         while not self._queue.empty():
             messages.append(self._queue.get_nowait())
-        return None if self._lost else [message for message in messages if message is not None]
+        known = [message for message in messages if message is not None]
+        return known if len(known) == len(messages) else None
 
 
 def _is_status(message: Msg) -> bool:

@@ -60,8 +60,14 @@ class Enforcer:
         self.due.clear()
         if self._voice.unsure:
             await self._voice.recall(self.ledger)
-        if self.ledger.devices.keys() - self.devices.keys():
+        if self._lacks_devices():
             await self.read_inventory()
+        self._settle_now()
+
+    def _lacks_devices(self) -> bool:
+        return not self.ledger.devices.keys() <= self.devices.keys()
+
+    def _settle_now(self) -> None:
         self.node.apply(self.ledger, self.devices)
         self._press(self._world.clock.monotonic_ns())
         if self.node.jobs:
@@ -92,11 +98,18 @@ class Enforcer:
             self.due.set()
 
     def on_ledger(self, changes: Iterable[Change[Ledger]]) -> None:
-        """The ledger changed, perhaps several times: only the newest counts, and an older one than is known does not."""
-        for change in changes:
-            if change.value is not None and change.value.generation >= self.ledger.generation:
-                self.ledger = change.value
-                self.due.set()
+        """The ledger changed, perhaps several times: only the newest counts, and an older one than is known does not.
+
+        It is applied at once; where that takes an answer from the bus first, ``settle`` is due.
+        """
+        newest = max((change.value for change in changes if change.value is not None), key=_generation, default=None)
+        if newest is None or newest.generation < self.ledger.generation:
+            return
+        self.ledger = newest
+        if self.due.is_set() or self._voice.unsure or self._lacks_devices():
+            self.due.set()
+        else:
+            self._settle_now()
 
     def on_inventory(self, inventory: Inventory) -> None:
         """The node's devices were read anew."""
@@ -261,6 +274,10 @@ class Enforcer:
             self.ledger = entry.value
         self.node.set_fence(False)
         self.due.set()
+
+
+def _generation(ledger: Ledger) -> int:
+    return ledger.generation
 
 
 def _may_borrow(tier: Tier, mode: Mode) -> bool:

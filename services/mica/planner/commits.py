@@ -88,7 +88,6 @@ class GroupCommit(Generic[D]):
     async def _drain(self) -> None:
         try:
             while self._edits or self._readers:
-                await asyncio.sleep(0)  # whoever was woken by the same acknowledgements joins this write
                 readers, self._readers = self._readers, []
                 edits, self._edits = self._edits, []
                 try:

@@ -13,7 +13,7 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from mica.bus import Entry, StaleRevisionError
+from mica.bus import BusError, Entry, StaleRevisionError
 from mica.events import (
     SLICES,
     Decision,
@@ -185,16 +185,16 @@ class Requests:
         desk, record = self._desk, plan.record
         tenant = record.request.tenant
         quota = desk.policies.tenant(tenant).quota
-        writing = asyncio.ensure_future(desk.records.write(record, plan.over))
         charging = desk.tenants.charge(tenant, record.id, holding_of(record.placements), quota)
-        written, charged = await asyncio.gather(writing, charging, return_exceptions=True)
-        if isinstance(written, StaleRevisionError):
+        try:
+            written = await desk.records.write(record, plan.over)
+        except BusError as error:
+            await asyncio.wait((charging,))
+            if not isinstance(error, StaleRevisionError):
+                raise
             await desk.settle_tenant(record.id, tenant)
             return AGAIN
-        for failure in (written, charged):
-            if isinstance(failure, BaseException):
-                raise failure
-        assert isinstance(written, Entry)
+        charged = await charging
         if isinstance(charged, Refusal):
             return await self._withdraw(written, charged, plan.epochs)
         answer = await self._enter(written, plan.epochs)

@@ -92,7 +92,8 @@ class Machine:
             if self.enforcer is None:
                 self.enforcer = await take_over(self.node.world)
             for _ in range(PASSES_MAX):
-                if not self.enforcer.due.is_set() and not self.enforcer.node.jobs:
+                telling = self.enforcer.telling_due.is_set() and not self.lagging
+                if not self.enforcer.due.is_set() and not telling and not self.enforcer.node.jobs:
                     break
                 await self.enforcer.settle()
                 if not self.lagging:
@@ -154,7 +155,10 @@ class Machine:
         self.ledger = Ledger(node="n1", generation=self.ledger.generation + 1, devices=devices, departures=departures)
         revision = await self._put("ledger.n1", self.ledger)
         if self.enforcer is not None:
-            self.enforcer.on_ledger([Change("ledger.n1", self.ledger, revision)])
+            try:
+                self.enforcer.on_ledger([Change("ledger.n1", self.ledger, revision)])
+            except KilledError:
+                self.die()
 
     async def on_resize(self, id_: str, vram_bytes: int) -> None:
         """The same ledger, but for the size of one slice."""

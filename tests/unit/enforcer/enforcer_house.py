@@ -74,7 +74,7 @@ class House:
     async def settle(self) -> None:
         """Let the enforcer do all that can be done now."""
         assert self.enforcer is not None
-        while self.enforcer.due.is_set() or self.enforcer.node.jobs:
+        while self.enforcer.due.is_set() or self.enforcer.telling_due.is_set() or self.enforcer.node.jobs:
             await self.once()
             await self.enforcer.do_jobs()
 
