@@ -1,7 +1,7 @@
 """A KV bucket over JetStream. Invariant: every write carries the revision it stands on, except ``put``."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar
 
@@ -12,7 +12,7 @@ from nats.js.errors import NotFoundError
 
 from mica.bus._connection import Connection
 from mica.bus._errors import BusUnavailableError, StaleRevisionError, reason_of
-from mica.bus._port import Change, Entry
+from mica.bus._port import Change, Entry, Write
 from mica.bus._publisher import Publisher
 from mica.bus._reconnects import Reconnects
 from mica.bus._watch import Watch
@@ -22,6 +22,8 @@ T = TypeVar("T", bound=Document)
 
 EXPECTED: Final = "Nats-Expected-Last-Subject-Sequence"
 OPERATION: Final = "KV-Operation"
+EXPECTED_ID: Final = "Nats-Expected-Last-Msg-Id"
+MESSAGE_ID: Final = "Nats-Msg-Id"
 TTL: Final = "Nats-TTL"
 REASON: Final = "Nats-Marker-Reason"
 RETRY_S: Final = 0.2
@@ -61,6 +63,20 @@ class JetStreamBucket:
         if ttl_s > 0:
             headers[TTL] = f"{max(1, round(ttl_s))}s"
         return await self._publisher.publish(self._prefix + key, encode_document(value), headers, expected=revision)
+
+    async def chain(self, writes: Sequence[Write]) -> list[int]:
+        """Send all at once; each but the first names the one before it, which must be the stream's latest message."""
+        name = self._publisher.new_name()
+        sent = []
+        for index, each in enumerate(writes):
+            headers = {EXPECTED: str(each.revision)}
+            if index > 0:
+                headers[EXPECTED_ID] = f"{name}-{index - 1}"
+            if index < len(writes) - 1:
+                headers[MESSAGE_ID] = f"{name}-{index}"
+            subject, data = self._prefix + each.key, encode_document(each.value)
+            sent.append(await self._publisher.send(subject, data, headers, expected=each.revision))
+        return await _first_few(sent)
 
     async def put(self, key: str, value: Document) -> int:
         """Write a key whatever it holds."""
@@ -115,6 +131,19 @@ class JetStreamBucket:
             return None
         except NatsError as error:
             raise BusUnavailableError(f"key {key}: {reason_of(error)}") from error
+
+
+async def _first_few(sent: list[asyncio.Future[int]]) -> list[int]:
+    """The revisions up to the first write that found something else than it stands on."""
+    answers = await asyncio.gather(*sent, return_exceptions=True)
+    revisions: list[int] = []
+    for answer in answers:
+        if isinstance(answer, StaleRevisionError):
+            break
+        if isinstance(answer, BaseException):
+            raise answer
+        revisions.append(answer)
+    return revisions
 
 
 def _is_gone(headers: Mapping[str, str] | None) -> bool:

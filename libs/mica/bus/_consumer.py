@@ -67,7 +67,9 @@ class Durable(Struct, frozen=True):
     subjects: Sequence[str] = ()
 
 
-async def deliveries(client: Connection, jetstream: JetStreamContext, durable: Durable, batch: int) -> AsyncIterator[list[Delivery]]:
+async def deliveries(
+    client: Connection, jetstream: JetStreamContext, durable: Durable, batch: int
+) -> AsyncIterator[list[Delivery]]:
     """Batches of what is there, at least one message each."""
     queue: asyncio.Queue[Msg] = asyncio.Queue()
     target = f"mica.deliver.{durable.stream}.{durable.name}"

@@ -13,7 +13,7 @@ from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import APIError, ServiceUnavailableError
 
-from mica.bus._bucket import JetStreamBucket
+from mica.bus._bucket import MESSAGE_ID, JetStreamBucket
 from mica.bus._connection import Connection
 from mica.bus._consumer import CONTENT_TYPE, TRACEPARENT, Durable, deliveries
 from mica.bus._errors import BusError, BusUnavailableError, reason_of
@@ -34,7 +34,6 @@ from mica.events import (
     subject_of,
 )
 
-MESSAGE_ID: Final = "Nats-Msg-Id"
 CONNECT_S: Final = 2
 RECONNECT_S: Final[Any] = 0.2  # nats-py says int and sleeps for it as it is
 CLOSE_S: Final = 3.0

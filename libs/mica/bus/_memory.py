@@ -6,13 +6,13 @@ time. ``deliver_again`` and ``fail_next`` let a test repeat a delivery or lose a
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Literal, TypeVar
 
 from msgspec import Struct
 
 from mica.bus._errors import BusError, BusUnavailableError, StaleRevisionError
-from mica.bus._port import Change, Delivery, Entry, Heard
+from mica.bus._port import Change, Delivery, Entry, Heard, Write
 from mica.events import (
     STREAMS,
     Command,
@@ -92,6 +92,14 @@ class MemoryBucket:
         if self._values.get(key, (None, 0))[1] != revision:
             raise StaleRevisionError(key, revision)
         return self._write(key, encode_document(value))
+
+    async def chain(self, writes: Sequence[Write]) -> list[int]:
+        """Write these in order, up to the first that stands on an old revision."""
+        revisions: list[int] = []
+        with suppress(StaleRevisionError):
+            for each in writes:
+                revisions += [await self.update(each.key, each.value, each.revision)]
+        return revisions
 
     async def put(self, key: str, value: Document) -> int:
         """Write a key whatever it holds."""

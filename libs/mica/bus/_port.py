@@ -31,6 +31,14 @@ class Change(Struct, Generic[T], frozen=True):
     revision: int
 
 
+class Write(Struct, frozen=True):
+    """A value for a key whose latest revision must be ``revision`` (0: must not exist)."""
+
+    key: str
+    value: Document
+    revision: int
+
+
 class Bucket(Protocol):
     """A key-value bucket. Keys are as in the architecture, for example ``slice.s1``."""
 
@@ -44,6 +52,15 @@ class Bucket(Protocol):
         """Write a key whose latest revision must be ``revision`` (0: must not exist). StaleRevisionError otherwise.
 
         ``ttl_s`` > 0 makes the key vanish by itself after that time.
+        """
+
+    async def chain(self, writes: Sequence[Write]) -> list[int]:
+        """Send all of these at once; each is written only if the one before it was.
+
+        Returns:
+            The revisions of those that were written: none, the first few, or all.
+            A write also fails when somebody else's, of any key, came between it and the one before it;
+            what is missing has to be tried again by ``update``.
         """
 
     async def put(self, key: str, value: Document) -> int:

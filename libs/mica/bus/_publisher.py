@@ -18,7 +18,8 @@ from mica.bus._connection import Connection
 from mica.bus._errors import BusError, BusUnavailableError, StaleRevisionError, StreamFullError
 
 ACK_TIMEOUT_S: Final = 5.0
-WRONG_LAST_SEQUENCE: Final = frozenset({10071, 10164})
+NOT_THE_LATEST: Final = frozenset({10070, 10071, 10164})
+"""Another message id, or another sequence, is the latest than the one that was expected."""
 STREAM_FULL: Final = frozenset({10047, 10077})
 NO_RESPONDERS: Final = "503"
 
@@ -62,6 +63,10 @@ class Publisher:
         Raises:
             StaleRevisionError, StreamFullError, BusUnavailableError, BusError: see the classes.
         """
+        return await (await self.send(subject, data, headers, expected=expected))
+
+    async def send(self, subject: str, data: bytes, headers: dict[str, str] | None, *, expected: int = -1) -> asyncio.Future[int]:
+        """As ``publish``, but what is returned has still to be awaited: the sequence, or why there is none."""
         loop = asyncio.get_running_loop()
         reply = f"{self._inbox}.{next(self._tokens)}"
         future: asyncio.Future[int] = loop.create_future()
@@ -70,15 +75,21 @@ class Publisher:
             self._sweeper = loop.call_later(ACK_TIMEOUT_S, self._sweep)
         try:
             await self._client.publish(subject, data, reply=reply, headers=headers)
-            return await future
-        except MaxPayloadError:
-            raise BusError(f"message on {subject}: {len(data)} bytes, allowed: at most {self._client.max_payload}") from None
-        except (ConnectionClosedError, OutboundBufferLimitError) as error:
-            raise BusUnavailableError(f"publish on {subject}: {error}") from error
         except NatsError as error:
-            raise BusError(f"publish on {subject}: {error}") from error
-        finally:
-            self._pending.pop(reply, None)
+            del self._pending[reply]
+            raise self._unsent(f"publish on {subject}", len(data), error) from error
+        return future
+
+    def _unsent(self, what: str, size: int, error: NatsError) -> BusError:
+        if isinstance(error, MaxPayloadError):
+            return BusError(f"{what}: {size} bytes, allowed: at most {self._client.max_payload}")
+        if isinstance(error, ConnectionClosedError | OutboundBufferLimitError):
+            return BusUnavailableError(f"{what}: {error}")
+        return BusError(f"{what}: {error}")
+
+    def new_name(self) -> str:
+        """A name that nobody else has given, for message ids."""
+        return f"{self._inbox}.{next(self._tokens)}"
 
     def _on_ack(self, message: Msg) -> None:
         pending = self._pending.pop(message.subject, None)
@@ -120,7 +131,7 @@ class Publisher:
 
 
 def _error_of(failure: _Failure, subject: str, expected: int) -> BusError:
-    if failure.err_code in WRONG_LAST_SEQUENCE:
+    if failure.err_code in NOT_THE_LATEST:
         return StaleRevisionError(subject.split(".", 2)[-1], expected)
     if failure.err_code in STREAM_FULL:
         return StreamFullError(f"{subject}: {failure.description}")

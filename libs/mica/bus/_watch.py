@@ -78,7 +78,7 @@ class Watch:
         self._queue.put_nowait(message)
 
     def _listen(self) -> None:
-        """From now on, look now and then whether the consumer fell silent. One timer, for a timeout around every wait would cost more."""
+        """Look now and then whether the consumer fell silent: a timeout around every wait would cost more."""
         self._heard_s = self._loop.time()
         self._listening = self._loop.call_later(SILENCE_S, self._look)
 

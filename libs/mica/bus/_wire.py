@@ -2,7 +2,7 @@
 
 nats-py copies what was read into a stream, wakes a task that parses it with regular expressions, and puts each message into a
 queue that another task reads: about 0.25 ms for each hop of a process that just woke up. Here they are cut out of the stream and
-handled as soon as they are read from the socket; all else goes on to nats-py, which connects, reconnects, pings and asks as before.
+handled as soon as they are read from the socket; all else goes on to nats-py, which connects, reconnects and pings as before.
 Invariants: the messages of a subscription are handled in the order in which they came; none is dropped, none is handled twice.
 """
 
@@ -68,7 +68,7 @@ class Wire(TcpTransport):
         self._io_reader, self._io_writer = reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
     def take(self, data: bytes) -> tuple[bytes, bytes]:
-        """Handle what is for listeners; returns what is for nats-py, and the beginning of a message whose rest is still to come."""
+        """Handle what is for listeners; returns what is for nats-py, and the beginning of what is still to come."""
         others: list[bytes] = []
         at = 0
         while (end := data.find(CRLF, at)) >= 0:

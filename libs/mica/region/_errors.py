@@ -57,7 +57,7 @@ class RegionDefectError(RegionError):
         self.defect = defect
 
 
-def raise_errno(code: int, path: Path, doing: str) -> NoReturn:
+def raise_errno(code: int, path: Path | str, doing: str) -> NoReturn:
     """Raise the error for a negated errno of the C library.
 
     Raises:

@@ -59,23 +59,35 @@ class RuntimeDir(Struct, frozen=True):
 
     def slice_dir(self, slice_id: str) -> Path:
         """Directory of one slice's usage regions and its attach file."""
-        return Path(f"{self.root}/slices/{check_slice_id(slice_id)}")
+        return Path(self.slice_name(slice_id))
 
     def usage_path(self, slice_id: str, device_id: str) -> Path:
         """The slice's usage region on that device."""
-        return Path(f"{self.root}/slices/{check_slice_id(slice_id)}/{check_device_id(device_id)}{_USAGE_SUFFIX}")
+        return Path(self.usage_name(slice_id, device_id))
 
     def attach_path(self, slice_id: str) -> Path:
         """The file that says what a process needs to start inside the slice."""
-        return Path(f"{self.root}/slices/{check_slice_id(slice_id)}/attach.json")
+        return Path(self.attach_name(slice_id))
 
-    def ensure_device(self, device_id: str) -> Path:
-        """Make the device's directory if it is missing, and return it."""
-        return _made(self.device_dir(device_id))
+    def slice_name(self, slice_id: str) -> str:
+        """``slice_dir`` as text, for who makes a slice in a fraction of a millisecond: a path object costs a tenth of one."""
+        return f"{self.root}/slices/{check_slice_id(slice_id)}"
 
-    def ensure_slice(self, slice_id: str) -> Path:
-        """Make the slice's directory if it is missing, and return it."""
-        return _made(self.slice_dir(slice_id))
+    def usage_name(self, slice_id: str, device_id: str) -> str:
+        """``usage_path`` as text."""
+        return f"{self.slice_name(slice_id)}/{check_device_id(device_id)}{_USAGE_SUFFIX}"
+
+    def attach_name(self, slice_id: str) -> str:
+        """``attach_path`` as text."""
+        return f"{self.slice_name(slice_id)}/attach.json"
+
+    def ensure_device(self, device_id: str) -> None:
+        """Make the device's directory if it is missing."""
+        os.makedirs(self.device_dir(device_id), 0o755, exist_ok=True)  # noqa: PTH103 - as below
+
+    def ensure_slice(self, slice_id: str) -> None:
+        """Make the slice's directory if it is missing."""
+        os.makedirs(self.slice_name(slice_id), 0o755, exist_ok=True)  # noqa: PTH103 - the name is no path object; see slice_name
 
     def devices(self) -> list[str]:
         """Ids of the devices that have a quota region, sorted."""
@@ -89,13 +101,3 @@ class RuntimeDir(Struct, frozen=True):
         """Yield slice id, device id and path of every usage region, sorted by path."""
         for path in sorted(self.root.glob(f"slices/*/*{_USAGE_SUFFIX}")):
             yield path.parent.name, path.name.removesuffix(_USAGE_SUFFIX), path
-
-
-def _made(path: Path) -> Path:
-    try:
-        os.mkdir(path, 0o755)  # noqa: PTH102 - one system call, where Path.mkdir looks twice
-    except FileExistsError:
-        pass
-    except FileNotFoundError:
-        path.mkdir(mode=0o755, parents=True, exist_ok=True)
-    return path

@@ -71,7 +71,7 @@ _HELD_FLAGS = slice(
 _SLOT_FIELDS = ("vram_peak_bytes", "pinned_bytes", "gpu_ns", "launches", "inflight", "last_seen_ns")
 
 
-def create_usage(path: Path, device_id: str, slice_id: str, uid: int, mode: int = 0o600) -> bool:
+def create_usage(path: Path | str, device_id: str, slice_id: str, uid: int, mode: int = 0o600) -> bool:
     """Make the slice's usage region, owned by ``uid``. One that is there is adopted: its owner and mode are set again.
 
     Returns:
@@ -82,7 +82,7 @@ def create_usage(path: Path, device_id: str, slice_id: str, uid: int, mode: int 
         RegionError: it belongs to another slice or device, or the system refuses.
     """
     names = (check_device_id(device_id).encode(), check_slice_id(slice_id).encode())
-    code = lib.mica_region_create(bytes(path), lib.MICA_REGION_USAGE, *names, mode)
+    code = lib.mica_region_create(os.fsencode(path), lib.MICA_REGION_USAGE, *names, mode)
     if code not in (0, -errno.EEXIST):
         raise_errno(code, path, "create the usage region")
     if code == 0 and uid == os.geteuid():
@@ -100,7 +100,7 @@ def create_usage(path: Path, device_id: str, slice_id: str, uid: int, mode: int 
     return code == 0
 
 
-def create_token(path: Path, device_id: str, mode: int = 0o666) -> bool:
+def create_token(path: Path | str, device_id: str, mode: int = 0o666) -> bool:
     """Make the device's token region.
 
     Returns:
@@ -109,13 +109,13 @@ def create_token(path: Path, device_id: str, mode: int = 0o666) -> bool:
     Raises:
         RegionAccessError: the system refuses.
     """
-    code = lib.mica_region_create(bytes(path), lib.MICA_REGION_TOKEN, check_device_id(device_id).encode(), ffi.NULL, mode)
+    code = lib.mica_region_create(os.fsencode(path), lib.MICA_REGION_TOKEN, check_device_id(device_id).encode(), ffi.NULL, mode)
     if code not in (0, -errno.EEXIST):
         raise_errno(code, path, "create the token region")
     return code == 0
 
 
-def read_usage(path: Path) -> UsageSnapshot:
+def read_usage(path: Path | str) -> UsageSnapshot:
     """Copy a usage region.
 
     Raises:
@@ -127,7 +127,7 @@ def read_usage(path: Path) -> UsageSnapshot:
         return _read(fd, path)
 
 
-def reclaim_slot(path: Path, slot: int, owner: int) -> bool:
+def reclaim_slot(path: Path | str, slot: int, owner: int) -> bool:
     """Free the slot of a process that is gone, with all it held. Only the node's enforcer calls this.
 
     Returns:
@@ -146,7 +146,7 @@ def reclaim_slot(path: Path, slot: int, owner: int) -> bool:
 
 
 @contextmanager
-def _opened(path: Path, flags: int) -> Iterator[int]:
+def _opened(path: Path | str, flags: int) -> Iterator[int]:
     """Open a file that a tenant owns: no symbolic link is followed, and a FIFO in its place holds nobody up."""
     try:
         fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)

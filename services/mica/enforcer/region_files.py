@@ -9,7 +9,6 @@ import os
 import shutil
 from contextlib import suppress
 from heapq import heapify, heappop, heappush
-from pathlib import Path
 
 from mica.bus import Clock
 from mica.enforcer.errors import CannotApplyError, EnforcerError
@@ -73,7 +72,7 @@ class RegionFiles:
         self._runtime = runtime
         self._clock = clock
         self._devices: dict[str, _Device] = {}
-        self._usage_paths: dict[Place, Path] = {}
+        self._usage_names: dict[Place, str] = {}
 
     def adopt(self) -> Found:
         """Open what is there; see the port."""
@@ -89,13 +88,13 @@ class RegionFiles:
 
     def make_usage(self, place: Place, uid: int | None) -> Reading:
         """Make the usage region; see the port."""
-        path = self._usage_path(place)
+        name = self._usage_name(place)
         owner = os.getuid() if uid is None else uid
         try:
             self._runtime.ensure_slice(place.slice_id)
-            made = create_usage(path, place.device_id, place.slice_id, owner)
+            made = create_usage(name, place.device_id, place.slice_id, owner)
         except (RegionError, OSError) as error:
-            path.unlink(missing_ok=True)
+            _remove(name)
             raise CannotApplyError(f"usage region of slice {place.slice_id} for user {owner}: {error}") from None
         return UNUSED if made else self.usage(place)
 
@@ -125,14 +124,14 @@ class RegionFiles:
 
     def remove_usage(self, place: Place) -> None:
         """Remove the usage region; see the port."""
-        path = self._usage_path(place)
-        del self._usage_paths[place]
-        path.unlink(missing_ok=True)
+        name = self._usage_name(place)
+        del self._usage_names[place]
+        _remove(name)
 
     def usage(self, place: Place) -> Reading:
         """What the slice's processes hold; see the port."""
         try:
-            found = read_usage(self._usage_path(place))
+            found = read_usage(self._usage_name(place))
         except RegionError:
             return UNUSED
         return Reading(found.vram_bytes, found.gpu_ns, tuple(Holder(slot.slot, slot.owner) for slot in found.processes))
@@ -140,7 +139,7 @@ class RegionFiles:
     def reclaim(self, place: Place, slot: int, owner: int) -> bool:
         """Free a dead owner's slot; see the port."""
         try:
-            return reclaim_slot(self._usage_path(place), slot, owner)
+            return reclaim_slot(self._usage_name(place), slot, owner)
         except RegionError as error:
             log.warning("slot %d of slice %s on %s: %s", slot, place.slice_id, place.device_id, error)
             return False
@@ -152,7 +151,7 @@ class RegionFiles:
 
     def write_attach(self, slice_id: str, document: bytes) -> None:
         """Replace ``attach.json``; see the port."""
-        path = str(self._runtime.attach_path(slice_id))
+        path = self._runtime.attach_name(slice_id)
         fresh = f"{path}.new"
         try:
             try:
@@ -166,7 +165,7 @@ class RegionFiles:
 
     def remove_slice(self, slice_id: str) -> None:
         """Remove the slice's directory; see the port."""
-        directory = str(self._runtime.slice_dir(slice_id))
+        directory = self._runtime.slice_name(slice_id)
         try:
             names = os.listdir(directory)
             if any(name.endswith(".usage") for name in names):
@@ -187,11 +186,11 @@ class RegionFiles:
             device.quota.close()
         self._devices.clear()
 
-    def _usage_path(self, place: Place) -> Path:
-        path = self._usage_paths.get(place)
-        if path is None:
-            path = self._usage_paths[place] = self._runtime.usage_path(place.slice_id, place.device_id)
-        return path
+    def _usage_name(self, place: Place) -> str:
+        name = self._usage_names.get(place)
+        if name is None:
+            name = self._usage_names[place] = self._runtime.usage_name(place.slice_id, place.device_id)
+        return name
 
     def _device(self, device_id: str) -> _Device:
         device = self._devices.get(device_id)
@@ -232,6 +231,11 @@ class RegionFiles:
                 with suppress(OSError):
                     path.unlink()
         return frozenset(found)
+
+
+def _remove(name: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(name)
 
 
 def _write(path: str, data: bytes) -> None:

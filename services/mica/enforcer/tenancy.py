@@ -54,7 +54,7 @@ def attach_document(
         env["LD_PRELOAD"] = ":".join(str(path) for path in libraries.shims)
     env |= _simulation(libraries, hardware=hardware)
     mounts = [mount for device_id in entries for mount in _device_mounts(runtime, device_id)]
-    mounts += [_writable(runtime.slice_dir(slice_id)), *_library_mounts(runtime, libraries, hardware=hardware)]
+    mounts += [_writable(runtime.slice_name(slice_id)), *_library_mounts(runtime, libraries, hardware=hardware)]
     return msgspec.json.encode(Attach(slice_id, node, mode, visible, env, tuple(mounts)))
 
 
@@ -86,5 +86,5 @@ def _read_only(path: Path) -> Mount:
     return Mount(str(path), str(path), read_only=True)
 
 
-def _writable(path: Path) -> Mount:
+def _writable(path: Path | str) -> Mount:
     return Mount(str(path), str(path), read_only=False)

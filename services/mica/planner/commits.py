@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
 
-from mica.bus import Bucket, StaleRevisionError
+from mica.bus import Bucket, StaleRevisionError, Write
 from mica.events import Document
 from mica.planner.domain.misfits import Refusal
 
@@ -46,6 +46,13 @@ class Key(Struct, Generic[D], frozen=True):
     seen: Callable[[D], None]
 
 
+class Begun(Struct, Generic[D], frozen=True):
+    """A document while it is written beside others: what it is to be, and the write that makes it so."""
+
+    value: D
+    write: Write
+
+
 class GroupCommit(Generic[D]):
     """One document."""
 
@@ -72,6 +79,41 @@ class GroupCommit(Generic[D]):
         self._edits.append((edit, epoch, future))
         self._wake()
         return future
+
+    def begin(self, edit: Edit[D], epoch: int | None = None) -> "Begun[D] | None":
+        """Take the document for a write beside those of other documents (``Bucket.chain``); whoever begins must ``end`` it.
+
+        None when it is busy or not known, when the epoch has passed, and when the edit changes nothing or is refused:
+        then ``submit`` finds out what is to be done.
+        """
+        if self._running or not self._known or epoch not in (None, self.epoch):
+            return None
+        draft = edit(self.value)
+        if isinstance(draft, Refusal) or draft is self.value:
+            return None
+        sealed = self._key.sealed(draft)
+        self._running = True
+        self._key.seen(sealed)
+        return Begun(sealed, Write(self._key.name, sealed, self._revision))
+
+    def end(self, begun: "Begun[D]", revision: int | None) -> None:
+        """Note at which revision it was written. None, it was not or nobody knows: it is read before the next edit."""
+        if revision is not None:
+            self.value, self._revision = begun.value, revision
+        else:
+            self._known = False
+            self._key.seen(self.value)
+        self._release()
+
+    def abandon(self) -> None:
+        """Give back what was begun and is not going to be written."""
+        self._key.seen(self.value)
+        self._release()
+
+    def _release(self) -> None:
+        self._running = False
+        if self._edits or self._readers:
+            self._wake()
 
     def refresh(self) -> asyncio.Future[None]:
         """Read the document from the server, later than now."""

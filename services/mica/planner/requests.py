@@ -4,16 +4,14 @@ Owns the order of those writes; ``consistency.md`` argues why a crash between an
 that was PLACED is never answered otherwise before its node is fenced against the placement.
 """
 
-import asyncio
 import re
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from typing import Final
 
-from msgspec import Struct
 from msgspec.structs import replace
 
-from mica.bus import BusError, Entry, StaleRevisionError
+from mica.bus import Entry, StaleRevisionError
 from mica.events import (
     SLICES,
     Decision,
@@ -37,6 +35,7 @@ from mica.planner.domain.misfits import Refusal
 from mica.planner.domain.placing import Ask, Pins, Placed, Unplaced, decide
 from mica.planner.domain.quotas import holding_of, over_quota
 from mica.planner.domain.sizing import Size, size_of
+from mica.planner.placements import Placements, Plan, Unpaid
 from mica.planner.waiting import Waiting
 
 OWN_ID: Final = re.compile(r"seq-[0-9]+")
@@ -46,20 +45,13 @@ TRIED_AGAIN: Final = 8
 """After so many generations that no device could hold, a request has failed."""
 
 
-class Plan(Struct, frozen=True):
-    """A record that is to be written, the epochs it was decided under, and the one it replaces."""
-
-    record: SliceRecord
-    epochs: dict[str, int]
-    over: Entry[SliceRecord] | None = None
-
-
 class Requests:
     """Answers requests, and goes on with what a crash or another replica has left."""
 
     def __init__(self, desk: Desk, waiting: Waiting) -> None:
         self._desk = desk
         self._waiting = waiting
+        self._placements = Placements(desk, waiting)
 
     async def on_request(self, call: Call) -> Fact | None:
         """The answer to a request; None when it was answered before by somebody else."""
@@ -165,7 +157,10 @@ class Requests:
         """Make a plan durable: record and charge, then the ledger."""
         if plan.record.phase is Phase.PLACED:
             try:
-                return await self._commit_placed(plan)
+                placed = await self._placements.commit(plan)
+                if isinstance(placed, Unpaid):
+                    return await self._withdraw(placed.entry, placed.refusal, plan.epochs)
+                return placed
             finally:
                 self._desk.fleet.unreserve(plan.record.id, plan.record.placements)
         record, tenant = plan.record, plan.record.request.tenant
@@ -179,36 +174,6 @@ class Requests:
             self._waiting.discard(record.id)
         if record.id in self._desk.tenants.of(tenant).value.holdings:
             await self._desk.settle_tenant(record.id, tenant)
-        return answer_of(record)
-
-    async def _commit_placed(self, plan: Plan) -> Answered:
-        desk, record = self._desk, plan.record
-        tenant = record.request.tenant
-        quota = desk.policies.tenant(tenant).quota
-        charging = desk.tenants.charge(tenant, record.id, holding_of(record.placements), quota)
-        try:
-            written = await desk.records.write(record, plan.over)
-        except BusError as error:
-            await asyncio.wait((charging,))
-            if not isinstance(error, StaleRevisionError):
-                raise
-            await desk.settle_tenant(record.id, tenant)
-            return AGAIN
-        charged = await charging
-        if isinstance(charged, Refusal):
-            return await self._withdraw(written, charged, plan.epochs)
-        answer = await self._enter(written, plan.epochs)
-        return AGAIN if isinstance(answer, Refusal) else answer
-
-    async def _enter(self, entry: Entry[SliceRecord], epochs: dict[str, int]) -> Answered | Refusal:
-        """The ledger write that makes a placement real."""
-        record = entry.value
-        node = node_of(record.placements)
-        outcome = await self._desk.ledgers.align(node, record, epochs.get(node, -1))
-        if outcome is Outcome.OVERTAKEN or isinstance(outcome, Refusal):
-            return AGAIN if outcome is Outcome.OVERTAKEN else outcome
-        self._desk.mine.add(record.id)
-        self._waiting.discard(record.id)
         return answer_of(record)
 
     async def resume(self, entry: Entry[SliceRecord], epochs: dict[str, int]) -> Answered:
@@ -225,7 +190,7 @@ class Requests:
         charged = await desk.tenants.charge(record.request.tenant, record.id, holding_of(record.placements), policy.quota)
         if isinstance(charged, Refusal):
             return await self._withdraw(entry, charged, epochs)
-        outcome = await self._enter(entry, epochs)
+        outcome = await self._placements.enter(entry, epochs)
         if not isinstance(outcome, Refusal):
             return outcome
         fenced = await desk.ledgers.fence(node, record, epochs.get(node, -1))

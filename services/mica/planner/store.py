@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from mica.bus import Bucket, Entry
 from mica.events import TERMINAL_PHASES, Holding, Ledger, LedgerEntry, SliceRecord, TenantHoldings, TenantQuota
-from mica.planner.commits import Edit, GroupCommit, Key, Outcome, Spawn
+from mica.planner.commits import Begun, Edit, GroupCommit, Key, Outcome, Spawn
 from mica.planner.domain import ledgers as edits
 from mica.planner.domain import quotas
 from mica.planner.domain.admission import inadmissible
@@ -60,7 +60,11 @@ class Records:
             revision = await self._bucket.create(key, record, ttl_s=ttl_s)
         else:
             revision = await self._bucket.update(key, record, over.revision, ttl_s=ttl_s)
-        entry = Entry(key, record, revision)
+        return self.wrote(record, revision)
+
+    def wrote(self, record: SliceRecord, revision: int) -> Entry[SliceRecord]:
+        """Note that a record was written beside other documents."""
+        entry = Entry(f"slice.{record.id}", record, revision)
         self._keep(entry)
         return entry
 
@@ -108,13 +112,11 @@ class Tenants:
 
     def charge(self, tenant: str, slice_id: str, asked: Holding, quota: TenantQuota) -> Answer:
         """Charge a slice, unless that would exceed the quota."""
+        return self.of(tenant).submit(partial(_charge, slice_id, asked, quota))
 
-        def edit(holdings: TenantHoldings) -> TenantHoldings | Refusal:
-            if holdings.holdings.get(slice_id) == asked:
-                return holdings
-            return quotas.over_quota(holdings, slice_id, asked, quota) or quotas.charge(holdings, slice_id, asked)
-
-        return self.of(tenant).submit(edit)
+    def begin_charge(self, tenant: str, slice_id: str, asked: Holding, quota: TenantQuota) -> Begun[TenantHoldings] | None:
+        """The same beside other documents; see ``GroupCommit.begin``."""
+        return self.of(tenant).begin(partial(_charge, slice_id, asked, quota))
 
     def settle(self, tenant: str, slice_id: str, holding: Holding | None) -> Answer:
         """Set what a slice is charged at to what it has; None takes it off. Never refused."""
@@ -158,6 +160,10 @@ class Ledgers:
         """Make the ledger say what the record says; refused when that does not fit beside the others."""
         return self.of(node).submit(partial(_align, self._fleet.node(node), record, ending or Ending()), epoch)
 
+    def begin_align(self, node: str, record: SliceRecord, epoch: int) -> Begun[Ledger] | None:
+        """The same beside other documents; see ``GroupCommit.begin``."""
+        return self.of(node).begin(partial(_align, self._fleet.node(node), record, Ending()), epoch)
+
     def fence(self, node: str, record: SliceRecord, epoch: int) -> Answer:
         """Bar the record's placement from the node; refused when it stands there."""
 
@@ -171,6 +177,12 @@ class Ledgers:
     def edit(self, node: str, edit: Edit[Ledger]) -> Answer:
         """Any other change, whatever has happened to the ledger since."""
         return self.of(node).submit(edit)
+
+
+def _charge(slice_id: str, asked: Holding, quota: TenantQuota, holdings: TenantHoldings) -> TenantHoldings | Refusal:
+    if holdings.holdings.get(slice_id) == asked:
+        return holdings
+    return quotas.over_quota(holdings, slice_id, asked, quota) or quotas.charge(holdings, slice_id, asked)
 
 
 def _align(node: NodeState, record: SliceRecord, ending: Ending, ledger: Ledger) -> Ledger | Refusal:

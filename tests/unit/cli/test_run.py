@@ -18,8 +18,10 @@ DEVICE = "GPU-1"
 
 def describe(root: Path, mode: str, env: dict[str, str], slice_id: str = "s1") -> Path:
     """Write the attach file of a slice."""
-    directory = RuntimeDir(root).ensure_slice(slice_id)
-    mounts = [{"source": str(RuntimeDir(root).quota_path(DEVICE)), "target": "", "read_only": True}]
+    runtime = RuntimeDir(root)
+    runtime.ensure_slice(slice_id)
+    directory = runtime.slice_dir(slice_id)
+    mounts = [{"source": str(runtime.quota_path(DEVICE)), "target": "", "read_only": True}]
     document = {"id": slice_id, "node": "n", "mode": mode, "devices": ["MIG-1"], "env": env, "mounts": mounts}
     (directory / "attach.json").write_text(json.dumps(document))
     return directory

@@ -6,11 +6,12 @@ Invariant: nothing depends on time.
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from simulated_enforcer import GIB, MIB, SimulatedEnforcer, h100, l4, mixed, p40
 
-from mica.bus import BusUnavailableError, Delivery, ManualClock, MemoryBus, matches
+from mica.bus import BusUnavailableError, Delivery, ManualClock, MemoryBus, StaleRevisionError, Write, matches
 from mica.events import (
     Command,
     Document,
@@ -122,6 +123,14 @@ class _RiggedBucket:
 
     async def update(self, key: str, value: Document, revision: int, *, ttl_s: float = 0) -> int:
         return int(await self._rig.write(key, lambda: self._bucket.update(key, value, revision, ttl_s=ttl_s)))
+
+    async def chain(self, writes: Sequence[Write]) -> list[int]:
+        """Weaker than promised: others may write between two of them."""
+        revisions: list[int] = []
+        with suppress(StaleRevisionError):
+            for each in writes:
+                revisions += [await self.update(each.key, each.value, each.revision)]
+        return revisions
 
     async def put(self, key: str, value: Document) -> int:
         return int(await self._rig.pace(lambda: self._bucket.put(key, value), writes=True))
