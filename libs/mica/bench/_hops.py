@@ -1,7 +1,7 @@
 """The limit that ``mica bench pipeline`` approaches: a bare chain of the same bus hops, with no work in between.
 
-Command to a durable consumer, one compare-and-set, a second one that a watcher in another process sees, and a fact back: what
-any planner and enforcer over JetStream must pay. Run as a module it is one of the two relays.
+Command to a durable consumer, three chained compare-and-sets of which a watcher in another process sees the last, a fact back:
+what any planner and enforcer over JetStream must pay. Run as a module it is one of the two relays.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from pathlib import Path
 import uvloop
 
 from mica.bench._machine import Percentiles, percentiles
-from mica.bus import JetStreamBus
+from mica.bus import JetStreamBus, Write
 from mica.events import Ledger, RequestSlice, SliceReady, TenantHoldings, decode
 
 NODE = "hops"
@@ -26,16 +26,23 @@ WARM_UP = 50
 
 
 async def plan(url: str) -> None:
-    """The planner's hops: consume, write a record, write the ledger."""
+    """The planner's hops: consume, then write a record, a charge and the ledger in one trip."""
     bus = await JetStreamBus.connect(url, wait_s=10)
-    revision = generation = 0
+    charged = revision = generation = 0
+    holdings = TenantHoldings(tenant="hops")
     async for batch in bus.consume("COMMANDS", "hops"):
         for delivery in batch:
             request = decode(delivery.subject, delivery.data)
             assert isinstance(request, RequestSlice)
-            await bus.state.create(f"slice.{request.id}", TenantHoldings(tenant="hops"))
             generation += 1
-            revision = await bus.state.update(f"ledger.{NODE}", Ledger(node=NODE, generation=generation), revision)
+            ledger = Ledger(node=NODE, generation=generation)
+            _, charged, revision = await bus.state.chain(
+                (
+                    Write(f"slice.{request.id}", holdings, 0),
+                    Write("tenant.hops", holdings, charged),
+                    Write(f"ledger.{NODE}", ledger, revision),
+                )
+            )
             await delivery.ack()
 
 

@@ -3,6 +3,7 @@
 Invariant: no negative result of the C library is dropped; each becomes an exception here.
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ ID_BYTES = lib.MICA_ID_WORDS * 8
 KINDS = {lib.MICA_REGION_QUOTA: "quota", lib.MICA_REGION_USAGE: "usage", lib.MICA_REGION_TOKEN: "token"}
 
 
-def require(code: int, path: Path, kind: int) -> None:
+def require(code: int, path: Path | str, kind: int) -> None:
     """Raise unless ``code``, a result of mapping or reading ``path``, means that it is sound."""
     if code < 0:
         raise_errno(code, path, f"open the {KINDS[kind]} region")
@@ -30,13 +31,13 @@ def require(code: int, path: Path, kind: int) -> None:
         raise RegionDefectError(path, Defect(code), text, observed(path, kind))
 
 
-def observed(path: Path, kind: int) -> str:
+def observed(path: Path | str, kind: int) -> str:
     """Say in one line what a defective file looks like, beside what was expected."""
     wanted = f"expected a {KINDS[kind]} region, layout {lib.MICA_LAYOUT_VERSION}, {size_bytes(kind)} bytes"
     try:
-        with path.open("rb") as file:
+        with Path(path).open("rb") as file:
             head = file.read(ffi.sizeof("struct mica_region_header"))
-        length = path.stat().st_size
+            length = os.fstat(file.fileno()).st_size
     except OSError as error:
         return f"{wanted}; unreadable: {error.strerror}"
     header = ffi.new("struct mica_region_header *")

@@ -51,9 +51,9 @@ class Defect(IntEnum):
 class RegionDefectError(RegionError):
     """The file is there and is not a usable region. Permanent for that file."""
 
-    def __init__(self, path: Path, defect: Defect, text: str, observed: str) -> None:
+    def __init__(self, path: Path | str, defect: Defect, text: str, observed: str) -> None:
         super().__init__(f"{path}: {text} ({observed})")
-        self.path = path
+        self.path = Path(path)
         self.defect = defect
 
 

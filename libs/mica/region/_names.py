@@ -81,9 +81,11 @@ class RuntimeDir(Struct, frozen=True):
         """``attach_path`` as text."""
         return f"{self.slice_name(slice_id)}/attach.json"
 
-    def ensure_device(self, device_id: str) -> None:
-        """Make the device's directory if it is missing."""
-        os.makedirs(self.device_dir(device_id), 0o755, exist_ok=True)  # noqa: PTH103 - as below
+    def ensure_device(self, device_id: str) -> Path:
+        """Make the device's directory if it is missing, and return it."""
+        directory = self.device_dir(device_id)
+        directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+        return directory
 
     def ensure_slice(self, slice_id: str) -> None:
         """Make the slice's directory if it is missing."""

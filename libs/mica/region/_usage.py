@@ -160,7 +160,7 @@ def _opened(path: Path | str, flags: int) -> Iterator[int]:
         os.close(fd)
 
 
-def _read(fd: int, path: Path) -> UsageSnapshot:
+def _read(fd: int, path: Path | str) -> UsageSnapshot:
     region = ffi.new("struct mica_usage_region *")
     require(lib.mica_usage_pread(fd, region), path, lib.MICA_REGION_USAGE)
     flags = bytes(ffi.buffer(region))[_HELD_FLAGS]

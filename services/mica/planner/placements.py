@@ -1,7 +1,7 @@
 """A placement made durable: its record, its tenant's charge, its node's ledger, in that order.
 
-Owns that order; ``consistency.md`` argues why a crash between any two of them is harmless. Invariant: the ledger gets its entry only
-after the record and the charge are written.
+Owns that order; ``consistency.md`` argues why a crash between any two of them is harmless. Invariant: the ledger gets its entry
+after the record and the charge are written, or not at all.
 """
 
 import asyncio

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mica.bus import BusUnavailableError, JetStreamBus
+from mica.bus import BusUnavailableError, JetStreamBus, StaleRevisionError, Write
 from mica.events import RequestSlice, TenantHoldings
 
 A = TenantHoldings(tenant="a")
@@ -75,4 +75,40 @@ async def test_a_tombstone_vanishes_when_its_time_is_up(nats_server: Any) -> Non
     assert [(change.key, change.value) for change in gone] == [("slice.s1", None)]
     await bus.state.create("slice.s1", A)
     await watch.aclose()  # type: ignore[attr-defined]
+    await bus.close()
+
+
+async def test_a_chain_holds_while_others_write(nats_server: Any) -> None:
+    """Whatever somebody else writes meanwhile: the first few of a chain are written, never a later one without an earlier."""
+    bus = await JetStreamBus.connect(nats_server.url, wait_s=10)
+    other = await JetStreamBus.connect(nats_server.url, wait_s=10)
+
+    async def disturb() -> None:
+        while True:
+            await asyncio.gather(*(other.state.put(f"tenant.other-{number}", A) for number in range(20)))
+
+    disturbing = asyncio.create_task(disturb())
+    chains = {}
+    for number in range(200):
+        keys = [f"tenant.{place}-{number}" for place in "abc"]
+        chains[number] = await bus.state.chain([Write(key, A, 0) for key in keys])
+    disturbing.cancel()
+    for number, revisions in chains.items():
+        entries = [await bus.state.get(f"tenant.{place}-{number}", TenantHoldings) for place in "abc"]
+        assert [entry.revision for entry in entries if entry is not None] == revisions
+        assert [entry is not None for entry in entries] == [index < len(revisions) for index in range(3)]
+        assert revisions == list(range(revisions[0], revisions[0] + len(revisions)))
+    await other.close()
+    await bus.close()
+
+
+async def test_control_without_the_chain_a_later_write_stands_without_an_earlier(nats_server: Any) -> None:
+    """Writes that are merely sent one after the other do not wait for each other: the check above would see it."""
+    bus = await JetStreamBus.connect(nats_server.url, wait_s=10)
+    await bus.state.put("tenant.a", A)
+    outcomes = await asyncio.gather(
+        bus.state.update("tenant.a", A, 0), bus.state.update("tenant.b", A, 0), return_exceptions=True
+    )
+    assert isinstance(outcomes[0], StaleRevisionError)
+    assert await bus.state.get("tenant.b", TenantHoldings) is not None
     await bus.close()

@@ -7,7 +7,8 @@ nothing may be left over.
 
 import asyncio
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from planner_house import GIB, House, Rig, l4, mixed, p40, quiet
 
 from mica.audit import Documents
 from mica.audit.invariants import check_invariants
+from mica.bus import StaleRevisionError, Write
 from mica.events import (
     TERMINAL_PHASES,
     Command,
@@ -336,6 +338,24 @@ class LifeWithoutCompare(Life):
         return rig
 
 
+class LifeWithoutChain(Life):
+    """A control: what is written at once is written each for itself, whatever became of the one before."""
+
+    def rig(self) -> Rig:
+        rig = super().rig()
+
+        async def chain(writes: Sequence[Write]) -> list[int]:
+            revisions: list[int] = []
+            for index, each in enumerate(writes):
+                with suppress(StaleRevisionError):
+                    revision = await rig.state.update(each.key, each.value, each.revision)
+                    revisions += [revision] if len(revisions) == index else []
+            return revisions
+
+        rig.state.chain = chain  # type: ignore[method-assign]
+        return rig
+
+
 class LifeByTheLedger(Life):
     """A control: capacity is free as soon as the ledger says so, whatever is still held."""
 
@@ -370,8 +390,8 @@ def test_the_invariants_hold_whatever_happens_in_whatever_order() -> None:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("broken", [LifeWithoutCompare, LifeByTheLedger])
+@pytest.mark.parametrize("broken", [LifeWithoutCompare, LifeWithoutChain, LifeByTheLedger])
 def test_a_planner_without_its_guards_is_caught(broken: type[Life]) -> None:
-    """The property has teeth: without compare-and-set, or without holding back what is not confirmed, it fails."""
+    """The property has teeth: without any of compare-and-set, a chain's order, and holding back what is unconfirmed, it fails."""
     with pytest.raises((AssertionError, BaseExceptionGroup)):
         run_state_machine_as_test(broken, settings=settings(max_examples=200, stateful_step_count=40, **COMMON))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mica.bus import Bus, JetStreamBus, MemoryBus, StaleRevisionError
+from mica.bus import Bus, JetStreamBus, MemoryBus, StaleRevisionError, Write
 from mica.events import Holding, ReleaseSlice, RequestSlice, SliceReleased, TenantHoldings
 
 A = TenantHoldings(tenant="a")
@@ -127,6 +127,32 @@ async def test_a_follower_hears_what_comes_with_its_trace(bus: Bus) -> None:
         await bus.publish(SliceReleased(at=1, id="s1"), traceparent=trace)
         item = await asyncio.wait_for(anext(heard), 10)
     assert (item.event, item.traceparent) == (SliceReleased(at=1, id="s1"), trace)
+
+
+def links(*names: str) -> tuple[Write, ...]:
+    """Writes of keys that must not exist."""
+    return tuple(Write(f"tenant.{name}", A, 0) for name in names)
+
+
+async def test_a_chain_is_written_in_order_and_whole(bus: Bus) -> None:
+    """With nothing in the way all of it is written, at the revisions that are returned."""
+    revisions = await bus.state.chain(links("a", "b", "c"))
+    entries = [await bus.state.get(f"tenant.{name}", TenantHoldings) for name in ("a", "b", "c")]
+    assert revisions == [entry.revision if entry is not None else 0 for entry in entries]
+    assert revisions == sorted(revisions)
+    again = [Write(f"tenant.{name}", B, revision) for name, revision in zip("abc", revisions, strict=True)]
+    assert len(await bus.state.chain(again)) == 3
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+async def test_a_chain_ends_before_the_first_write_that_fails(bus: Bus, place: int) -> None:
+    """What comes after a write that stands on an old revision is not written, though its own revision is the latest."""
+    names = ("a", "b", "c")
+    await bus.state.put(f"tenant.{names[place]}", B)
+    revisions = await bus.state.chain(links(*names))
+    assert len(revisions) == place
+    found = [await bus.state.get(f"tenant.{name}", TenantHoldings) for name in names]
+    assert [entry.value if entry is not None else None for entry in found] == [*([A] * place), B, *([None] * (2 - place))]
 
 
 async def close(iterator: Any) -> None:
