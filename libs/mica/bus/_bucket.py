@@ -11,6 +11,7 @@ from nats.js.api import RawStreamMsg
 from nats.js.errors import NotFoundError
 
 from mica.bus._connection import Connection
+from mica.bus._consumer import place_of
 from mica.bus._errors import BusUnavailableError, StaleRevisionError, reason_of
 from mica.bus._port import Change, Entry, Write
 from mica.bus._publisher import Publisher
@@ -119,7 +120,7 @@ class JetStreamBucket:
 
     def _change(self, message: Msg, kind: type[T]) -> Change[T]:
         key = message.subject[len(self._prefix) :]
-        revision = message.metadata.sequence.stream
+        _, revision = place_of(message)
         if _is_gone(message.headers):
             return Change(key, None, revision)
         return Change(key, decode_document(message.data, kind), revision)

@@ -24,6 +24,14 @@ TRACEPARENT: Final = "traceparent"
 CONTENT_TYPE: Final = "Content-Type"
 
 
+def place_of(message: Msg) -> tuple[int, int]:
+    """How often the message was delivered, and its sequence in the stream: two of the nine things that nats-py would work out."""
+    # $JS.ACK.[<domain>.<account>.]<stream>.<consumer>.<deliveries>.<stream sequence>.<consumer sequence>.<time>.<pending>
+    tokens = message.reply.split(".")
+    base = 2 if len(tokens) <= len(["$JS", "ACK", "stream", "consumer", "1", "2", "3", "4", "5"]) else 4
+    return int(tokens[base + 2]), int(tokens[base + 3])
+
+
 class JetStreamDelivery:
     """One message on its way; see ``Delivery``."""
 
@@ -36,11 +44,7 @@ class JetStreamDelivery:
         headers = message.headers or {}
         self.content_type = headers.get(CONTENT_TYPE)
         self.traceparent = headers.get(TRACEPARENT, "")
-        # $JS.ACK.[<domain>.<account>.]<stream>.<consumer>.<deliveries>.<stream sequence>.<consumer sequence>.<time>.<pending>
-        tokens = message.reply.split(".")
-        base = 2 if len(tokens) <= len(["$JS", "ACK", "stream", "consumer", "1", "2", "3", "4", "5"]) else 4
-        self.deliveries = int(tokens[base + 2])
-        self.sequence = int(tokens[base + 3])
+        self.deliveries, self.sequence = place_of(message)
 
     async def ack(self) -> None:
         """Done: its effect is durable."""
