@@ -44,7 +44,6 @@ class Watch:
         self._queue.put_nowait(None)
 
     async def __aenter__(self) -> AsyncIterator[list[Msg]]:
-        self._listen()
         inbox = self._connection.new_inbox()
         self._subscription = await self._connection.listen(inbox, self._hear)
         config = ConsumerConfig(
@@ -61,6 +60,7 @@ class Watch:
         self._consumer = info.name or ""
         self._pending = info.num_pending or 0
         delivered = info.delivered.consumer_seq if info.delivered else 0
+        self._listen()
         return self._batches(self._pending + delivered)
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

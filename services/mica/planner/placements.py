@@ -8,7 +8,7 @@ import asyncio
 
 from msgspec import Struct
 
-from mica.bus import BusError, Entry, StaleRevisionError, Write
+from mica.bus import BusError, Entry, StaleRevisionError
 from mica.events import SliceRecord, TenantQuota
 from mica.planner.commits import Outcome
 from mica.planner.desk import AGAIN, Answered, Desk
@@ -17,6 +17,9 @@ from mica.planner.domain.ledgers import node_of
 from mica.planner.domain.misfits import Refusal
 from mica.planner.domain.quotas import holding_of
 from mica.planner.waiting import Waiting
+
+RECORD, CHARGE, LEDGER = WRITES = ("record", "charge", "ledger")
+"""The writes of a placement, in their order."""
 
 
 class Plan(Struct, frozen=True):
@@ -47,11 +50,12 @@ class Placements:
         tenant = record.request.tenant
         quota = desk.policies.tenant(tenant).quota
         written = await self._write_at_once(plan, quota)
-        if written is True:
+        entry = desk.records.wrote(record, written[RECORD]) if RECORD in written else None
+        if LEDGER in written:
             return self._entered(record)
         charging = desk.tenants.charge(tenant, record.id, holding_of(record.placements), quota)
         try:
-            entry = written or await desk.records.write(record, plan.over)
+            entry = entry or await desk.records.write(record, plan.over)
         except BusError as error:
             await asyncio.wait((charging,))
             if not isinstance(error, StaleRevisionError):
@@ -78,26 +82,22 @@ class Placements:
         self._waiting.discard(record.id)
         return answer_of(record)
 
-    async def _write_at_once(self, plan: Plan, quota: TenantQuota) -> Entry[SliceRecord] | bool:
-        """True when all three are written; else the record if that is, and False if not even that is."""
+    async def _write_at_once(self, plan: Plan, quota: TenantQuota) -> dict[str, int]:
+        """The revisions of what was written: nothing, the first few of ``WRITES``, or all."""
         desk, record = self._desk, plan.record
-        tenant, node = desk.tenants.of(record.request.tenant), node_of(record.placements)
-        ledger = desk.ledgers.of(node)
-        charge = desk.tenants.begin_charge(record.request.tenant, record.id, holding_of(record.placements), quota)
+        tenant, node = record.request.tenant, node_of(record.placements)
+        charge = desk.tenants.begin_charge(tenant, record.id, holding_of(record.placements), quota)
         if charge is None:
-            return False
+            return {}
         entry = desk.ledgers.begin_align(node, record, plan.epochs.get(node, -1))
         if entry is None:
-            tenant.abandon()
-            return False
-        revision = plan.over.revision if plan.over is not None else 0
-        revisions: list[int] = []
+            desk.tenants.of(tenant).abandon()
+            return {}
+        written: dict[str, int] = {}
         try:
-            revisions = await desk.bus.state.chain((Write(f"slice.{record.id}", record, revision), charge.write, entry.write))
+            revisions = await desk.bus.state.chain((desk.records.begin(record, plan.over), charge.write, entry.write))
+            written = dict(zip(WRITES, revisions, strict=False))
         finally:
-            tenant.end(charge, revisions[1] if len(revisions) > 1 else None)
-            ledger.end(entry, revisions[2] if len(revisions) > 2 else None)
-        if not revisions:
-            return False
-        written = desk.records.wrote(record, revisions[0])
-        return written if len(revisions) < 3 else True
+            desk.tenants.of(tenant).end(charge, written.get(CHARGE))
+            desk.ledgers.of(node).end(entry, written.get(LEDGER))
+        return written

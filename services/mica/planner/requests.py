@@ -1,7 +1,7 @@
 """``slice.request``: from a request to a record, a charge and a ledger entry.
 
-Owns the order of those writes; ``consistency.md`` argues why a crash between any two of them is harmless. Invariant: a record
-that was PLACED is never answered otherwise before its node is fenced against the placement.
+Owns what is answered, and when a placement is taken back; ``placements.py`` owns the order in which one is written. Invariant: a
+record that was PLACED is never answered otherwise before its node is fenced against the placement.
 """
 
 import re

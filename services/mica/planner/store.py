@@ -10,7 +10,7 @@ from functools import partial
 
 from msgspec.structs import replace
 
-from mica.bus import Bucket, Entry
+from mica.bus import Bucket, Entry, Write
 from mica.events import TERMINAL_PHASES, Holding, Ledger, LedgerEntry, SliceRecord, TenantHoldings, TenantQuota
 from mica.planner.commits import Begun, Edit, GroupCommit, Key, Outcome, Spawn
 from mica.planner.domain import ledgers as edits
@@ -61,6 +61,11 @@ class Records:
         else:
             revision = await self._bucket.update(key, record, over.revision, ttl_s=ttl_s)
         return self.wrote(record, revision)
+
+    def begin(self, record: SliceRecord, over: Entry[SliceRecord] | None) -> Write:
+        """The write of a record beside other documents; until it is noted with ``wrote``, nothing is known of the record."""
+        self._living.pop(record.id, None)
+        return Write(f"slice.{record.id}", record, over.revision if over is not None else 0)
 
     def wrote(self, record: SliceRecord, revision: int) -> Entry[SliceRecord]:
         """Note that a record was written beside other documents."""
