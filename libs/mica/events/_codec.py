@@ -20,6 +20,8 @@ JSON: Final = "application/json"
 MSGPACK: Final = "application/msgpack"
 SHOWN_CHARACTERS: Final = 80
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+NAMELESS: Final = '""'
+"""How a field is told whose name is empty."""
 
 T = TypeVar("T")
 _json_encoder = msgspec.json.Encoder()
@@ -115,7 +117,7 @@ def _explain(message: str, data: bytes, kind: Any, *, packed: bool) -> EventErro
     reason = message[: path_match.start()] if path_match else message
     unknown, missing = _UNKNOWN.match(reason), _MISSING.match(reason)
     if unknown:
-        field = shorten(_join(path, unknown["field"]))
+        field = shorten(_join(path, unknown["field"] or NAMELESS))
         return EventError(field, _show(_look_up(raw, field)), "no such field; see proto/events")
     if missing:
         return EventError(_join(path, missing["field"]), "nothing", "a value; the field is required")
@@ -155,4 +157,10 @@ def _look_up(raw: Any, path: str) -> Any:
 
 
 def _show(value: Any) -> str:
-    return value if isinstance(value, str) else _json_encoder.encode(value).decode(errors="replace")
+    """As JSON, or, for what only MessagePack knows (extensions, keys of any type), as Python writes it."""
+    if isinstance(value, str):
+        return value
+    try:
+        return _json_encoder.encode(value).decode(errors="replace")
+    except (TypeError, ValueError, RecursionError):
+        return repr(value)

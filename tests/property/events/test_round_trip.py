@@ -5,7 +5,7 @@ from typing import Any
 import jsonschema
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec import inspect as shape
 
@@ -55,6 +55,10 @@ def test_an_event_survives_its_bytes(channel: Any, data: st.DataObject) -> None:
 
 
 @given(body=st.binary(max_size=200), subject=st.sampled_from([channel.subject for channel in CHANNELS]))
+@example(body=b"\xd4\x00\x00", subject="slice.request")  # an extension
+@example(body=b"\x81\x90\xc0", subject="slice.request")  # a map with a list for a key
+@example(body=b"\x81\xa2id\xd4\x00\x00", subject="slice.request")  # an extension for a field
+@example(body=b'{"": 1}', subject="slice.request")  # a field without a name
 @settings(max_examples=300, deadline=None)
 def test_foreign_bytes_are_an_event_or_an_event_error(body: bytes, subject: str) -> None:
     """No bytes raise anything but EventError."""
