@@ -29,7 +29,7 @@
 #endif
 
 #define MICA_REGION_MAGIC 0x314143494d0a0d00ULL /* "\0\r\nMICA1": catches text-mode damage */
-#define MICA_LAYOUT_VERSION 1
+#define MICA_LAYOUT_VERSION 2
 
 #define MICA_SLICES_MAX 128   /* records in a quota region: slices on one device */
 #define MICA_PROCESSES_MAX 64 /* slots in a usage region: processes of one slice on one device */
@@ -51,6 +51,14 @@ enum mica_control {
     MICA_CONTROL_PAUSE = 2,
     MICA_CONTROL_DRAIN = 3,
     MICA_CONTROL_KILL = 4
+};
+
+/* The part of a device's compute that a slice has to itself, by a mechanism of the driver's own. The rate guards what is left. */
+enum mica_spatial_kind {
+    MICA_SPATIAL_NONE = 0,
+    MICA_SPATIAL_MPS = 1,   /* CUDA_MPS_ACTIVE_THREAD_PERCENTAGE of an MPS client */
+    MICA_SPATIAL_GREEN = 2, /* a green context */
+    MICA_SPATIAL_SUBDEVICE = 3 /* an OpenCL sub-device */
 };
 
 /* First 256 bytes of every region. All but the heartbeat is written once, before the file gets its final name. */
@@ -83,7 +91,10 @@ struct mica_region_header {
     X(window_period_ns)   /* of CLOCK_MONOTONIC; 0: no window */                                                                           \
     X(launch_rate_hz)     /* 0: no limit */                                                                                                \
     X(inflight_max)       /* launches submitted and not finished; 0: no limit */                                                           \
-    X(copy_bytes_per_s)   /* 0: no limit */
+    X(copy_bytes_per_s)   /* 0: no limit */                                                                                                \
+    X(quantum_ns)         /* longest turn on the device while others wait; 0: no device token, see struct mica_token_region */             \
+    X(spatial_kind)       /* enum mica_spatial_kind */                                                                                     \
+    X(spatial_ppm)        /* the part of the device that the mechanism gives; 0 with MICA_SPATIAL_NONE */
 
 #define MICA_FIELD_SHARED(name) MICA_ATOMIC_U64 name;
 #define MICA_FIELD_PLAIN(name) uint64_t name;
@@ -93,7 +104,7 @@ struct mica_slice_record {
     MICA_ATOMIC_U64 sequence;
     MICA_ATOMIC_U64 slice_id[MICA_ID_WORDS];
     MICA_SLICE_FIELDS(MICA_FIELD_SHARED)
-    uint64_t reserved[7];
+    uint64_t reserved[4];
 };
 
 /* What a reader gets: one consistent copy of a record. */
@@ -118,27 +129,39 @@ struct mica_quota_region {
 #define MICA_OWNER_START_BITS 34
 #define MICA_OWNER_HELD (1ULL << 56)
 
-/* The memory word of a process slot. The sum of its bytes over the held slots is the only total there is.
+/* A memory word of a process slot: device memory, or pinned host memory. The sum of its bytes over the held slots is the only total
+ * there is.
  *
  *   63..54  version: one more with every change, modulo 2^10, so that two equal readings mean that nothing happened between
  *   53..48  pending: how many charges are included that are not decided yet; each will be settled or rolled back
  *   47..0   bytes reserved or held, pending ones included
  *
- * Read it with mica_vram_bytes(). */
-#define MICA_VRAM_BYTES_BITS 48
-#define MICA_VRAM_PENDING_BITS 6
-#define MICA_VRAM_BYTES_MAX ((1ULL << MICA_VRAM_BYTES_BITS) - 1)
+ * Read it with mica_memory_bytes(). */
+#define MICA_MEMORY_BYTES_BITS 48
+#define MICA_MEMORY_PENDING_BITS 6
+#define MICA_MEMORY_BYTES_MAX ((1ULL << MICA_MEMORY_BYTES_BITS) - 1)
 
-/* One process of the slice. Written by that process; freed by it at exit, or by the enforcer when it is really gone. */
+/* A process's part of its slice's compute, relative to the slice's other processes. */
+#define MICA_WEIGHT_DEFAULT 100
+
+/* One process of the slice. Written by that process; freed by it at exit, or by the enforcer when it is really gone. The first cache line
+ * is what every allocation of every process of the slice reads, the second what the process's own launches write. */
 struct mica_process_slot {
     MICA_ATOMIC_U64 owner;
     MICA_ATOMIC_U64 vram_word;
+    MICA_ATOMIC_U64 pinned_word;
     MICA_ATOMIC_U64 vram_peak_bytes; /* of this process */
-    MICA_ATOMIC_U64 pinned_bytes;
-    MICA_ATOMIC_U64 gpu_ns; /* device time of this process's work */
+    MICA_ATOMIC_U64 last_seen_ns;    /* CLOCK_MONOTONIC of its last sampled call */
+    uint64_t reserved_memory[3];
+
+    MICA_ATOMIC_U64 virtual_time_ns; /* the process's own, within the slice: work of cost c adds c * 100 / weight */
+    MICA_ATOMIC_U64 weight;          /* MICA_WEIGHT_DEFAULT unless the process asked for another */
+    MICA_ATOMIC_U64 waiting_ns;      /* CLOCK_MONOTONIC when it last said that it waits to launch; 0: it does not */
+    MICA_ATOMIC_U64 gpu_ns;          /* device time of this process's work */
     MICA_ATOMIC_U64 launches;
-    MICA_ATOMIC_U64 inflight;
-    MICA_ATOMIC_U64 last_seen_ns; /* CLOCK_MONOTONIC of its last sampled call */
+    MICA_ATOMIC_U64 inflight; /* launches submitted and not known to be finished */
+    MICA_ATOMIC_U64 throttled_ns;
+    MICA_ATOMIC_U64 copied_bytes;
 };
 
 struct mica_usage_region {
@@ -146,24 +169,44 @@ struct mica_usage_region {
     /* CLOCK_MONOTONIC + debt: a launch of cost c adds c * 1e6 / ceiling_ppm; the slice may launch while it is at most
      * burst_ns ahead of the clock. */
     MICA_ATOMIC_U64 virtual_time_ns;
-    MICA_ATOMIC_U64 gpu_ns;        /* cumulative, processes that are gone included */
-    MICA_ATOMIC_U64 throttled_ns;  /* time that launches were held back */
-    MICA_ATOMIC_U64 launches;      /* cumulative */
-    MICA_ATOMIC_U64 refusals;      /* allocations refused, cumulative */
+    MICA_ATOMIC_U64 launch_time_ns; /* the same for launch_rate_hz: a launch adds 1e9 / launch_rate_hz */
+    MICA_ATOMIC_U64 copy_time_ns;   /* the same for copy_bytes_per_s: a byte adds 1e9 / copy_bytes_per_s */
+    MICA_ATOMIC_U64 gpu_ns;         /* cumulative, processes that are gone included */
+    MICA_ATOMIC_U64 throttled_ns;   /* time that launches were held back */
+    MICA_ATOMIC_U64 launches;       /* cumulative */
+    MICA_ATOMIC_U64 copied_bytes;   /* cumulative */
+    MICA_ATOMIC_U64 refusals;       /* allocations refused, cumulative */
     MICA_ATOMIC_U64 vram_peak_bytes; /* of the slice */
     MICA_ATOMIC_U64 generation_seen; /* newest generation of limits that a process of this slice acted on */
-    MICA_ATOMIC_U64 reserved[25];
+    MICA_ATOMIC_U64 slots_high;      /* every held slot's index is below it; it only grows while the file lives */
+    MICA_ATOMIC_U64 reserved[21];
     struct mica_process_slot processes[MICA_PROCESSES_MAX];
 };
 
-/* The lease word of the device token: 63..48 epoch, 47..40 record index of the holder + 1 (0: nobody), 39..0 expiry in
- * units of 1,024 ns of CLOCK_MONOTONIC, modulo 2^40. */
+/* Where a slice's work waits for the device, by the slice's record index. A process that waits writes its slice's virtual time and renews `seen_ns`; an entry
+ * that is not renewed for MICA_WAITER_STALE_NS is of a process that is gone or stopped, and holds nobody up. */
+#define MICA_WAITER_STALE_NS 5000000ULL
+struct mica_token_waiter {
+    MICA_ATOMIC_U64 virtual_time_ns;
+    MICA_ATOMIC_U64 seen_ns; /* CLOCK_MONOTONIC; 0: nobody waits */
+};
+
+/* The device token: whose work goes to the device next. It has no holder that could die with it: it is a clock.
+ *
+ *        now            busy_until
+ *   ------|------------------|----------> CLOCK_MONOTONIC
+ *         '---- backlog -----'   submitted by all slices together, and by estimate not finished yet
+ *
+ * Work of cost c moves the clock to max(now, busy_until) + c. A slice may submit when the backlog leaves room for it within its quantum, and no waiting
+ * slice has a lower virtual time. `alone_until_ns`: until then the device belongs to one launch whose cost nobody knows yet; it is taken back when that is
+ * measured, and runs out by itself. */
 struct mica_token_region {
     struct mica_region_header header;
-    MICA_ATOMIC_U64 lease;
-    MICA_ATOMIC_U64 floor_ns; /* lowest virtual time among the waiting */
-    uint64_t reserved[30];
-    MICA_ATOMIC_U64 wake[MICA_SLICES_MAX]; /* futex words: the low half counts grants to that record's slice */
+    MICA_ATOMIC_U64 busy_until_ns;
+    MICA_ATOMIC_U64 alone_until_ns;
+    MICA_ATOMIC_U64 last_record; /* 1 + record index of the slice that submitted last; 0: none yet */
+    uint64_t reserved[29];
+    struct mica_token_waiter waiters[MICA_SLICES_MAX];
 };
 
 /* The one-way message of an attaching process to the enforcer's datagram socket, sent with SCM_CREDENTIALS. */
@@ -189,11 +232,13 @@ static_assert(sizeof(struct mica_slice_record) == 256, "a record is four cache l
 static_assert(offsetof(struct mica_slice_record, state) == 72, "record.state");
 static_assert(offsetof(struct mica_slice_record, vram_limit_bytes) == 112, "record.vram_limit_bytes");
 static_assert(offsetof(struct mica_slice_record, copy_bytes_per_s) == 192, "record.copy_bytes_per_s");
+static_assert(offsetof(struct mica_slice_record, spatial_ppm) == 216, "record.spatial_ppm");
 static_assert(sizeof(struct mica_quota_region) == 256 + 256 * MICA_SLICES_MAX, "quota region");
-static_assert(sizeof(struct mica_process_slot) == 64, "a slot is one cache line");
+static_assert(sizeof(struct mica_process_slot) == 128, "a slot is two cache lines");
+static_assert(offsetof(struct mica_process_slot, virtual_time_ns) == 64, "slot: launches write the second line only");
 static_assert(offsetof(struct mica_usage_region, processes) == 512, "usage.processes");
-static_assert(sizeof(struct mica_usage_region) == 512 + 64 * MICA_PROCESSES_MAX, "usage region");
-static_assert(offsetof(struct mica_token_region, wake) == 512, "token.wake");
+static_assert(sizeof(struct mica_usage_region) == 512 + 128 * MICA_PROCESSES_MAX, "usage region");
+static_assert(offsetof(struct mica_token_region, waiters) == 512, "token.waiters");
 #endif
 
 #endif

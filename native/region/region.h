@@ -62,21 +62,27 @@ uint64_t mica_owner_self(void);
 int mica_slot_claim(struct mica_usage_region *region, uint64_t owner);
 void mica_slot_release(struct mica_usage_region *region, unsigned slot, uint64_t owner);
 
-/* A charge that was made; give it back with mica_vram_refund. */
+/* What is charged: each has a word of its own in a slot, and a limit of its own. */
+enum mica_memory_kind { MICA_MEMORY_VRAM = 0, MICA_MEMORY_PINNED = 1 };
+
+/* A charge that was made; give it back with mica_charge_refund. */
 struct mica_charge {
     uint64_t bytes;
+    uint64_t kind; /* enum mica_memory_kind */
 };
 /* Reserve before the driver is asked: add to the own slot, sum all slots, roll back when over `limit_bytes`. 0: charged.
- * -ENOMEM: refused, and counted in `refusals`. -EOVERFLOW: the amount is absurd (over MICA_VRAM_BYTES_MAX). Keeps both peaks.
+ * -ENOMEM: refused, and counted in `refusals`. -EOVERFLOW: the amount is absurd (over MICA_MEMORY_BYTES_MAX). Keeps VRAM's peaks.
  * A refusal means that at one instant of the call what others held for good left no room; charges still pending
- * are waited for, at most MICA_VRAM_PATIENCE_NS (a process that was killed or stopped while it reserved). */
-#define MICA_VRAM_PATIENCE_NS 250000000
-int mica_vram_reserve(struct mica_usage_region *region, unsigned slot, uint64_t bytes, uint64_t limit_bytes, struct mica_charge *out);
+ * are waited for, at most MICA_CHARGE_PATIENCE_NS (a process that was killed or stopped while it reserved). */
+#define MICA_CHARGE_PATIENCE_NS 250000000
+int mica_charge_make(struct mica_usage_region *region, unsigned slot, enum mica_memory_kind kind, uint64_t bytes, uint64_t limit_bytes,
+                     struct mica_charge *out);
 /* Give a charge back; the handle is empty afterwards, so that a second refund changes nothing. */
-void mica_vram_refund(struct mica_usage_region *region, unsigned slot, struct mica_charge *charge);
-uint64_t mica_vram_used(const struct mica_usage_region *region);
+void mica_charge_refund(struct mica_usage_region *region, unsigned slot, struct mica_charge *charge);
+/* What all processes of the slice hold together. */
+uint64_t mica_charge_sum(const struct mica_usage_region *region, enum mica_memory_kind kind);
 /* The bytes in a slot's memory word. */
-uint64_t mica_vram_bytes(uint64_t vram_word);
+uint64_t mica_word_bytes(uint64_t word);
 
 /* --- Usage region: compute --------------------------------------------------------------------------------------- */
 

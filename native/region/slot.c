@@ -18,12 +18,26 @@ static void slot_clear(struct mica_process_slot *slot)
 {
     /* seq_cst: takes part in the order that vram.c argues with. */
     atomic_store_explicit(&slot->vram_word, 0, memory_order_seq_cst);
+    atomic_store_explicit(&slot->pinned_word, 0, memory_order_seq_cst);
     atomic_store_explicit(&slot->vram_peak_bytes, 0, memory_order_relaxed);
-    atomic_store_explicit(&slot->pinned_bytes, 0, memory_order_relaxed);
     atomic_store_explicit(&slot->gpu_ns, 0, memory_order_relaxed);
     atomic_store_explicit(&slot->launches, 0, memory_order_relaxed);
     atomic_store_explicit(&slot->inflight, 0, memory_order_relaxed);
     atomic_store_explicit(&slot->last_seen_ns, 0, memory_order_relaxed);
+    atomic_store_explicit(&slot->virtual_time_ns, 0, memory_order_relaxed);
+    atomic_store_explicit(&slot->weight, MICA_WEIGHT_DEFAULT, memory_order_relaxed);
+    atomic_store_explicit(&slot->waiting_ns, 0, memory_order_relaxed);
+    atomic_store_explicit(&slot->throttled_ns, 0, memory_order_relaxed);
+    atomic_store_explicit(&slot->copied_bytes, 0, memory_order_relaxed);
+}
+
+/* Before the slot is held: whoever adds up the slots below `slots_high` must not miss a held one. */
+static void high_raise(struct mica_usage_region *region, uint64_t above)
+{
+    uint64_t seen = atomic_load_explicit(&region->slots_high, memory_order_relaxed);
+    /* seq_cst: takes part in the order that vram.c argues with, before the claim that follows. */
+    while (seen < above && !atomic_compare_exchange_weak_explicit(&region->slots_high, &seen, above, memory_order_seq_cst, memory_order_relaxed))
+        ;
 }
 
 int mica_slot_claim(struct mica_usage_region *region, uint64_t owner)
@@ -33,6 +47,7 @@ int mica_slot_claim(struct mica_usage_region *region, uint64_t owner)
         uint64_t seen = atomic_load_explicit(&slot->owner, memory_order_relaxed);
         if (seen & MICA_OWNER_HELD)
             continue;
+        high_raise(region, i + 1);
         /* seq_cst: whoever sums the slots without this one did so before it was held (see vram.c); its acquire half
          * pairs with the release in mica_slot_release, so that the clearing below is not undone by the former owner's. */
         if (atomic_compare_exchange_strong_explicit(&slot->owner, &seen, owner | MICA_OWNER_HELD, memory_order_seq_cst,

@@ -18,7 +18,7 @@
  * Racers that are in each other's way cannot go round for ever: the one in the lowest slot (within a slot: the one that found
  * nothing pending there) keeps its charge and waits for the others, and all others roll back and look without adding
  * until they see room or a cause to refuse. The first of them always gets its answer. A racer that was killed or
- * stopped while pending is waited for with patience of MICA_VRAM_PATIENCE_NS, and its charge counts as held.
+ * stopped while pending is waited for with patience of MICA_CHARGE_PATIENCE_NS, and its charge counts as held.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -27,14 +27,15 @@
 
 #include "region.h"
 
-#define PENDING_ONE (1ULL << MICA_VRAM_BYTES_BITS)
-#define PENDING_MAX ((1ULL << MICA_VRAM_PENDING_BITS) - 1)
-#define VERSION_ONE (1ULL << (MICA_VRAM_BYTES_BITS + MICA_VRAM_PENDING_BITS)) /* wraps at the top of the word */
+#define PENDING_ONE (1ULL << MICA_MEMORY_BYTES_BITS)
+#define PENDING_MAX ((1ULL << MICA_MEMORY_PENDING_BITS) - 1)
+#define VERSION_ONE (1ULL << (MICA_MEMORY_BYTES_BITS + MICA_MEMORY_PENDING_BITS)) /* wraps at the top of the word */
 #define SPINS_BEFORE_YIELD 16
 
 struct ask {
     struct mica_usage_region *region;
     unsigned slot;
+    enum mica_memory_kind kind;
     uint64_t bytes;
     uint64_t limit_bytes;
     uint64_t deadline_ns; /* 0: nothing was in the way so far */
@@ -49,14 +50,28 @@ struct reading {
     bool senior;                        /* ... and one of these goes first */
 };
 
-uint64_t mica_vram_bytes(uint64_t vram_word)
+uint64_t mica_word_bytes(uint64_t word)
 {
-    return vram_word & MICA_VRAM_BYTES_MAX;
+    return word & MICA_MEMORY_BYTES_MAX;
+}
+
+static MICA_ATOMIC_U64 *slot_word(struct mica_process_slot *slot, enum mica_memory_kind kind)
+{
+    return kind == MICA_MEMORY_PINNED ? &slot->pinned_word : &slot->vram_word;
+}
+
+/* Slots that may be held; the rest never were. */
+static unsigned slots_high(const struct mica_usage_region *region)
+{
+    /* seq_cst: with high_raise in slot.c; a slot that is held in the one order of all claims and sums lies below. The bound is for a word
+     * that its tenant has damaged. */
+    uint64_t high = atomic_load_explicit(&region->slots_high, memory_order_seq_cst);
+    return high < MICA_PROCESSES_MAX ? (unsigned)high : MICA_PROCESSES_MAX;
 }
 
 static uint64_t pending_count(uint64_t word)
 {
-    return word >> MICA_VRAM_BYTES_BITS & PENDING_MAX;
+    return word >> MICA_MEMORY_BYTES_BITS & PENDING_MAX;
 }
 
 /* `mine`: how many pending charges of the slot are the asker's, 0 or 1. `first`: it found nothing pending there. */
@@ -65,15 +80,17 @@ static void words_read(const struct ask *ask, uint64_t mine, bool first, struct 
     out->bytes = 0;
     out->pending = false;
     out->senior = false;
-    for (unsigned i = 0; i < MICA_PROCESSES_MAX; i++) {
-        const struct mica_process_slot *slot = &ask->region->processes[i];
+    unsigned high = slots_high(ask->region);
+    memset(&out->words[high], 0, (MICA_PROCESSES_MAX - high) * sizeof out->words[0]);
+    for (unsigned i = 0; i < high; i++) {
+        struct mica_process_slot *slot = &ask->region->processes[i];
         /* seq_cst: with the additions in word_add and the claim in slot.c, see above. The acquire half pairs with the
          * release in word_lower: memory that is seen as given back was freed by the driver before. */
         uint64_t word = 0;
         if (atomic_load_explicit(&slot->owner, memory_order_seq_cst) & MICA_OWNER_HELD)
-            word = atomic_load_explicit(&slot->vram_word, memory_order_seq_cst);
+            word = atomic_load_explicit(slot_word(slot, ask->kind), memory_order_seq_cst);
         out->words[i] = word;
-        out->bytes += mica_vram_bytes(word);
+        out->bytes += mica_word_bytes(word);
         if (pending_count(word) > (i == ask->slot ? mine : 0)) {
             out->pending = true;
             out->senior |= i < ask->slot || (i == ask->slot && !first);
@@ -84,12 +101,12 @@ static void words_read(const struct ask *ask, uint64_t mine, bool first, struct 
 /* Add the ask's bytes to its word as pending. 0, -EAGAIN when too many are pending there, or -EOVERFLOW. */
 static int word_add(const struct ask *ask, bool *first)
 {
-    MICA_ATOMIC_U64 *word = &ask->region->processes[ask->slot].vram_word;
+    MICA_ATOMIC_U64 *word = slot_word(&ask->region->processes[ask->slot], ask->kind);
     uint64_t seen = atomic_load_explicit(word, memory_order_relaxed);
     do {
         if (pending_count(seen) == PENDING_MAX)
             return -EAGAIN;
-        if (ask->bytes > MICA_VRAM_BYTES_MAX - mica_vram_bytes(seen))
+        if (ask->bytes > MICA_MEMORY_BYTES_MAX - mica_word_bytes(seen))
             return -EOVERFLOW;
         *first = pending_count(seen) == 0;
         /* seq_cst: before this asker's sum in the one order of all additions and sums, see above. */
@@ -105,7 +122,7 @@ static void word_lower(MICA_ATOMIC_U64 *word, uint64_t bytes, uint64_t pending)
     uint64_t seen = atomic_load_explicit(word, memory_order_relaxed);
     uint64_t next;
     do {
-        uint64_t held = mica_vram_bytes(seen);
+        uint64_t held = mica_word_bytes(seen);
         uint64_t count = pending_count(seen);
         next = seen - held - count * PENDING_ONE + VERSION_ONE;
         next += held > bytes ? held - bytes : 0;
@@ -119,7 +136,7 @@ static bool wait_a_little(struct ask *ask)
 {
     uint64_t now_ns = mica_monotonic_ns();
     if (ask->deadline_ns == 0)
-        ask->deadline_ns = now_ns + MICA_VRAM_PATIENCE_NS;
+        ask->deadline_ns = now_ns + MICA_CHARGE_PATIENCE_NS;
     if (++ask->rounds > SPINS_BEFORE_YIELD)
         sched_yield();
     return now_ns < ask->deadline_ns;
@@ -136,8 +153,10 @@ static void peak_raise(MICA_ATOMIC_U64 *peak, uint64_t bytes)
 static void charge_settle(const struct ask *ask, const struct reading *sum)
 {
     struct mica_process_slot *slot = &ask->region->processes[ask->slot];
-    word_lower(&slot->vram_word, 0, 1);
-    peak_raise(&slot->vram_peak_bytes, mica_vram_bytes(sum->words[ask->slot]));
+    word_lower(slot_word(slot, ask->kind), 0, 1);
+    if (ask->kind != MICA_MEMORY_VRAM)
+        return;
+    peak_raise(&slot->vram_peak_bytes, mica_word_bytes(sum->words[ask->slot]));
     peak_raise(&ask->region->vram_peak_bytes, sum->bytes);
 }
 
@@ -181,21 +200,23 @@ static int charge_try(struct ask *ask)
             continue;
         else
             rc = -ENOMEM;
-        word_lower(&ask->region->processes[ask->slot].vram_word, ask->bytes, 1);
+        word_lower(slot_word(&ask->region->processes[ask->slot], ask->kind), ask->bytes, 1);
         return rc;
     }
 }
 
-int mica_vram_reserve(struct mica_usage_region *region, unsigned slot, uint64_t bytes, uint64_t limit_bytes, struct mica_charge *out)
+int mica_charge_make(struct mica_usage_region *region, unsigned slot, enum mica_memory_kind kind, uint64_t bytes, uint64_t limit_bytes,
+                     struct mica_charge *out)
 {
     if (slot >= MICA_PROCESSES_MAX)
         return -EINVAL;
     out->bytes = 0;
+    out->kind = kind;
     if (bytes == 0)
         return 0;
-    if (bytes > MICA_VRAM_BYTES_MAX)
+    if (bytes > MICA_MEMORY_BYTES_MAX)
         return -EOVERFLOW;
-    struct ask ask = {.region = region, .slot = slot, .bytes = bytes, .limit_bytes = limit_bytes};
+    struct ask ask = {.region = region, .slot = slot, .kind = kind, .bytes = bytes, .limit_bytes = limit_bytes};
     int rc;
     do {
         rc = room_look(&ask);
@@ -211,22 +232,23 @@ int mica_vram_reserve(struct mica_usage_region *region, unsigned slot, uint64_t 
     return rc;
 }
 
-void mica_vram_refund(struct mica_usage_region *region, unsigned slot, struct mica_charge *charge)
+void mica_charge_refund(struct mica_usage_region *region, unsigned slot, struct mica_charge *charge)
 {
     if (slot >= MICA_PROCESSES_MAX || charge->bytes == 0)
         return;
-    word_lower(&region->processes[slot].vram_word, charge->bytes, 0);
+    word_lower(slot_word(&region->processes[slot], (enum mica_memory_kind)charge->kind), charge->bytes, 0);
     charge->bytes = 0;
 }
 
-uint64_t mica_vram_used(const struct mica_usage_region *region)
+uint64_t mica_charge_sum(const struct mica_usage_region *region, enum mica_memory_kind kind)
 {
     uint64_t bytes = 0;
-    for (unsigned i = 0; i < MICA_PROCESSES_MAX; i++) {
+    unsigned high = slots_high(region);
+    for (unsigned i = 0; i < high; i++) {
         const struct mica_process_slot *slot = &region->processes[i];
         /* Acquire: pairs with the release in word_lower, as in words_read; a figure to show needs no common order. */
         if (atomic_load_explicit(&slot->owner, memory_order_acquire) & MICA_OWNER_HELD)
-            bytes += mica_vram_bytes(atomic_load_explicit(&slot->vram_word, memory_order_acquire));
+            bytes += mica_word_bytes(atomic_load_explicit(kind == MICA_MEMORY_PINNED ? &slot->pinned_word : &slot->vram_word, memory_order_acquire));
     }
     return bytes;
 }

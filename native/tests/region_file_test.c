@@ -35,7 +35,7 @@ static void test_created_whole(void)
     CHECK(strcmp(text, "GPU-1") == 0);
     mica_id_unpack(region->header.slice_id, text);
     CHECK(strcmp(text, "slice-1") == 0);
-    CHECK_EQUAL(mica_vram_used(region), 0);
+    CHECK_EQUAL(mica_charge_sum(region, MICA_MEMORY_VRAM), 0);
 
     atomic_store(&region->gpu_ns, 7);
     CHECK_EQUAL(mica_region_create(check_path("made"), MICA_REGION_USAGE, "GPU-2", "slice-2", 0600), -EEXIST);

@@ -37,6 +37,7 @@ static MICA_ATOMIC_U64 *word_of(unsigned slot)
 static void region_reset(uint64_t bytes)
 {
     memset((void *)&region, 0, sizeof region);
+    atomic_store(&region.slots_high, 3);
     for (unsigned i = 0; i < 3; i++)
         atomic_store(&region.processes[i].owner, MICA_OWNER_HELD | (i + 1));
     atomic_store(word_of(1), bytes);
@@ -52,7 +53,7 @@ static int reserve_beside(void (*act)(const volatile void *), unsigned times, un
     struct mica_charge charge;
     acts_left = times;
     others = act;
-    int rc = mica_vram_reserve(&region, slot, bytes, LIMIT, &charge);
+    int rc = mica_charge_make(&region, slot, MICA_MEMORY_VRAM, bytes, LIMIT, &charge);
     others = NULL;
     return rc;
 }
@@ -64,7 +65,7 @@ static void move_ahead_of_reader(const volatile void *word)
     if (acts_left == 0 || (word != word_of(1) && word != word_of(2)))
         return;
     unsigned to = word == word_of(1) ? 1 : 2;
-    if (mica_vram_bytes(atomic_load(word_of(to))) != 0)
+    if (mica_word_bytes(atomic_load(word_of(to))) != 0)
         return;
     word_lower(word_of(3 - to), 50, 0);
     add(to, 50, 0);
@@ -75,7 +76,7 @@ static void test_moving_memory_is_not_counted_twice(void)
 {
     region_reset(50);
     CHECK_EQUAL(reserve_beside(move_ahead_of_reader, 1, 0, 50), 0);
-    CHECK_EQUAL(mica_vram_used(&region), 100);
+    CHECK_EQUAL(mica_charge_sum(&region, MICA_MEMORY_VRAM), 100);
     for (unsigned times = 1; times < 20; times++) {
         region_reset(50);
         CHECK_EQUAL(reserve_beside(move_ahead_of_reader, times, 0, 50), 0);
@@ -100,7 +101,7 @@ static void test_a_charge_between_look_and_addition_is_seen(void)
     region_reset(0);
     own_accesses = 0;
     CHECK_EQUAL(reserve_beside(charge_after_look, 0, 1, 60), -ENOMEM);
-    CHECK_EQUAL(mica_vram_used(&region), 60);
+    CHECK_EQUAL(mica_charge_sum(&region, MICA_MEMORY_VRAM), 60);
     CHECK_EQUAL(pending_count(atomic_load(word_of(1))), 0);
 }
 
@@ -127,15 +128,15 @@ static void test_of_two_racers_exactly_one_is_charged(void)
         own_accesses = 0;
         rival = 2;
         CHECK_EQUAL(reserve_beside(rival_adds_and_decides, 0, 1, 60), 0);
-        CHECK_EQUAL(mica_vram_bytes(atomic_load(word_of(1))), 60);
-        CHECK_EQUAL(mica_vram_used(&region), 60);
+        CHECK_EQUAL(mica_word_bytes(atomic_load(word_of(1))), 60);
+        CHECK_EQUAL(mica_charge_sum(&region, MICA_MEMORY_VRAM), 60);
 
         region_reset(0);
         own_accesses = 0;
         rival = 0;
         CHECK_EQUAL(reserve_beside(rival_adds_and_decides, 0, 1, 60), -ENOMEM);
-        CHECK_EQUAL(mica_vram_bytes(atomic_load(word_of(1))), 0);
-        CHECK_EQUAL(mica_vram_used(&region), 60);
+        CHECK_EQUAL(mica_word_bytes(atomic_load(word_of(1))), 0);
+        CHECK_EQUAL(mica_charge_sum(&region, MICA_MEMORY_VRAM), 60);
     }
 }
 

@@ -67,7 +67,7 @@ static int permit_pipe[2];
 
 static int real_reserve(unsigned slot, uint64_t bytes, struct mica_charge *charge)
 {
-    return mica_vram_reserve(region, slot, bytes, LIMIT, charge);
+    return mica_charge_make(region, slot, MICA_MEMORY_VRAM, bytes, LIMIT, charge);
 }
 
 /* Sums the slots and lets others run in between: what any sum may meet, made likely. */
@@ -75,7 +75,7 @@ static uint64_t slow_sum(void)
 {
     uint64_t bytes = 0;
     for (unsigned i = 0; i < RACERS; i++) {
-        bytes += mica_vram_bytes(atomic_load(&region->processes[i].vram_word));
+        bytes += mica_word_bytes(atomic_load(&region->processes[i].vram_word));
         sched_yield();
     }
     return bytes;
@@ -165,7 +165,7 @@ static void *racer_run(void *argument)
         if (racer->index == 0)
             round_judge(racer->until_failure);
         atomic_fetch_sub(&arena->books, given);
-        mica_vram_refund(region, racer->slot, &charge);
+        mica_charge_refund(region, racer->slot, &charge);
         barrier_wait();
     }
     return NULL;
@@ -227,7 +227,7 @@ static void race_is_fair(enum racer_kind kind)
     CHECK_EQUAL(arena->rounds, ROUNDS);
     CHECK_EQUAL(arena->overshoots, 0);
     CHECK_EQUAL(arena->false_refusals, 0);
-    CHECK_EQUAL(mica_vram_used(region), 0);
+    CHECK_EQUAL(mica_charge_sum(region, MICA_MEMORY_VRAM), 0);
 }
 
 static void test_processes(void)
@@ -279,7 +279,7 @@ static void *permitted_run(void *argument)
             sched_yield(); /* hold it while others sum */
             atomic_fetch_sub(&arena->books, charge.bytes);
         }
-        mica_vram_refund(region, racer->slot, &charge);
+        mica_charge_refund(region, racer->slot, &charge);
         if (write(permit_pipe[1], &permit, 1) != 1)
             _exit(4);
     }

@@ -13,7 +13,7 @@
 #include "check.h"
 #include "region.h"
 
-#define PENDING_ONE (1ULL << MICA_VRAM_BYTES_BITS)
+#define PENDING_ONE (1ULL << MICA_MEMORY_BYTES_BITS)
 #define LIMIT 100
 
 static const char *const FILES[] = {"usage", "cut", NULL};
@@ -34,7 +34,7 @@ static void region_clear(void)
 static int reserve(unsigned slot, uint64_t bytes)
 {
     struct mica_charge charge;
-    return mica_vram_reserve(region, slot, bytes, LIMIT, &charge);
+    return mica_charge_make(region, slot, MICA_MEMORY_VRAM, bytes, LIMIT, &charge);
 }
 
 static void test_exactly_to_the_limit(void)
@@ -42,20 +42,20 @@ static void test_exactly_to_the_limit(void)
     region_clear();
     int a = mica_slot_claim(region, owner_number(1)), b = mica_slot_claim(region, owner_number(2));
     struct mica_charge first, second, third;
-    CHECK_EQUAL(mica_vram_reserve(region, (unsigned)a, 60, LIMIT, &first), 0);
-    CHECK_EQUAL(mica_vram_reserve(region, (unsigned)b, 41, LIMIT, &second), -ENOMEM);
+    CHECK_EQUAL(mica_charge_make(region, (unsigned)a, MICA_MEMORY_VRAM, 60, LIMIT, &first), 0);
+    CHECK_EQUAL(mica_charge_make(region, (unsigned)b, MICA_MEMORY_VRAM, 41, LIMIT, &second), -ENOMEM);
     CHECK_EQUAL(second.bytes, 0);
-    CHECK_EQUAL(mica_vram_reserve(region, (unsigned)b, 40, LIMIT, &second), 0);
-    CHECK_EQUAL(mica_vram_reserve(region, (unsigned)a, 1, LIMIT, &third), -ENOMEM);
-    CHECK_EQUAL(mica_vram_reserve(region, (unsigned)a, 0, LIMIT, &third), 0);
-    CHECK_EQUAL(mica_vram_used(region), 100);
+    CHECK_EQUAL(mica_charge_make(region, (unsigned)b, MICA_MEMORY_VRAM, 40, LIMIT, &second), 0);
+    CHECK_EQUAL(mica_charge_make(region, (unsigned)a, MICA_MEMORY_VRAM, 1, LIMIT, &third), -ENOMEM);
+    CHECK_EQUAL(mica_charge_make(region, (unsigned)a, MICA_MEMORY_VRAM, 0, LIMIT, &third), 0);
+    CHECK_EQUAL(mica_charge_sum(region, MICA_MEMORY_VRAM), 100);
     CHECK_EQUAL(atomic_load(&region->refusals), 2);
-    mica_vram_refund(region, (unsigned)a, &first);
-    mica_vram_refund(region, (unsigned)a, &first); /* the handle is empty: nothing is given back twice */
-    CHECK_EQUAL(mica_vram_used(region), 40);
+    mica_charge_refund(region, (unsigned)a, &first);
+    mica_charge_refund(region, (unsigned)a, &first); /* the handle is empty: nothing is given back twice */
+    CHECK_EQUAL(mica_charge_sum(region, MICA_MEMORY_VRAM), 40);
     CHECK_EQUAL(atomic_load(&region->vram_peak_bytes), 100);
     CHECK_EQUAL(atomic_load(&region->processes[a].vram_peak_bytes), 60);
-    CHECK_EQUAL(mica_vram_bytes(atomic_load(&region->processes[b].vram_word)), 40);
+    CHECK_EQUAL(mica_word_bytes(atomic_load(&region->processes[b].vram_word)), 40);
 }
 
 static void test_a_shrunk_limit_refuses_until_there_is_room(void)
@@ -63,10 +63,10 @@ static void test_a_shrunk_limit_refuses_until_there_is_room(void)
     region_clear();
     unsigned slot = (unsigned)mica_slot_claim(region, owner_number(1));
     struct mica_charge large, small;
-    CHECK_EQUAL(mica_vram_reserve(region, slot, 90, LIMIT, &large), 0);
-    CHECK_EQUAL(mica_vram_reserve(region, slot, 1, 50, &small), -ENOMEM);
-    mica_vram_refund(region, slot, &large);
-    CHECK_EQUAL(mica_vram_reserve(region, slot, 50, 50, &small), 0);
+    CHECK_EQUAL(mica_charge_make(region, slot, MICA_MEMORY_VRAM, 90, LIMIT, &large), 0);
+    CHECK_EQUAL(mica_charge_make(region, slot, MICA_MEMORY_VRAM, 1, 50, &small), -ENOMEM);
+    mica_charge_refund(region, slot, &large);
+    CHECK_EQUAL(mica_charge_make(region, slot, MICA_MEMORY_VRAM, 50, 50, &small), 0);
 }
 
 static void test_absurd_amounts(void)
@@ -75,20 +75,20 @@ static void test_absurd_amounts(void)
     struct mica_charge charge;
     unsigned slot = (unsigned)mica_slot_claim(region, owner_number(1));
     unsigned other = (unsigned)mica_slot_claim(region, owner_number(2));
-    CHECK_EQUAL(mica_vram_reserve(region, slot, UINT64_MAX, UINT64_MAX, &charge), -EOVERFLOW);
-    CHECK_EQUAL(mica_vram_reserve(region, slot, MICA_VRAM_BYTES_MAX + 1, UINT64_MAX, &charge), -EOVERFLOW);
-    CHECK_EQUAL(mica_vram_reserve(region, slot, MICA_VRAM_BYTES_MAX, MICA_VRAM_BYTES_MAX - 1, &charge), -ENOMEM);
-    CHECK_EQUAL(mica_vram_reserve(region, MICA_PROCESSES_MAX, 1, LIMIT, &charge), -EINVAL);
-    CHECK_EQUAL(mica_vram_used(region), 0);
-    CHECK_EQUAL(mica_vram_reserve(region, slot, MICA_VRAM_BYTES_MAX, UINT64_MAX, &charge), 0);
-    CHECK_EQUAL(mica_vram_reserve(region, slot, 1, UINT64_MAX, &charge), -EOVERFLOW);
-    CHECK_EQUAL(mica_vram_reserve(region, other, MICA_VRAM_BYTES_MAX, UINT64_MAX, &charge), 0);
-    CHECK(mica_vram_used(region) == 2 * MICA_VRAM_BYTES_MAX);
+    CHECK_EQUAL(mica_charge_make(region, slot, MICA_MEMORY_VRAM, UINT64_MAX, UINT64_MAX, &charge), -EOVERFLOW);
+    CHECK_EQUAL(mica_charge_make(region, slot, MICA_MEMORY_VRAM, MICA_MEMORY_BYTES_MAX + 1, UINT64_MAX, &charge), -EOVERFLOW);
+    CHECK_EQUAL(mica_charge_make(region, slot, MICA_MEMORY_VRAM, MICA_MEMORY_BYTES_MAX, MICA_MEMORY_BYTES_MAX - 1, &charge), -ENOMEM);
+    CHECK_EQUAL(mica_charge_make(region, MICA_PROCESSES_MAX, MICA_MEMORY_VRAM, 1, LIMIT, &charge), -EINVAL);
+    CHECK_EQUAL(mica_charge_sum(region, MICA_MEMORY_VRAM), 0);
+    CHECK_EQUAL(mica_charge_make(region, slot, MICA_MEMORY_VRAM, MICA_MEMORY_BYTES_MAX, UINT64_MAX, &charge), 0);
+    CHECK_EQUAL(mica_charge_make(region, slot, MICA_MEMORY_VRAM, 1, UINT64_MAX, &charge), -EOVERFLOW);
+    CHECK_EQUAL(mica_charge_make(region, other, MICA_MEMORY_VRAM, MICA_MEMORY_BYTES_MAX, UINT64_MAX, &charge), 0);
+    CHECK(mica_charge_sum(region, MICA_MEMORY_VRAM) == 2 * MICA_MEMORY_BYTES_MAX);
 
-    charge.bytes = MICA_VRAM_BYTES_MAX;
+    charge.bytes = MICA_MEMORY_BYTES_MAX;
     atomic_store(&region->processes[slot].vram_word, 5);
-    mica_vram_refund(region, slot, &charge); /* more than is there, after a slot was cleared under its owner */
-    CHECK_EQUAL(mica_vram_bytes(atomic_load(&region->processes[slot].vram_word)), 0);
+    mica_charge_refund(region, slot, &charge); /* more than is there, after a slot was cleared under its owner */
+    CHECK_EQUAL(mica_word_bytes(atomic_load(&region->processes[slot].vram_word)), 0);
 }
 
 static void test_slots_are_distinct_and_bounded(void)
@@ -102,7 +102,7 @@ static void test_slots_are_distinct_and_bounded(void)
     CHECK_EQUAL(mica_slot_claim(region, owner_number(99)), -ENOSPC);
     CHECK_EQUAL(reserve(7, 30), 0);
     mica_slot_release(region, 7, owner_number(7));
-    CHECK_EQUAL(mica_vram_used(region), 0);
+    CHECK_EQUAL(mica_charge_sum(region, MICA_MEMORY_VRAM), 0);
     CHECK_EQUAL(mica_slot_claim(region, owner_number(99)), 7);
 }
 
@@ -138,10 +138,10 @@ static void test_a_pending_racer_is_waited_for(void)
         for (unsigned i = 0; i < 3; i++)
             CHECK_EQUAL(mica_slot_claim(region, owner_number(i)), i);
         CHECK_EQUAL(reserve_beside_undecided(slot, (struct undecided){1, 0}), 0);
-        CHECK_EQUAL(mica_vram_used(region), 60);
+        CHECK_EQUAL(mica_charge_sum(region, MICA_MEMORY_VRAM), 60);
         atomic_store(&region->processes[slot].vram_word, 0);
         CHECK_EQUAL(reserve_beside_undecided(slot, (struct undecided){1, 60}), -ENOMEM);
-        CHECK_EQUAL(mica_vram_used(region), 60);
+        CHECK_EQUAL(mica_charge_sum(region, MICA_MEMORY_VRAM), 60);
     }
 }
 
@@ -169,9 +169,9 @@ static void test_reclaim_frees_the_named_owner_only(void)
     }
     CHECK_EQUAL(mica_slot_reclaim(region_fd, 1, owner_number(2)), 0);
     CHECK_EQUAL(mica_slot_reclaim(region_fd, MICA_PROCESSES_MAX, owner_number(1)), -EINVAL);
-    CHECK_EQUAL(mica_vram_used(region), 33);
+    CHECK_EQUAL(mica_charge_sum(region, MICA_MEMORY_VRAM), 33);
     CHECK_EQUAL(mica_slot_reclaim(region_fd, 1, owner_number(1)), 1);
-    CHECK_EQUAL(mica_vram_used(region), 22);
+    CHECK_EQUAL(mica_charge_sum(region, MICA_MEMORY_VRAM), 22);
     CHECK_EQUAL(mica_slot_reclaim(region_fd, 1, owner_number(1)), 0);
     CHECK_EQUAL(atomic_load(&region->processes[1].owner), owner_number(1) & ~MICA_OWNER_HELD);
     CHECK_EQUAL(mica_slot_claim(region, owner_number(5)), 1);
@@ -200,9 +200,9 @@ static void victim_run(unsigned number)
     int slot = mica_slot_claim(region, owner_number(number));
     for (;;) {
         struct mica_charge charge;
-        mica_vram_reserve(region, (unsigned)slot, 1 + check_random(&random) % 60, LIMIT, &charge);
+        mica_charge_make(region, (unsigned)slot, MICA_MEMORY_VRAM, 1 + check_random(&random) % 60, LIMIT, &charge);
         atomic_fetch_add(&region->processes[slot].launches, 1);
-        mica_vram_refund(region, (unsigned)slot, &charge);
+        mica_charge_refund(region, (unsigned)slot, &charge);
     }
 }
 
@@ -222,11 +222,11 @@ static void test_killed_owner_gives_all_back(void)
         kill(victim, SIGKILL);
         waitpid(victim, NULL, 0);
         uint64_t word = atomic_load(&region->processes[1].vram_word);
-        held += mica_vram_bytes(word) != 0;
-        pending += (word >> MICA_VRAM_BYTES_BITS & 63) != 0;
-        CHECK_EQUAL(mica_vram_used(region), 30 + mica_vram_bytes(word));
+        held += mica_word_bytes(word) != 0;
+        pending += (word >> MICA_MEMORY_BYTES_BITS & 63) != 0;
+        CHECK_EQUAL(mica_charge_sum(region, MICA_MEMORY_VRAM), 30 + mica_word_bytes(word));
         CHECK_EQUAL(mica_slot_reclaim(region_fd, 1, owner_number(100 + i)), 1);
-        CHECK_EQUAL(mica_vram_used(region), 30);
+        CHECK_EQUAL(mica_charge_sum(region, MICA_MEMORY_VRAM), 30);
         CHECK_EQUAL(atomic_load(&region->processes[1].launches), 0);
     }
     CHECK_EQUAL(reserve(0, LIMIT - 30), 0);

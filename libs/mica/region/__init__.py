@@ -16,7 +16,7 @@ from mica.region._errors import (
     RegionError,
     RegionMissingError,
 )
-from mica.region._limits import Limits, SliceState
+from mica.region._limits import Limits, SliceState, Spatial
 from mica.region._names import RuntimeDir
 from mica.region._owner import Owner, find_process, owner_of, process_start_ticks
 from mica.region._quota import RECORDS_MAX, QuotaRegion
@@ -43,6 +43,7 @@ __all__ = [
     "RegionMissingError",
     "RuntimeDir",
     "SliceState",
+    "Spatial",
     "TenantRegion",
     "UsageSnapshot",
     "create_token",

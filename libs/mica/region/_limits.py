@@ -25,6 +25,15 @@ class SliceState(IntEnum):
     DRAINING = lib.MICA_SLICE_DRAINING
 
 
+class Spatial(IntEnum):
+    """By which mechanism of the driver's a slice has a part of the device to itself."""
+
+    NONE = lib.MICA_SPATIAL_NONE
+    MPS = lib.MICA_SPATIAL_MPS
+    GREEN = lib.MICA_SPATIAL_GREEN
+    SUBDEVICE = lib.MICA_SPATIAL_SUBDEVICE
+
+
 _TIERS = {tier: getattr(lib, f"MICA_TIER_{tier.name}") for tier in Tier}
 _CONTROLS = {control: getattr(lib, f"MICA_CONTROL_{control.name}") for control in Control}
 _TIER_OF = {value: tier for tier, value in _TIERS.items()}
@@ -36,7 +45,8 @@ class Limits(Struct, frozen=True, kw_only=True):
 
     ``ceiling_ppm`` is what it may use now and is at least ``share_ppm``, what it is guaranteed. ``burst_ns`` is how far its
     virtual time may run ahead of the clock. Launches start only in [window_offset_ns, window_offset_ns +
-    window_length_ns) of every ``window_period_ns`` of CLOCK_MONOTONIC.
+    window_length_ns) of every ``window_period_ns`` of CLOCK_MONOTONIC. ``quantum_ns`` is the longest turn of a slice that
+    shares the device by time (0: it needs no device token), ``spatial_ppm`` the part that ``spatial_kind`` gives it.
     """
 
     slice_id: str
@@ -56,11 +66,14 @@ class Limits(Struct, frozen=True, kw_only=True):
     launch_rate_hz: int = 0
     inflight_max: int = 0
     copy_bytes_per_s: int = 0
+    quantum_ns: int = 0
+    spatial_kind: Spatial = Spatial.NONE
+    spatial_ppm: int = 0
 
 
 def _numeric_fields() -> tuple[str, ...]:
     """Name the fields of the C structure that are plain numbers in ``Limits`` too."""
-    translated = {"slice_id", "state", "tier", "control"}
+    translated = {"slice_id", "state", "tier", "control", "spatial_kind"}
     fields = [name for name, _ in ffi.typeof("struct mica_slice_limits").fields]
     return tuple(name for name in fields if name not in translated)
 
@@ -79,6 +92,7 @@ def encode_limits(limits: Limits) -> Any:
     out.state = limits.state
     out.tier = _TIERS[limits.tier]
     out.control = _CONTROLS[limits.control]
+    out.spatial_kind = limits.spatial_kind
     for name in _NUMBERS:
         value = getattr(limits, name)
         if not 0 <= value <= _WORD_MAX:
@@ -95,7 +109,7 @@ def decode_limits(stored: Any, where: str) -> Limits | None:
     """Return what a C structure says, or None when it is FREE.
 
     Raises:
-        LimitsError: it carries a state, tier or control that this build does not know. ``where`` starts the message.
+        LimitsError: it carries a state, tier, control or spatial kind unknown to this build. ``where`` starts the message.
     """
     if stored.state == lib.MICA_SLICE_FREE:
         return None
@@ -104,6 +118,7 @@ def decode_limits(stored: Any, where: str) -> Limits | None:
         state=_known("state", stored.state, {int(state): state for state in SliceState}, where),
         tier=_known("tier", stored.tier, _TIER_OF, where),
         control=_known("control", stored.control, _CONTROL_OF, where),
+        spatial_kind=_known("spatial_kind", stored.spatial_kind, {int(kind): kind for kind in Spatial}, where),
         **{name: getattr(stored, name) for name in _NUMBERS},
     )
 

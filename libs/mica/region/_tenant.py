@@ -50,19 +50,20 @@ class TenantRegion:
         Raises:
             RegionError: the amount is absurd.
         """
-        code = lib.mica_vram_reserve(self._region, self.slot, vram_bytes, limit_bytes, ffi.new("struct mica_charge *"))
+        charge = ffi.new("struct mica_charge *")
+        code = lib.mica_charge_make(self._region, self.slot, lib.MICA_MEMORY_VRAM, vram_bytes, limit_bytes, charge)
         if code not in (0, -errno.ENOMEM):
-            raise RegionError(f"reserve {vram_bytes} bytes: allowed are 0 to {lib.MICA_VRAM_BYTES_MAX} in one process")
+            raise RegionError(f"reserve {vram_bytes} bytes: allowed are 0 to {lib.MICA_MEMORY_BYTES_MAX} in one process")
         return bool(code == 0)
 
     def refund(self, vram_bytes: int) -> None:
         """Give ``vram_bytes`` back."""
-        charge = ffi.new("struct mica_charge *", {"bytes": vram_bytes})
-        lib.mica_vram_refund(self._region, self.slot, charge)
+        charge = ffi.new("struct mica_charge *", {"bytes": vram_bytes, "kind": lib.MICA_MEMORY_VRAM})
+        lib.mica_charge_refund(self._region, self.slot, charge)
 
     def used_bytes(self) -> int:
         """Device memory that the slice's processes hold together."""
-        return int(lib.mica_vram_used(self._region))
+        return int(lib.mica_charge_sum(self._region, lib.MICA_MEMORY_VRAM))
 
     def admit(self, limits: Limits, cost_ns: int, now_ns: int) -> int:
         """Charge a launch and return 0, or return the nanoseconds to wait before asking again."""

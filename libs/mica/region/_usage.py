@@ -35,6 +35,8 @@ class ProcessSlot(Struct, frozen=True, kw_only=True):
     launches: int
     inflight: int
     last_seen_ns: int
+    throttled_ns: int = 0
+    copied_bytes: int = 0
 
 
 class UsageSnapshot(Struct, frozen=True, kw_only=True):
@@ -52,6 +54,7 @@ class UsageSnapshot(Struct, frozen=True, kw_only=True):
     refusals: int
     vram_peak_bytes: int
     generation_seen: int
+    copied_bytes: int = 0
     processes: tuple[ProcessSlot, ...]
 
     @property
@@ -60,7 +63,16 @@ class UsageSnapshot(Struct, frozen=True, kw_only=True):
         return sum(process.vram_bytes for process in self.processes)
 
 
-_TOTALS = ("virtual_time_ns", "gpu_ns", "throttled_ns", "launches", "refusals", "vram_peak_bytes", "generation_seen")
+_TOTALS = (
+    "virtual_time_ns",
+    "gpu_ns",
+    "throttled_ns",
+    "launches",
+    "copied_bytes",
+    "refusals",
+    "vram_peak_bytes",
+    "generation_seen",
+)
 _HELD = lib.MICA_OWNER_HELD >> 56
 _HELD_FLAGS = slice(
     ffi.offsetof("struct mica_usage_region", "processes") + ffi.offsetof("struct mica_process_slot", "owner") + 7,
@@ -68,7 +80,7 @@ _HELD_FLAGS = slice(
     ffi.sizeof("struct mica_process_slot"),
 )
 """Where the HELD byte of every slot is: the owner word's own top byte, so that a scan for held slots is one slice of bytes."""
-_SLOT_FIELDS = ("vram_peak_bytes", "pinned_bytes", "gpu_ns", "launches", "inflight", "last_seen_ns")
+_SLOT_FIELDS = ("vram_peak_bytes", "gpu_ns", "launches", "inflight", "throttled_ns", "copied_bytes", "last_seen_ns")
 
 
 def create_usage(path: Path | str, device_id: str, slice_id: str, uid: int, mode: int = 0o600) -> bool:
@@ -180,6 +192,7 @@ def _slot(index: int, stored: Any) -> ProcessSlot:
         owner=stored.owner,
         pid=owner.pid,
         start_ticks=owner.start_ticks,
-        vram_bytes=lib.mica_vram_bytes(stored.vram_word),
+        vram_bytes=lib.mica_word_bytes(stored.vram_word),
+        pinned_bytes=lib.mica_word_bytes(stored.pinned_word),
         **{name: getattr(stored, name) for name in _SLOT_FIELDS},
     )

@@ -161,7 +161,7 @@ __attribute__((destructor)) static void leave(void)
     for (unsigned i = 0; i < attached.device_count; i++) {
         struct mica_device *device = &attached.devices[i];
         struct mica_process_slot *slot = &device->usage->processes[device->slot];
-        if (mica_vram_bytes(atomic_load_explicit(&slot->vram_word, memory_order_relaxed)) == 0) {
+        if (mica_word_bytes(atomic_load_explicit(&slot->vram_word, memory_order_relaxed)) == 0) {
             mica_slot_release(device->usage, device->slot, owner);
         }
     }

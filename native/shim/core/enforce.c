@@ -25,19 +25,19 @@ enum mica_verdict mica_memory_charge(struct mica_device *device, uint64_t bytes)
         return MICA_NO_MEMORY;
     }
     struct mica_charge charge;
-    int result = mica_vram_reserve(device->usage, device->slot, bytes, limits->vram_limit_bytes, &charge);
+    int result = mica_charge_make(device->usage, device->slot, MICA_MEMORY_VRAM, bytes, limits->vram_limit_bytes, &charge);
     return result == 0 ? MICA_GRANTED : MICA_NO_MEMORY;
 }
 
 void mica_memory_refund(struct mica_device *device, uint64_t bytes)
 {
-    struct mica_charge charge = {.bytes = bytes};
-    mica_vram_refund(device->usage, device->slot, &charge);
+    struct mica_charge charge = {.bytes = bytes, .kind = MICA_MEMORY_VRAM};
+    mica_charge_refund(device->usage, device->slot, &charge);
 }
 
 uint64_t mica_memory_free(struct mica_device *device, const struct mica_slice_limits *limits)
 {
-    uint64_t used = mica_vram_used(device->usage);
+    uint64_t used = mica_charge_sum(device->usage, MICA_MEMORY_VRAM);
     return used < limits->vram_limit_bytes ? limits->vram_limit_bytes - used : 0;
 }
 

@@ -34,7 +34,7 @@ static nvmlReturn_t slice_memory(nvmlDevice_t handle, nvmlMemory_t *memory)
     if (device == NULL || !limit_bytes(device, &limit)) {
         return NVML_ERROR_NO_PERMISSION;
     }
-    uint64_t used = mica_vram_used(device->usage);
+    uint64_t used = mica_charge_sum(device->usage, MICA_MEMORY_VRAM);
     uint64_t unused = used < limit ? limit - used : 0;
     memory->total = limit;
     memory->used = used;

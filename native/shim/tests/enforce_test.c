@@ -51,13 +51,13 @@ static void check(bool holds, const char *what)
 {
     *(holds ? &passed : &failed) += 1;
     if (!holds) {
-        printf("FAILED: %s (%llu bytes charged)\n", what, (unsigned long long)mica_vram_used(usage));
+        printf("FAILED: %s (%llu bytes charged)\n", what, (unsigned long long)mica_charge_sum(usage, MICA_MEMORY_VRAM));
     }
 }
 
 static bool charged(uint64_t bytes)
 {
-    return mica_vram_used(usage) == bytes;
+    return mica_charge_sum(usage, MICA_MEMORY_VRAM) == bytes;
 }
 
 static CUresult launch(void)

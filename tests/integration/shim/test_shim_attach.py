@@ -192,7 +192,7 @@ def test_a_full_slot_table_is_refused(node: Node) -> None:
     path = node.runtime.usage_path("a", UUIDS[0])
     with path.open("r+b") as file:
         for slot in range(SLOTS_MAX):
-            file.seek(512 + 64 * slot)
+            file.seek(512 + 128 * slot)
             file.write(Owner(4_000_000 + slot, 1).word.to_bytes(8, "little"))
     assert refused(node.start("a")) == f"device {UUIDS[0]}: all {SLOTS_MAX} process slots are taken"
 

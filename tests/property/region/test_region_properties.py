@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
 from mica.events import Control, Tier
-from mica.region import Limits, QuotaRegion, SliceState, TenantRegion, create_usage, read_usage, reclaim_slot
+from mica.region import Limits, QuotaRegion, SliceState, Spatial, TenantRegion, create_usage, read_usage, reclaim_slot
 
 WORDS = st.integers(0, (1 << 64) - 1)
 IDS = st.text("abcXYZ019_-", min_size=1, max_size=64)
@@ -19,12 +19,13 @@ IDS = st.text("abcXYZ019_-", min_size=1, max_size=64)
 def any_limits(draw: st.DrawFn) -> Limits:
     """Limits with any value that a record can carry."""
     share, ceiling = sorted((draw(WORDS), draw(WORDS)))
-    taken = {"slice_id", "state", "tier", "control", "share_ppm", "ceiling_ppm"}
+    taken = {"slice_id", "state", "tier", "control", "share_ppm", "ceiling_ppm", "spatial_kind"}
     return Limits(
         slice_id=draw(IDS),
         state=draw(st.sampled_from([SliceState.LIVE, SliceState.DRAINING])),
         tier=draw(st.sampled_from(Tier)),
         control=draw(st.sampled_from(Control)),
+        spatial_kind=draw(st.sampled_from(Spatial)),
         share_ppm=share,
         ceiling_ppm=ceiling,
         **{name: draw(WORDS) for name in Limits.__struct_fields__ if name not in taken},
