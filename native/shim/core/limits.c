@@ -2,8 +2,9 @@
  *
  * The reader's side of a quota record: one copy per thread, renewed when the record's sequence number moves.
  */
+#include "limits.h"
+
 #include "attach.h"
-#include "enforce.h"
 
 #include <errno.h>
 #include <string.h>
@@ -68,4 +69,9 @@ const struct mica_slice_limits *mica_limits_now(struct mica_device *device)
         return &seen.limits;
     }
     return renew(device, sequence);
+}
+
+void mica_device_touch(struct mica_device *device, uint64_t now_ns)
+{
+    atomic_store_explicit(&device->usage->processes[device->slot].last_seen_ns, now_ns, memory_order_relaxed);
 }

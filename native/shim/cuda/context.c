@@ -137,7 +137,7 @@ struct mica_device *owner_device(uint16_t owner)
 
 static void give_back(struct mica_live_entry entry)
 {
-    mica_memory_refund(owner_device(entry.owner), entry.bytes);
+    mica_memory_refund(owner_device(entry.owner), MICA_MEMORY_VRAM, entry.bytes);
 }
 
 /* The context has ended, and the driver has freed everything that was allocated in it. */

@@ -6,7 +6,8 @@
 #define MICA_SHIM_CUDA_DRIVER_H
 
 #include "../core/attach.h"
-#include "../core/enforce.h"
+#include "../core/launch.h"
+#include "../core/memory.h"
 #include "hooks.h"
 #include "types.h"
 

@@ -23,7 +23,7 @@ static struct grant charge(struct mica_device *device, uint16_t owner, uint64_t 
     if (bytes > MICA_LIVE_BYTES_MAX) {
         return refuse(CUDA_ERROR_OUT_OF_MEMORY);
     }
-    CUresult result = verdict_result(mica_memory_charge(device, bytes));
+    CUresult result = verdict_result(mica_memory_charge(device, MICA_MEMORY_VRAM, bytes));
     return (struct grant){.result = result, .is_charged = result == CUDA_SUCCESS, .owner = owner, .bytes = bytes};
 }
 
@@ -63,7 +63,7 @@ CUresult grant_keep(const struct grant *grant, CUresult result, enum handle_kind
         undo(handle);
         result = CUDA_ERROR_OUT_OF_MEMORY;
     }
-    mica_memory_refund(owner_device(grant->owner), grant->bytes);
+    mica_memory_refund(owner_device(grant->owner), MICA_MEMORY_VRAM, grant->bytes);
     return result;
 }
 
@@ -85,7 +85,7 @@ CUresult held_give_back(const struct held *held, CUresult result, enum handle_ki
     if (result != CUDA_SUCCESS && mica_live_insert(key_of(kind, handle), entry)) {
         return result;
     }
-    mica_memory_refund(owner_device(held->owner), held->bytes);
+    mica_memory_refund(owner_device(held->owner), MICA_MEMORY_VRAM, held->bytes);
     return result;
 }
 

@@ -84,7 +84,7 @@ static struct allocation *allocation_of(uint64_t handle)
 static void give_back_if_unused(struct allocation *allocation)
 {
     if (allocation->handles == 0 && allocation->mappings == 0) {
-        mica_memory_refund(allocation->device, allocation->bytes);
+        mica_memory_refund(allocation->device, MICA_MEMORY_VRAM, allocation->bytes);
         list_remove(&allocations, (size_t)(allocation - (struct allocation *)allocations.elements));
     }
 }
@@ -120,7 +120,7 @@ static CUresult create_charged(CUmemGenericAllocationHandle *handle, size_t byte
             (void)below_cuMemRelease(*handle);
             result = CUDA_ERROR_OUT_OF_MEMORY;
         }
-        mica_memory_refund(owner_device(grant.owner), bytes);
+        mica_memory_refund(owner_device(grant.owner), MICA_MEMORY_VRAM, bytes);
     }
     return result;
 }

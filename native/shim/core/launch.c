@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #define _GNU_SOURCE
-#include "enforce.h"
+#include "launch.h"
 
 #include <time.h>
 
@@ -8,40 +8,6 @@
 #define NAP_MAX_NS 1000000ULL
 /* The shortest: below it the kernel's own timer slack (50 us) decides. */
 #define NAP_MIN_NS 20000ULL
-
-/* --- Memory ------------------------------------------------------------------------------------------------------- */
-
-enum mica_verdict mica_memory_charge(struct mica_device *device, uint64_t bytes)
-{
-    const struct mica_slice_limits *limits = mica_limits_now(device);
-    if (limits == NULL) {
-        return MICA_FORBIDDEN;
-    }
-    if (limits->control == MICA_CONTROL_KILL) {
-        return MICA_KILLED;
-    }
-    if (limits->control == MICA_CONTROL_DRAIN || limits->state == MICA_SLICE_DRAINING) {
-        atomic_fetch_add_explicit(&device->usage->refusals, 1, memory_order_relaxed);
-        return MICA_NO_MEMORY;
-    }
-    struct mica_charge charge;
-    int result = mica_charge_make(device->usage, device->slot, MICA_MEMORY_VRAM, bytes, limits->vram_limit_bytes, &charge);
-    return result == 0 ? MICA_GRANTED : MICA_NO_MEMORY;
-}
-
-void mica_memory_refund(struct mica_device *device, uint64_t bytes)
-{
-    struct mica_charge charge = {.bytes = bytes, .kind = MICA_MEMORY_VRAM};
-    mica_charge_refund(device->usage, device->slot, &charge);
-}
-
-uint64_t mica_memory_free(struct mica_device *device, const struct mica_slice_limits *limits)
-{
-    uint64_t used = mica_charge_sum(device->usage, MICA_MEMORY_VRAM);
-    return used < limits->vram_limit_bytes ? limits->vram_limit_bytes - used : 0;
-}
-
-/* --- Launches ----------------------------------------------------------------------------------------------------- */
 
 static void nap(uint64_t wait_ns)
 {
@@ -123,9 +89,4 @@ void mica_launch_correct(struct mica_device *device, uint64_t charged_ns, uint64
     /* Unsigned wrap-around makes a subtraction of this where the work was shorter than charged. */
     struct mica_process_slot *slot = &device->usage->processes[device->slot];
     atomic_fetch_add_explicit(&slot->gpu_ns, actual_ns - charged_ns, memory_order_relaxed);
-}
-
-void mica_device_touch(struct mica_device *device, uint64_t now_ns)
-{
-    atomic_store_explicit(&device->usage->processes[device->slot].last_seen_ns, now_ns, memory_order_relaxed);
 }

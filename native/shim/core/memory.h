@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Enforcement of a slice's memory limits on one device: device memory, and pinned host memory.
+ */
+#ifndef MICA_SHIM_MEMORY_H
+#define MICA_SHIM_MEMORY_H
+
+#include "limits.h"
+
+enum mica_verdict mica_memory_charge(struct mica_device *device, enum mica_memory_kind kind, uint64_t bytes);
+void mica_memory_refund(struct mica_device *device, enum mica_memory_kind kind, uint64_t bytes);
+/* Bytes of device memory that the slice may still take on this device. */
+uint64_t mica_memory_free(struct mica_device *device, const struct mica_slice_limits *limits);
+
+#endif
