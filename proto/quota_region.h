@@ -94,7 +94,8 @@ struct mica_region_header {
     X(copy_bytes_per_s)   /* 0: no limit */                                                                                                \
     X(quantum_ns)         /* longest turn on the device while others wait; 0: no device token, see struct mica_token_region */             \
     X(spatial_kind)       /* enum mica_spatial_kind */                                                                                     \
-    X(spatial_ppm)        /* the part of the device that the mechanism gives; 0 with MICA_SPATIAL_NONE */
+    X(spatial_ppm)        /* the part of the device that the mechanism gives; 0 with MICA_SPATIAL_NONE */                                  \
+    X(spatial_offset_ppm) /* where that part begins, for mechanisms that give certain units: no two slices' parts overlap */
 
 #define MICA_FIELD_SHARED(name) MICA_ATOMIC_U64 name;
 #define MICA_FIELD_PLAIN(name) uint64_t name;
@@ -104,7 +105,7 @@ struct mica_slice_record {
     MICA_ATOMIC_U64 sequence;
     MICA_ATOMIC_U64 slice_id[MICA_ID_WORDS];
     MICA_SLICE_FIELDS(MICA_FIELD_SHARED)
-    uint64_t reserved[4];
+    uint64_t reserved[3];
 };
 
 /* What a reader gets: one consistent copy of a record. */

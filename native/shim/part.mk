@@ -40,7 +40,7 @@ $(SHIM_TESTS)/%: $(BUILD)/shim/tests/%.o $(SHIM_CORE) $(REGION_LIB)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -ldl -lpthread
 
-$(SHIM_TESTS)/passthrough_test $(SHIM_TESTS)/enforce_test $(SHIM_TESTS)/call_cost: | $(SHIM_FAKE) $(SHIM_DIR)/libcuda.so.1
+$(SHIM_TESTS)/passthrough_test $(SHIM_TESTS)/enforce_test $(SHIM_TESTS)/spatial_test $(SHIM_TESTS)/call_cost: | $(SHIM_FAKE) $(SHIM_DIR)/libcuda.so.1
 
 # A sanitized shim wants its runtime loaded first, which a preloaded library cannot have.
-TESTS += $(SHIM_TESTS)/live_test $(SHIM_TESTS)/cost_test $(if $(SANITIZE),,$(SHIM_TESTS)/passthrough_test $(SHIM_TESTS)/enforce_test)
+TESTS += $(SHIM_TESTS)/live_test $(SHIM_TESTS)/cost_test $(if $(SANITIZE),,$(SHIM_TESTS)/passthrough_test $(SHIM_TESTS)/enforce_test $(SHIM_TESTS)/spatial_test)

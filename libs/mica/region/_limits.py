@@ -46,7 +46,8 @@ class Limits(Struct, frozen=True, kw_only=True):
     ``ceiling_ppm`` is what it may use now and is at least ``share_ppm``, what it is guaranteed. ``burst_ns`` is how far its
     virtual time may run ahead of the clock. Launches start only in [window_offset_ns, window_offset_ns +
     window_length_ns) of every ``window_period_ns`` of CLOCK_MONOTONIC. ``quantum_ns`` is the longest turn of a slice that
-    shares the device by time (0: it needs no device token), ``spatial_ppm`` the part that ``spatial_kind`` gives it.
+    shares the device by time (0: it needs no device token), ``spatial_ppm`` the part that ``spatial_kind`` gives it,
+    from ``spatial_offset_ppm`` on.
     """
 
     slice_id: str
@@ -69,6 +70,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     quantum_ns: int = 0
     spatial_kind: Spatial = Spatial.NONE
     spatial_ppm: int = 0
+    spatial_offset_ppm: int = 0
 
 
 def _numeric_fields() -> tuple[str, ...]:

@@ -4,6 +4,7 @@
 #include "../core/live.h"
 #include "memory.h"
 #include "sample.h"
+#include "spatial.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -159,6 +160,7 @@ void context_forget_all(void)
     memset(ordinals, 0, sizeof ordinals);
     mica_live_forget();
     physical_forget();
+    spatial_forget();
     atomic_fetch_add_explicit(&generation, 1, memory_order_release);
 }
 
@@ -191,6 +193,9 @@ EXPORT CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device)
         return CUDA_ERROR_NOT_PERMITTED;
     }
     CUresult result = below_cuDevicePrimaryCtxRetain(context, device);
+    if (result == CUDA_SUCCESS && door() == DOOR_ENFORCE) {
+        spatial_enter(device, context);
+    }
     if (result == CUDA_SUCCESS && device >= 0 && device < ORDINALS_MAX) {
         atomic_store_explicit(&ordinals[device].primary, *context, memory_order_relaxed);
     }
@@ -211,9 +216,12 @@ static void end_primary_if_inactive(CUdevice device)
     }
 }
 
-static CUresult drop_primary(CUdevice device, CUresult (*below)(CUdevice))
+static CUresult drop_primary(CUdevice device, CUresult (*below)(CUdevice), void (*leave)(CUdevice))
 {
     enum door at = door();
+    if (at == DOOR_ENFORCE) {
+        leave(device); /* first: a part of the device holds its primary context too */
+    }
     CUresult result = below(device);
     if (at == DOOR_ENFORCE && result == CUDA_SUCCESS && device >= 0 && device < ORDINALS_MAX) {
         end_primary_if_inactive(device);
@@ -223,20 +231,20 @@ static CUresult drop_primary(CUdevice device, CUresult (*below)(CUdevice))
 
 EXPORT CUresult cuDevicePrimaryCtxRelease(CUdevice device)
 {
-    return drop_primary(device, below_cuDevicePrimaryCtxRelease);
+    return drop_primary(device, below_cuDevicePrimaryCtxRelease, spatial_leave);
 }
 
 EXPORT CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device)
 {
-    return drop_primary(device, below_cuDevicePrimaryCtxRelease_v2);
+    return drop_primary(device, below_cuDevicePrimaryCtxRelease_v2, spatial_leave);
 }
 
 EXPORT CUresult cuDevicePrimaryCtxReset(CUdevice device)
 {
-    return drop_primary(device, below_cuDevicePrimaryCtxReset);
+    return drop_primary(device, below_cuDevicePrimaryCtxReset, spatial_drop);
 }
 
 EXPORT CUresult cuDevicePrimaryCtxReset_v2(CUdevice device)
 {
-    return drop_primary(device, below_cuDevicePrimaryCtxReset_v2);
+    return drop_primary(device, below_cuDevicePrimaryCtxReset_v2, spatial_drop);
 }

@@ -3,6 +3,7 @@
 
 #include "../core/below.h"
 #include "context.h"
+#include "spatial.h"
 
 #include <pthread.h>
 #include <string.h>
@@ -99,6 +100,9 @@ EXPORT CUresult cuInit(unsigned int flags)
     /* A driver that is never initialised answers nothing: a refused attach holds for every call of the process, hooked or not. */
     if (door() == DOOR_CLOSED) {
         return driver_load() ? CUDA_ERROR_NOT_PERMITTED : CUDA_ERROR_NO_DEVICE;
+    }
+    if (mica_attach_state() == MICA_INSIDE) {
+        spatial_prepare();
     }
     return below_cuInit(flags);
 }

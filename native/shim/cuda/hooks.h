@@ -83,8 +83,12 @@
 
 /* What the shim itself asks of the driver: Y(return type, name, parameters). */
 #define CUDA_CALLS(Y) \
+    Y(CUresult, cuCtxFromGreenCtx, (CUcontext *context, CUgreenCtx green)) \
     Y(CUresult, cuCtxGetCurrent, (CUcontext *context)) \
     Y(CUresult, cuCtxGetDevice, (CUdevice *device)) \
+    Y(CUresult, cuDevResourceGenerateDesc, (CUdevResourceDesc *description, CUdevResource *resources, unsigned int count)) \
+    Y(CUresult, cuDevSmResourceSplitByCount, (CUdevResource *groups, unsigned int *count, const CUdevResource *input, CUdevResource *rest, unsigned int flags, unsigned int smallest)) \
+    Y(CUresult, cuDeviceGetDevResource, (CUdevice device, CUdevResource *resource, int type)) \
     Y(CUresult, cuDeviceGetUuid, (CUuuid *uuid, CUdevice device)) \
     Y(CUresult, cuDevicePrimaryCtxGetState, (CUdevice device, unsigned int *flags, int *active)) \
     Y(CUresult, cuEventCreate, (CUevent *event, unsigned int flags)) \
@@ -92,6 +96,8 @@
     Y(CUresult, cuEventElapsedTime, (float *milliseconds, CUevent start, CUevent end)) \
     Y(CUresult, cuEventQuery, (CUevent event)) \
     Y(CUresult, cuEventRecord, (CUevent event, CUstream stream)) \
+    Y(CUresult, cuGreenCtxCreate, (CUgreenCtx *green, CUdevResourceDesc description, CUdevice device, unsigned int flags)) \
+    Y(CUresult, cuGreenCtxDestroy, (CUgreenCtx green)) \
     Y(CUresult, cuStreamIsCapturing, (CUstream stream, int *status)) \
     Y(CUresult, cuThreadExchangeStreamCaptureMode, (int *mode))
 /* clang-format on */

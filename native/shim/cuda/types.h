@@ -32,6 +32,8 @@ typedef struct CUmipmappedArray_st *CUmipmappedArray;
 typedef struct CUmemPool_st *CUmemoryPool;
 typedef struct CUgraph_st *CUgraph;
 typedef struct CUgraphExec_st *CUgraphExec;
+typedef struct CUgreenCtx_st *CUgreenCtx;
+typedef struct CUdevResourceDesc_st *CUdevResourceDesc;
 typedef unsigned long long CUmemGenericAllocationHandle;
 
 typedef struct {
@@ -64,6 +66,18 @@ typedef struct {
     CUstream hStream;
     void **kernelParams;
 } CUDA_LAUNCH_PARAMS;
+
+/* A set of multiprocessors, or of what else a device can be split into. The shim hands it from one call to the next. */
+enum { CU_DEV_RESOURCE_TYPE_SM = 1 };
+enum { CU_GREEN_CTX_DEFAULT_STREAM = 1 };
+typedef struct {
+    int type;
+    unsigned char internal[92];
+    union {
+        unsigned int smCount;
+        unsigned char external[48];
+    } of;
+} CUdevResource;
 
 typedef struct {
     int type; /* of the allocation: pinned */

@@ -256,3 +256,106 @@ PUBLIC int cuCtxSynchronize(void)
 {
     return SUCCESS;
 }
+
+/* --- Green contexts: eight groups of four multiprocessors. A group's number travels inside its resource, a green context's in its handle. ---------------- */
+
+#define GROUPS 8
+#define GROUP_MULTIPROCESSORS 4
+
+struct resource {
+    int type;
+    int group; /* inside of what the driver keeps to itself */
+    unsigned char internal[88];
+    unsigned multiprocessors;
+    unsigned char external[44];
+};
+
+static struct green {
+    unsigned first;
+    unsigned count;
+    int live;
+} green; /* one at a time */
+static unsigned primary_references;
+static char primary_context;
+static char green_context;
+
+PUBLIC int cuDeviceGetDevResource(int device, struct resource *resource, int type)
+{
+    (void)device;
+    *resource = (struct resource){.type = type, .multiprocessors = GROUPS * GROUP_MULTIPROCESSORS};
+    return type == 1 ? SUCCESS : 1;
+}
+
+PUBLIC int cuDevSmResourceSplitByCount(struct resource *groups, unsigned *count, const struct resource *input, struct resource *rest, unsigned flags,
+                                       unsigned smallest)
+{
+    (void)input, (void)rest, (void)flags, (void)smallest;
+    *count = *count < GROUPS ? *count : GROUPS;
+    for (unsigned i = 0; i < *count; i++) {
+        groups[i] = (struct resource){.type = 1, .group = (int)i, .multiprocessors = GROUP_MULTIPROCESSORS};
+    }
+    return SUCCESS;
+}
+
+PUBLIC int cuDevResourceGenerateDesc(void **description, struct resource *resources, unsigned count)
+{
+    green = (struct green){.first = (unsigned)resources[0].group, .count = count};
+    *description = &green;
+    return SUCCESS;
+}
+
+PUBLIC int cuGreenCtxCreate(void **context, void *description, int device, unsigned flags)
+{
+    (void)device;
+    green.live = 1;
+    primary_references++;
+    *context = description;
+    return flags == 1 ? SUCCESS : 1;
+}
+
+PUBLIC int cuGreenCtxDestroy(void *context)
+{
+    (void)context;
+    green.live = 0;
+    primary_references--;
+    return SUCCESS;
+}
+
+PUBLIC int cuCtxFromGreenCtx(void **context, void *of)
+{
+    (void)of;
+    *context = &green_context;
+    return SUCCESS;
+}
+
+PUBLIC int cuDevicePrimaryCtxRetain(void **context, int device)
+{
+    (void)device;
+    primary_references++;
+    *context = &primary_context;
+    return SUCCESS;
+}
+
+PUBLIC int cuDevicePrimaryCtxRelease_v2(int device)
+{
+    (void)device;
+    primary_references--;
+    return SUCCESS;
+}
+
+PUBLIC int cuDevicePrimaryCtxGetState(int device, unsigned *flags, int *active)
+{
+    (void)device;
+    *flags = 0;
+    *active = primary_references != 0;
+    return SUCCESS;
+}
+
+/* For tests: what is in force. */
+PUBLIC void fake_green(unsigned *first, unsigned *count, int *live, unsigned *references)
+{
+    *first = green.first;
+    *count = green.count;
+    *live = green.live;
+    *references = primary_references;
+}
