@@ -22,6 +22,8 @@
     X(ERROR_INVALID_IMAGE, 200, "device kernel image is invalid")                                                                          \
     X(ERROR_INVALID_CONTEXT, 201, "invalid device context")                                                                                \
     X(ERROR_NO_BINARY_FOR_GPU, 209, "no kernel image is available for execution on the device")                                            \
+    X(ERROR_ALREADY_MAPPED, 208, "resource already mapped")                                                                                \
+    X(ERROR_NOT_MAPPED, 211, "resource not mapped")                                                                                        \
     X(ERROR_UNSUPPORTED_LIMIT, 215, "limit is not supported on this architecture")                                                         \
     X(ERROR_PEER_ACCESS_UNSUPPORTED, 217, "peer access is not supported between these two devices")                                        \
     X(ERROR_INVALID_PTX, 218, "a PTX JIT compilation failed")                                                                              \
@@ -77,8 +79,12 @@ typedef struct {
 #define CU_MEMHOSTALLOC_ALL 7u
 
 enum { CU_MEMORYTYPE_HOST = 1, CU_MEMORYTYPE_DEVICE = 2, CU_MEMORYTYPE_ARRAY = 3, CU_MEMORYTYPE_UNIFIED = 4 };
-enum { CU_MEM_LOCATION_TYPE_DEVICE = 1 };
+enum { CU_MEM_LOCATION_TYPE_INVALID = 0, CU_MEM_LOCATION_TYPE_DEVICE = 1, CU_MEM_LOCATION_TYPE_HOST = 2, CU_MEM_LOCATION_TYPE_LAST = 4 };
 enum { CU_MEM_ALLOCATION_TYPE_PINNED = 1 };
+enum { CU_MEM_HANDLE_TYPE_NONE = 0, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR = 1, CU_MEM_HANDLE_TYPES = 15 };
+enum { CU_MEM_ACCESS_NONE = 0, CU_MEM_ACCESS_READ = 1, CU_MEM_ACCESS_READWRITE = 3 };
+enum { CU_MEM_ATTACH_GLOBAL = 1, CU_MEM_ATTACH_HOST = 2, CU_MEM_ATTACH_SINGLE = 4 };
+enum { CU_DEVICE_CPU = -1, CU_DEVICE_INVALID = -2 };
 enum { CU_GET_PROC_ADDRESS_SUCCESS = 0, CU_GET_PROC_ADDRESS_SYMBOL_NOT_FOUND = 1, CU_GET_PROC_ADDRESS_VERSION_NOT_SUFFICIENT = 2 };
 enum { CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM = 2 };
 
@@ -140,6 +146,23 @@ typedef struct {
     uint32_t type;
     int32_t id;
 } CUmemLocation;
+
+typedef uint64_t CUmemGenericAllocationHandle;
+
+typedef struct {
+    uint32_t type;
+    uint32_t handle_types;
+    CUmemLocation location;
+    void *security_attributes;
+    unsigned char compression, rdma;
+    unsigned short usage;
+    unsigned char reserved[4];
+} CUmemAllocationProp;
+
+typedef struct {
+    CUmemLocation location;
+    uint32_t flags;
+} CUmemAccessDesc;
 
 typedef struct {
     uint32_t allocation_type;

@@ -57,6 +57,7 @@ static void destroy(CUcontext context)
 {
     int account = sim_context_account(context);
     context->legacy.mark = 0;
+    sim_memory_drop(context);
     sim_heap_delete(context->heap);
     sim_account_release(account);
     sim_object_free(context);

@@ -43,7 +43,7 @@ static CUresult move(uint64_t dst, uint64_t src, size_t bytes, CUstream stream, 
 static CUresult checked_move(uint64_t dst, uint64_t src, size_t bytes, uint64_t device_address, CUstream stream, bool wait)
 {
     SIM_ENTER();
-    bool known = !bytes || sim_heap_find(device_address) || sim_host_known(device_address);
+    bool known = !bytes || sim_device_known(device_address);
     sim_driver_leave(CUDA_SUCCESS);
     return known ? move(dst, src, bytes, stream, wait) : CUDA_ERROR_INVALID_VALUE;
 }
@@ -197,7 +197,7 @@ static CUresult run_fill(struct fill fill, CUstream stream, bool wait)
     CUresult entered = enter_copy(stream, wait);
     if (entered != CUDA_SUCCESS || !row || !fill.height)
         return entered != CUDA_SUCCESS ? entered : sim_driver_leave(CUDA_SUCCESS);
-    if (!sim_heap_find(fill.dst) && !sim_host_known(fill.dst))
+    if (!sim_device_known(fill.dst))
         return sim_driver_leave(CUDA_ERROR_INVALID_VALUE);
     unsigned char *at = sim_memory_at(fill.dst, span);
     for (size_t y = 0; at && y < fill.height; y++)

@@ -182,12 +182,16 @@ struct facts {
     A(80, 1)                                                                                                                               \
     A(81, d->multiprocessor_shared_bytes)                                                                                                  \
     A(82, d->multiprocessor_registers)                                                                                                     \
+    A(83, 1)     /* managed memory */                                                                                                      \
     A(87, d->capability_major == 8 && d->capability_minor ? 64 : 2)                                                                        \
+    A(89, 1)     /* the host may touch managed memory while kernels run */                                                                 \
     A(90, 1)     /* compute preemption */                                                                                                  \
     A(91, 1)                                                                                                                               \
     A(95, 1)     /* cooperative launch */                                                                                                  \
     A(97, d->block_shared_optin_bytes)                                                                                                     \
     A(99, 1)     /* host registration */                                                                                                   \
+    A(102, 1)    /* virtual memory */                                                                                                      \
+    A(103, 1)    /* POSIX file descriptors of it */                                                                                        \
     A(106, d->multiprocessor_blocks_max)                                                                                                   \
     A(111, d->capability_major >= 8 ? 1024 : 0)                                                                                            \
     A(115, 1)    /* memory pools */                                                                                                        \

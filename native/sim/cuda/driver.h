@@ -160,4 +160,6 @@ static inline CUstream sim_per_thread(CUstream stream)
     return stream ? stream : CU_STREAM_PER_THREAD;
 }
 
+#include "memory.h"
+
 #endif

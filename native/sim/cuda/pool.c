@@ -91,8 +91,7 @@ CUresult cuMemFreeAsync(CUdeviceptr address, CUstream stream)
     CUresult found = sim_stream_find(stream, &at);
     if (found != CUDA_SUCCESS || !address)
         return sim_driver_leave(found);
-    struct sim_heap *heap = sim_heap_find(address);
-    return sim_driver_leave(heap ? sim_heap_free(heap, address) : CUDA_ERROR_INVALID_VALUE);
+    return sim_driver_leave(sim_memory_free(address));
 }
 
 CUresult cuMemFreeAsync_ptsz(CUdeviceptr address, CUstream stream)

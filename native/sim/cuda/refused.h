@@ -173,26 +173,17 @@
     R(cuLogsDumpToMemory, cuLogsDumpToMemory, 12090, PLAIN) \
     R(cuLogsRegisterCallback, cuLogsRegisterCallback, 12090, PLAIN) \
     R(cuLogsUnregisterCallback, cuLogsUnregisterCallback, 12090, PLAIN) \
-    R(cuMemAddressFree, cuMemAddressFree, 10020, PLAIN) \
-    R(cuMemAddressReserve, cuMemAddressReserve, 10020, PLAIN) \
-    R(cuMemAdvise_v2, cuMemAdvise, 12020, PLAIN) \
-    R(cuMemAllocManaged, cuMemAllocManaged, 6000, PLAIN) \
     R(cuMemBatchDecompressAsync, cuMemBatchDecompressAsync, 12060, PLAIN) \
     R(cuMemBatchDecompressAsync_ptsz, cuMemBatchDecompressAsync, 12060, PER_THREAD) \
-    R(cuMemCreate, cuMemCreate, 10020, PLAIN) \
     R(cuMemDiscardAndPrefetchBatchAsync, cuMemDiscardAndPrefetchBatchAsync, 13000, PLAIN) \
     R(cuMemDiscardAndPrefetchBatchAsync_ptsz, cuMemDiscardAndPrefetchBatchAsync, 13000, PER_THREAD) \
     R(cuMemDiscardBatchAsync, cuMemDiscardBatchAsync, 13000, PLAIN) \
     R(cuMemDiscardBatchAsync_ptsz, cuMemDiscardBatchAsync, 13000, PER_THREAD) \
     R(cuMemExportToShareableHandle, cuMemExportToShareableHandle, 10020, PLAIN) \
-    R(cuMemGetAccess, cuMemGetAccess, 10020, PLAIN) \
-    R(cuMemGetAllocationGranularity, cuMemGetAllocationGranularity, 10020, PLAIN) \
-    R(cuMemGetAllocationPropertiesFromHandle, cuMemGetAllocationPropertiesFromHandle, 10020, PLAIN) \
     R(cuMemGetDefaultMemPool, cuMemGetDefaultMemPool, 13000, PLAIN) \
     R(cuMemGetHandleForAddressRange, cuMemGetHandleForAddressRange, 11070, PLAIN) \
     R(cuMemGetMemPool, cuMemGetMemPool, 13000, PLAIN) \
     R(cuMemImportFromShareableHandle, cuMemImportFromShareableHandle, 10020, PLAIN) \
-    R(cuMemMap, cuMemMap, 10020, PLAIN) \
     R(cuMemMapArrayAsync, cuMemMapArrayAsync, 11010, PLAIN) \
     R(cuMemMapArrayAsync_ptsz, cuMemMapArrayAsync, 11010, PER_THREAD) \
     R(cuMemPoolExportPointer, cuMemPoolExportPointer, 11020, PLAIN) \
@@ -201,17 +192,9 @@
     R(cuMemPoolImportFromShareableHandle, cuMemPoolImportFromShareableHandle, 11020, PLAIN) \
     R(cuMemPoolImportPointer, cuMemPoolImportPointer, 11020, PLAIN) \
     R(cuMemPoolSetAccess, cuMemPoolSetAccess, 11020, PLAIN) \
-    R(cuMemPrefetchAsync_v2, cuMemPrefetchAsync, 12020, PLAIN) \
-    R(cuMemPrefetchAsync_v2_ptsz, cuMemPrefetchAsync, 12020, PER_THREAD) \
     R(cuMemPrefetchBatchAsync, cuMemPrefetchBatchAsync, 13000, PLAIN) \
     R(cuMemPrefetchBatchAsync_ptsz, cuMemPrefetchBatchAsync, 13000, PER_THREAD) \
-    R(cuMemRangeGetAttribute, cuMemRangeGetAttribute, 8000, PLAIN) \
-    R(cuMemRangeGetAttributes, cuMemRangeGetAttributes, 8000, PLAIN) \
-    R(cuMemRelease, cuMemRelease, 10020, PLAIN) \
-    R(cuMemRetainAllocationHandle, cuMemRetainAllocationHandle, 11000, PLAIN) \
-    R(cuMemSetAccess, cuMemSetAccess, 10020, PLAIN) \
     R(cuMemSetMemPool, cuMemSetMemPool, 13000, PLAIN) \
-    R(cuMemUnmap, cuMemUnmap, 10020, PLAIN) \
     R(cuMemcpy3DBatchAsync_v2, cuMemcpy3DBatchAsync, 13000, PLAIN) \
     R(cuMemcpy3DBatchAsync_v2_ptsz, cuMemcpy3DBatchAsync, 13000, PER_THREAD) \
     R(cuMemcpy3DPeer, cuMemcpy3DPeer, 4000, PLAIN) \
@@ -256,13 +239,10 @@
     R(cuParamSetf, cuParamSetf, 2000, PLAIN) \
     R(cuParamSeti, cuParamSeti, 2000, PLAIN) \
     R(cuParamSetv, cuParamSetv, 2000, PLAIN) \
-    R(cuPointerSetAttribute, cuPointerSetAttribute, 6000, PLAIN) \
     R(cuSignalExternalSemaphoresAsync, cuSignalExternalSemaphoresAsync, 10000, PLAIN) \
     R(cuSignalExternalSemaphoresAsync_ptsz, cuSignalExternalSemaphoresAsync, 10000, PER_THREAD) \
     R(cuStreamAddCallback, cuStreamAddCallback, 5000, PLAIN) \
     R(cuStreamAddCallback_ptsz, cuStreamAddCallback, 7000, PER_THREAD) \
-    R(cuStreamAttachMemAsync, cuStreamAttachMemAsync, 6000, PLAIN) \
-    R(cuStreamAttachMemAsync_ptsz, cuStreamAttachMemAsync, 7000, PER_THREAD) \
     R(cuStreamBatchMemOp_v2, cuStreamBatchMemOp, 11070, PLAIN) \
     R(cuStreamBatchMemOp_v2_ptsz, cuStreamBatchMemOp, 11070, PER_THREAD) \
     R(cuStreamBeginCaptureToGraph, cuStreamBeginCaptureToGraph, 12030, PLAIN) \

@@ -126,7 +126,8 @@ enum sim_variant { VARIANT_PLAIN, VARIANT_PER_THREAD };
     M(cuMemHostGetDevicePointer_v2, cuMemHostGetDevicePointer, 3020, PLAIN, (CUdeviceptr * address, void *pointer, unsigned flags))        \
     M(cuMemHostGetFlags, cuMemHostGetFlags, 2030, PLAIN, (unsigned *flags, void *pointer))                                                 \
     M(cuPointerGetAttribute, cuPointerGetAttribute, 4000, PLAIN, (void *data, int attribute, CUdeviceptr address))                         \
-    M(cuPointerGetAttributes, cuPointerGetAttributes, 7000, PLAIN, (unsigned n, int *attributes, void **data, CUdeviceptr address))
+    M(cuPointerGetAttributes, cuPointerGetAttributes, 7000, PLAIN, (unsigned n, int *attributes, void **data, CUdeviceptr address))        \
+    M(cuPointerSetAttribute, cuPointerSetAttribute, 6000, PLAIN, (const void *value, int attribute, CUdeviceptr address))
 
 #define SYMBOLS_POOL(M)                                                                                                                    \
     Z(M, cuMemAllocAsync, cuMemAllocAsync, 11020, 11020, (CUdeviceptr * address, size_t bytes, CUstream stream))                           \
@@ -224,6 +225,37 @@ enum sim_variant { VARIANT_PLAIN, VARIANT_PER_THREAD };
     M(cuOccupancyAvailableDynamicSMemPerBlock, cuOccupancyAvailableDynamicSMemPerBlock, 10020, PLAIN,                                      \
       (size_t *bytes, CUfunction function, int blocks, int block_threads))
 
+#define SYMBOLS_VIRTUAL(M)                                                                                                                 \
+    M(cuMemGetAllocationGranularity, cuMemGetAllocationGranularity, 10020, PLAIN,                                                          \
+      (size_t *bytes, const CUmemAllocationProp *properties, int option))                                                                  \
+    M(cuMemCreate, cuMemCreate, 10020, PLAIN,                                                                                              \
+      (CUmemGenericAllocationHandle * handle, size_t bytes, const CUmemAllocationProp *properties, unsigned long long flags))              \
+    M(cuMemRelease, cuMemRelease, 10020, PLAIN, (CUmemGenericAllocationHandle handle))                                                     \
+    M(cuMemGetAllocationPropertiesFromHandle, cuMemGetAllocationPropertiesFromHandle, 10020, PLAIN,                                        \
+      (CUmemAllocationProp * properties, CUmemGenericAllocationHandle handle))                                                             \
+    M(cuMemRetainAllocationHandle, cuMemRetainAllocationHandle, 11000, PLAIN, (CUmemGenericAllocationHandle * handle, void *address))      \
+    M(cuMemAddressReserve, cuMemAddressReserve, 10020, PLAIN,                                                                              \
+      (CUdeviceptr * address, size_t bytes, size_t alignment, CUdeviceptr hint, unsigned long long flags))                                 \
+    M(cuMemAddressFree, cuMemAddressFree, 10020, PLAIN, (CUdeviceptr address, size_t bytes))                                               \
+    M(cuMemMap, cuMemMap, 10020, PLAIN,                                                                                                    \
+      (CUdeviceptr address, size_t bytes, size_t offset, CUmemGenericAllocationHandle handle, unsigned long long flags))                   \
+    M(cuMemUnmap, cuMemUnmap, 10020, PLAIN, (CUdeviceptr address, size_t bytes))                                                           \
+    M(cuMemSetAccess, cuMemSetAccess, 10020, PLAIN, (CUdeviceptr address, size_t bytes, const CUmemAccessDesc *descriptors, size_t n))     \
+    M(cuMemGetAccess, cuMemGetAccess, 10020, PLAIN, (unsigned long long *flags, const CUmemLocation *location, CUdeviceptr address))
+
+#define SYMBOLS_MANAGED(M)                                                                                                                 \
+    M(cuMemAllocManaged, cuMemAllocManaged, 6000, PLAIN, (CUdeviceptr * address, size_t bytes, unsigned flags))                            \
+    Z(M, cuMemPrefetchAsync, cuMemPrefetchAsync, 8000, 8000, (CUdeviceptr address, size_t bytes, CUdevice device, CUstream stream))        \
+    Z(M, cuMemPrefetchAsync_v2, cuMemPrefetchAsync, 12020, 12020,                                                                          \
+      (CUdeviceptr address, size_t bytes, CUmemLocation location, unsigned flags, CUstream stream))                                        \
+    M(cuMemAdvise, cuMemAdvise, 8000, PLAIN, (CUdeviceptr address, size_t bytes, int advice, CUdevice device))                             \
+    M(cuMemAdvise_v2, cuMemAdvise, 12020, PLAIN, (CUdeviceptr address, size_t bytes, int advice, CUmemLocation location))                  \
+    M(cuMemRangeGetAttribute, cuMemRangeGetAttribute, 8000, PLAIN,                                                                         \
+      (void *data, size_t size, int attribute, CUdeviceptr address, size_t bytes))                                                         \
+    M(cuMemRangeGetAttributes, cuMemRangeGetAttributes, 8000, PLAIN,                                                                       \
+      (void **data, size_t *sizes, int *attributes, size_t n, CUdeviceptr address, size_t bytes))                                          \
+    Z(M, cuStreamAttachMemAsync, cuStreamAttachMemAsync, 6000, 7000, (CUstream stream, CUdeviceptr address, size_t bytes, unsigned flags))
+
 #define CUDA_SYMBOLS(M)                                                                                                                    \
     SYMBOLS_ENTRY(M)                                                                                                                       \
     SYMBOLS_DEVICE(M)                                                                                                                      \
@@ -231,6 +263,8 @@ enum sim_variant { VARIANT_PLAIN, VARIANT_PER_THREAD };
     SYMBOLS_MODULE(M)                                                                                                                      \
     SYMBOLS_MEMORY(M)                                                                                                                      \
     SYMBOLS_POOL(M)                                                                                                                        \
+    SYMBOLS_MANAGED(M)                                                                                                                     \
+    SYMBOLS_VIRTUAL(M)                                                                                                                     \
     SYMBOLS_COPY(M)                                                                                                                        \
     SYMBOLS_STREAM(M)                                                                                                                      \
     SYMBOLS_LAUNCH(M)

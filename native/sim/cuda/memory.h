@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Memory that is no context's heap: spans of addresses with contents of their own, and the physical memory behind them.
+ *
+ * All of it is under the driver lock. Included by driver.h.
+ */
+#ifndef MICA_SIM_CUDA_MEMORY_H
+#define MICA_SIM_CUDA_MEMORY_H
+
+#include "driver.h"
+
+enum { MARK_PHYSICAL = 0x50485931 };
+
+/* --- Spans: which addresses are whose ---------------------------------------------------------------------------------- */
+
+enum sim_span_kind { SPAN_RESERVED, SPAN_MANAGED, SPAN_PINNED, SPAN_IMPORTED };
+
+/* Adjacent addresses. Spans never overlap. The contents of start + n are at host + n. */
+struct sim_span {
+    enum sim_span_kind kind;
+    CUdeviceptr start;
+    size_t bytes;
+    unsigned char *host;
+    int device;
+    CUcontext context; /* it goes with this context; NULL: it stays */
+};
+
+CUresult sim_span_add(struct sim_span *span);
+void sim_span_remove(const struct sim_span *span);
+struct sim_span *sim_span_find(CUdeviceptr address);
+bool sim_span_overlaps(CUdeviceptr start, size_t bytes);
+/* Any span of that context, or NULL. */
+struct sim_span *sim_span_of(CUcontext context);
+
+/* Inaccessible host addresses for `bytes` at a multiple of `alignment` (a power of two, at least a page), at `hint` if that
+ * is free; 0 when there are none. */
+CUdeviceptr sim_addresses_take(size_t bytes, size_t alignment, CUdeviceptr hint);
+void sim_addresses_give(CUdeviceptr start, size_t bytes);
+
+/* What is known of an address that is not just the program's own memory. */
+struct sim_facts {
+    CUdeviceptr start; /* of the allocation, or of the mapping */
+    size_t bytes;
+    CUdeviceptr range_start; /* likewise, or of the reservation the mapping is in */
+    size_t range_bytes;
+    CUcontext context; /* NULL: none in particular */
+    int device;
+    bool managed, mapped, imported;
+    bool host;              /* the host may touch it */
+    uint32_t handle_types;  /* it can be exported as these */
+    uint32_t access;        /* CU_MEM_ACCESS_* of the device */
+    CUmemoryPool pool;
+    struct sim_physical *physical; /* behind a mapping */
+    struct sim_heap *heap;
+};
+bool sim_facts_find(CUdeviceptr address, struct sim_facts *facts);
+/* Whether a copy or fill may name `address` as device memory: it is, or it is host memory that the driver knows. */
+bool sim_device_known(CUdeviceptr address);
+
+/* Enter the driver with a current context. */
+CUresult sim_enter_current(CUcontext *context);
+#define ENTER_CURRENT(valid)                                                                                                               \
+    CUcontext context;                                                                                                                     \
+    CUresult entered = sim_enter_current(&context);                                                                                        \
+    if (entered != CUDA_SUCCESS)                                                                                                           \
+        return entered;                                                                                                                    \
+    if (!(valid))                                                                                                                          \
+    return sim_driver_leave(CUDA_ERROR_INVALID_VALUE)
+
+/* As cuMemFree and cuMemFreeAsync do it. */
+CUresult sim_memory_free(CUdeviceptr address);
+/* Everything that goes with a context. */
+void sim_memory_drop(CUcontext context);
+
+/* --- Physical memory: what cuMemCreate makes ------------------------------------------------------------------------------ */
+
+/* Alive while it has handles or mappings, and charged as long as it is alive. */
+struct sim_physical {
+    uint32_t mark;
+    unsigned handles, mappings;
+    int device;
+    size_t bytes;
+    int fd; /* its contents: `bytes` from `offset` of this file */
+    uint64_t offset;
+    CUmemAllocationProp properties;
+};
+
+CUresult sim_physical_new(int device, size_t bytes, const CUmemAllocationProp *properties, struct sim_physical **physical);
+/* Frees it when nothing refers to it any more. */
+void sim_physical_settle(struct sim_physical *physical);
+struct sim_physical *sim_physical_of(CUmemGenericAllocationHandle handle); /* NULL: no such handle */
+/* The account of `device` in this process, made if need be; negative when there is no room for one. */
+int sim_visible_account(struct sim_visible *device);
+
+/* Facts and contents of spans made by cuMemAddressReserve, and the end of others. */
+bool sim_reserved_facts(const struct sim_span *span, CUdeviceptr address, struct sim_facts *facts);
+bool sim_reserved_accessible(const struct sim_span *span, CUdeviceptr address, size_t bytes);
+void sim_managed_free(struct sim_span *span);
+void sim_pinned_free(struct sim_span *span);
+
+#endif
