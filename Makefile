@@ -9,7 +9,7 @@ BINDING := libs/mica/region/_abi.abi3.so
 SHIM := libs/mica/native/lib/shim/libcuda.so.1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup native demo test bench check format proto compose-test clean
+.PHONY: help setup native demo test bench check format proto proofs baseline-test compose-test clean
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -41,6 +41,11 @@ demo: setup ## one real job through the whole system, on a simulated node
 test: setup check ## every test: native, unit, property, integration, acceptance
 	$(MAKE) -C native test
 	$(BIN)/python -m pytest
+
+proofs: baseline-test ## what takes longer than a test may: old C libraries
+
+baseline-test: ## the delivered shim under an old glibc and under musl (root: chroot)
+	scripts/baseline_test.sh
 
 bench: setup ## request-to-ready latency and sustained rate, on this machine
 	$(BIN)/mica bench pipeline

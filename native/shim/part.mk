@@ -16,9 +16,9 @@ $(SHIM_CORE): $(patsubst %.c,$(BUILD)/%.o,$(sort $(wildcard shim/core/*.c)))
 	$(AR) rcs $@ $^
 
 define SHIM
-$(SHIM_DIR)/$(2): $(BUILD)/shim/$(1)/pass.o $(patsubst %.c,$(BUILD)/%.o,$(sort $(wildcard shim/$(1)/*.c))) $(SHIM_CORE) $(REGION_LIB) shim/$(1)/$(2:.so.1=.map)
+$(SHIM_DIR)/$(2): $(BUILD)/shim/$(1)/pass.o $(patsubst %.c,$(BUILD)/%.o,$(sort $(wildcard shim/$(1)/*.c))) $(SHIM_CORE) $(REGION_LIB) $(BASELINE) shim/$(1)/$(2:.so.1=.map)
 	@mkdir -p $$(@D)
-	$$(CC) $$(CFLAGS) $$(LDFLAGS) $$(SHIM_LDFLAGS) -Wl,-soname,$(2) -Wl,--version-script,shim/$(1)/$(2:.so.1=.map) -o $$@ $$(filter %.o %.a,$$^) -ldl -lpthread
+	$$(CC) $$(CFLAGS) $$(LDFLAGS) $$(SHIM_LDFLAGS) -Wl,-soname,$(2) -Wl,--version-script,shim/$(1)/$(2:.so.1=.map) -o $$@ $$(filter %.o %.a,$$^) $(BASELINE_LINK)
 ALL += $$(SHIM_DIR)/$(2)
 endef
 
@@ -30,15 +30,24 @@ SHIM_TESTS := $(BUILD)/shim/tests
 SHIM_FAKE := $(SHIM_TESTS)/fake/libcuda.so.1
 SHIM_PATHS = -DSHIM_PATH='"$(SHIM_DIR)/libcuda.so.1"' -DFAKE_PATH='"$(SHIM_FAKE)"'
 
-$(SHIM_FAKE): shim/tests/fake_cuda.c
+$(SHIM_FAKE): $(BUILD)/shim/tests/fake_cuda.o $(BASELINE)
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -shared -Wl,-Bsymbolic -Wl,-soname,libcuda.so.1 -o $@ $<
+	$(CC) $(CFLAGS) $(LDFLAGS) -shared -Wl,-Bsymbolic -Wl,-soname,libcuda.so.1 -o $@ $(filter %.o,$^) $(BASELINE_LINK)
 
-$(SHIM_TESTS)/%_test $(SHIM_TESTS)/call_cost: CFLAGS += $(SHIM_PATHS)
+$(SHIM_TESTS)/%.o: CFLAGS += $(SHIM_PATHS)
 
 $(SHIM_TESTS)/%: $(BUILD)/shim/tests/%.o $(SHIM_CORE) $(REGION_LIB)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -ldl -lpthread
+
+# The same programs for any loader of the baseline, which runs them by MICA_LOADER (see again.h): `make baseline-tests`.
+BASELINE_TESTS := $(patsubst %,$(BASELINE_DIR)/tests/%_test,live cost passthrough enforce)
+$(BASELINE_DIR)/tests/%: $(BUILD)/shim/tests/%.o $(SHIM_CORE) $(REGION_LIB) $(BASELINE)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) $(BASELINE_LINK)
+
+.PHONY: baseline-tests
+baseline-tests: $(BASELINE_TESTS) $(SHIM_FAKE) $(SHIM_DIR)/libcuda.so.1
 
 $(SHIM_TESTS)/passthrough_test $(SHIM_TESTS)/enforce_test $(SHIM_TESTS)/spatial_test $(SHIM_TESTS)/call_cost: | $(SHIM_FAKE) $(SHIM_DIR)/libcuda.so.1
 

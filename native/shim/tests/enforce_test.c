@@ -4,6 +4,7 @@
  * nothing any more. The program starts itself again, preloaded with the shim, over the fake driver.
  */
 #define _GNU_SOURCE
+#include "again.h"
 #include "bench_slice.h"
 
 #include <dlfcn.h>
@@ -209,9 +210,7 @@ int main(int count, char **arguments)
     }
     bench_slice_enter();
     if (fork() == 0) {
-        setenv("LD_PRELOAD", SHIM_PATH, 1);
-        setenv("MICA_CUDA_DRIVER", FAKE_PATH, 1);
-        execv("/proc/self/exe", arguments);
+        start_again(arguments, SHIM_PATH, FAKE_PATH);
         _exit(1);
     }
     wait(&status);

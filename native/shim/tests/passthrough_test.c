@@ -5,6 +5,8 @@
  * The program starts itself again with the shim preloaded and the fake driver below it.
  */
 #define _GNU_SOURCE
+#include "again.h"
+
 #include <dlfcn.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -80,10 +82,8 @@ int main(int count, char **arguments)
 {
     (void)count;
     if (getenv("MICA_CUDA_DRIVER") == NULL) {
-        setenv("LD_PRELOAD", SHIM_PATH, 1);
-        setenv("MICA_CUDA_DRIVER", FAKE_PATH, 1);
         unsetenv("MICA_SLICE");
-        execv("/proc/self/exe", arguments);
+        start_again(arguments, SHIM_PATH, FAKE_PATH);
         return 1;
     }
     void *library = dlopen("libcuda.so.1", RTLD_NOW);

@@ -6,12 +6,16 @@ Invariant: pure; the same slice, the same bytes.
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Final
 
 import msgspec
 from msgspec import Struct
 
 from mica.events import LedgerEntry, Mode
 from mica.region import RuntimeDir
+
+NO_DEVICE: Final = "mica-shim-is-not-loaded"
+"""Names no device: a driver without the shim in front reads this in ``CUDA_VISIBLE_DEVICES`` (native/shim/cuda/gate.c)."""
 
 
 class Libraries(Struct, frozen=True, kw_only=True):
@@ -51,6 +55,7 @@ def attach_document(
     visible = tuple(uuid for _, uuid in entries.values())
     env = {"MICA_SLICE": slice_id, "MICA_RUNTIME_DIR": str(runtime.root), "CUDA_VISIBLE_DEVICES": ",".join(visible)}
     if not hardware:
+        env |= {"CUDA_VISIBLE_DEVICES": NO_DEVICE, "MICA_VISIBLE_DEVICES": ",".join(visible)}
         env["LD_PRELOAD"] = ":".join(str(path) for path in libraries.shims)
     env |= _simulation(libraries, hardware=hardware)
     mounts = [mount for device_id in entries for mount in _device_mounts(runtime, device_id)]

@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from mica.cli._errors import CliError
-from mica.cli.commands.run import Attach, device_ids, environment_of, read_attach
+from mica.cli.commands.run import Attach, device_ids, environment_of, read_attach, run
 from mica.region import RuntimeDir, decode_attach
 
 DEVICE = "GPU-1"
@@ -28,12 +29,12 @@ def describe(root: Path, mode: str, env: dict[str, str], slice_id: str = "s1") -
 
 
 def test_what_the_caller_preloads_stays_loaded_after_the_shim() -> None:
-    """LD_PRELOAD and LD_LIBRARY_PATH add up, the slice's part first; other variables are replaced."""
-    attach = Attach("s1", "fcsp", {"LD_PRELOAD": "/shim.so", "LD_LIBRARY_PATH": "/sim", "CUDA_VISIBLE_DEVICES": "GPU-1"})
+    """LD_PRELOAD and LD_LIBRARY_PATH add up, the shim's directory and the slice's part first; other variables are replaced."""
+    attach = Attach("s1", "fcsp", {"LD_PRELOAD": "/m/shim.so", "LD_LIBRARY_PATH": "/sim", "CUDA_VISIBLE_DEVICES": "GPU-1"})
     inherited = {"LD_PRELOAD": "/mine.so", "LD_LIBRARY_PATH": "/lib", "CUDA_VISIBLE_DEVICES": "0", "HOME": "/h"}
     assert environment_of(attach, inherited) == {
-        "LD_PRELOAD": "/shim.so /mine.so",
-        "LD_LIBRARY_PATH": "/sim:/lib",
+        "LD_PRELOAD": "/m/shim.so /mine.so",
+        "LD_LIBRARY_PATH": "/m:/sim:/lib",
         "CUDA_VISIBLE_DEVICES": "GPU-1",
         "HOME": "/h",
     }
@@ -42,6 +43,14 @@ def test_what_the_caller_preloads_stays_loaded_after_the_shim() -> None:
 def test_a_slice_without_a_preload_leaves_the_callers_alone() -> None:
     """Hardware mode has no shim."""
     assert environment_of(Attach("s1", "hardware", {}), {"LD_PRELOAD": "/mine.so"}) == {"LD_PRELOAD": "/mine.so"}
+
+
+def test_no_program_starts_without_the_shim(tmp_path: Path) -> None:
+    """A shim that is not where the slice says is one clear line, not a program that runs free."""
+    describe(tmp_path, "fcsp", {"LD_PRELOAD": f"{tmp_path}/gone.so"})
+    result = CliRunner().invoke(run, ["--runtime-dir", str(tmp_path), "s1", "--", "true"])
+    assert result.exit_code == 1
+    assert f"slice s1: its shim {tmp_path}/gone.so is not here" in result.output
 
 
 @pytest.mark.parametrize(

@@ -164,6 +164,14 @@ async def test_a_full_device_fails_the_slice_and_the_generation_goes_on(house: H
     assert len(house.said()) == 128
 
 
+async def test_without_a_shim_a_software_slice_shows_no_device(house: House) -> None:
+    """What a driver would read names no device; the shim finds the slice's devices beside it."""
+    await house.start()
+    await house.ledger(entry("s1"))
+    env = json.loads(house.regions.documents["s1"])["env"]
+    assert (env["CUDA_VISIBLE_DEVICES"], env["MICA_VISIBLE_DEVICES"]) == ("mica-shim-is-not-loaded", "GPU-0")
+
+
 async def test_hardware_gets_its_partition_before_its_record(house: House) -> None:
     """Ready carries the partition's UUID, and processes are told to use it without a shim."""
     await house.start()

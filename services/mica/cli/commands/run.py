@@ -48,6 +48,9 @@ def run(slice_id: str, command: Sequence[str], runtime_dir: Path | None) -> None
     if attach.mode == "hardware":
         tell_enforcer(root, attach)
     environment = environment_of(attach, os.environ)
+    missing = [path for path in shims(attach) if not path.is_file()]
+    if missing:
+        raise CliError(f"slice {slice_id}: its shim {missing[0]} is not here; without it the program would see no device")
     try:
         os.execvpe(program[0], program, environment)  # noqa: S606 - starting the user's program is the purpose
     except OSError as error:
@@ -98,13 +101,23 @@ def checked(slice_id: str, pattern: str) -> str:
 
 
 def environment_of(attach: Attach, inherited: Mapping[str, str]) -> dict[str, str]:
-    """The environment inside the slice; what the caller preloads stays loaded, after the shims."""
+    """The environment inside the slice; what the caller preloads stays loaded, after the shims.
+
+    The shims' directory leads the library path, too: musl finds a preloaded library by its file's name only.
+    """
     environment = dict(inherited) | attach.env
+    shim_dirs = dict.fromkeys(str(path.parent) for path in shims(attach))
     for name, separator in PREPENDED.items():
-        parts = [part for part in (attach.env.get(name), inherited.get(name)) if part]
+        first = shim_dirs if name == "LD_LIBRARY_PATH" else ()
+        parts = [part for part in (*first, attach.env.get(name), inherited.get(name)) if part]
         if parts:
             environment[name] = separator.join(parts)
     return environment
+
+
+def shims(attach: Attach) -> list[Path]:
+    """The libraries that a slice in a software mode preloads."""
+    return [Path(part) for part in attach.env.get("LD_PRELOAD", "").split(":") if part]
 
 
 def tell_enforcer(root: Path, attach: Attach) -> None:
