@@ -65,6 +65,10 @@ typedef struct sim_module *CUlibrary;
 typedef struct sim_function *CUfunction;
 typedef struct sim_function *CUkernel;
 typedef struct sim_pool *CUmemoryPool;
+typedef struct sim_array *CUarray;
+typedef struct sim_mipmap *CUmipmappedArray;
+typedef uint64_t CUtexObject;
+typedef uint64_t CUsurfObject;
 typedef void (*CUhostFn)(void *);
 
 typedef struct {
@@ -146,6 +150,71 @@ typedef struct {
     uint32_t type;
     int32_t id;
 } CUmemLocation;
+
+typedef struct {
+    size_t width, height;
+    uint32_t format;
+    unsigned channels;
+} CUDA_ARRAY_DESCRIPTOR;
+
+typedef struct {
+    size_t width, height, depth;
+    uint32_t format;
+    unsigned channels, flags;
+} CUDA_ARRAY3D_DESCRIPTOR;
+
+enum {
+    CUDA_ARRAY3D_LAYERED = 1, CUDA_ARRAY3D_SURFACE_LDST = 2, CUDA_ARRAY3D_CUBEMAP = 4, CUDA_ARRAY3D_TEXTURE_GATHER = 8,
+    CUDA_ARRAY3D_DEPTH_TEXTURE = 0x10, CUDA_ARRAY3D_COLOR_ATTACHMENT = 0x20, CUDA_ARRAY3D_SPARSE = 0x40,
+    CUDA_ARRAY3D_DEFERRED_MAPPING = 0x80, CUDA_ARRAY3D_ALL = 0x1ff
+};
+
+typedef struct {
+    size_t size, alignment;
+    unsigned reserved[4];
+} CUDA_ARRAY_MEMORY_REQUIREMENTS;
+
+enum { CU_RESOURCE_ARRAY = 0, CU_RESOURCE_MIPMAPPED_ARRAY = 1, CU_RESOURCE_LINEAR = 2, CU_RESOURCE_PITCH2D = 3 };
+
+typedef struct {
+    uint32_t type;
+    union {
+        CUarray array;
+        CUmipmappedArray mipmap;
+        struct {
+            CUdeviceptr address;
+            uint32_t format;
+            unsigned channels;
+            size_t bytes;
+        } linear;
+        struct {
+            CUdeviceptr address;
+            uint32_t format;
+            unsigned channels;
+            size_t width, height, pitch;
+        } pitch;
+        int reserved[32];
+    } of;
+    unsigned flags;
+} CUDA_RESOURCE_DESC;
+
+typedef struct {
+    uint32_t address_mode[3], filter_mode;
+    unsigned flags, anisotropy;
+    uint32_t mipmap_filter;
+    float mipmap_bias, mipmap_min, mipmap_max, border[4];
+    int reserved[12];
+} CUDA_TEXTURE_DESC;
+
+typedef struct {
+    uint32_t format;
+    size_t width, height, depth;
+    unsigned first_level, last_level, first_layer, last_layer, reserved[16];
+} CUDA_RESOURCE_VIEW_DESC;
+
+_Static_assert(sizeof(CUDA_ARRAY3D_DESCRIPTOR) == 40 && sizeof(CUDA_RESOURCE_DESC) == 144 && sizeof(CUDA_TEXTURE_DESC) == 104 &&
+                   sizeof(CUDA_RESOURCE_VIEW_DESC) == 112,
+               "as the driver lays them out");
 
 typedef uint64_t CUmemGenericAllocationHandle;
 

@@ -149,6 +149,7 @@ unsigned char *sim_memory_at(uint64_t address, size_t bytes)
 
 void sim_memory_drop(CUcontext context)
 {
+    sim_arrays_drop(context);
     for (struct sim_span *span; (span = sim_span_of(context));) {
         if (span->kind == SPAN_MANAGED)
             sim_managed_free(span);

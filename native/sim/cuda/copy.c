@@ -105,11 +105,13 @@ ASYNC(cuMemcpyPeerAsync, (CUdeviceptr dst, CUcontext to, CUdeviceptr src, CUcont
 /* --- Boxes ---------------------------------------------------------------------------------------------------------------------- */
 
 /* The rows of one side. Every byte from the first row's start to the last row's end must be one allocation's. */
-static bool side(struct rows *rows, uint32_t type, const void *host, CUdeviceptr device, const size_t at[3], const size_t size[3],
-                 size_t pitch, size_t height)
+static bool side(struct rows *rows, uint32_t type, const void *host, CUdeviceptr device, CUarray array, const size_t at[3],
+                 const size_t size[3], size_t pitch, size_t height)
 {
     size_t lines = height ? height : size[1], row = pitch ? pitch : size[0];
-    if (type == CU_MEMORYTYPE_ARRAY || row < size[0])
+    if (type == CU_MEMORYTYPE_ARRAY)
+        return sim_array_box(array, at, size, &rows->first, &rows->pitch, &rows->slice);
+    if (row < size[0])
         return false;
     uint64_t base = type == CU_MEMORYTYPE_HOST ? (uintptr_t)host : device;
     uint64_t start = base + (at[2] * lines + at[1]) * row + at[0];
@@ -120,18 +122,18 @@ static bool side(struct rows *rows, uint32_t type, const void *host, CUdeviceptr
     return rows->first != NULL;
 }
 
-static CUresult copy_box(const CUDA_MEMCPY3D *c, CUstream stream, bool wait)
+CUresult sim_copy_box(const CUDA_MEMCPY3D *c, CUstream stream, bool wait)
 {
-    if (!c || c->src_type == CU_MEMORYTYPE_ARRAY || c->dst_type == CU_MEMORYTYPE_ARRAY)
-        return c ? CUDA_ERROR_NOT_SUPPORTED : CUDA_ERROR_INVALID_VALUE;
+    if (!c)
+        return CUDA_ERROR_INVALID_VALUE;
     CUresult entered = enter_copy(stream, wait);
     if (entered != CUDA_SUCCESS || !c->width || !c->height || !c->depth)
         return entered != CUDA_SUCCESS ? entered : sim_driver_leave(CUDA_SUCCESS);
     const size_t size[3] = {c->width, c->height, c->depth};
     const size_t from_at[3] = {c->src_x, c->src_y, c->src_z}, to_at[3] = {c->dst_x, c->dst_y, c->dst_z};
     struct rows from, to;
-    if (!side(&from, c->src_type, c->src_host, c->src_device, from_at, size, c->src_pitch, c->src_height) ||
-        !side(&to, c->dst_type, c->dst_host, c->dst_device, to_at, size, c->dst_pitch, c->dst_height))
+    if (!side(&from, c->src_type, c->src_host, c->src_device, c->src_array, from_at, size, c->src_pitch, c->src_height) ||
+        !side(&to, c->dst_type, c->dst_host, c->dst_device, c->dst_array, to_at, size, c->dst_pitch, c->dst_height))
         return sim_driver_leave(CUDA_ERROR_INVALID_VALUE);
     for (size_t z = 0; z < c->depth; z++)
         for (size_t y = 0; y < c->height; y++)
@@ -145,9 +147,9 @@ static CUresult copy_plane(const CUDA_MEMCPY2D *c, CUstream stream, bool wait)
         return CUDA_ERROR_INVALID_VALUE;
     CUDA_MEMCPY3D box = {
         .src_x = c->src_x, .src_y = c->src_y, .src_type = c->src_type, .src_host = c->src_host, .src_device = c->src_device,
-        .src_pitch = c->src_pitch, .dst_x = c->dst_x, .dst_y = c->dst_y, .dst_type = c->dst_type, .dst_host = c->dst_host,
+        .src_array = c->src_array, .dst_array = c->dst_array, .src_pitch = c->src_pitch, .dst_x = c->dst_x, .dst_y = c->dst_y, .dst_type = c->dst_type, .dst_host = c->dst_host,
         .dst_device = c->dst_device, .dst_pitch = c->dst_pitch, .width = c->width, .height = c->height, .depth = 1};
-    return copy_box(&box, stream, wait);
+    return sim_copy_box(&box, stream, wait);
 }
 
 CUresult cuMemcpy2D_v2(const CUDA_MEMCPY2D *copy)
@@ -160,12 +162,12 @@ SIM_SAME(cuMemcpy2DUnaligned_v2_ptds, cuMemcpy2D_v2);
 
 CUresult cuMemcpy3D_v2(const CUDA_MEMCPY3D *copy)
 {
-    return copy_box(copy, NULL, true);
+    return sim_copy_box(copy, NULL, true);
 }
 SIM_SAME(cuMemcpy3D_v2_ptds, cuMemcpy3D_v2);
 
 ASYNC(cuMemcpy2DAsync_v2, (const CUDA_MEMCPY2D *copy, CUstream stream), (copy, stream), copy_plane(copy, stream, false))
-ASYNC(cuMemcpy3DAsync_v2, (const CUDA_MEMCPY3D *copy, CUstream stream), (copy, stream), copy_box(copy, stream, false))
+ASYNC(cuMemcpy3DAsync_v2, (const CUDA_MEMCPY3D *copy, CUstream stream), (copy, stream), sim_copy_box(copy, stream, false))
 
 /* --- Fills ---------------------------------------------------------------------------------------------------------------------- */
 

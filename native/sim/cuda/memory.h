@@ -9,7 +9,7 @@
 
 #include "driver.h"
 
-enum { MARK_PHYSICAL = 0x50485931 };
+enum { MARK_PHYSICAL = 0x50485931, MARK_ARRAY = 0x41525231, MARK_MIPMAP = 0x4d495031, MARK_TEXTURE = 0x54455831, MARK_SURFACE = 0x53554631 };
 
 /* --- Spans: which addresses are whose ---------------------------------------------------------------------------------- */
 
@@ -71,6 +71,20 @@ CUresult sim_enter_current(CUcontext *context);
 CUresult sim_memory_free(CUdeviceptr address);
 /* Everything that goes with a context. */
 void sim_memory_drop(CUcontext context);
+
+/* --- Arrays ------------------------------------------------------------------------------------------------------------------ */
+
+/* Where rows of a box in an array begin: `at` and `size` in bytes, rows and slices. False: not an array, or not inside it. */
+bool sim_array_box(CUarray array, const size_t at[3], const size_t size[3], unsigned char **first, size_t *pitch, size_t *slice);
+bool sim_array_live(CUarray array);
+bool sim_mipmap_live(CUmipmappedArray mipmap);
+unsigned sim_array_flags(CUarray array);
+unsigned sim_texel_bytes(uint32_t format, unsigned channels); /* 0: no such texel */
+CUresult sim_mipmap_new(CUcontext context, const CUDA_ARRAY3D_DESCRIPTOR *descriptor, unsigned levels, unsigned char *host,
+                        size_t host_bytes, CUmipmappedArray *mipmap);
+void sim_arrays_drop(CUcontext context);
+/* A copy of any box, in copy.c. */
+CUresult sim_copy_box(const CUDA_MEMCPY3D *copy, CUstream stream, bool wait);
 
 /* --- Physical memory: what cuMemCreate makes ------------------------------------------------------------------------------ */
 

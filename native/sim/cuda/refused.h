@@ -7,13 +7,6 @@
 #define MICA_SIM_CUDA_REFUSED_H
 
 #define CUDA_REFUSED(R) \
-    R(cuArray3DCreate_v2, cuArray3DCreate, 3020, PLAIN) \
-    R(cuArray3DGetDescriptor_v2, cuArray3DGetDescriptor, 3020, PLAIN) \
-    R(cuArrayCreate_v2, cuArrayCreate, 3020, PLAIN) \
-    R(cuArrayDestroy, cuArrayDestroy, 2000, PLAIN) \
-    R(cuArrayGetDescriptor_v2, cuArrayGetDescriptor, 3020, PLAIN) \
-    R(cuArrayGetMemoryRequirements, cuArrayGetMemoryRequirements, 11060, PLAIN) \
-    R(cuArrayGetPlane, cuArrayGetPlane, 11020, PLAIN) \
     R(cuArrayGetSparseProperties, cuArrayGetSparseProperties, 11010, PLAIN) \
     R(cuCheckpointProcessCheckpoint, cuCheckpointProcessCheckpoint, 12080, PLAIN) \
     R(cuCheckpointProcessGetRestoreThreadId, cuCheckpointProcessGetRestoreThreadId, 12080, PLAIN) \
@@ -201,26 +194,8 @@
     R(cuMemcpy3DPeer_ptds, cuMemcpy3DPeer, 7000, PER_THREAD) \
     R(cuMemcpy3DPeerAsync, cuMemcpy3DPeerAsync, 4000, PLAIN) \
     R(cuMemcpy3DPeerAsync_ptsz, cuMemcpy3DPeerAsync, 7000, PER_THREAD) \
-    R(cuMemcpyAtoA_v2, cuMemcpyAtoA, 3020, PLAIN) \
-    R(cuMemcpyAtoA_v2_ptds, cuMemcpyAtoA, 7000, PER_THREAD) \
-    R(cuMemcpyAtoD_v2, cuMemcpyAtoD, 3020, PLAIN) \
-    R(cuMemcpyAtoD_v2_ptds, cuMemcpyAtoD, 7000, PER_THREAD) \
-    R(cuMemcpyAtoHAsync_v2, cuMemcpyAtoHAsync, 3020, PLAIN) \
-    R(cuMemcpyAtoHAsync_v2_ptsz, cuMemcpyAtoHAsync, 7000, PER_THREAD) \
-    R(cuMemcpyAtoH_v2, cuMemcpyAtoH, 3020, PLAIN) \
-    R(cuMemcpyAtoH_v2_ptds, cuMemcpyAtoH, 7000, PER_THREAD) \
     R(cuMemcpyBatchAsync_v2, cuMemcpyBatchAsync, 13000, PLAIN) \
     R(cuMemcpyBatchAsync_v2_ptsz, cuMemcpyBatchAsync, 13000, PER_THREAD) \
-    R(cuMemcpyDtoA_v2, cuMemcpyDtoA, 3020, PLAIN) \
-    R(cuMemcpyDtoA_v2_ptds, cuMemcpyDtoA, 7000, PER_THREAD) \
-    R(cuMemcpyHtoAAsync_v2, cuMemcpyHtoAAsync, 3020, PLAIN) \
-    R(cuMemcpyHtoAAsync_v2_ptsz, cuMemcpyHtoAAsync, 7000, PER_THREAD) \
-    R(cuMemcpyHtoA_v2, cuMemcpyHtoA, 3020, PLAIN) \
-    R(cuMemcpyHtoA_v2_ptds, cuMemcpyHtoA, 7000, PER_THREAD) \
-    R(cuMipmappedArrayCreate, cuMipmappedArrayCreate, 5000, PLAIN) \
-    R(cuMipmappedArrayDestroy, cuMipmappedArrayDestroy, 5000, PLAIN) \
-    R(cuMipmappedArrayGetLevel, cuMipmappedArrayGetLevel, 5000, PLAIN) \
-    R(cuMipmappedArrayGetMemoryRequirements, cuMipmappedArrayGetMemoryRequirements, 11060, PLAIN) \
     R(cuMipmappedArrayGetSparseProperties, cuMipmappedArrayGetSparseProperties, 11010, PLAIN) \
     R(cuModuleEnumerateFunctions, cuModuleEnumerateFunctions, 12040, PLAIN) \
     R(cuModuleGetFunctionCount, cuModuleGetFunctionCount, 12040, PLAIN) \
@@ -272,20 +247,12 @@
     R(cuStreamWriteValue32_v2_ptsz, cuStreamWriteValue32, 11070, PER_THREAD) \
     R(cuStreamWriteValue64_v2, cuStreamWriteValue64, 11070, PLAIN) \
     R(cuStreamWriteValue64_v2_ptsz, cuStreamWriteValue64, 11070, PER_THREAD) \
-    R(cuSurfObjectCreate, cuSurfObjectCreate, 5000, PLAIN) \
-    R(cuSurfObjectDestroy, cuSurfObjectDestroy, 5000, PLAIN) \
-    R(cuSurfObjectGetResourceDesc, cuSurfObjectGetResourceDesc, 5000, PLAIN) \
     R(cuSurfRefGetArray, cuSurfRefGetArray, 3000, PLAIN) \
     R(cuSurfRefSetArray, cuSurfRefSetArray, 3000, PLAIN) \
     R(cuTensorMapEncodeIm2col, cuTensorMapEncodeIm2col, 12000, PLAIN) \
     R(cuTensorMapEncodeIm2colWide, cuTensorMapEncodeIm2colWide, 12080, PLAIN) \
     R(cuTensorMapEncodeTiled, cuTensorMapEncodeTiled, 12000, PLAIN) \
     R(cuTensorMapReplaceAddress, cuTensorMapReplaceAddress, 12000, PLAIN) \
-    R(cuTexObjectCreate, cuTexObjectCreate, 5000, PLAIN) \
-    R(cuTexObjectDestroy, cuTexObjectDestroy, 5000, PLAIN) \
-    R(cuTexObjectGetResourceDesc, cuTexObjectGetResourceDesc, 5000, PLAIN) \
-    R(cuTexObjectGetResourceViewDesc, cuTexObjectGetResourceViewDesc, 5000, PLAIN) \
-    R(cuTexObjectGetTextureDesc, cuTexObjectGetTextureDesc, 5000, PLAIN) \
     R(cuTexRefCreate, cuTexRefCreate, 2000, PLAIN) \
     R(cuTexRefDestroy, cuTexRefDestroy, 2000, PLAIN) \
     R(cuTexRefGetAddressMode, cuTexRefGetAddressMode, 2000, PLAIN) \

@@ -256,6 +256,39 @@ enum sim_variant { VARIANT_PLAIN, VARIANT_PER_THREAD };
       (void **data, size_t *sizes, int *attributes, size_t n, CUdeviceptr address, size_t bytes))                                          \
     Z(M, cuStreamAttachMemAsync, cuStreamAttachMemAsync, 6000, 7000, (CUstream stream, CUdeviceptr address, size_t bytes, unsigned flags))
 
+#define SYMBOLS_ARRAY(M)                                                                                                                   \
+    M(cuArrayCreate_v2, cuArrayCreate, 3020, PLAIN, (CUarray * array, const CUDA_ARRAY_DESCRIPTOR *descriptor))                            \
+    M(cuArray3DCreate_v2, cuArray3DCreate, 3020, PLAIN, (CUarray * array, const CUDA_ARRAY3D_DESCRIPTOR *descriptor))                      \
+    M(cuArrayDestroy, cuArrayDestroy, 2000, PLAIN, (CUarray array))                                                                        \
+    M(cuArrayGetDescriptor_v2, cuArrayGetDescriptor, 3020, PLAIN, (CUDA_ARRAY_DESCRIPTOR * descriptor, CUarray array))                     \
+    M(cuArray3DGetDescriptor_v2, cuArray3DGetDescriptor, 3020, PLAIN, (CUDA_ARRAY3D_DESCRIPTOR * descriptor, CUarray array))               \
+    M(cuArrayGetPlane, cuArrayGetPlane, 11020, PLAIN, (CUarray * plane, CUarray array, unsigned index))                                    \
+    M(cuArrayGetMemoryRequirements, cuArrayGetMemoryRequirements, 11060, PLAIN,                                                            \
+      (CUDA_ARRAY_MEMORY_REQUIREMENTS * out, CUarray array, CUdevice device))                                                              \
+    M(cuMipmappedArrayCreate, cuMipmappedArrayCreate, 5000, PLAIN,                                                                         \
+      (CUmipmappedArray * mipmap, const CUDA_ARRAY3D_DESCRIPTOR *descriptor, unsigned levels))                                             \
+    M(cuMipmappedArrayDestroy, cuMipmappedArrayDestroy, 5000, PLAIN, (CUmipmappedArray mipmap))                                            \
+    M(cuMipmappedArrayGetLevel, cuMipmappedArrayGetLevel, 5000, PLAIN, (CUarray * level, CUmipmappedArray mipmap, unsigned index))         \
+    M(cuMipmappedArrayGetMemoryRequirements, cuMipmappedArrayGetMemoryRequirements, 11060, PLAIN,                                          \
+      (CUDA_ARRAY_MEMORY_REQUIREMENTS * out, CUmipmappedArray mipmap, CUdevice device))                                                    \
+    M(cuTexObjectCreate, cuTexObjectCreate, 5000, PLAIN,                                                                                   \
+      (CUtexObject * object, const CUDA_RESOURCE_DESC *resource, const CUDA_TEXTURE_DESC *sampling, const CUDA_RESOURCE_VIEW_DESC *view))  \
+    M(cuTexObjectDestroy, cuTexObjectDestroy, 5000, PLAIN, (CUtexObject object))                                                           \
+    M(cuTexObjectGetResourceDesc, cuTexObjectGetResourceDesc, 5000, PLAIN, (CUDA_RESOURCE_DESC * resource, CUtexObject object))            \
+    M(cuTexObjectGetTextureDesc, cuTexObjectGetTextureDesc, 5000, PLAIN, (CUDA_TEXTURE_DESC * sampling, CUtexObject object))               \
+    M(cuTexObjectGetResourceViewDesc, cuTexObjectGetResourceViewDesc, 5000, PLAIN, (CUDA_RESOURCE_VIEW_DESC * view, CUtexObject object))   \
+    M(cuSurfObjectCreate, cuSurfObjectCreate, 5000, PLAIN, (CUsurfObject * object, const CUDA_RESOURCE_DESC *resource))                    \
+    M(cuSurfObjectDestroy, cuSurfObjectDestroy, 5000, PLAIN, (CUsurfObject object))                                                        \
+    M(cuSurfObjectGetResourceDesc, cuSurfObjectGetResourceDesc, 5000, PLAIN, (CUDA_RESOURCE_DESC * resource, CUsurfObject object))         \
+    D(M, cuMemcpyHtoA_v2, cuMemcpyHtoA, 3020, (CUarray dst, size_t offset, const void *src, size_t bytes))                                 \
+    D(M, cuMemcpyAtoH_v2, cuMemcpyAtoH, 3020, (void *dst, CUarray src, size_t offset, size_t bytes))                                       \
+    D(M, cuMemcpyDtoA_v2, cuMemcpyDtoA, 3020, (CUarray dst, size_t offset, CUdeviceptr src, size_t bytes))                                 \
+    D(M, cuMemcpyAtoD_v2, cuMemcpyAtoD, 3020, (CUdeviceptr dst, CUarray src, size_t offset, size_t bytes))                                 \
+    D(M, cuMemcpyAtoA_v2, cuMemcpyAtoA, 3020, (CUarray dst, size_t offset, CUarray src, size_t src_offset, size_t bytes))                  \
+    Z(M, cuMemcpyHtoAAsync_v2, cuMemcpyHtoAAsync, 3020, 7000,                                                                              \
+      (CUarray dst, size_t offset, const void *src, size_t bytes, CUstream stream))                                                        \
+    Z(M, cuMemcpyAtoHAsync_v2, cuMemcpyAtoHAsync, 3020, 7000, (void *dst, CUarray src, size_t offset, size_t bytes, CUstream stream))
+
 #define CUDA_SYMBOLS(M)                                                                                                                    \
     SYMBOLS_ENTRY(M)                                                                                                                       \
     SYMBOLS_DEVICE(M)                                                                                                                      \
@@ -263,6 +296,7 @@ enum sim_variant { VARIANT_PLAIN, VARIANT_PER_THREAD };
     SYMBOLS_MODULE(M)                                                                                                                      \
     SYMBOLS_MEMORY(M)                                                                                                                      \
     SYMBOLS_POOL(M)                                                                                                                        \
+    SYMBOLS_ARRAY(M)                                                                                                                       \
     SYMBOLS_MANAGED(M)                                                                                                                     \
     SYMBOLS_VIRTUAL(M)                                                                                                                     \
     SYMBOLS_COPY(M)                                                                                                                        \
