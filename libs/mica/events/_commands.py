@@ -7,6 +7,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from mica.events._placement import NOTHING_ASKED, AskedLimits
 from mica.events._vocabulary import (
     Control,
     DeviceId,
@@ -62,7 +63,8 @@ class RequestSlice(Command, tag="slice.request", frozen=True, kw_only=True):
     ``id`` names it; without one the slice is called ``seq-<stream sequence>``. ``vram_bytes`` may be left out when
     ``profile.vram_bytes`` gives it. Without ``share_ppm`` the planner takes the smallest measured point that meets
     ``slo``, else the same part of the device's compute as of its memory. ``devices`` > 1 asks for a gang inside one
-    node, each member with the full size. ``queue_s`` is how long to wait for capacity before the answer is no.
+    node, each member with the full size. ``queue_s`` is how long to wait for capacity before the answer is no. ``limits``
+    hold in software modes only: a request with some is not placed in hardware.
     """
 
     tenant: TenantName
@@ -81,6 +83,7 @@ class RequestSlice(Command, tag="slice.request", frozen=True, kw_only=True):
     queue_s: Seconds = 0.0
     profile: Profile | None = None
     slo: Slo | None = None
+    limits: AskedLimits = NOTHING_ASKED
 
 
 class ReleaseSlice(Command, tag="slice.release", frozen=True, kw_only=True):
@@ -96,6 +99,7 @@ class ResizeSlice(Command, tag="slice.resize", frozen=True, kw_only=True):
     id: SliceId
     vram_bytes: VramBytes | None = None
     share_ppm: SharePpm | None = None
+    limits: AskedLimits = NOTHING_ASKED
     reason: ShortText = ""
 
 

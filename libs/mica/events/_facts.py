@@ -118,13 +118,20 @@ class SliceRefused(Fact, tag="slice.refused", frozen=True, kw_only=True):
 
 
 class SliceIntruder(Fact, tag="slice.intruder", frozen=True, kw_only=True):
-    """A process uses a device without a slice. The subject ends in ``node``."""
+    """A process uses a device without a slice, or more of it than it has charged to its slice. The subject ends in ``node``.
+
+    ``id`` is its slice, or the one from whose processes a stranger descends; empty for one that comes from none. ``vram_bytes``
+    is what the driver says that it holds, ``charged_bytes`` what its slice was told of that. ``action`` is ``reported``,
+    ``terminated`` (it was asked to end) or ``killed``.
+    """
 
     node: NodeName
     device_id: DeviceId
     pid: int
     vram_bytes: Bytes
     action: str
+    id: str = ""
+    charged_bytes: Bytes = 0
 
 
 class NodeInventoryChanged(Fact, tag="node.inventory", frozen=True, kw_only=True):

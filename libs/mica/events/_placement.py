@@ -1,8 +1,45 @@
 """Where a slice is and why: the parts that facts and state documents share."""
 
-from msgspec import Struct
+from typing import Annotated
+
+from msgspec import Meta, Struct
 
 from mica.events._vocabulary import Bytes, DeviceId, Mode, Nanoseconds, NodeName, SharePpm, Vendor
+
+
+class WorkLimits(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a slice may do at most on each of its devices, beside memory and share. A software mode enforces it.
+
+    Left out: nothing is said (in ``slice.resize``: it stays). 0: no limit; of ``burst_ns``, the node's own. ``pinned_bytes`` is
+    pinned host memory, ``inflight_max`` launches submitted and not finished, ``burst_ns`` how far it may run ahead of its share.
+    """
+
+    pinned_bytes: Annotated[int, Meta(ge=0, le=(1 << 48) - 1)] | None = None
+    launch_rate_hz: Annotated[int, Meta(ge=0, le=10_000_000)] | None = None
+    inflight_max: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
+    copy_bytes_per_s: Annotated[int, Meta(ge=0, le=1 << 50)] | None = None
+    burst_ns: Annotated[int, Meta(ge=0, le=1_000_000_000)] | None = None
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """The names of those that something is said about."""
+        return tuple(name for name in self.__struct_fields__ if getattr(self, name) is not None)
+
+    def changed_by(self, change: "WorkLimits") -> "WorkLimits":
+        """These, with what ``change`` says put in their place."""
+        return WorkLimits(**{name: getattr(change if name in change.given else self, name) for name in self.__struct_fields__})
+
+
+NO_LIMITS = WorkLimits()
+"""Nothing is said."""
+
+
+class AskedLimits(WorkLimits, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``WorkLimits`` in a command, where a typo must not pass in silence."""
+
+
+NOTHING_ASKED = AskedLimits()
+"""A command that says nothing about limits."""
 
 
 class Partition(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -38,6 +75,7 @@ class Placement(Struct, frozen=True, kw_only=True, omit_defaults=True):
     share_ppm: SharePpm
     partition: Partition | None = None
     window: Window | None = None
+    limits: WorkLimits = NO_LIMITS
 
 
 class Alternative(Struct, frozen=True, kw_only=True, omit_defaults=True):

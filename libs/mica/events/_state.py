@@ -8,12 +8,13 @@ from typing import Annotated
 from msgspec import Meta, Struct, field
 
 from mica.events._commands import RequestSlice
-from mica.events._placement import Decision, Partition, Placement, Window
+from mica.events._placement import NO_LIMITS, Decision, Partition, Placement, Window, WorkLimits
 from mica.events._vocabulary import (
     Bytes,
     Control,
     DeviceId,
     Health,
+    IntruderAction,
     Mode,
     Nanoseconds,
     NodeName,
@@ -22,6 +23,7 @@ from mica.events._vocabulary import (
     PoolName,
     Runtime,
     SliceId,
+    SpatialChoice,
     TenantName,
     Tier,
     UnixNs,
@@ -49,7 +51,8 @@ class PartitionProfile(Document, frozen=True, kw_only=True):
 class Device(Document, frozen=True, kw_only=True):
     """One accelerator, as its vendor's library describes it.
 
-    ``vram_bytes`` is what tenants can use in all; ``reserve_bytes`` of it is kept back for the driver.
+    ``vram_bytes`` is what tenants can use in all; ``reserve_bytes`` of it is kept back for the driver. ``mps_pipe`` is the
+    directory at which an MPS control daemon answers, empty without one; ``green_contexts``: the driver and the device have them.
     """
 
     id: DeviceId
@@ -68,6 +71,8 @@ class Device(Document, frozen=True, kw_only=True):
     numa_node: int = -1
     health: Health = Health.HEALTHY
     simulated: bool = False
+    mps_pipe: str = ""
+    green_contexts: bool = False
 
 
 class Inventory(Document, frozen=True, kw_only=True):
@@ -139,6 +144,7 @@ class LedgerEntry(Document, frozen=True, kw_only=True):
     control: Control = Control.RUN
     partition: Partition | None = None
     window: Window | None = None
+    limits: WorkLimits = NO_LIMITS
     runtime: Runtime = Runtime.CUDA
     uid: int | None = None
     traceparent: str = ""
@@ -251,9 +257,25 @@ class UsageLedger(Document, frozen=True, kw_only=True):
 
 
 class PoolPolicy(Document, frozen=True, kw_only=True):
-    """``pool.<name>`` in the ``policy`` bucket. ``modes`` is what may be used there, all of them when empty."""
+    """``pool.<name>`` in the ``policy`` bucket. ``modes`` is what may be used there, all of them when empty.
+
+    ``intruders`` is what becomes of processes without a slice. ``spatial`` is by which mechanism slices get a part of a device to
+    themselves; MPS lets the fatal fault of one end its neighbours, so that slices of several tenants share a device by it only
+    with ``mps_across_tenants``.
+    """
 
     modes: tuple[Mode, ...] = ()
+    intruders: IntruderAction = IntruderAction.REPORT
+    spatial: SpatialChoice = SpatialChoice.AUTO
+    mps_across_tenants: bool = False
+
+
+class NodePolicy(Document, frozen=True, kw_only=True):
+    """``node.<name>`` in the ``policy`` bucket: what is given there holds on that node in place of its pool's policy."""
+
+    intruders: IntruderAction | None = None
+    spatial: SpatialChoice | None = None
+    mps_across_tenants: bool | None = None
 
 
 class TenantPolicy(Document, frozen=True, kw_only=True):

@@ -94,6 +94,22 @@ class Health(StrEnum):
     FAILED = "failed"
 
 
+class IntruderAction(StrEnum):
+    """What is done about a process that uses a device without a slice: tell of it, or end it too."""
+
+    REPORT = "report"
+    TERMINATE = "terminate"
+
+
+class SpatialChoice(StrEnum):
+    """How a slice gets a part of the device to itself, where the device runs slices side by side."""
+
+    AUTO = "auto"
+    NONE = "none"
+    MPS = "mps"
+    GREEN = "green"
+
+
 SliceId = Annotated[str, Meta(pattern=ID_PATTERN, description="1 to 64 of A-Z a-z 0-9 _ -")]
 TenantName = Annotated[str, Meta(pattern=ID_PATTERN, description="1 to 64 of A-Z a-z 0-9 _ -")]
 NodeName = Annotated[str, Meta(pattern=ID_PATTERN, description="1 to 64 of A-Z a-z 0-9 _ -")]

@@ -1,6 +1,7 @@
 """Sizes, shares and times as people write them. Invariant: parsing is exact; what is no whole byte or ppm is refused."""
 
 import re
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, Final
 
@@ -18,7 +19,15 @@ _SECONDS: Final = {"": Fraction(1), "S": Fraction(1), "MS": Fraction(1, 1000), "
 
 BYTES_ALLOWED: Final = "a size above 0 such as 24GiB, 24G (the same), 24GB (10^9 bytes each) or 25769803776"
 SHARE_ALLOWED: Final = "a share above 0 and up to the whole, such as 70%, 0.7 or 700000ppm"
+_HERTZ: Final = {"": Fraction(1), "HZ": Fraction(1), "KHZ": Fraction(1000)}
+
 SECONDS_ALLOWED: Final = "a time such as 30s, 500ms, 2m or 1h"
+LIFTED: Final = "none"
+"""What lifts a limit."""
+LIMIT_ALLOWED: Final = f"; or {LIFTED}, which lifts the limit"
+RATE_ALLOWED: Final = "a whole number of launches a second such as 500, 500/s or 2kHz"
+SPEED_ALLOWED: Final = "a size a second such as 10GiB/s"
+COUNT_ALLOWED: Final = "a whole number above 0"
 
 
 class QuantityError(ValueError):
@@ -26,6 +35,7 @@ class QuantityError(ValueError):
 
     def __init__(self, given: str, allowed: str) -> None:
         shown = given if len(given) <= 40 else f"{given[:40]}… ({len(given)} characters)"
+        self.allowed = allowed
         super().__init__(f"got {shown!r}, allowed: {allowed}")
 
 
@@ -63,6 +73,55 @@ def parse_seconds(text: str) -> float:
     if value < 0:
         raise QuantityError(text, SECONDS_ALLOWED)
     return float(value)
+
+
+def parse_pinned(text: str) -> int:
+    """Bytes as for ``parse_bytes``; 0 for ``none``. Raises QuantityError."""
+    return 0 if _lifts(text) else _or_none(parse_bytes, text)
+
+
+def parse_rate(text: str) -> int:
+    """Hertz in ``500``, ``500/s`` or ``2kHz``; 0 for ``none``. Raises QuantityError."""
+    return 0 if _lifts(text) else _whole(text, text.strip().removesuffix("/s"), _HERTZ, RATE_ALLOWED)
+
+
+def parse_speed(text: str) -> int:
+    """Bytes a second in ``10GiB/s`` or ``10GiB``; 0 for ``none``. Raises QuantityError."""
+    units = {unit: Fraction(factor) for unit, factor in _BYTES.items()}
+    return 0 if _lifts(text) else _whole(text, text.strip().removesuffix("/s"), units, SPEED_ALLOWED)
+
+
+def parse_count(text: str) -> int:
+    """A number above 0; 0 for ``none``. Raises QuantityError."""
+    return 0 if _lifts(text) else _whole(text, text, {"": Fraction(1)}, COUNT_ALLOWED)
+
+
+def parse_burst(text: str) -> int:
+    """Nanoseconds in ``20ms``; 0 for ``none``. Raises QuantityError."""
+    units = {unit: factor * 10**9 for unit, factor in _SECONDS.items()}
+    return 0 if _lifts(text) else _whole(text, text, units, SECONDS_ALLOWED)
+
+
+def _lifts(text: str) -> bool:
+    return text.strip().lower() == LIFTED
+
+
+def _or_none(parse: Callable[[str], int], text: str) -> int:
+    try:
+        return parse(text)
+    except QuantityError as error:
+        raise QuantityError(text, error.allowed + LIMIT_ALLOWED) from None
+
+
+def _whole(given: str, number: str, units: dict[str, Fraction], allowed: str) -> int:
+    """A whole number above 0; ``given`` is how it was typed."""
+    try:
+        value = _parse(number, units, allowed)
+    except QuantityError:
+        value = Fraction(-1)
+    if value <= 0 or value.denominator != 1:
+        raise QuantityError(given, allowed + LIMIT_ALLOWED)
+    return int(value)
 
 
 def _parse(text: str, units: dict[str, Fraction], allowed: str) -> Fraction:
@@ -106,3 +165,8 @@ class _Quantity(click.ParamType[Any]):
 BYTES: Final = _Quantity("size", parse_bytes)
 SHARE: Final = _Quantity("share", parse_share)
 SECONDS: Final = _Quantity("time", parse_seconds)
+PINNED: Final = _Quantity("size", parse_pinned)
+RATE: Final = _Quantity("rate", parse_rate)
+SPEED: Final = _Quantity("speed", parse_speed)
+COUNT: Final = _Quantity("count", parse_count)
+BURST: Final = _Quantity("time", parse_burst)

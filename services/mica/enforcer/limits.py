@@ -15,6 +15,12 @@ Long enough that a shim which sleeps and wakes a millisecond late loses nothing 
 slice gets at most one point (1 %) more than its share, and that a neighbour never waits longer than 10 ms for it.
 """
 
+QUANTUM_NS: Final = 2_000_000
+"""The longest turn of a slice on a device that it shares by time.
+
+Long beside a wake-up (0.1 ms), so that the device does not wait between turns; short beside what a person or a p99 notices.
+"""
+
 _NO_WINDOW: Final = Window(offset_ns=0, length_ns=0, period_ns=0)
 _FENCE: Final = {Tier.GUARANTEED: Control.PAUSE, Tier.BURST: Control.PAUSE, Tier.SPOT: Control.KILL}
 
@@ -29,9 +35,14 @@ def base_ceiling(entry: LedgerEntry) -> int:
     return PPM if entry.window is not None or entry.mode is not Mode.FCSP else entry.share_ppm
 
 
+def quantum_ns(entry: LedgerEntry) -> int:
+    """The turn on the device token; 0 where a window says when the slice runs, or hardware keeps it apart."""
+    return QUANTUM_NS if entry.mode is Mode.FCSP and entry.window is None else 0
+
+
 def limits_of(slice_id: str, entry: LedgerEntry, *, ceiling_ppm: int | None = None, fence: bool = False) -> Limits:
     """The record that the entry asks for. ``ceiling_ppm`` is what is lent on top of the share, if anything."""
-    window = entry.window or _NO_WINDOW
+    window, own = entry.window or _NO_WINDOW, entry.limits
     return Limits(
         slice_id=slice_id,
         generation=entry.generation,
@@ -41,7 +52,12 @@ def limits_of(slice_id: str, entry: LedgerEntry, *, ceiling_ppm: int | None = No
         vram_limit_bytes=entry.vram_bytes,
         share_ppm=entry.share_ppm,
         ceiling_ppm=max(base_ceiling(entry), ceiling_ppm or 0),
-        burst_ns=BURST_NS,
+        burst_ns=own.burst_ns or BURST_NS,
+        pinned_limit_bytes=own.pinned_bytes or 0,
+        launch_rate_hz=own.launch_rate_hz or 0,
+        inflight_max=own.inflight_max or 0,
+        copy_bytes_per_s=own.copy_bytes_per_s or 0,
+        quantum_ns=quantum_ns(entry),
         window_offset_ns=window.offset_ns,
         window_length_ns=window.length_ns,
         window_period_ns=window.period_ns,

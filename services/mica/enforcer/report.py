@@ -104,6 +104,7 @@ def arrival_fact(node: str, at: int, arrival: Arrival, devices: Mapping[str, Dev
                 share_ppm=entry.share_ppm,
                 partition=held[Place(device_id, arrival.id)].partition,
                 window=entry.window,
+                limits=entry.limits,
             )
             for device_id, entry in arrival.entries.items()
         ),

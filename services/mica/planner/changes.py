@@ -196,6 +196,7 @@ class Changes:
             replace(
                 placement, vram_bytes=standing[placement.device_id].vram_bytes, share_ppm=standing[placement.device_id].share_ppm,
                 partition=standing[placement.device_id].partition, window=standing[placement.device_id].window,
+                limits=standing[placement.device_id].limits,
             )
             for placement in record.placements
             if placement.device_id in standing

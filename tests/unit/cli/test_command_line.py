@@ -10,6 +10,8 @@ import pytest
 
 from mica.cli.__main__ import main
 from mica.cli._lazy import COMMANDS
+from mica.cli.commands.request import build_request
+from mica.events import AskedLimits
 
 
 def mica(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -103,8 +105,16 @@ def test_a_request_file_is_read_as_the_wire_would(tmp_path: Path, capsys: Any) -
 
 
 def test_resize_wants_something_to_change(capsys: Any) -> None:
-    """Neither memory nor compute is a usage error."""
+    """Neither memory nor compute nor a limit is a usage error."""
     with pytest.raises(SystemExit) as ended:
         main(["resize", "s1"])
     assert ended.value.code == 2
-    assert "give --vram, --share or both" in capsys.readouterr().err
+    assert "give --vram, --share or a limit" in capsys.readouterr().err
+
+
+def test_limits_that_are_typed_stand_in_the_request() -> None:
+    """Options become fields of ``limits``; without any there is no such field."""
+    limits = {"pinned_bytes": 4 << 30, "launch_rate_hz": None, "inflight_max": 64, "copy_bytes_per_s": None, "burst_ns": 0}
+    wanted = build_request({"tenant": "a", "vram_bytes": 1, **limits})
+    assert wanted.limits == AskedLimits(pinned_bytes=4 << 30, inflight_max=64, burst_ns=0)
+    assert build_request({"tenant": "a", "vram_bytes": 1}).limits == AskedLimits()

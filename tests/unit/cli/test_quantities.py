@@ -1,10 +1,24 @@
 """What people may type for sizes, shares and times."""
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mica.cli._quantities import QuantityError, parse_bytes, parse_seconds, parse_share, show_bytes, show_share
+from mica.cli._quantities import (
+    QuantityError,
+    parse_burst,
+    parse_bytes,
+    parse_count,
+    parse_pinned,
+    parse_rate,
+    parse_seconds,
+    parse_share,
+    parse_speed,
+    show_bytes,
+    show_share,
+)
 
 GIB = 1 << 30
 
@@ -66,3 +80,42 @@ def test_a_share_that_is_shown_can_be_typed_again(share_ppm: int) -> None:
 def test_sizes_are_shown_in_the_largest_unit_that_leaves_one() -> None:
     """No trailing zeros, no unit for bytes."""
     assert [show_bytes(n) for n in (0, 1023, 1 << 20, 3 * GIB // 2, 1 << 40)] == ["0", "1023", "1MiB", "1.5GiB", "1TiB"]
+
+
+@pytest.mark.parametrize(
+    ("parse", "text", "value"),
+    [
+        (parse_pinned, "4GiB", 4 * GIB),
+        (parse_pinned, "none", 0),
+        (parse_rate, "500", 500),
+        (parse_rate, "500/s", 500),
+        (parse_rate, "2kHz", 2000),
+        (parse_rate, "None", 0),
+        (parse_speed, "10GiB/s", 10 * GIB),
+        (parse_speed, "10GB", 10**10),
+        (parse_count, "64", 64),
+        (parse_burst, "20ms", 20_000_000),
+        (parse_burst, "none", 0),
+    ],
+)
+def test_a_limit_is_read_exactly_and_none_lifts_it(parse: Callable[[str], int], text: str, value: int) -> None:
+    """Each with its own units; 0 is what the event calls no limit."""
+    assert parse(text) == value
+
+
+@pytest.mark.parametrize(
+    ("parse", "text"),
+    [
+        (parse_pinned, "0"),
+        (parse_rate, "0.5"),
+        (parse_rate, "fast"),
+        (parse_speed, "10GiB/h"),
+        (parse_count, "-1"),
+        (parse_burst, "0"),
+    ],
+)
+def test_what_is_no_limit_says_what_was_given_and_that_none_lifts_it(parse: Callable[[str], int], text: str) -> None:
+    """The text as it was typed, not as it was taken apart."""
+    with pytest.raises(QuantityError, match="none, which lifts the limit") as caught:
+        parse(text)
+    assert repr(text) in str(caught.value)

@@ -110,3 +110,22 @@ def test_a_program_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
         command, capture_output=True, text=True, env=os.environ | {"MICA_RUNTIME_DIR": str(tmp_path)}, check=False
     )
     assert (done.returncode, done.stderr) == (1, "mica: run: no-such-program: No such file or directory\n")
+
+
+@pytest.mark.parametrize(("arguments", "weight"), [(["--weight", "300"], "300"), ([], "none")])
+def test_a_program_is_told_its_weight(tmp_path: Path, arguments: list[str], weight: str) -> None:
+    """MICA_WEIGHT is what the shim weighs it by; who asks for none gets none."""
+    describe(tmp_path, "fcsp", {})
+    program = [sys.executable, "-c", "import os; print(os.environ.get('MICA_WEIGHT', 'none'))"]
+    command = [sys.executable, "-m", "mica.cli", "run", "--runtime-dir", str(tmp_path), *arguments, "s1", "--", *program]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == f"{weight}\n"
+
+
+@pytest.mark.parametrize(("mode", "weight", "message"), [("hardware", "300", "no shim"), ("fcsp", "0", "1<=x<=10000")])
+def test_a_weight_that_nobody_would_enforce_is_one_clear_error(tmp_path: Path, mode: str, weight: str, message: str) -> None:
+    """In hardware mode, or out of range."""
+    describe(tmp_path, mode, {})
+    command = [sys.executable, "-m", "mica.cli", "run", "--runtime-dir", str(tmp_path), "--weight", weight, "s1", "--", "true"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert message in done.stderr

@@ -33,6 +33,9 @@ BAD_REQUESTS = {
     "an unknown vendor": (b'{"tenant":"a","vendor":"acme"}', "vendor", "one of nvidia, amd, intel, huawei, qualcomm"),
     "a name in a wrong alphabet": (b'{"tenant":"a b"}', "tenant", "^[A-Za-z0-9_-]{1,64}$"),
     "another command's tag": (b'{"type":"slice.release","tenant":"a"}', "type", "slice.request"),
+    "a limit that does not exist": (b'{"tenant":"a","limits":{"pinned":1}}', "limits.pinned", "no such field"),
+    "a limit below nothing": (b'{"tenant":"a","limits":{"inflight_max":-1}}', "limits.inflight_max", ">= 0"),
+    "a burst of a minute": (b'{"tenant":"a","limits":{"burst_ns":60000000000}}', "limits.burst_ns", "<= 1000000000"),
     "a fault inside a list": (b'{"tenant":"a","profile":{"points":[{"share_ppm":0}]}}', "profile.points[0].share_ppm", ">= 1"),
 }
 

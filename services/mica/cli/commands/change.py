@@ -13,12 +13,14 @@ from mica.bus import Heard
 from mica.cli._answers import refusal, say
 from mica.cli._decision import show_placements
 from mica.cli._errors import CliError
+from mica.cli._limits import limit_options, take_limits
 from mica.cli._quantities import BYTES, SECONDS, SHARE
 from mica.cli._session import connected, json_option, run, server_option
 from mica.cli._table import show_json
 from mica.cli.commands.listing import find
 from mica.events import (
     TERMINAL_PHASES,
+    AskedLimits,
     Command,
     Control,
     ControlSlice,
@@ -65,13 +67,16 @@ def _waiting(command: F) -> F:
 @click.command()
 @click.option("--vram", "vram_bytes", type=BYTES, help="New device memory: 24GiB, 24G or bytes.")
 @click.option("--share", "share_ppm", type=SHARE, help="New compute: 70%, 0.7 or 700000ppm.")
+@limit_options
 @click.option("--reason", default="", help="Free text.")
 @_waiting
 def resize(id: str, vram_bytes: int | None, share_ppm: int | None, reason: str, **how: Any) -> None:  # noqa: A002 - as typed
     """Change a slice in place; what runs in it sees the new size without a restart."""
-    if vram_bytes is None and share_ppm is None:
-        raise click.UsageError("nothing to change: give --vram, --share or both")
-    run(_send(ResizeSlice(id=id, vram_bytes=vram_bytes, share_ppm=share_ppm, reason=reason), CHANGED, How(**how)))
+    limits = AskedLimits(**take_limits(how))
+    if vram_bytes is None and share_ppm is None and not limits.given:
+        raise click.UsageError("nothing to change: give --vram, --share or a limit")
+    command = ResizeSlice(id=id, vram_bytes=vram_bytes, share_ppm=share_ppm, limits=limits, reason=reason)
+    run(_send(command, CHANGED, How(**how)))
 
 
 @click.command()

@@ -11,6 +11,7 @@ from mica.bus import Bus
 from mica.cli._answers import ask
 from mica.cli._decision import show_decision, show_placements
 from mica.cli._errors import CliError
+from mica.cli._limits import limit_options, take_limits
 from mica.cli._quantities import BYTES, SECONDS, SHARE
 from mica.cli._session import connected, json_option, run, server_option
 from mica.cli._table import show_json
@@ -46,6 +47,7 @@ SLO_FIELDS: Final = tuple(Slo.__struct_fields__)
 @click.option("--priority", type=int, help="0 to 100, higher first.")
 @click.option("--queue", "queue_s", type=SECONDS, help="Wait so long for capacity: 30s, 2m.")
 @click.option("--uid", type=int, help="The user who may attach.")
+@limit_options
 @click.option("--profile", metavar="JSON|@FILE", help="What the workload is, as in proto/events.")
 @click.option("--slo", multiple=True, metavar="BOUND=NUMBER", help="A promise to keep: p99_ms=20, ttft_ms, tpot_ms or rate_hz.")
 @click.option("--file", "-f", "source", type=click.File("rb"), help="The whole request as JSON; - reads stdin.")
@@ -82,7 +84,10 @@ def build_request(fields: dict[str, Any]) -> RequestSlice:
     Raises:
         CliError: as for ``read_request``.
     """
+    limits = take_limits(fields)
     given = {name: value for name, value in fields.items() if value is not None and name not in ("profile", "slo")}
+    if limits:
+        given["limits"] = limits
     if fields.get("profile"):
         given["profile"] = _read_profile(fields["profile"])
     if fields.get("slo"):

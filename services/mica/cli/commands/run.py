@@ -20,6 +20,10 @@ from mica.cli._runtime import runtime_dir as usual_runtime_dir
 PREPENDED: Final = {"LD_PRELOAD": " ", "LD_LIBRARY_PATH": ":"}
 """Variables that add to what the caller has, with what separates their parts there."""
 
+WEIGHT: Final = "MICA_WEIGHT"
+"""The variable by which a process tells its shim how much it weighs."""
+WEIGHT_MAX: Final = 10_000
+
 
 class Mount(Struct, frozen=True):
     """A path of the host that the slice's processes need."""
@@ -38,9 +42,14 @@ class Attach(Struct, frozen=True):
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.option("--runtime-dir", type=click.Path(path_type=Path), help="Of the node [MICA_RUNTIME_DIR, /run/mica].")
+@click.option(
+    "--weight",
+    type=click.IntRange(1, WEIGHT_MAX),
+    help="What this program gets of the slice's compute, beside 100 for each program that says nothing.",
+)
 @click.argument("slice_id", metavar="SLICE")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD…")
-def run(slice_id: str, command: Sequence[str], runtime_dir: Path | None) -> None:
+def run(slice_id: str, command: Sequence[str], runtime_dir: Path | None, weight: int | None) -> None:
     """Start CMD inside SLICE: it sees the slice as its device, unmodified."""
     program = without_dashes(command)
     root = (runtime_dir or usual_runtime_dir()).absolute()
@@ -51,6 +60,10 @@ def run(slice_id: str, command: Sequence[str], runtime_dir: Path | None) -> None
     missing = [path for path in shims(attach) if not path.is_file()]
     if missing:
         raise CliError(f"slice {slice_id}: its shim {missing[0]} is not here; without it the program would see no device")
+    if weight is not None:
+        if attach.mode == "hardware":
+            raise CliError(f"slice {slice_id}: --weight {weight} in hardware mode, where no shim weighs programs; allowed: none")
+        environment[WEIGHT] = str(weight)
     try:
         os.execvpe(program[0], program, environment)  # noqa: S606 - starting the user's program is the purpose
     except OSError as error:

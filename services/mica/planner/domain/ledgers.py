@@ -40,6 +40,7 @@ def entries_of(record: SliceRecord) -> dict[str, LedgerEntry]:
             control=record.control,
             partition=placement.partition,
             window=placement.window,
+            limits=placement.limits,
             runtime=request.runtime,
             uid=request.uid,
             traceparent=record.traceparent,

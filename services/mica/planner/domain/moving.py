@@ -28,7 +28,7 @@ def moved(fleet: Fleet, record: SliceRecord, command: MoveSlice, pins: Pins) -> 
     request = record.request if command.device_id is not None else replace(record.request, mode=placement.mode)
     ask = Ask(
         id=record.id, request=request, size=Size(placement.vram_bytes, placement.share_ppm), pins=pins, node=placement.node,
-        device_id=command.device_id, excluded=frozenset({placement.device_id}), members=1,
+        device_id=command.device_id, excluded=frozenset({placement.device_id}), members=1, limits=placement.limits,
     )  # fmt: skip
     outcome = decide(fleet, ask)
     return outcome if isinstance(outcome, Placed) else _nowhere(outcome, placement, command.device_id)

@@ -10,7 +10,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from mica.events import Alternative, Decision, Device, Health, Mode, Placement, RequestSlice
+from mica.events import NO_LIMITS, Alternative, Decision, Device, Health, Mode, Placement, RequestSlice, WorkLimits
 from mica.planner.domain.claims import DeviceClaims
 from mica.planner.domain.fleet import Fleet, NodeState
 from mica.planner.domain.misfits import Misfit, Refusal, size_text
@@ -32,7 +32,7 @@ class Pins(Struct, frozen=True, kw_only=True):
 
 
 class Ask(Struct, frozen=True, kw_only=True):
-    """What is to be placed, and where it may go."""
+    """What is to be placed, and where it may go. ``limits``: of a slice that has other ones than its request."""
 
     id: str
     request: RequestSlice
@@ -42,6 +42,12 @@ class Ask(Struct, frozen=True, kw_only=True):
     node: str | None = None
     device_id: str | None = None
     excluded: AbstractSet[str] = frozenset()
+    limits: WorkLimits | None = None
+
+    @property
+    def own_limits(self) -> WorkLimits:
+        """The limits in force for it."""
+        return self.limits if self.limits is not None else self.request.limits
 
     def modes(self, pool: str) -> AbstractSet[Mode]:
         """What the pool's, the tenant's and the request's own pins leave."""
@@ -120,6 +126,8 @@ def _unwanted(node: NodeState, device: Device, ask: Ask) -> Misfit | None:
 
 def _unfit(node: NodeState, device: Device, ask: Ask) -> Misfit | None:
     """What the device's state says against it, whatever is free on it."""
+    if device.partitioned and ask.own_limits.given:
+        return Misfit("limits", f"partitioned, and no shim enforces {', '.join(ask.own_limits.given)} in hardware")
     if device.id in ask.excluded:
         return Misfit("device_id", "failed to hold it", possible=True)
     if device.health is Health.FAILED:
@@ -166,8 +174,8 @@ def _alike(candidates: Iterable[_Candidate]) -> dict[tuple[str, str, str], list[
     return groups
 
 
-def placement_of(node: str, claims: DeviceClaims, result: Fit) -> Placement:
-    """A fit as the events tell it."""
+def placement_of(node: str, claims: DeviceClaims, result: Fit, limits: WorkLimits) -> Placement:
+    """A fit as the events tell it, with the request's own limits."""
     device = claims.device
     assert device is not None
     return Placement(
@@ -180,11 +188,14 @@ def placement_of(node: str, claims: DeviceClaims, result: Fit) -> Placement:
         share_ppm=result.share_ppm,
         partition=result.partition,
         window=result.window,
+        limits=NO_LIMITS.changed_by(limits),
     )
 
 
 def _placed(ask: Ask, chosen: list[_Candidate], candidates: list[_Candidate]) -> Placed:
-    placements = tuple(placement_of(each.node.name, each.claims, each.result) for each in chosen if isinstance(each.result, Fit))
+    placements = tuple(
+        placement_of(each.node.name, each.claims, each.result, ask.own_limits) for each in chosen if isinstance(each.result, Fit)
+    )
     taken = {placement.device_id for placement in placements}
     others = (each for each in candidates if each.device_id not in taken)
     winner = chosen[0].result
@@ -244,7 +255,7 @@ def _blame(fleet: Fleet, ask: Ask, candidates: list[_Candidate]) -> tuple[Refusa
     sized = [each for each in misfits if each.field in ("vram_bytes", "share_ppm")]
     if sized:
         return _blame_size(ask, sized, possible=_gang_possible(candidates, ask.members))
-    for field in ("health", "node", "device_id", "mode", "runtime"):
+    for field in ("health", "node", "device_id", "limits", "mode", "runtime"):
         blamed = [each for each in misfits if each.field == field]
         if blamed:
             possible = any(each.possible for each in blamed)
@@ -279,6 +290,8 @@ def _given(ask: Ask, field: str) -> str:
         return str(ask.request.mode or ask.pins.tenant_mode or "any")
     if field == "runtime":
         return str(ask.request.runtime)
+    if field == "limits":
+        return ", ".join(ask.own_limits.given)
     if field == "device_id":
         return ask.device_id or "any"
     return ask.node or "any"

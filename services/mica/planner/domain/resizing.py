@@ -15,8 +15,8 @@ from mica.planner.domain.sizing import Size
 
 def resized(node: NodeState, record: SliceRecord, command: ResizeSlice) -> tuple[Placement, ...] | Refusal:
     """Where the slice stands afterwards, or which field can not be met. Every device of a gang gets the same."""
-    if command.vram_bytes is None and command.share_ppm is None:
-        return Refusal("vram_bytes", "nothing", "vram_bytes, share_ppm or both")
+    if command.vram_bytes is None and command.share_ppm is None and not command.limits.given:
+        return Refusal("vram_bytes", "nothing", "vram_bytes, share_ppm, limits or several of them")
     placements = []
     for placement in record.placements:
         outcome = _resize_one(node, record.id, placement, command)
@@ -35,7 +35,10 @@ def _resize_one(node: NodeState, slice_id: str, placement: Placement, command: R
     size = Size(command.vram_bytes or placement.vram_bytes, command.share_ppm or placement.share_ppm)
     outcome = fit(claims, slice_id, size, placement.mode)
     if isinstance(outcome, Fit):
-        return replace(placement, vram_bytes=outcome.vram_bytes, share_ppm=outcome.share_ppm, window=outcome.window)
+        limits = placement.limits.changed_by(command.limits)
+        return replace(
+            placement, vram_bytes=outcome.vram_bytes, share_ppm=outcome.share_ppm, window=outcome.window, limits=limits
+        )
     return _too_much(outcome, size)
 
 
@@ -51,6 +54,8 @@ def _keep_partition(geometry: Geometry, placement: Placement, command: ResizeSli
     profile = next((each for each in geometry.profiles if each.profile_id == wanted), None)
     if profile is None:
         return Refusal("id", placement.device_id, "a partition whose profile the device still has")
+    if command.limits.given:
+        return Refusal("limits", ", ".join(command.limits.given), "none in hardware mode, where no shim enforces them")
     fixed = f"in profile {profile.name}; hardware is not resized in place: request another slice"
     if command.vram_bytes is not None and command.vram_bytes > profile.vram_bytes:
         return Refusal("vram_bytes", str(command.vram_bytes), f"at most {profile.vram_bytes} {fixed}")
