@@ -7,6 +7,10 @@ from typing import Any
 
 import pytest
 
+from mica.native import shim_cuda
+
+SMALL = ("--batches", "10", "--repetitions", "2", "--init-processes", "2", "--pair-ms", "10")
+
 
 def bench(*arguments: str) -> dict[str, Any]:
     """Run a small benchmark; its report."""
@@ -43,3 +47,49 @@ def test_the_footprint_bench_reports_every_service_and_the_shim() -> None:
     assert shim["allocations"] == 20_000
     added_bytes = shim["base_kib"] * 1024 + shim["bytes_per_allocation"] * shim["allocations"]
     assert added_bytes <= (1 << 20) + 32 * shim["allocations"]
+
+
+@pytest.mark.timeout(120)
+def test_the_shim_bench_sets_every_call_beside_the_driver_alone() -> None:
+    """Each call has its native, shim and added figure, its target and a verdict that agrees; the floor stands beside it."""
+    report = bench("shim", *SMALL)
+    flat = {f"cuMemFree{live}" for live in ("", ", 1000 live", ", 10000 live", ", 100000 live")}
+    others = {"cuMemAlloc", "cuMemAllocAsync", "cuMemFreeAsync", "cuMemGetInfo", "cuLaunchKernel", "cuGetProcAddress"}
+    assert flat | others <= report["calls"].keys()
+    assert report["contended"].keys() == {"1", "2", "8"}
+    for name, call in (report["calls"] | report["contended"]).items():
+        for side in ("native_ns", "shim_ns"):
+            assert 0 < call[side]["p50"] <= call[side]["p99"], name
+            assert call[side]["mean"] > 0, name
+        assert call["added_ns"]["p50"] == pytest.approx(call["shim_ns"]["p50"] - call["native_ns"]["p50"], abs=0.02), name
+        assert call["holds"] == (None if call["target_ns"] is None else call["added_ns"]["p50"] <= call["target_ns"]), name
+    assert report["init_us"]["native"]["p50"] < report["init_us"]["shim"]["p50"]
+    assert report["init_us"]["processes"] == 4
+    assert all(floor["p50"] > 0 for floor in report["floor_ns"].values())
+    verdicts = [call["holds"] for call in (*report["calls"].values(), *report["contended"].values(), report["init_us"])]
+    assert report["holds"] == (False not in verdicts)
+    assert "simulated" in report["driver"]
+
+
+@pytest.mark.timeout(120)
+def test_the_shim_bench_sets_another_shim_beside_ours() -> None:
+    """A preloaded library gets a column over the same driver; ours in no slice enforces nothing, and costs less."""
+    report = bench("shim", *SMALL, "--preload", str(shim_cuda()))
+    allocation = report["calls"]["cuMemAlloc"]
+    assert allocation["preload_ns"]["p50"] > 0
+    assert allocation["preload_added_ns"]["p50"] < allocation["added_ns"]["p50"]
+    assert report["preload"] == str(shim_cuda())
+
+
+@pytest.mark.parametrize(("option", "text"), [("--preload", "no such file"), ("--driver", "neither thin nor sim")])
+def test_the_shim_bench_says_what_it_cannot_find(option: str, text: str) -> None:
+    """A library that is not there is one line of error, not a figure."""
+    done = subprocess.run(
+        [sys.executable, "-m", "mica.cli", "bench", "shim", option, "/nowhere/lib.so"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert text in done.stderr
+    assert "Traceback" not in done.stderr

@@ -39,6 +39,16 @@ def sim_dir() -> Path:
     return sim_cuda().parent
 
 
+def bench_driver() -> Path:
+    """Return the bench's driver, whose calls cost next to nothing. Raises NativeBuildError."""
+    return _built(LIB_DIR / "bench" / "libcuda.so.1")
+
+
+def bench_call_cost() -> Path:
+    """Return the program that times the driver's calls. Raises NativeBuildError."""
+    return _built(LIB_DIR / "bench" / "call_cost")
+
+
 def _built(path: Path) -> Path:
     if not path.is_file():
         raise NativeBuildError(f"{path}: not built; run `make native`")

@@ -108,3 +108,38 @@ def footprint(*, as_json: bool, seconds: float, allocations: int) -> int:
     report = _carry_out(lambda: run(seconds, allocations))
     _print(report, as_json=as_json, title="mica bench footprint (simulated driver)")
     return 0
+
+
+@bench.command(help="What the shim adds to each call of the driver, beside the driver alone; and beside another shim.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--preload", metavar="LIB", help="Another shim, measured in a column of its own; it gets this environment.")
+@click.option(
+    "--driver",
+    default="thin",
+    show_default=True,
+    help="The driver below: thin (calls of a few ns), sim (the simulated one), or the path of a libcuda.so.1.",
+)
+@click.option("--batches", default=400, show_default=True, type=click.IntRange(10, 10_000), help="Batches of 1,000 calls.")
+@click.option("--repetitions", default=5, show_default=True, type=click.IntRange(1, 100), help="Each with fresh processes.")
+@click.option(
+    "--init-processes",
+    default=50,
+    show_default=True,
+    type=click.IntRange(2, 10_000),
+    help="Fresh processes that each repetition attaches.",
+)
+@click.option("--pair-ms", default=200, show_default=True, type=click.IntRange(10, 10_000), help="Length of a contended run.")
+def shim(*, as_json: bool, **plan: int | str | None) -> int:
+    """Run the shim benchmark."""
+    from mica.bench.shim import HEAD, Plan, remarks, rows, run
+    from mica.cli._table import show_table
+
+    report = _carry_out(lambda: run(msgspec.convert(plan, Plan)))
+    if as_json:
+        _print(report, as_json=True, title="")
+        return 0
+    click.echo("mica bench shim")
+    show_table(HEAD, rows(report), empty="")
+    for line in remarks(report):
+        click.echo(line)
+    return 0

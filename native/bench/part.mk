@@ -1,0 +1,12 @@
+# The bench of `mica bench shim`: a program that times calls, and a driver that costs next to nothing below them.
+BENCH_DIR := $(LIB)/bench
+
+$(BENCH_DIR)/call_cost: bench/call_cost.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< -ldl
+
+$(BENCH_DIR)/libcuda.so.1: bench/driver.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -shared -Wl,-Bsymbolic -Wl,-z,now -Wl,-soname,libcuda.so.1 -o $@ $<
+
+ALL += $(BENCH_DIR)/call_cost $(BENCH_DIR)/libcuda.so.1
