@@ -27,31 +27,61 @@ static const char description[] = "node test\n"
 
 /* --- The schedule --------------------------------------------------------------------------------------------------------- */
 
+#define CLIENTS 3
+#define ALL 100 /* multiprocessors */
+
 static struct sim_state *blank(uint64_t timeslice_ns)
 {
     struct sim_state *state = mmap(NULL, sizeof *state, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     state->node.device_count = 1;
     state->node.timeslice_ns = timeslice_ns;
+    state->node.devices[0].multiprocessors = ALL;
     struct sim_timeline *timeline = &state->devices[0].timeline;
-    timeline->current = timeline->running = -1;
-    for (int i = 0; i < 2; i++) {
+    sim_timeline_clear(timeline);
+    for (int i = 0; i < CLIENTS; i++) {
         state->channels[i] = (struct sim_channel){.live = 1, .process = i, .gpu_instance = -1, .compute_instance = -1};
         timeline->members[timeline->member_count++] = (uint16_t)i;
     }
     return state;
 }
 
-static void submit(struct sim_state *state, int index, uint64_t submit_ns, uint64_t cost_ns)
+static struct sim_order *queue_on(struct sim_state *state, int index, unsigned number, uint64_t submit_ns, uint64_t cost_ns, uint32_t width)
 {
     struct sim_channel *channel = &state->channels[index];
-    uint64_t before = channel->submitted ? channel->ring[channel->submitted % SIM_RING].sum_ns : 0;
-    channel->submitted++;
-    channel->ring[channel->submitted % SIM_RING] = (struct sim_launch){submit_ns, cost_ns, before + cost_ns, 0};
+    struct sim_lane *lane = &channel->lanes[number];
+    CHECK_EQUAL(sim_lane_ensure(state, channel, number), 0);
+    struct sim_order *ring = state->rings[lane->ring - 1].orders, *last = &ring[lane->submitted % SIM_RING];
+    struct sim_order *order = &ring[(lane->submitted + 1) % SIM_RING];
+    *order = (struct sim_order){.submit_ns = submit_ns, .cost_ns = cost_ns, .multiprocessors = width};
+    order->sum_ns = (lane->submitted ? last->sum_ns : 0) + cost_ns;
+    order->sum_multiprocessor_ns = (lane->submitted ? last->sum_multiprocessor_ns : 0) + cost_ns * width;
+    lane->submitted++;
+    return order;
+}
+
+static void submit(struct sim_state *state, int index, uint64_t submit_ns, uint64_t cost_ns)
+{
+    queue_on(state, index, SIM_LANE_COMPUTE, submit_ns, cost_ns, ALL);
+}
+
+static uint64_t end_in(const struct sim_state *state, int index, unsigned lane, uint64_t number)
+{
+    return state->rings[state->channels[index].lanes[lane].ring - 1].orders[number % SIM_RING].end_ns;
 }
 
 static uint64_t end_of(const struct sim_state *state, int index, uint64_t number)
 {
-    return state->channels[index].ring[number % SIM_RING].end_ns;
+    return end_in(state, index, SIM_LANE_COMPUTE, number);
+}
+
+static void advance(struct sim_state *state, uint64_t now_ns)
+{
+    sim_timeline_advance(state, &state->devices[0].timeline, now_ns);
+}
+
+static uint64_t busy(const struct sim_state *state)
+{
+    return sim_timeline_busy_ns(&state->devices[0].timeline);
 }
 
 static void schedule_in_order(void)
@@ -61,12 +91,12 @@ static void schedule_in_order(void)
     submit(state, 1, 110, 10);
     submit(state, 0, 120, 50);
     submit(state, 1, 500, 5);
-    sim_timeline_advance(state, &state->devices[0].timeline, 1000);
+    advance(state, 1000);
     CHECK_EQUAL(end_of(state, 0, 1), 150);
     CHECK_EQUAL(end_of(state, 1, 1), 160);
     CHECK_EQUAL(end_of(state, 0, 2), 210);
     CHECK_EQUAL(end_of(state, 1, 2), 505);
-    CHECK_EQUAL(state->devices[0].timeline.busy_ns, 115);
+    CHECK_EQUAL(busy(state), 115);
     munmap(state, sizeof *state);
 }
 
@@ -77,12 +107,88 @@ static void schedule_in_turns(void)
         submit(state, 0, 0, 100);
         submit(state, 1, 0, 50);
     }
-    sim_timeline_advance(state, &state->devices[0].timeline, 10000);
+    advance(state, 10000);
     CHECK_EQUAL(end_of(state, 0, 1), 100);
     CHECK_EQUAL(end_of(state, 1, 2), 200); /* two short ones fill a turn */
     CHECK_EQUAL(end_of(state, 0, 2), 300);
     CHECK_EQUAL(end_of(state, 1, 4), 400);
     CHECK_EQUAL(end_of(state, 0, 4), 600);
+    munmap(state, sizeof *state);
+}
+
+static void long_kernels_alternate(void)
+{
+    struct sim_state *state = blank(100);
+    submit(state, 0, 0, 1000);
+    submit(state, 1, 0, 250);
+    submit(state, 2, 50, 10);
+    advance(state, 10000);
+    CHECK_EQUAL(end_of(state, 2, 1), 210); /* behind one turn of each */
+    CHECK_EQUAL(end_of(state, 1, 1), 560);
+    CHECK_EQUAL(end_of(state, 0, 1), 1260);
+    CHECK_EQUAL(busy(state), 1260);
+    munmap(state, sizeof *state);
+}
+
+static void clients_of_mps_run_side_by_side(void)
+{
+    struct sim_state *state = blank(100);
+    for (int i = 0; i < CLIENTS; i++)
+        state->channels[i].mps = 1;
+    queue_on(state, 0, SIM_LANE_COMPUTE, 0, 1000, 30);
+    queue_on(state, 1, SIM_LANE_COMPUTE, 0, 500, 70);
+    queue_on(state, 0, SIM_LANE_COMPUTE, 0, 600, 60);
+    queue_on(state, 2, SIM_LANE_COMPUTE, 1000, 400, 140);
+    advance(state, 10000);
+    CHECK_EQUAL(end_of(state, 1, 1), 500);
+    CHECK_EQUAL(end_of(state, 0, 1), 1000);
+    CHECK_EQUAL(end_of(state, 2, 1), 1800); /* 200 asked of 100: both at half speed */
+    CHECK_EQUAL(end_of(state, 0, 2), 2000); /* the last 200 alone again */
+    CHECK_EQUAL(busy(state), 2000);
+    munmap(state, sizeof *state);
+}
+
+static void clients_of_mps_share_one_turn(void)
+{
+    struct sim_state *state = blank(100);
+    state->channels[0].mps = state->channels[1].mps = 1;
+    queue_on(state, 0, SIM_LANE_COMPUTE, 0, 300, 50);
+    queue_on(state, 1, SIM_LANE_COMPUTE, 0, 300, 50);
+    submit(state, 2, 0, 300);
+    advance(state, 10000);
+    CHECK_EQUAL(end_of(state, 0, 1), 500);
+    CHECK_EQUAL(end_of(state, 1, 1), 500);
+    CHECK_EQUAL(end_of(state, 2, 1), 600);
+    munmap(state, sizeof *state);
+}
+
+static void urgent_kernels_go_first(void)
+{
+    struct sim_state *state = blank(1000);
+    submit(state, 0, 0, 500);
+    queue_on(state, 0, SIM_LANE_URGENT, 100, 50, ALL);
+    advance(state, 10000);
+    CHECK_EQUAL(end_in(state, 0, SIM_LANE_URGENT, 1), 150);
+    CHECK_EQUAL(end_of(state, 0, 1), 550);
+    munmap(state, sizeof *state);
+}
+
+static void copies_overlap_kernels(void)
+{
+    struct sim_state *state = blank(1000);
+    submit(state, 0, 0, 500);
+    queue_on(state, 0, SIM_LANE_TO_DEVICE, 0, 200, 0);
+    queue_on(state, 1, SIM_LANE_TO_DEVICE, 10, 200, 0);
+    struct sim_order *back = queue_on(state, 0, SIM_LANE_TO_HOST, 20, 100, 0);
+    back->after_lanes = 1u << SIM_LANE_COMPUTE;
+    back->after[SIM_LANE_COMPUTE] = 1;
+    advance(state, 10000);
+    CHECK_EQUAL(end_in(state, 0, SIM_LANE_TO_DEVICE, 1), 200);
+    CHECK_EQUAL(end_in(state, 1, SIM_LANE_TO_DEVICE, 1), 400); /* one engine for each direction */
+    CHECK_EQUAL(end_of(state, 0, 1), 500);
+    CHECK_EQUAL(end_in(state, 0, SIM_LANE_TO_HOST, 1), 600);
+    CHECK_EQUAL(busy(state), 500);
+    CHECK_EQUAL(sim_channel_done(state, &state->channels[0], true).ns, 300);
     munmap(state, sizeof *state);
 }
 
@@ -93,19 +199,21 @@ static void schedule_is_a_function_of_submissions(void)
     uint64_t now_ns = 0;
     uint64_t random = 7;
     for (int i = 0; i < 900; i++) {
-        int index = (int)(check_random(&random) >> 60 & 1);
-        uint64_t cost_ns = 1 + check_random(&random) % 200;
+        int index = (int)(check_random(&random) >> 60) % CLIENTS;
+        uint64_t cost_ns = 1 + check_random(&random) % 700;
         now_ns += check_random(&random) % 150;
         submit(leap, index, now_ns, cost_ns);
-        sim_timeline_advance(steps, &steps->devices[0].timeline, now_ns);
+        advance(steps, now_ns);
         submit(steps, index, now_ns, cost_ns);
     }
-    for (uint64_t at_ns = now_ns; at_ns < now_ns + 400000; at_ns += 777)
-        sim_timeline_advance(steps, &steps->devices[0].timeline, at_ns);
-    sim_timeline_advance(leap, &leap->devices[0].timeline, now_ns + 400000);
-    for (int index = 0; index < 2; index++) {
-        CHECK_EQUAL(leap->channels[index].completed, leap->channels[index].submitted);
-        for (uint64_t n = 1; n <= leap->channels[index].submitted; n++)
+    for (uint64_t at_ns = now_ns; at_ns < now_ns + 600000; at_ns += 777)
+        advance(steps, at_ns);
+    advance(steps, now_ns + 600000);
+    advance(leap, now_ns + 600000);
+    for (int index = 0; index < CLIENTS; index++) {
+        const struct sim_lane *lane = &leap->channels[index].lanes[SIM_LANE_COMPUTE];
+        CHECK_EQUAL(lane->completed, lane->submitted);
+        for (uint64_t n = 1; n <= lane->submitted; n++)
             CHECK_EQUAL(end_of(steps, index, n), end_of(leap, index, n));
     }
     munmap(leap, sizeof *leap);
@@ -114,16 +222,16 @@ static void schedule_is_a_function_of_submissions(void)
 
 static void dropped_work_is_paid_as_far_as_it_got(void)
 {
-    struct sim_state *state = blank(100);
+    struct sim_state *state = blank(1000);
     submit(state, 0, 0, 1000);
     submit(state, 0, 0, 1000);
     submit(state, 1, 0, 7);
-    sim_timeline_advance(state, &state->devices[0].timeline, 400);
+    advance(state, 400);
     sim_channel_drop(state, 0, 400);
-    sim_timeline_advance(state, &state->devices[0].timeline, 500);
-    CHECK_EQUAL(sim_channel_kernel_ns(&state->channels[0]), 400);
+    advance(state, 500);
+    CHECK_EQUAL(sim_channel_done(state, &state->channels[0], false).ns, 400);
     CHECK_EQUAL(end_of(state, 1, 1), 407);
-    CHECK_EQUAL(state->devices[0].timeline.busy_ns, 407);
+    CHECK_EQUAL(busy(state), 407);
     munmap(state, sizeof *state);
 }
 
@@ -148,6 +256,8 @@ static void descriptions_are_checked(void)
     CHECK(parse("", "reserve_bytes 1073741824\n", problem) < 0 && strstr(problem, "VRAM"));
     CHECK(parse("profile 1g\n", "", problem) < 0 && strstr(problem, "outside of a device"));
     CHECK(parse("kernel x\n", "", problem) < 0 && strstr(problem, "GLOB BLOCK_NS"));
+    CHECK(parse("kernel x 7 colour 3\n", "", problem) < 0 && strstr(problem, "unknown key"));
+    CHECK_EQUAL(parse("kernel x* 7 fixed_ns 3 grid_ns 2 noise_ppm 1000\nmps 1\nseed 5\n", "", problem), 0);
     CHECK(parse("", "profile 1g\nsize 1\n", problem) < 0 && strstr(problem, "lacks"));
     char empty[] = "node x\ncuda_version 1\ndriver_version 1\n";
     static struct sim_node node;
@@ -176,7 +286,7 @@ static pid_t child(void (*work)(int account))
         abort();
     pid_t pid = fork();
     if (!pid) {
-        if (sim_process_register() < 0)
+        if (sim_process_register((struct sim_client){0}) < 0)
             _exit(1);
         int account = sim_account_open(whole);
         sim_account_retain(account);
@@ -222,7 +332,7 @@ static void churn(int account)
 {
     for (int i = 0; i < 8; i++)
         sim_vram_charge(account, 1000, SIM_GRANULE);
-    sim_launch_try(account, 1000);
+    sim_order_try(account, SIM_LANE_COMPUTE, 1000, 1, NULL);
     for (int i = 0; i < 8; i++)
         sim_vram_refund(account, 1000, SIM_GRANULE);
 }
@@ -244,6 +354,8 @@ static void nothing_is_left_of_the_killed(void)
     CHECK_EQUAL(state->devices[0].timeline.member_count, 0);
     for (int i = 0; i < SIM_CHANNELS_MAX; i++)
         CHECK_EQUAL(state->channels[i].live, 0);
+    for (int i = 0; i < SIM_RINGS_MAX; i++)
+        CHECK_EQUAL(state->ring_taken[i], 0);
     sim_leave(state);
 }
 
@@ -251,6 +363,11 @@ int main(void)
 {
     check_run(schedule_in_order, "without time slices kernels run strictly in order of submission, one at a time");
     check_run(schedule_in_turns, "with time slices processes take turns of equal time");
+    check_run(long_kernels_alternate, "a kernel longer than a time slice is stopped, and goes on when its turn comes again");
+    check_run(clients_of_mps_run_side_by_side, "clients of MPS run at once, in proportion where they ask for too many multiprocessors");
+    check_run(clients_of_mps_share_one_turn, "all clients of MPS together take turns with a process that is none");
+    check_run(urgent_kernels_go_first, "a kernel of a stream of higher priority stops the process's others");
+    check_run(copies_overlap_kernels, "copies run beside kernels, one at a time in each direction, and wait for what they were told to");
     check_run(schedule_is_a_function_of_submissions, "the schedule does not depend on who looks at it, or when");
     check_run(dropped_work_is_paid_as_far_as_it_got, "a dead process's queue is dropped and its running kernel counted up to then");
     check_run(descriptions_are_checked, "a bad description is refused with its line and the reason");

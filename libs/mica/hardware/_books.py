@@ -26,7 +26,8 @@ class Account(Struct, frozen=True, kw_only=True):
     """What one process did on one device or MIG instance (``uuid``); counters are cumulative.
 
     ``requested_bytes`` is what it asked for and holds, to the byte; ``granule_bytes`` what that costs the device, in whole
-    granules of 2 MiB.
+    granules of 2 MiB. ``kernel_ns`` is the cost of what its kernels did so far, the one under way included as far as it got;
+    ``multiprocessor_ns`` the same, each times the multiprocessors it asked for. ``copies`` are completed ones.
     """
 
     uuid: str
@@ -42,6 +43,9 @@ class Account(Struct, frozen=True, kw_only=True):
     launches: int
     completed: int
     kernel_ns: int
+    multiprocessor_ns: int
+    copies: int
+    copy_ns: int
 
 
 class ProcessBooks(Struct, frozen=True, kw_only=True):
@@ -50,6 +54,8 @@ class ProcessBooks(Struct, frozen=True, kw_only=True):
     pid: int
     own_pid: int
     start_ticks: int
+    mps: bool
+    threads_percent: int
     command: str
     live: bool
     since_ns: int
@@ -94,6 +100,8 @@ class DeviceBooks(Struct, frozen=True, kw_only=True):
     mig_enabled: bool
     launches: int
     kernel_ns: int
+    multiprocessor_ns: int
+    copy_ns: int
     busy_ns: int
     allocations: int
     refusals: int

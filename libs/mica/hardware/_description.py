@@ -52,8 +52,12 @@ def _lines(node: NodeFile) -> Iterator[str]:
     yield f"block_ns {costs.block_ns}"
     yield f"timeslice_ns {costs.timeslice_ns}"
     yield f"context_bytes {costs.context_bytes}"
+    yield f"pcie_bytes_per_s {costs.pcie_bytes_per_s}"
+    yield f"seed {costs.seed}"
+    yield f"mps {int(node.mps)}"
     for rule in costs.kernel:
-        yield f"kernel {rule.name} {rule.block_ns}"
+        more = {"fixed_ns": rule.fixed_ns, "grid_ns": rule.grid_ns, "noise_ppm": rule.noise_ppm}
+        yield f"kernel {rule.name} {rule.block_ns}" + "".join(f" {key} {value}" for key, value in more.items() if value)
     for index, (model, mig) in enumerate(node.models()):
         yield from _device_lines(node.name, index, model, mig=mig)
 

@@ -33,10 +33,17 @@ class DeviceEntry(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class KernelCost(Struct, frozen=True, forbid_unknown_fields=True):
-    """Kernels whose name matches the shell pattern ``name`` need ``block_ns`` for each wave of blocks."""
+    """What kernels cost whose name matches the shell pattern ``name``.
+
+    ``block_ns`` for each wave of blocks, ``fixed_ns`` for each launch, ``grid_ns`` for each block with the whole device at
+    work: the last alone states a kernel's time exactly by its grid. All of it varies evenly by up to ``noise_ppm``.
+    """
 
     name: KernelPattern
-    block_ns: NonNegative
+    block_ns: NonNegative = 0
+    fixed_ns: NonNegative = 0
+    grid_ns: NonNegative = 0
+    noise_ppm: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
 
 
 class Costs(Struct, frozen=True, forbid_unknown_fields=True):
@@ -44,22 +51,26 @@ class Costs(Struct, frozen=True, forbid_unknown_fields=True):
 
     A kernel takes ``launch_ns`` + waves * ``block_ns``. A process keeps a device for ``timeslice_ns`` while others wait; 0
     runs all launches strictly in order of submission. ``context_bytes`` is the footprint of a process's first context on
-    a device: none by default, because what tenants are sold is what they ask for.
+    a device: none by default, because what tenants are sold is what they ask for. Copies to and from the host take their
+    bytes / ``pcie_bytes_per_s`` in each direction (0: no time). ``seed`` decides all noise.
     """
 
     launch_ns: NonNegative = 2_000
     block_ns: NonNegative = 50_000
     timeslice_ns: NonNegative = 2_000_000
     context_bytes: NonNegative = 0
+    pcie_bytes_per_s: NonNegative = 25_000_000_000
+    seed: NonNegative = 0
     kernel: Annotated[tuple[KernelCost, ...], Meta(max_length=KERNEL_RULES_MAX)] = ()
 
 
 class NodeFile(Struct, frozen=True, forbid_unknown_fields=True):
-    """A simulated node. Devices are numbered in the order of their entries."""
+    """A simulated node. Devices are numbered in the order of their entries. ``mps``: an MPS daemon runs on it."""
 
     name: NodeId
     device: Annotated[tuple[DeviceEntry, ...], Meta(min_length=1)]
     costs: Costs = Costs()
+    mps: bool = False
     driver_version: Annotated[str, Meta(pattern="^[0-9.]{1,31}$")] = "580.95.05"
     cuda_version: Annotated[int, Meta(ge=11_000, le=99_990)] = 13_000
 

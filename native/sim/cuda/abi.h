@@ -37,6 +37,7 @@
     X(ERROR_ILLEGAL_ADDRESS, 700, "an illegal memory access was encountered")                                                              \
     X(ERROR_LAUNCH_OUT_OF_RESOURCES, 701, "too many resources requested for launch")                                                       \
     X(ERROR_LAUNCH_TIMEOUT, 702, "the launch timed out and was terminated")                                                                \
+    X(ERROR_PEER_ACCESS_ALREADY_ENABLED, 704, "peer access is already enabled")                                                            \
     X(ERROR_PEER_ACCESS_NOT_ENABLED, 705, "peer access has not been enabled")                                                              \
     X(ERROR_PRIMARY_CONTEXT_ACTIVE, 708, "cannot set while device is active in this process")                                              \
     X(ERROR_CONTEXT_IS_DESTROYED, 709, "context is destroyed")                                                                             \
@@ -48,8 +49,18 @@
     X(ERROR_NOT_SUPPORTED, 801, "operation not supported")                                                                                 \
     X(ERROR_SYSTEM_NOT_READY, 802, "system not yet initialized")                                                                           \
     X(ERROR_STREAM_CAPTURE_UNSUPPORTED, 900, "operation not permitted when stream is capturing")                                           \
+    X(ERROR_STREAM_CAPTURE_INVALIDATED, 901, "operation failed due to a previous error during capture")                                    \
+    X(ERROR_STREAM_CAPTURE_MERGE, 902, "operation would result in a merge of separate capture sequences")                                  \
+    X(ERROR_STREAM_CAPTURE_UNMATCHED, 903, "capture was not ended in the same stream as it began")                                         \
+    X(ERROR_STREAM_CAPTURE_UNJOINED, 904, "capturing stream has unjoined work")                                                            \
+    X(ERROR_STREAM_CAPTURE_ISOLATION, 905, "dependency created on uncaptured work in another stream")                                      \
+    X(ERROR_STREAM_CAPTURE_IMPLICIT, 906, "operation would make the legacy stream depend on a capturing blocking stream")                  \
     X(ERROR_CAPTURED_EVENT, 907, "operation not permitted on an event last recorded in a capturing stream")                                \
+    X(ERROR_STREAM_CAPTURE_WRONG_THREAD, 908, "attempt to terminate a thread-local capture sequence from another thread")                  \
     X(ERROR_TIMEOUT, 909, "wait operation timed out")                                                                                      \
+    X(ERROR_GRAPH_EXEC_UPDATE_FAILURE, 910, "the graph update was not performed because it included changes which violated constraints")   \
+    X(ERROR_INVALID_RESOURCE_TYPE, 914, "invalid resource type")                                                                           \
+    X(ERROR_INVALID_RESOURCE_CONFIGURATION, 915, "invalid resource configuration")                                                         \
     X(ERROR_UNKNOWN, 999, "unknown error")
 
 #define CUDA_RESULT_VALUE(name, number, text) CUDA_##name = number,
@@ -70,6 +81,7 @@ typedef struct sim_mipmap *CUmipmappedArray;
 typedef uint64_t CUtexObject;
 typedef uint64_t CUsurfObject;
 typedef void (*CUhostFn)(void *);
+typedef void (*CUstreamCallback)(CUstream stream, CUresult status, void *data);
 
 typedef struct {
     unsigned char bytes[16];
@@ -145,6 +157,20 @@ typedef struct {
     size_t dst_pitch, dst_height;
     size_t width, height, depth;
 } CUDA_MEMCPY3D;
+
+/* CUstreamBatchMemOpParams. */
+typedef union {
+    uint32_t operation;
+    struct {
+        uint32_t operation;
+        CUdeviceptr address;
+        uint64_t value; /* the low word for a 32-bit operation */
+        uint32_t flags;
+        CUdeviceptr alias;
+    } at;
+    uint64_t pad[6];
+} CUstreamValue;
+enum { CU_VALUE_WAIT_32 = 1, CU_VALUE_WRITE_32 = 2, CU_VALUE_WAIT_64 = 4, CU_VALUE_WRITE_64 = 5, CU_VALUE_BARRIER = 6, CU_VALUE_FLUSH = 3 };
 
 typedef struct {
     uint32_t type;

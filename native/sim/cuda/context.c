@@ -10,13 +10,28 @@
 
 #define STACK_MAX 64
 
+/* `current` is what everyone asks for all the time; the others below it lie in the stack. */
+static _Thread_local CUcontext current __attribute__((tls_model("initial-exec")));
 static _Thread_local CUcontext stack[STACK_MAX];
 static _Thread_local int depth;
 static uint64_t next_id = 1;
 
 CUcontext sim_context_current(void)
 {
-    return depth ? stack[depth - 1] : NULL;
+    return current;
+}
+
+static void push(CUcontext context)
+{
+    stack[depth++] = context;
+    current = context;
+}
+
+static CUcontext pop(void)
+{
+    CUcontext popped = stack[--depth];
+    current = depth ? stack[depth - 1] : NULL;
+    return popped;
 }
 
 int sim_context_account(CUcontext context)
@@ -29,8 +44,12 @@ static CUresult make(int device, unsigned flags, CUcontext *out)
     static const size_t limits[SIM_LIMITS] = {1024, 1 << 20, 8 << 20, 2, 2048, 64};
     struct sim_visible *visible = sim_visible_at(device);
     uint64_t free_bytes, total_bytes;
-    if (visible->account < 0 && (visible->account = sim_account_open(visible->place)) < 0)
-        return CUDA_ERROR_OUT_OF_MEMORY;
+    struct sim_client client = sim_client_find();
+    if (visible->account < 0) {
+        if ((visible->account = sim_account_open(visible->place)) < 0)
+            return CUDA_ERROR_OUT_OF_MEMORY;
+        sim_account_limit(visible->account, sim_client_limit_bytes(&client, device, &visible->uuid));
+    }
     if (sim_account_retain(visible->account))
         return CUDA_ERROR_OUT_OF_MEMORY;
     CUcontext context = sim_object_new(MARK_CONTEXT, sizeof *context);
@@ -47,7 +66,9 @@ static CUresult make(int device, unsigned flags, CUcontext *out)
     context->device = device;
     context->flags = flags;
     context->id = next_id++;
-    context->legacy = (struct sim_stream){.mark = MARK_STREAM, .context = context, .id = 0};
+    context->multiprocessors = visible->multiprocessors;
+    context->part = -1;
+    context->legacy = (struct sim_stream){.mark = MARK_STREAM, .context = context, .lane = SIM_LANE_COMPUTE};
     memcpy(context->limits, limits, sizeof limits);
     *out = context;
     return CUDA_SUCCESS;
@@ -56,6 +77,7 @@ static CUresult make(int device, unsigned flags, CUcontext *out)
 static void destroy(CUcontext context)
 {
     int account = sim_context_account(context);
+    sim_gate_drop(context);
     context->legacy.mark = 0;
     sim_memory_drop(context);
     sim_heap_delete(context->heap);
@@ -153,7 +175,7 @@ CUresult cuCtxCreate_v2(CUcontext *context, unsigned flags, CUdevice device)
         return sim_driver_leave(CUDA_ERROR_OUT_OF_MEMORY);
     CUresult made = make(device, flags, context);
     if (made == CUDA_SUCCESS)
-        stack[depth++] = *context;
+        push(*context);
     return sim_driver_leave(made);
 }
 
@@ -174,7 +196,7 @@ CUresult cuCtxDestroy_v2(CUcontext context)
     if (!sim_marked(context, MARK_CONTEXT) || context->primary)
         return sim_driver_leave(CUDA_ERROR_INVALID_CONTEXT);
     if (sim_context_current() == context)
-        depth--;
+        pop();
     destroy(context);
     return sim_driver_leave(CUDA_SUCCESS);
 }
@@ -185,7 +207,7 @@ CUresult cuCtxPushCurrent_v2(CUcontext context)
     SIM_ENTER();
     if (!sim_marked(context, MARK_CONTEXT) || depth == STACK_MAX)
         return sim_driver_leave(CUDA_ERROR_INVALID_CONTEXT);
-    stack[depth++] = context;
+    push(context);
     return sim_driver_leave(CUDA_SUCCESS);
 }
 SIM_SAME(cuCtxPushCurrent, cuCtxPushCurrent_v2);
@@ -195,9 +217,9 @@ CUresult cuCtxPopCurrent_v2(CUcontext *context)
     SIM_ENTER();
     if (!depth)
         return sim_driver_leave(CUDA_ERROR_INVALID_CONTEXT);
-    depth--;
+    CUcontext popped = pop();
     if (context)
-        *context = stack[depth];
+        *context = popped;
     return sim_driver_leave(CUDA_SUCCESS);
 }
 SIM_SAME(cuCtxPopCurrent, cuCtxPopCurrent_v2);
@@ -207,12 +229,10 @@ CUresult cuCtxSetCurrent(CUcontext context)
     SIM_ENTER();
     if (context && !sim_marked(context, MARK_CONTEXT))
         return sim_driver_leave(CUDA_ERROR_INVALID_CONTEXT);
-    if (context && !depth)
-        depth = 1;
+    if (depth)
+        pop();
     if (context)
-        stack[depth - 1] = context;
-    else if (depth)
-        depth--;
+        push(context);
     return sim_driver_leave(CUDA_SUCCESS);
 }
 
@@ -220,9 +240,10 @@ CUresult cuCtxGetCurrent(CUcontext *context)
 {
     if (!context)
         return CUDA_ERROR_INVALID_VALUE;
-    SIM_ENTER();
-    *context = sim_context_current();
-    return sim_driver_leave(CUDA_SUCCESS);
+    CUresult ready = sim_driver_ready();
+    if (ready == CUDA_SUCCESS)
+        *context = current;
+    return ready;
 }
 
 /* The context asked about: the given one, or the current one for NULL. Enters the driver when it succeeds. */
@@ -285,10 +306,11 @@ CUresult cuCtxGetApiVersion(CUcontext context, unsigned *version)
 CUresult cuCtxSynchronize_v2(CUcontext context)
 {
     ENTER_CONTEXT(context, true);
+    sim_gate_wait(context, NULL);
     int account = sim_context_account(context);
-    uint64_t newest = context->newest;
+    struct sim_position newest = context->newest;
     sim_driver_leave(CUDA_SUCCESS);
-    sim_launch_wait(account, newest);
+    sim_position_wait(account, &newest);
     return CUDA_SUCCESS;
 }
 

@@ -18,7 +18,7 @@
 #define SIM_UNIT 512ULL /* addresses are multiples of it */
 #define SIM_LIMITS 10
 
-enum sim_mark { MARK_CONTEXT = 0x43545831, MARK_STREAM = 0x53545231, MARK_EVENT = 0x45564e31, MARK_MODULE = 0x4d4f4431, MARK_FUNCTION = 0x46554e31, MARK_POOL = 0x504f4f31 };
+enum sim_mark { MARK_CONTEXT = 0x43545831, MARK_STREAM = 0x53545231, MARK_STREAM_CLOSING = 0x53545230, MARK_EVENT = 0x45564e31, MARK_MODULE = 0x4d4f4431, MARK_FUNCTION = 0x46554e31, MARK_POOL = 0x504f4f31 };
 
 /* Device memory of one context or pool; see heap.c. */
 struct sim_heap;
@@ -35,6 +35,8 @@ struct sim_visible {
     char name[SIM_NAME_MAX];
     int account; /* of this process, -1 before the first context */
     CUcontext primary;
+    unsigned multiprocessors; /* that this process may use, of `all_multiprocessors` */
+    unsigned all_multiprocessors;
     unsigned primary_references;
     unsigned primary_flags;
     CUmemoryPool default_pool;
@@ -47,7 +49,9 @@ struct sim_stream {
     unsigned flags;
     int priority;
     uint64_t id;
-    uint64_t last; /* number of its newest launch */
+    unsigned lane;                /* of its kernels */
+    struct sim_position position; /* its newest order, and what that was told to wait for */
+    unsigned deferred;            /* orders that wait for the host; see gate.c */
 };
 
 struct sim_context {
@@ -57,8 +61,11 @@ struct sim_context {
     unsigned flags;
     uint64_t id;
     struct sim_stream legacy;
-    uint64_t newest;          /* launch of any stream */
-    uint64_t newest_blocking; /* launch of any stream that the legacy stream waits for */
+    unsigned multiprocessors;     /* that its kernels may use */
+    int part;                     /* the lane of its own, or -1 */
+    struct sim_position newest;   /* of all its streams */
+    struct sim_position blocking; /* of all streams that the legacy stream waits for */
+    unsigned deferred_blocking;   /* orders of these that wait for the host */
     struct sim_heap *heap;
     size_t limits[SIM_LIMITS];
     unsigned cache_config, shared_config;
@@ -70,7 +77,8 @@ struct sim_event {
     unsigned flags;
     int account;
     bool recorded;
-    uint64_t after;     /* number of the launch it waits for */
+    unsigned deferred; /* records of it that wait for the host */
+    struct sim_position position; /* what it waits for */
     uint64_t record_ns; /* when it was recorded */
     uint64_t end_ns;    /* when it happened; 0: not known yet */
     struct sim_event *next, *previous; /* events not known yet */
@@ -86,7 +94,8 @@ struct sim_function {
     uint32_t mark;
     CUmodule module;
     char *name;
-    uint64_t block_ns;
+    const struct sim_kernel_rule *rule;
+    uint64_t launches;
     int dynamic_shared_max;
     int carveout;
     struct sim_function *next; /* of the same module */
@@ -97,6 +106,11 @@ struct sim_function {
 /* CUDA_SUCCESS and the driver lock, or the reason why there is no driver here (not initialised, or forked away). */
 CUresult sim_driver_enter(void);
 CUresult sim_driver_leave(CUresult result);
+/* The lock again, after sim_driver_leave in the middle of a call. */
+void sim_driver_relock(void);
+extern pthread_mutex_t sim_driver_lock;
+/* Whether the driver can be called here, without the lock. */
+CUresult sim_driver_ready(void);
 #define SIM_ENTER()                                                                                                                        \
     do {                                                                                                                                   \
         CUresult entered = sim_driver_enter();                                                                                             \
@@ -111,6 +125,10 @@ void sim_object_free(void *object);
 /* --- Devices and contexts (driver lock held) ----------------------------------------------------------------------------- */
 
 CUresult sim_visible_find(void);
+/* Whether this process is a client of MPS, and with what limits (mps.c). */
+struct sim_client sim_client_find(void);
+unsigned sim_client_multiprocessors(const struct sim_client *client, unsigned all);
+uint64_t sim_client_limit_bytes(const struct sim_client *client, int device, const CUuuid *uuid);
 int sim_visible_count(void);
 struct sim_visible *sim_visible_at(int device); /* NULL when out of range */
 const struct sim_description *sim_visible_description(const struct sim_visible *device);
@@ -150,9 +168,97 @@ bool sim_host_known(uint64_t address);
 
 /* --- Work ------------------------------------------------------------------------------------------------------------------ */
 
+struct sim_kernel {
+    CUfunction function;
+    unsigned grid[3], block[3];
+    unsigned shared_bytes;
+    bool cooperative;
+    void **parameters, **extra; /* as given; nothing reads what they point at */
+};
+
+struct sim_fill {
+    CUdeviceptr dst;
+    size_t pitch; /* 0 for a single row */
+    uint32_t value;
+    unsigned element; /* bytes: 1, 2 or 4 */
+    size_t width, height;
+};
+
+enum sim_work_kind { WORK_EMPTY, WORK_KERNEL, WORK_COPY, WORK_FILL, WORK_HOST, WORK_CALLBACK, WORK_RECORD, WORK_WAIT, WORK_VALUES };
+
+/* What a stream can be given, and what a node of a graph is. */
+struct sim_work {
+    enum sim_work_kind kind;
+    union {
+        struct sim_kernel kernel;
+        CUDA_MEMCPY3D copy;
+        struct sim_fill fill;
+        struct {
+            CUhostFn function;
+            void *data;
+        } host;
+        struct {
+            CUstreamCallback function;
+            CUstream stream;
+            void *data;
+        } callback;
+        struct {
+            CUevent event;
+        } record;
+        struct {
+            CUevent pending; /* its record is deferred itself; else NULL, and it is over when `account` is at `position` */
+            int account;
+            struct sim_position position;
+        } wait;
+        struct {
+            CUstreamValue *list; /* allocated */
+            unsigned count, done;
+        } values;
+    };
+};
+
+/* Whether the work can be done at all in `stream`: its values, handles and addresses. */
+CUresult sim_work_check(CUstream stream, const struct sim_work *work);
+/* Give the stream work that was checked. The driver lock may be left meanwhile. */
+CUresult sim_stream_submit(CUstream stream, const struct sim_work *work);
+/* Start it behind `after`; add to `reached` where it ends. No work that has to wait for the host. */
+CUresult sim_work_start(CUstream stream, const struct sim_work *work, const struct sim_position *after, struct sim_position *reached);
+/* What an order of the stream has to wait for now; `joined` is room for it. */
+const struct sim_position *sim_stream_after(const struct sim_stream *stream, struct sim_position *joined);
+/* The stream's newest work is at `reached` now. */
+void sim_stream_reach(CUstream stream, const struct sim_position *reached);
+
+CUresult sim_kernel_check(CUstream stream, const struct sim_kernel *kernel);
+CUresult sim_kernel_start(CUstream stream, const struct sim_kernel *kernel, const struct sim_position *after, struct sim_position *reached);
+CUresult sim_copy_check(const CUDA_MEMCPY3D *copy);
+CUresult sim_copy_start(CUstream stream, const CUDA_MEMCPY3D *copy, const struct sim_position *after, struct sim_position *reached);
+CUresult sim_fill_check(const struct sim_fill *fill);
+CUresult sim_fill_start(CUstream stream, const struct sim_fill *fill, const struct sim_position *after, struct sim_position *reached);
+/* Queue an order; waits for room without the driver lock. */
+CUresult sim_order(CUcontext context, unsigned lane, uint64_t cost_ns, unsigned multiprocessors, const struct sim_position *after,
+                   struct sim_position *reached);
+void sim_event_record(CUevent event, const struct sim_position *position);
+
+/* Work that has to wait for the host, and what is behind it (gate.c). */
+bool sim_gate_needed(CUstream stream, const struct sim_work *work);
+CUresult sim_gate_defer(CUstream stream, const struct sim_work *work);
+/* Sleep until what is deferred now in `stream` (NULL: in all of `context`) has been started; the driver lock is left. */
+void sim_gate_wait(CUcontext context, CUstream stream);
+/* Forget what is deferred in a context that goes. */
+void sim_gate_drop(CUcontext context);
+/* Let go of the driver lock until something that was deferred has been started. */
+void sim_gate_sleep(void);
+/* This is the driver's own thread: functions of the host must not call the driver. */
+extern _Thread_local bool sim_gate_is_ours __attribute__((tls_model("initial-exec")));
+
+/* Give a new stream its lane and its number. */
+void sim_stream_place(CUstream stream);
 /* Wait for everything before now in `stream`, which sim_stream_find gave. Leaves the driver lock while it waits. */
 void sim_stream_finish(CUstream stream);
-void sim_event_settle(int account, uint64_t newest);
+/* Learn when the event happened, if it has. */
+bool sim_event_settle(CUevent event);
+struct sim_work sim_event_wait(CUevent event);
+void sim_events_settle(int account, const struct sim_position *newest);
 /* How many blocks of `threads` threads and `shared_bytes` fit one multiprocessor. */
 unsigned sim_blocks_per_multiprocessor(const struct sim_description *description, unsigned threads, size_t shared_bytes);
 static inline CUstream sim_per_thread(CUstream stream)

@@ -2,32 +2,49 @@
  *
  * The way in: initialisation, the driver lock, errors, and looking functions up by name.
  */
+#include <stdatomic.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "driver.h"
 #include "refused.h"
 
-static pthread_mutex_t driver_lock = PTHREAD_MUTEX_INITIALIZER;
-static bool initialized;
-static bool forked; /* a child of an initialised process: like the real driver, we refuse to work there */
+pthread_mutex_t sim_driver_lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* A child of an initialised process has no driver: like the real one, ours refuses to work there. */
+static _Atomic enum { DRIVER_NEW, DRIVER_READY, DRIVER_FORKED } stage;
 
 static void in_child(void)
 {
-    pthread_mutex_init(&driver_lock, NULL);
-    forked = initialized;
+    pthread_mutex_init(&sim_driver_lock, NULL);
+    stage = DRIVER_FORKED;
 }
 
 CUresult sim_driver_leave(CUresult result)
 {
-    pthread_mutex_unlock(&driver_lock);
+    pthread_mutex_unlock(&sim_driver_lock);
     return result;
+}
+
+CUresult sim_driver_ready(void)
+{
+    /* Acquire: pairs with the release in cuInit; what it made is there. */
+    if (__builtin_expect(atomic_load_explicit(&stage, memory_order_acquire) != DRIVER_READY, 0))
+        return CUDA_ERROR_NOT_INITIALIZED;
+    return __builtin_expect(sim_gate_is_ours, 0) ? CUDA_ERROR_NOT_PERMITTED : CUDA_SUCCESS;
 }
 
 CUresult sim_driver_enter(void)
 {
-    pthread_mutex_lock(&driver_lock);
-    return initialized && !forked ? CUDA_SUCCESS : sim_driver_leave(CUDA_ERROR_NOT_INITIALIZED);
+    CUresult ready = sim_driver_ready();
+    if (ready == CUDA_SUCCESS)
+        pthread_mutex_lock(&sim_driver_lock);
+    return ready;
+}
+
+void sim_driver_relock(void)
+{
+    pthread_mutex_lock(&sim_driver_lock);
 }
 
 static CUresult initialize(void)
@@ -37,10 +54,11 @@ static CUresult initialize(void)
     CUresult found = sim_visible_find();
     if (found != CUDA_SUCCESS)
         return found;
-    if (sim_process_register() < 0)
+    if (sim_process_register(sim_client_find()) < 0)
         return CUDA_ERROR_OPERATING_SYSTEM;
     pthread_atfork(NULL, NULL, in_child);
-    initialized = true;
+    /* Release: pairs with the acquire in sim_driver_ready. */
+    atomic_store_explicit(&stage, DRIVER_READY, memory_order_release);
     return CUDA_SUCCESS;
 }
 
@@ -48,11 +66,11 @@ CUresult cuInit(unsigned flags)
 {
     if (flags)
         return CUDA_ERROR_INVALID_VALUE;
-    pthread_mutex_lock(&driver_lock);
+    pthread_mutex_lock(&sim_driver_lock);
     CUresult result = CUDA_SUCCESS;
-    if (forked)
+    if (stage == DRIVER_FORKED)
         result = CUDA_ERROR_NOT_INITIALIZED;
-    else if (!initialized)
+    else if (stage == DRIVER_NEW)
         result = initialize();
     return sim_driver_leave(result);
 }

@@ -2,23 +2,13 @@
  *
  * Launches. A kernel costs
  *
- *     launch_ns + ceil(blocks / (multiprocessors * blocks per multiprocessor)) * block_ns
+ *     launch_ns + fixed_ns + waves * block_ns + blocks * grid_ns * all multiprocessors / its own
+ *     waves = ceil(blocks / (its multiprocessors * blocks per multiprocessor))
  *
- * where blocks per multiprocessor follow from threads, registers aside, and shared memory, and block_ns is the node's
- * default or that of the first rule whose pattern matches the kernel's name.
+ * where blocks per multiprocessor follow from threads, registers aside, and shared memory, and the rest from the first
+ * rule of the node whose pattern matches the kernel's name (or its default block_ns); all but launch_ns with noise.
  */
 #include "driver.h"
-
-#define SETTLE_EVERY 512
-#define COST_MAX_NS (3600ULL * 1000000000ULL)
-
-struct launch {
-    CUfunction function;
-    unsigned grid[3], block[3];
-    unsigned shared_bytes;
-    CUstream stream;
-    bool cooperative;
-};
 
 unsigned sim_blocks_per_multiprocessor(const struct sim_description *description, unsigned threads, size_t shared_bytes)
 {
@@ -31,88 +21,81 @@ unsigned sim_blocks_per_multiprocessor(const struct sim_description *description
     return blocks;
 }
 
-static CUresult check(const struct launch *launch, const struct sim_description *description, uint64_t *threads)
+static CUresult check_shape(const struct sim_kernel *kernel, const struct sim_description *description, uint64_t *threads)
 {
     static const unsigned block_max[3] = {1024, 1024, 64}, grid_max[3] = {2147483647, 65535, 65535};
-    if (!sim_marked(launch->function, MARK_FUNCTION))
+    if (!sim_marked(kernel->function, MARK_FUNCTION))
         return CUDA_ERROR_INVALID_HANDLE;
     *threads = 1;
     for (int i = 0; i < 3; i++) {
-        if (!launch->grid[i] || !launch->block[i] || launch->grid[i] > grid_max[i] || launch->block[i] > block_max[i])
+        if (!kernel->grid[i] || !kernel->block[i] || kernel->grid[i] > grid_max[i] || kernel->block[i] > block_max[i])
             return CUDA_ERROR_INVALID_VALUE;
-        *threads *= launch->block[i];
+        *threads *= kernel->block[i];
     }
-    if (*threads > description->block_threads_max || launch->shared_bytes > (unsigned)launch->function->dynamic_shared_max)
+    if (*threads > description->block_threads_max || kernel->shared_bytes > (unsigned)kernel->function->dynamic_shared_max)
         return CUDA_ERROR_INVALID_VALUE;
     return CUDA_SUCCESS;
 }
 
-static CUresult price(const struct launch *launch, const struct sim_visible *device, uint64_t *cost_ns)
+/* The kernel's grid on the multiprocessors of the stream's context. */
+static CUresult measure(CUstream stream, const struct sim_kernel *kernel, struct sim_grid *grid)
 {
+    const struct sim_visible *device = sim_visible_at(stream->context->device);
     const struct sim_description *description = sim_visible_description(device);
     uint64_t threads;
-    CUresult checked = check(launch, description, &threads);
+    CUresult checked = check_shape(kernel, description, &threads);
     if (checked != CUDA_SUCCESS)
         return checked;
-    uint64_t resident = sim_blocks_per_multiprocessor(description, (unsigned)threads, launch->shared_bytes);
-    if (!resident)
+    grid->resident_blocks = sim_blocks_per_multiprocessor(description, (unsigned)threads, kernel->shared_bytes);
+    if (!grid->resident_blocks)
         return CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES;
-    uint64_t wave = resident * sim_visible_multiprocessors(device);
-    uint64_t blocks = (uint64_t)launch->grid[0] * launch->grid[1];
-    if (__builtin_mul_overflow(blocks, launch->grid[2], &blocks) || blocks > UINT64_MAX - wave)
+    grid->multiprocessors = stream->context->multiprocessors;
+    grid->all = device->all_multiprocessors;
+    grid->blocks = (uint64_t)kernel->grid[0] * kernel->grid[1];
+    if (__builtin_mul_overflow(grid->blocks, kernel->grid[2], &grid->blocks) || grid->blocks > UINT64_MAX / 2)
         return CUDA_ERROR_INVALID_VALUE;
-    if (launch->cooperative && blocks > wave)
+    if (kernel->cooperative && grid->blocks > grid->resident_blocks * grid->multiprocessors)
         return CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE;
-    uint64_t waves = (blocks + wave - 1) / wave;
-    if (__builtin_mul_overflow(waves, launch->function->block_ns, cost_ns) || *cost_ns > COST_MAX_NS)
-        *cost_ns = COST_MAX_NS;
-    *cost_ns += sim_node()->launch_ns;
     return CUDA_SUCCESS;
 }
 
-static void note(CUstream stream, uint64_t number)
+CUresult sim_kernel_check(CUstream stream, const struct sim_kernel *kernel)
 {
-    CUcontext context = stream->context;
-    if (stream->last < number)
-        stream->last = number;
-    if (context->newest < number)
-        context->newest = number;
-    if (!(stream->flags & CU_STREAM_NON_BLOCKING) && context->newest_blocking < number)
-        context->newest_blocking = number;
-    if (number % SETTLE_EVERY == 0)
-        sim_event_settle(sim_context_account(context), number);
+    struct sim_grid grid;
+    return measure(stream, kernel, &grid);
 }
 
-static CUresult run(const struct launch *launch)
+CUresult sim_kernel_start(CUstream stream, const struct sim_kernel *kernel, const struct sim_position *after, struct sim_position *reached)
+{
+    struct sim_grid grid;
+    uint32_t multiprocessors;
+    CUresult checked = measure(stream, kernel, &grid);
+    if (checked != CUDA_SUCCESS)
+        return checked;
+    uint64_t cost_ns = sim_kernel_cost_ns(kernel->function->rule, &grid, kernel->function->launches++, &multiprocessors);
+    return sim_order(stream->context, stream->lane, cost_ns, multiprocessors, after, reached);
+}
+
+static CUresult run(const struct sim_work *work, CUstream handle)
 {
     CUstream stream;
-    uint64_t cost_ns;
     SIM_ENTER();
-    CUresult result = sim_stream_find(launch->stream, &stream);
-    if (result == CUDA_SUCCESS)
-        result = price(launch, sim_visible_at(stream->context->device), &cost_ns);
-    if (result != CUDA_SUCCESS)
-        return sim_driver_leave(result);
-    int account = sim_context_account(stream->context);
-    uint64_t number = sim_launch_try(account, cost_ns);
-    while (!number) { /* the queue is full: wait outside of the driver lock, others may go on */
-        sim_driver_leave(CUDA_SUCCESS);
-        sim_launch_wait_room(account);
-        SIM_ENTER();
-        if (!sim_marked(stream, MARK_STREAM) || !sim_marked(stream->context, MARK_CONTEXT))
-            return sim_driver_leave(CUDA_ERROR_CONTEXT_IS_DESTROYED);
-        number = sim_launch_try(account, cost_ns);
-    }
-    note(stream, number);
-    return sim_driver_leave(CUDA_SUCCESS);
+    CUresult result = sim_stream_find(handle, &stream);
+    if (result == CUDA_SUCCESS && sim_gate_needed(stream, work)) /* else starting it checks it */
+        result = sim_work_check(stream, work);
+    return sim_driver_leave(result == CUDA_SUCCESS ? sim_stream_submit(stream, work) : result);
 }
+
+#define KERNEL_WORK(is_cooperative, extra_given)                                                                                           \
+    struct sim_work work;                                                                                                                  \
+    work.kind = WORK_KERNEL;                                                                                                               \
+    work.kernel = (struct sim_kernel){                                                                                                     \
+        function, {grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared_bytes, is_cooperative, parameters, extra_given}
 
 CUresult cuLaunchKernel LAUNCH_PARAMETERS
 {
-    (void)parameters;
-    (void)extra;
-    const struct launch launch = {function, {grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared_bytes, stream, false};
-    return run(&launch);
+    KERNEL_WORK(false, extra);
+    return run(&work, stream);
 }
 
 CUresult cuLaunchKernel_ptsz LAUNCH_PARAMETERS
@@ -122,9 +105,8 @@ CUresult cuLaunchKernel_ptsz LAUNCH_PARAMETERS
 
 CUresult cuLaunchCooperativeKernel COOPERATIVE_PARAMETERS
 {
-    (void)parameters;
-    const struct launch launch = {function, {grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared_bytes, stream, true};
-    return run(&launch);
+    KERNEL_WORK(true, NULL);
+    return run(&work, stream);
 }
 
 CUresult cuLaunchCooperativeKernel_ptsz COOPERATIVE_PARAMETERS
@@ -132,31 +114,29 @@ CUresult cuLaunchCooperativeKernel_ptsz COOPERATIVE_PARAMETERS
     return cuLaunchCooperativeKernel(function, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes, sim_per_thread(stream), parameters);
 }
 
-static CUresult launch_config(const CUlaunchConfig *c, CUfunction function, bool per_thread)
+static CUresult launch_config(const CUlaunchConfig *c, CUfunction function, void **parameters, void **extra, bool per_thread)
 {
     if (!c || (c->attribute_count && !c->attributes))
         return CUDA_ERROR_INVALID_VALUE;
-    struct launch launch = {function, {c->grid_x, c->grid_y, c->grid_z}, {c->block_x, c->block_y, c->block_z}, c->shared_bytes,
-                            per_thread ? sim_per_thread(c->stream) : c->stream, false};
+    struct sim_work work;
+    work.kind = WORK_KERNEL;
+    work.kernel = (struct sim_kernel){function, {c->grid_x, c->grid_y, c->grid_z}, {c->block_x, c->block_y, c->block_z}, c->shared_bytes,
+                                      false, parameters, extra};
     const CUlaunchAttribute *attributes = c->attributes;
     for (unsigned i = 0; i < c->attribute_count; i++)
         if (attributes[i].id == CU_LAUNCH_ATTRIBUTE_COOPERATIVE)
-            launch.cooperative = attributes[i].value.cooperative != 0;
-    return run(&launch);
+            work.kernel.cooperative = attributes[i].value.cooperative != 0;
+    return run(&work, per_thread ? sim_per_thread(c->stream) : c->stream);
 }
 
 CUresult cuLaunchKernelEx(const CUlaunchConfig *config, CUfunction function, void **parameters, void **extra)
 {
-    (void)parameters;
-    (void)extra;
-    return launch_config(config, function, false);
+    return launch_config(config, function, parameters, extra, false);
 }
 
 CUresult cuLaunchKernelEx_ptsz(const CUlaunchConfig *config, CUfunction function, void **parameters, void **extra)
 {
-    (void)parameters;
-    (void)extra;
-    return launch_config(config, function, true);
+    return launch_config(config, function, parameters, extra, true);
 }
 
 /* --- Occupancy ----------------------------------------------------------------------------------------------------------------- */
@@ -212,7 +192,7 @@ CUresult cuOccupancyMaxPotentialBlockSize(int *grid, int *block, CUfunction func
         }
     }
     *block = (int)best;
-    *grid = (int)(best_blocks * sim_visible_multiprocessors(device));
+    *grid = (int)(best_blocks * device->multiprocessors);
     return sim_driver_leave(CUDA_SUCCESS);
 }
 

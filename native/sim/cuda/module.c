@@ -205,7 +205,7 @@ static CUresult get_function(CUfunction *out, CUmodule module, const char *name)
     if (!function || !(function->name = strdup(name)))
         return CUDA_ERROR_OUT_OF_MEMORY;
     function->module = module;
-    function->block_ns = sim_kernel_block_ns(name);
+    function->rule = sim_kernel_rule(name);
     function->dynamic_shared_max = 49152;
     function->carveout = -1;
     function->next = functions;

@@ -149,8 +149,6 @@
     R(cuLaunchCooperativeKernelMultiDevice, cuLaunchCooperativeKernelMultiDevice, 9000, PLAIN) \
     R(cuLaunchGrid, cuLaunchGrid, 2000, PLAIN) \
     R(cuLaunchGridAsync, cuLaunchGridAsync, 2000, PLAIN) \
-    R(cuLaunchHostFunc, cuLaunchHostFunc, 10000, PLAIN) \
-    R(cuLaunchHostFunc_ptsz, cuLaunchHostFunc, 10000, PER_THREAD) \
     R(cuLibraryEnumerateKernels, cuLibraryEnumerateKernels, 12040, PLAIN) \
     R(cuLibraryGetGlobal, cuLibraryGetGlobal, 12000, PLAIN) \
     R(cuLibraryGetKernelCount, cuLibraryGetKernelCount, 12040, PLAIN) \
@@ -216,10 +214,6 @@
     R(cuParamSetv, cuParamSetv, 2000, PLAIN) \
     R(cuSignalExternalSemaphoresAsync, cuSignalExternalSemaphoresAsync, 10000, PLAIN) \
     R(cuSignalExternalSemaphoresAsync_ptsz, cuSignalExternalSemaphoresAsync, 10000, PER_THREAD) \
-    R(cuStreamAddCallback, cuStreamAddCallback, 5000, PLAIN) \
-    R(cuStreamAddCallback_ptsz, cuStreamAddCallback, 7000, PER_THREAD) \
-    R(cuStreamBatchMemOp_v2, cuStreamBatchMemOp, 11070, PLAIN) \
-    R(cuStreamBatchMemOp_v2_ptsz, cuStreamBatchMemOp, 11070, PER_THREAD) \
     R(cuStreamBeginCaptureToGraph, cuStreamBeginCaptureToGraph, 12030, PLAIN) \
     R(cuStreamBeginCaptureToGraph_ptsz, cuStreamBeginCaptureToGraph, 12030, PER_THREAD) \
     R(cuStreamBeginCapture_v2, cuStreamBeginCapture, 10010, PLAIN) \
@@ -239,14 +233,6 @@
     R(cuStreamSetAttribute_ptsz, cuStreamSetAttribute, 11000, PER_THREAD) \
     R(cuStreamUpdateCaptureDependencies_v2, cuStreamUpdateCaptureDependencies, 12030, PLAIN) \
     R(cuStreamUpdateCaptureDependencies_v2_ptsz, cuStreamUpdateCaptureDependencies, 12030, PER_THREAD) \
-    R(cuStreamWaitValue32_v2, cuStreamWaitValue32, 11070, PLAIN) \
-    R(cuStreamWaitValue32_v2_ptsz, cuStreamWaitValue32, 11070, PER_THREAD) \
-    R(cuStreamWaitValue64_v2, cuStreamWaitValue64, 11070, PLAIN) \
-    R(cuStreamWaitValue64_v2_ptsz, cuStreamWaitValue64, 11070, PER_THREAD) \
-    R(cuStreamWriteValue32_v2, cuStreamWriteValue32, 11070, PLAIN) \
-    R(cuStreamWriteValue32_v2_ptsz, cuStreamWriteValue32, 11070, PER_THREAD) \
-    R(cuStreamWriteValue64_v2, cuStreamWriteValue64, 11070, PLAIN) \
-    R(cuStreamWriteValue64_v2_ptsz, cuStreamWriteValue64, 11070, PER_THREAD) \
     R(cuSurfRefGetArray, cuSurfRefGetArray, 3000, PLAIN) \
     R(cuSurfRefSetArray, cuSurfRefSetArray, 3000, PLAIN) \
     R(cuTensorMapEncodeIm2col, cuTensorMapEncodeIm2col, 12000, PLAIN) \

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Streams and events. A stream is the number of its newest launch on the process's channel; an event is such a number and
- * the time it was recorded. A channel runs in order of submission, so work inside one device never waits for the wrong
- * thing; waiting for another device's event is done by the caller's thread.
+ * Streams: what they are, and waiting for them.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +15,14 @@ static _Thread_local struct {
 static _Thread_local unsigned thread_next;
 static uint64_t next_id = 8;
 
+void sim_stream_place(CUstream stream)
+{
+    const struct sim_context *context = stream->context;
+    int shared = stream->priority < 0 ? SIM_LANE_URGENT : SIM_LANE_COMPUTE;
+    stream->lane = (unsigned)(context->part >= 0 ? context->part : shared);
+    stream->id = next_id++;
+}
+
 /* The default stream of this thread in `context`, made on first use. */
 static CUstream thread_stream(CUcontext context)
 {
@@ -27,7 +33,7 @@ static CUstream thread_stream(CUcontext context)
     if (!stream)
         return NULL;
     stream->context = context;
-    stream->id = next_id++;
+    sim_stream_place(stream);
     unsigned slot = thread_next++ % 8;
     thread_streams[slot].context = context;
     thread_streams[slot].context_id = context->id;
@@ -52,20 +58,25 @@ CUresult sim_stream_find(CUstream handle, CUstream *stream)
     return *stream ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
 }
 
-/* Number of the launch after which everything so far in `stream` is done. */
-static uint64_t position(const struct sim_stream *stream)
+/* What the stream's newest work is over with. */
+static const struct sim_position *ends_at(const struct sim_stream *stream, struct sim_position *joined)
 {
-    const struct sim_context *context = stream->context;
-    return stream == &context->legacy ? context->newest_blocking : stream->last;
+    return stream == &stream->context->legacy ? sim_stream_after(stream, joined) : &stream->position;
 }
 
 void sim_stream_finish(CUstream stream)
 {
-    uint64_t number = position(stream);
-    int account = sim_context_account(stream->context);
+    struct sim_position joined;
+    CUcontext context = stream->context;
+    if (sim_gate_needed(stream, &(struct sim_work){.kind = WORK_EMPTY}))
+        sim_gate_wait(context, stream);
+    struct sim_position position = *ends_at(stream, &joined);
+    int account = sim_context_account(context);
+    if (sim_position_passed(account, &position))
+        return;
     sim_driver_leave(CUDA_SUCCESS);
-    sim_launch_wait(account, number);
-    sim_driver_enter();
+    sim_position_wait(account, &position);
+    sim_driver_relock();
 }
 
 #define ENTER_STREAM(valid)                                                                                                                \
@@ -89,7 +100,7 @@ CUresult cuStreamCreateWithPriority(CUstream *stream, unsigned flags, int priori
     made->context = context;
     made->flags = flags;
     made->priority = priority > 0 ? 0 : priority < -5 ? -5 : priority;
-    made->id = next_id++;
+    sim_stream_place(made);
     *stream = made;
     return sim_driver_leave(CUDA_SUCCESS);
 }
@@ -104,7 +115,10 @@ CUresult cuStreamDestroy_v2(CUstream stream)
     SIM_ENTER();
     if (!sim_marked(stream, MARK_STREAM))
         return sim_driver_leave(CUDA_ERROR_INVALID_HANDLE);
-    sim_object_free(stream);
+    if (stream->deferred)
+        stream->mark = MARK_STREAM_CLOSING; /* what it was given is still done */
+    else
+        sim_object_free(stream);
     return sim_driver_leave(CUDA_SUCCESS);
 }
 SIM_SAME(cuStreamDestroy, cuStreamDestroy_v2);
@@ -154,7 +168,9 @@ CUresult cuThreadExchangeStreamCaptureMode(int *mode)
 CUresult cuStreamQuery(CUstream stream)
 {
     ENTER_STREAM(true);
-    bool done = sim_launch_done(sim_context_account(at->context), position(at), NULL);
+    struct sim_position joined;
+    bool done = !sim_gate_needed(at, &(struct sim_work){.kind = WORK_EMPTY}) &&
+                sim_position_done(sim_context_account(at->context), ends_at(at, &joined), NULL);
     return sim_driver_leave(done ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY);
 }
 
@@ -173,167 +189,4 @@ CUresult cuStreamSynchronize(CUstream stream)
 CUresult cuStreamSynchronize_ptsz(CUstream stream)
 {
     return cuStreamSynchronize(sim_per_thread(stream));
-}
-
-/* --- Events -------------------------------------------------------------------------------------------------------------------- */
-
-static struct sim_event *unsettled;
-
-static void unlink_event(CUevent event)
-{
-    if (event->previous)
-        event->previous->next = event->next;
-    else if (unsettled == event)
-        unsettled = event->next;
-    if (event->next)
-        event->next->previous = event->previous;
-    event->next = event->previous = NULL;
-}
-
-/* Learn when `event` happened, if it has. */
-static bool settle(CUevent event)
-{
-    uint64_t end_ns;
-    if (!event->recorded || event->end_ns)
-        return true;
-    if (!sim_launch_done(event->account, event->after, &end_ns))
-        return false;
-    event->end_ns = end_ns > event->record_ns ? end_ns : event->record_ns;
-    unlink_event(event);
-    return true;
-}
-
-/* Called every so many launches, before the channel forgets when old ones ended. */
-void sim_event_settle(int account, uint64_t newest)
-{
-    for (CUevent event = unsettled, next; event; event = next) {
-        next = event->next;
-        if (event->account == account && event->after + SIM_QUEUE_DEPTH <= newest)
-            settle(event);
-    }
-}
-
-CUresult cuEventCreate(CUevent *event, unsigned flags)
-{
-    SIM_ENTER();
-    CUcontext context = sim_context_current();
-    if (!context || !sim_marked(context, MARK_CONTEXT))
-        return sim_driver_leave(CUDA_ERROR_INVALID_CONTEXT);
-    if (!event || flags > 7 || ((flags & CU_EVENT_INTERPROCESS) && !(flags & CU_EVENT_DISABLE_TIMING)))
-        return sim_driver_leave(CUDA_ERROR_INVALID_VALUE);
-    if (flags & CU_EVENT_INTERPROCESS)
-        return sim_driver_leave(CUDA_ERROR_NOT_SUPPORTED);
-    CUevent made = sim_object_new(MARK_EVENT, sizeof *made);
-    if (!made)
-        return sim_driver_leave(CUDA_ERROR_OUT_OF_MEMORY);
-    made->context = context;
-    made->flags = flags;
-    made->account = sim_context_account(context);
-    *event = made;
-    return sim_driver_leave(CUDA_SUCCESS);
-}
-
-CUresult cuEventDestroy_v2(CUevent event)
-{
-    SIM_ENTER();
-    if (!sim_marked(event, MARK_EVENT))
-        return sim_driver_leave(CUDA_ERROR_INVALID_HANDLE);
-    unlink_event(event);
-    sim_object_free(event);
-    return sim_driver_leave(CUDA_SUCCESS);
-}
-SIM_SAME(cuEventDestroy, cuEventDestroy_v2);
-
-CUresult cuEventRecord(CUevent event, CUstream stream)
-{
-    ENTER_STREAM(true);
-    if (!sim_marked(event, MARK_EVENT) || event->context != at->context)
-        return sim_driver_leave(CUDA_ERROR_INVALID_HANDLE);
-    unlink_event(event);
-    event->recorded = true;
-    event->after = position(at);
-    event->record_ns = sim_now_ns();
-    event->end_ns = 0;
-    event->next = unsettled;
-    if (unsettled)
-        unsettled->previous = event;
-    unsettled = event;
-    return sim_driver_leave(CUDA_SUCCESS);
-}
-
-CUresult cuEventRecord_ptsz(CUevent event, CUstream stream)
-{
-    return cuEventRecord(event, sim_per_thread(stream));
-}
-
-CUresult cuEventRecordWithFlags(CUevent event, CUstream stream, unsigned flags)
-{
-    return flags > 1 ? CUDA_ERROR_INVALID_VALUE : cuEventRecord(event, stream);
-}
-
-CUresult cuEventRecordWithFlags_ptsz(CUevent event, CUstream stream, unsigned flags)
-{
-    return cuEventRecordWithFlags(event, sim_per_thread(stream), flags);
-}
-
-CUresult cuEventQuery(CUevent event)
-{
-    SIM_ENTER();
-    if (!sim_marked(event, MARK_EVENT))
-        return sim_driver_leave(CUDA_ERROR_INVALID_HANDLE);
-    return sim_driver_leave(settle(event) ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY);
-}
-
-CUresult cuEventSynchronize(CUevent event)
-{
-    SIM_ENTER();
-    if (!sim_marked(event, MARK_EVENT))
-        return sim_driver_leave(CUDA_ERROR_INVALID_HANDLE);
-    bool wait = !settle(event);
-    uint64_t after = event->after;
-    int account = event->account;
-    sim_driver_leave(CUDA_SUCCESS);
-    if (wait)
-        sim_launch_wait(account, after);
-    return CUDA_SUCCESS;
-}
-
-CUresult cuEventElapsedTime(float *milliseconds, CUevent start, CUevent end)
-{
-    SIM_ENTER();
-    if (!milliseconds)
-        return sim_driver_leave(CUDA_ERROR_INVALID_VALUE);
-    if (!sim_marked(start, MARK_EVENT) || !sim_marked(end, MARK_EVENT) || !start->recorded || !end->recorded ||
-        ((start->flags | end->flags) & CU_EVENT_DISABLE_TIMING))
-        return sim_driver_leave(CUDA_ERROR_INVALID_HANDLE);
-    if (!settle(start) || !settle(end))
-        return sim_driver_leave(CUDA_ERROR_NOT_READY);
-    *milliseconds = (float)((double)((int64_t)(end->end_ns - start->end_ns)) / 1e6);
-    return sim_driver_leave(CUDA_SUCCESS);
-}
-SIM_SAME(cuEventElapsedTime_v2, cuEventElapsedTime);
-
-CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned flags)
-{
-    ENTER_STREAM(flags <= 1);
-    if (!sim_marked(event, MARK_EVENT))
-        return sim_driver_leave(CUDA_ERROR_INVALID_HANDLE);
-    int account = event->account;
-    uint64_t after = event->after;
-    if (!event->recorded || settle(event))
-        return sim_driver_leave(CUDA_SUCCESS);
-    bool same = account == sim_context_account(at->context);
-    if (same && at->last < after)
-        at->last = after;
-    if (same && !(at->flags & CU_STREAM_NON_BLOCKING) && at->context->newest_blocking < after)
-        at->context->newest_blocking = after;
-    sim_driver_leave(CUDA_SUCCESS);
-    if (!same)
-        sim_launch_wait(account, after);
-    return CUDA_SUCCESS;
-}
-
-CUresult cuStreamWaitEvent_ptsz(CUstream stream, CUevent event, unsigned flags)
-{
-    return cuStreamWaitEvent(sim_per_thread(stream), event, flags);
 }

@@ -190,6 +190,17 @@ enum sim_variant { VARIANT_PLAIN, VARIANT_PER_THREAD };
     Z(M, cuStreamQuery, cuStreamQuery, 2000, 7000, (CUstream stream))                                                                      \
     Z(M, cuStreamSynchronize, cuStreamSynchronize, 2000, 7000, (CUstream stream))                                                          \
     Z(M, cuStreamWaitEvent, cuStreamWaitEvent, 3020, 7000, (CUstream stream, CUevent event, unsigned flags))                               \
+    Z(M, cuStreamAddCallback, cuStreamAddCallback, 5000, 7000,                                                                             \
+      (CUstream stream, CUstreamCallback function, void *data, unsigned flags))                                                            \
+    Z(M, cuLaunchHostFunc, cuLaunchHostFunc, 10000, 10000, (CUstream stream, CUhostFn function, void *data))                               \
+    Z(M, cuStreamWaitValue32_v2, cuStreamWaitValue32, 11070, 11070, (CUstream stream, CUdeviceptr address, uint32_t value, unsigned flags)) \
+    Z(M, cuStreamWaitValue64_v2, cuStreamWaitValue64, 11070, 11070, (CUstream stream, CUdeviceptr address, uint64_t value, unsigned flags)) \
+    Z(M, cuStreamWriteValue32_v2, cuStreamWriteValue32, 11070, 11070,                                                                      \
+      (CUstream stream, CUdeviceptr address, uint32_t value, unsigned flags))                                                              \
+    Z(M, cuStreamWriteValue64_v2, cuStreamWriteValue64, 11070, 11070,                                                                      \
+      (CUstream stream, CUdeviceptr address, uint64_t value, unsigned flags))                                                              \
+    Z(M, cuStreamBatchMemOp_v2, cuStreamBatchMemOp, 11070, 11070,                                                                          \
+      (CUstream stream, unsigned count, CUstreamValue *values, unsigned flags))                                                            \
     Z(M, cuStreamIsCapturing, cuStreamIsCapturing, 10000, 10000, (CUstream stream, int *status))                                           \
     M(cuThreadExchangeStreamCaptureMode, cuThreadExchangeStreamCaptureMode, 10010, PLAIN, (int *mode))                                     \
     M(cuEventCreate, cuEventCreate, 2000, PLAIN, (CUevent * event, unsigned flags))                                                        \

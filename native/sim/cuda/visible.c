@@ -38,6 +38,9 @@ static bool add(const struct sim_state *state, struct sim_place place)
     const struct sim_description *description = &state->node.devices[place.device];
     *device = (struct sim_visible){.place = place, .account = -1, .uuid = parse_uuid(description->uuid)};
     snprintf(device->name, sizeof device->name, "%s", description->name);
+    struct sim_client client = sim_client_find();
+    device->all_multiprocessors = sim_place_multiprocessors(state, place);
+    device->multiprocessors = sim_client_multiprocessors(&client, device->all_multiprocessors);
     if (place.gpu_instance >= 0) {
         const struct sim_gpu_instance *instance = &state->devices[place.device].instances[place.gpu_instance];
         const struct sim_compute_instance *compute = &instance->compute[place.compute_instance];
@@ -169,8 +172,5 @@ const struct sim_description *sim_visible_description(const struct sim_visible *
 
 unsigned sim_visible_multiprocessors(const struct sim_visible *device)
 {
-    struct sim_state *state = sim_enter();
-    unsigned multiprocessors = sim_place_multiprocessors(state, device->place);
-    sim_leave(state);
-    return multiprocessors;
+    return device->multiprocessors;
 }

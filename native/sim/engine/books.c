@@ -62,16 +62,22 @@ static uint64_t requested_of(const struct sim_state *state, int device)
     return sum;
 }
 
-static uint64_t kernel_of(const struct sim_state *state, int device)
+static struct sim_done done_on(const struct sim_state *state, int device, bool copies)
 {
-    uint64_t sum = state->devices[device].totals.kernel_ns;
-    for (int i = 0; i < SIM_CHANNELS_MAX; i++)
-        if (state->channels[i].live && state->channels[i].device == device)
-            sum += sim_channel_kernel_ns(&state->channels[i]);
+    const struct sim_totals *totals = &state->devices[device].totals;
+    struct sim_done sum = {.submitted = totals->launches, .ns = copies ? totals->copy_ns : totals->kernel_ns, .multiprocessor_ns = totals->multiprocessor_ns};
+    for (int i = 0; i < SIM_CHANNELS_MAX; i++) {
+        if (!state->channels[i].live || state->channels[i].device != device)
+            continue;
+        struct sim_done done = sim_channel_done(state, &state->channels[i], copies);
+        sum.submitted += done.submitted;
+        sum.ns += done.ns;
+        sum.multiprocessor_ns += done.multiprocessor_ns;
+    }
     return sum;
 }
 
-static void put_compute(struct writer *out, const struct sim_gpu_instance *instance, uint64_t now_ns)
+static void put_compute(struct writer *out, const struct sim_gpu_instance *instance)
 {
     const char *comma = "";
     put_list(out, "compute");
@@ -84,14 +90,14 @@ static void put_compute(struct writer *out, const struct sim_gpu_instance *insta
         put_number(out, "id", compute->id);
         put_number(out, "compute_slices", compute->compute_slices);
         put_number(out, "multiprocessors", compute->multiprocessors);
-        put_number(out, "busy_ns", sim_timeline_busy_ns(&compute->timeline, now_ns));
+        put_number(out, "busy_ns", sim_timeline_busy_ns(&compute->timeline));
         put(out, "}");
         comma = ",";
     }
     put(out, "]");
 }
 
-static void put_instances(struct writer *out, const struct sim_state *state, unsigned device, uint64_t now_ns)
+static void put_instances(struct writer *out, const struct sim_state *state, unsigned device)
 {
     const char *comma = "";
     put_list(out, "instances");
@@ -108,14 +114,14 @@ static void put_instances(struct writer *out, const struct sim_state *state, uns
         put_number(out, "size", profile->size);
         put_number(out, "memory_bytes", profile->memory_bytes);
         put_number(out, "spent_bytes", instance->spent_bytes);
-        put_compute(out, instance, now_ns);
+        put_compute(out, instance);
         put(out, "}");
         comma = ",";
     }
     put(out, "]");
 }
 
-static void put_device(struct writer *out, struct sim_state *state, unsigned index, uint64_t now_ns)
+static void put_device(struct writer *out, const struct sim_state *state, unsigned index)
 {
     const struct sim_description *description = &state->node.devices[index];
     const struct sim_device *device = &state->devices[index];
@@ -134,18 +140,26 @@ static void put_device(struct writer *out, struct sim_state *state, unsigned ind
     put_number(out, "spent_peak_bytes", device->totals.spent_peak_bytes);
     put_number(out, "multiprocessors", description->multiprocessors);
     put(out, ",\"mig_enabled\":%s", device->mig_enabled ? "true" : "false");
-    put_number(out, "launches", device->totals.launches);
-    put_number(out, "kernel_ns", kernel_of(state, (int)index));
-    put_number(out, "busy_ns", sim_timeline_busy_ns(&device->timeline, now_ns));
+    struct sim_done kernels = done_on(state, (int)index, false);
+    put_number(out, "launches", kernels.submitted);
+    put_number(out, "kernel_ns", kernels.ns);
+    put_number(out, "multiprocessor_ns", kernels.multiprocessor_ns);
+    put_number(out, "copy_ns", done_on(state, (int)index, true).ns);
+    put_number(out, "busy_ns", sim_timeline_busy_ns(&device->timeline));
     put_number(out, "allocations", device->totals.allocations);
     put_number(out, "refusals", device->totals.refusals);
-    put_instances(out, state, index, now_ns);
+    put_instances(out, state, index);
     put(out, "}");
 }
 
 static void put_account(struct writer *out, const struct sim_state *state, const struct sim_account *account)
 {
-    const struct sim_channel *channel = account->channel >= 0 ? &state->channels[account->channel] : NULL;
+    struct sim_done kernels = {account->launches, account->completed, account->kernel_ns, account->multiprocessor_ns};
+    struct sim_done copies = {.completed = account->copies, .ns = account->copy_ns};
+    if (account->channel >= 0) {
+        kernels = sim_channel_done(state, &state->channels[account->channel], false);
+        copies = sim_channel_done(state, &state->channels[account->channel], true);
+    }
     put(out, "{");
     put_text(out, "uuid", account->uuid);
     put_number(out, "device", (uint64_t)account->device);
@@ -157,9 +171,12 @@ static void put_account(struct writer *out, const struct sim_state *state, const
     put_number(out, "context_bytes", account->context_bytes);
     put_number(out, "allocations", account->allocations);
     put_number(out, "refusals", account->refusals);
-    put_number(out, "launches", account->launches);
-    put_number(out, "completed", channel ? channel->completed : account->completed);
-    put_number(out, "kernel_ns", channel ? sim_channel_kernel_ns(channel) : account->kernel_ns);
+    put_number(out, "launches", kernels.submitted);
+    put_number(out, "completed", kernels.completed);
+    put_number(out, "kernel_ns", kernels.ns);
+    put_number(out, "multiprocessor_ns", kernels.multiprocessor_ns);
+    put_number(out, "copies", copies.completed);
+    put_number(out, "copy_ns", copies.ns);
     put(out, "}");
 }
 
@@ -174,6 +191,8 @@ static void put_process(struct writer *out, const struct sim_state *state, int i
     put_number(out, "pid", live ? (uint64_t)sim_process_pid(state, index) : 0);
     put_number(out, "own_pid", (uint64_t)process->pid);
     put_number(out, "start_ticks", process->start_ticks);
+    put(out, ",\"mps\":%s", process->mps ? "true" : "false");
+    put_number(out, "threads_percent", process->threads_percent);
     put_number(out, "since_ns", process->since_ns);
     put_list(out, "accounts");
     for (int a = 0; a < SIM_ACCOUNTS_MAX; a++) {
@@ -209,7 +228,7 @@ int mica_sim_books(char *json, size_t n)
     put_list(&out, "devices");
     for (unsigned d = 0; d < state->node.device_count; d++) {
         put(&out, "%s", d ? "," : "");
-        put_device(&out, state, d, now_ns);
+        put_device(&out, state, d);
     }
     put(&out, "]");
     put_list(&out, "processes");

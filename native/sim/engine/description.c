@@ -30,6 +30,8 @@ static const struct field node_fields[] = {
     NODE_TEXT(driver_version), FIELD(sim_node, FIELD_U32, cuda_version),
     NODE_U64(launch_ns),       NODE_U64(block_ns),
     NODE_U64(timeslice_ns),    NODE_U64(context_bytes),
+    NODE_U64(pcie_bytes_per_s), NODE_U64(seed),
+    FIELD(sim_node, FIELD_U32, mps),
 };
 
 static const struct field device_fields[] = {
@@ -76,6 +78,12 @@ static const struct field profile_fields[] = {
     PROFILE_U32(encoders),     PROFILE_U32(jpegs),
     PROFILE_U32(ofas),         PROFILE_U32(media_extensions),
     FIELD(sim_profile, FIELD_U64, memory_bytes),
+};
+
+static const struct field rule_fields[] = {
+    FIELD(sim_kernel_rule, FIELD_U64, fixed_ns),
+    FIELD(sim_kernel_rule, FIELD_U64, grid_ns),
+    FIELD(sim_kernel_rule, FIELD_U32, noise_ppm),
 };
 
 struct reader {
@@ -132,20 +140,28 @@ static bool read_starts(struct reader *reader, char *value)
     return true;
 }
 
+/* `kernel GLOB BLOCK_NS`, and then any of the other fields with its value. */
 static bool read_rule(struct reader *reader, char *value)
 {
+    static const struct field block = FIELD(sim_kernel_rule, FIELD_U64, block_ns);
     struct sim_node *node = reader->node;
-    char *last = strrchr(value, ' ');
-    if (!last || node->rule_count == SIM_RULES_MAX || (size_t)(last - value) >= sizeof node->rules[0].glob) {
-        reader->why = "wanted: kernel GLOB BLOCK_NS, at most 64 of them";
+    char *rest = value, *glob = strtok_r(rest, " ", &rest), *block_ns = strtok_r(rest, " ", &rest);
+    reader->why = "wanted: kernel GLOB BLOCK_NS [KEY VALUE]..., at most 64 of them";
+    if (!block_ns || node->rule_count == SIM_RULES_MAX || strlen(glob) >= sizeof node->rules[0].glob)
+        return false;
+    struct sim_kernel_rule *rule = &node->rules[node->rule_count];
+    strcpy(rule->glob, glob);
+    if (!store(rule, &block, block_ns, &reader->why))
+        return false;
+    for (char *key; (key = strtok_r(rest, " ", &rest));) {
+        char *number = strtok_r(rest, " ", &rest);
+        if (!number || !assign(reader, key, number, rule_fields, sizeof rule_fields / sizeof *rule_fields, rule))
+            return false;
+    }
+    if (rule->noise_ppm > 1000000) {
+        reader->why = "noise_ppm is at most 1000000";
         return false;
     }
-    struct sim_kernel_rule *rule = &node->rules[node->rule_count];
-    memcpy(rule->glob, value, (size_t)(last - value));
-    rule->glob[last - value] = 0;
-    const struct field field = {"block_ns", FIELD_U64, offsetof(struct sim_kernel_rule, block_ns), 8};
-    if (!store(rule, &field, last + 1, &reader->why))
-        return false;
     node->rule_count++;
     return true;
 }

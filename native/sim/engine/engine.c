@@ -69,7 +69,7 @@ static void start_devices(struct sim_state *state)
     for (unsigned i = 0; i < state->node.device_count; i++) {
         struct sim_device *device = &state->devices[i];
         device->mig_enabled = state->node.devices[i].mig_capable && state->node.devices[i].mig_at_start;
-        device->timeline.current = device->timeline.running = -1;
+        sim_timeline_clear(&device->timeline);
     }
     for (int i = 0; i < SIM_CHANNELS_MAX; i++)
         state->channels[i].process = -1;
@@ -191,6 +191,11 @@ struct sim_state *sim_enter(void)
     return mapped;
 }
 
+struct sim_state *sim_shared(void)
+{
+    return mapped;
+}
+
 void sim_leave(struct sim_state *state)
 {
     pthread_mutex_unlock(&state->lock);
@@ -204,19 +209,31 @@ static void repair_timeline(struct sim_state *state, struct sim_timeline *timeli
         if (channel->live && channel->device == device && channel->gpu_instance == instance && channel->compute_instance == compute)
             timeline->members[timeline->member_count++] = (uint16_t)i;
     }
-    int running = timeline->running;
-    if (running >= 0 && (!state->channels[running].live || state->channels[running].completed >= timeline->running_sequence)) {
-        timeline->clock_ns = timeline->running_end_ns;
-        timeline->running = -1;
+    if (timeline->turn >= 0 && !state->channels[timeline->turn].live)
+        timeline->turn = SIM_TURN_NOBODY;
+}
+
+static void repair_rings(struct sim_state *state)
+{
+    for (unsigned i = 0; i < SIM_RINGS_MAX; i++)
+        state->ring_taken[i] = 0;
+    for (int i = 0; i < SIM_CHANNELS_MAX; i++) {
+        struct sim_channel *channel = &state->channels[i];
+        if (!channel->live)
+            continue;
+        for (unsigned lane = 0; lane < SIM_LANES; lane++)
+            if (channel->lanes[lane].ring) {
+                state->ring_taken[channel->lanes[lane].ring - 1] = 1;
+                channel->lanes_used |= 1u << lane;
+            }
     }
-    if (timeline->current >= 0 && !state->channels[timeline->current].live)
-        timeline->current = -1;
 }
 
 /* The last holder died somewhere inside: compute every derived word again from accounts and channels. */
 void sim_state_repair(struct sim_state *state)
 {
     state->repairs++;
+    repair_rings(state);
     for (unsigned d = 0; d < state->node.device_count; d++) {
         struct sim_device *device = &state->devices[d];
         device->spent_bytes = 0;

@@ -21,6 +21,8 @@ int sim_engine_open(void);
 /* Take the lock. Never fails once sim_engine_open succeeded: a holder that died is repaired after. */
 struct sim_state *sim_enter(void);
 void sim_leave(struct sim_state *state);
+/* Without the lock: for what this process alone writes, and for words read atomically. */
+struct sim_state *sim_shared(void);
 /* The part that never changes; needs no lock. */
 const struct sim_node *sim_node(void);
 int sim_engine_fd(void);
@@ -32,8 +34,13 @@ void sim_state_repair(struct sim_state *state);
 
 /* --- Processes ------------------------------------------------------------------------------------------------------ */
 
+struct sim_client {
+    bool mps;
+    uint32_t threads_percent; /* 0: all */
+};
+
 /* Enter this process in the table. Returns its index. */
-int sim_process_register(void);
+int sim_process_register(struct sim_client client);
 int sim_process_self(void);
 /* Reclaim what dead processes held. */
 void sim_process_sweep(struct sim_state *state);
@@ -63,29 +70,80 @@ uint64_t sim_vram_capacity(const struct sim_state *state, struct sim_place place
 uint64_t *sim_vram_spent(struct sim_state *state, struct sim_place place);
 unsigned sim_place_multiprocessors(const struct sim_state *state, struct sim_place place);
 
+/* A limit on what the account may hold, in bytes: for a client of MPS. */
+void sim_account_limit(int account, uint64_t limit_bytes);
+
 /* --- Work ------------------------------------------------------------------------------------------------------------ */
 
-/* One block's time of a kernel of that name, in ns. */
-uint64_t sim_kernel_block_ns(const char *name);
-/* Queue a kernel of `cost_ns` on the account's channel. Returns its number, from 1, or 0 when the queue is full. */
-uint64_t sim_launch_try(int account, uint64_t cost_ns);
+/* A moment in an account's work: all orders up to and with `number` of each of its `lanes` are done. */
+struct sim_position {
+    uint32_t lanes; /* bits */
+    uint64_t number[SIM_LANES];
+};
+
+static inline void sim_position_add(struct sim_position *position, unsigned lane, uint64_t number)
+{
+    if (!(position->lanes >> lane & 1) || position->number[lane] < number)
+        position->number[lane] = number;
+    position->lanes |= 1u << lane;
+}
+
+static inline void sim_position_join(struct sim_position *position, const struct sim_position *other)
+{
+    for (uint32_t rest = other->lanes; rest; rest &= rest - 1)
+        sim_position_add(position, (unsigned)__builtin_ctz(rest), other->number[__builtin_ctz(rest)]);
+}
+
+/* A grid as the device sees it. `multiprocessors`: those it may use, of `all` that there are. */
+struct sim_grid {
+    uint64_t blocks, resident_blocks; /* in all; at most on one multiprocessor at a time */
+    uint32_t multiprocessors, all;
+};
+
+/* What kernels of that name cost: the first rule that matches, or the node's default. Valid for ever. */
+const struct sim_kernel_rule *sim_kernel_rule(const char *name);
+/* A kernel's time, and on how many multiprocessors. `launch` numbers the launches of one kernel: it decides the noise. */
+uint64_t sim_kernel_cost_ns(const struct sim_kernel_rule *rule, const struct sim_grid *grid, uint64_t launch, uint32_t *multiprocessors);
+
+/* Queue an order on the account's lane, behind `after`. Returns its number, from 1, or 0 when the queue is full. Calls of
+ * one process for one account must not overlap. */
+uint64_t sim_order_try(int account, unsigned lane, uint64_t cost_ns, uint32_t multiprocessors, const struct sim_position *after);
 /* Sleep until there is room in the queue. */
-void sim_launch_wait_room(int account);
-/* Number of the newest launch on the account's channel, 0 before the first. */
-uint64_t sim_launch_newest(int account);
-/* Whether launch `number` is done, and if so when (0 where that was too long ago to know). */
-bool sim_launch_done(int account, uint64_t number, uint64_t *end_ns);
-/* Sleep until launch `number` is done. */
-void sim_launch_wait(int account, uint64_t number);
+void sim_order_wait_room(int account, unsigned lane);
+/* Whether `position` is reached, and if so when (0 where that was too long ago to know). */
+bool sim_position_done(int account, const struct sim_position *position, uint64_t *end_ns);
+/* Whether it is known to be reached, without looking what happened since anybody looked last. Takes no lock. */
+bool sim_position_passed(int account, const struct sim_position *position);
+/* Sleep until `position` is reached. */
+void sim_position_wait(int account, const struct sim_position *position);
+/* When `position` can be reached at the soonest, for who sleeps in a way of his own; 0: it is reached. */
+uint64_t sim_position_soonest_ns(int account, const struct sim_position *position);
+/* A lane of its own for a part of the multiprocessors. -EUSERS: there are too many. */
+int sim_part_open(int account);
+void sim_part_close(int account, unsigned lane);
 
 struct sim_timeline *sim_timeline_at(struct sim_state *state, int device, int gpu_instance, int compute_instance);
+void sim_timeline_clear(struct sim_timeline *timeline);
 /* Decide what ran up to `now_ns`. */
 void sim_timeline_advance(struct sim_state *state, struct sim_timeline *timeline, uint64_t now_ns);
+/* The same, and note how far everything has got: what follows is then about `now_ns`. */
+void sim_timeline_catch_up(struct sim_state *state, struct sim_timeline *timeline, uint64_t now_ns);
+uint64_t sim_timeline_busy_ns(const struct sim_timeline *timeline);
+/* How long, from the timeline's clock, other processes' turns last at least before this channel's. */
+uint64_t sim_timeline_ahead_ns(const struct sim_state *state, const struct sim_timeline *timeline, int channel);
 /* Drop the work of a channel whose process is gone. */
 void sim_channel_drop(struct sim_state *state, int channel, uint64_t now_ns);
-uint64_t sim_channel_kernel_ns(const struct sim_channel *channel);
-/* Busy time up to now, the kernel on the device included. */
-uint64_t sim_timeline_busy_ns(const struct sim_timeline *timeline, uint64_t now_ns);
+/* Give a lane its ring, and a channel's rings back. */
+int sim_lane_ensure(struct sim_state *state, struct sim_channel *channel, unsigned lane);
+void sim_channel_forget(struct sim_state *state, struct sim_channel *channel);
+
+/* What was done, with what is under way as far as it had got when somebody looked last. */
+struct sim_done {
+    uint64_t submitted, completed; /* orders */
+    uint64_t ns;
+    uint64_t multiprocessor_ns;
+};
+struct sim_done sim_channel_done(const struct sim_state *state, const struct sim_channel *channel, bool copies);
 /* Busy parts per million over the last half to full second. */
 unsigned sim_device_busy_ppm(struct sim_state *state, int device, uint64_t now_ns);
 

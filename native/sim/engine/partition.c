@@ -149,7 +149,7 @@ int sim_mig_create(struct sim_state *state, int device, unsigned profile, int st
         instance->profile = profile;
         instance->start = (unsigned)chosen;
         for (int c = 0; c < SIM_COMPUTE_MAX; c++)
-            instance->compute[c].timeline.current = instance->compute[c].timeline.running = -1;
+            sim_timeline_clear(&instance->compute[c].timeline);
         SIM_STORE_ORDER();
         instance->live = 1;
         return i;
@@ -239,7 +239,7 @@ int sim_mig_compute_create(struct sim_state *state, int device, unsigned instanc
         if (compute->live)
             continue;
         memset(compute, 0, sizeof *compute);
-        compute->timeline.current = compute->timeline.running = -1;
+        sim_timeline_clear(&compute->timeline);
         compute->id = (unsigned)c;
         compute->profile = profile;
         compute->compute_slices = slices;

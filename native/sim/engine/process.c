@@ -84,11 +84,24 @@ static void close_account(struct sim_state *state, struct sim_account *account, 
 {
     struct sim_place place = {account->device, account->gpu_instance, account->compute_instance};
     if (account->channel >= 0) {
+        struct sim_channel *channel = &state->channels[account->channel];
+        struct sim_totals *totals = &state->devices[account->device].totals;
+        struct sim_done queued = sim_channel_done(state, channel, false);
         sim_channel_drop(state, account->channel, now_ns);
-        account->kernel_ns = sim_channel_kernel_ns(&state->channels[account->channel]);
-        account->completed = state->channels[account->channel].completed;
-        state->devices[account->device].totals.kernel_ns += account->kernel_ns;
+        struct sim_done kernels = sim_channel_done(state, channel, false), copies = sim_channel_done(state, channel, true);
+        account->launches = queued.submitted;
+        account->completed = kernels.completed;
+        account->kernel_ns = kernels.ns;
+        account->multiprocessor_ns = kernels.multiprocessor_ns;
+        account->copies = copies.completed;
+        account->copy_ns = copies.ns;
+        SIM_STORE_ORDER();
         account->channel = -1;
+        totals->launches += account->launches;
+        totals->kernel_ns += account->kernel_ns;
+        totals->multiprocessor_ns += account->multiprocessor_ns;
+        totals->copy_ns += account->copy_ns;
+        sim_channel_forget(state, channel);
     }
     uint64_t *spent = sim_vram_spent(state, place);
     uint64_t held = account->granule_bytes + account->context_bytes;
@@ -108,7 +121,7 @@ static void reclaim(struct sim_state *state, int index)
     for (int i = 0; i < SIM_CHANNELS_MAX; i++)
         if (state->channels[i].live && state->channels[i].process == index) {
             sim_channel_drop(state, i, now_ns);
-            state->channels[i].live = 0;
+            sim_channel_forget(state, &state->channels[i]);
         }
     process->exited_ns = now_ns;
     SIM_STORE_ORDER();
@@ -150,7 +163,7 @@ static void read_command(char *out, size_t size)
         close(fd);
 }
 
-int sim_process_register(void)
+int sim_process_register(struct sim_client client)
 {
     struct sim_state *state = sim_enter();
     for (int i = 0; i < SIM_PROCESSES_MAX; i++) /* our own past before an exec: same pid, same start */
@@ -168,6 +181,8 @@ int sim_process_register(void)
         process->start_ticks = start_of(process->pid);
         process->pid_namespace = namespace_of_pids();
         process->since_ns = sim_now_ns();
+        process->mps = client.mps;
+        process->threads_percent = client.threads_percent;
         read_command(process->command, sizeof process->command);
         if (fcntl(sim_engine_fd(), F_SETLK, &lock))
             slot = -EAGAIN;

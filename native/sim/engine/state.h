@@ -4,7 +4,8 @@
  *
  * Invariant: the accounts are the only truth about memory and the channels the only truth about work; totals of devices
  * and instances are derived from them, so that a process killed under the lock leaves nothing that sim_state_repair()
- * cannot compute again. A word that makes other words valid is written after them (SIM_STORE_ORDER).
+ * cannot compute again. A word that makes other words valid is written after them (SIM_STORE_ORDER). Where several words
+ * change together there are two of each, and the last one written says which are meant (`clock`, `progress`).
  */
 #ifndef MICA_SIM_STATE_H
 #define MICA_SIM_STATE_H
@@ -15,7 +16,7 @@
 #include <stdint.h>
 
 #define SIM_MAGIC 0x314d49534143494dULL /* "MICASIM1" */
-#define SIM_VERSION 1
+#define SIM_VERSION 2
 
 #define SIM_NAME_MAX 96
 #define SIM_UUID_MAX 48
@@ -28,8 +29,9 @@
 #define SIM_ACCOUNTS_MAX 16 /* devices or instances one process uses */
 #define SIM_CHANNELS_MAX 256
 #define SIM_RULES_MAX 64
-#define SIM_QUEUE_DEPTH 1024 /* launches in flight per process and device; the next one waits */
-#define SIM_RING 2048        /* launches remembered: the queue, and as many that are done */
+#define SIM_RINGS_MAX 1024   /* lanes that were ever used, of all live channels */
+#define SIM_QUEUE_DEPTH 1024 /* orders in flight per lane; the next one waits */
+#define SIM_RING 2048        /* orders remembered: the queue, and as many that are done */
 #define SIM_GRANULE (2ULL << 20)
 
 /* Keeps the compiler from moving stores across: what was written before is there if the process is killed after. */
@@ -94,9 +96,14 @@ struct sim_description {
     struct sim_profile profiles[SIM_PROFILES_MAX];
 };
 
+/* What a kernel costs: see sim_kernel_cost_ns(). */
 struct sim_kernel_rule {
     char glob[64];
-    uint64_t block_ns;
+    uint64_t block_ns;  /* each wave of blocks */
+    uint64_t fixed_ns;  /* each launch, besides the node's launch_ns */
+    uint64_t grid_ns;   /* each block, on the whole device: states a kernel's time by its grid */
+    uint32_t noise_ppm; /* all of it varies by at most so much, up and down */
+    uint32_t pad;
 };
 
 struct sim_node {
@@ -105,26 +112,42 @@ struct sim_node {
     uint32_t cuda_version; /* 1000 * major + 10 * minor */
     uint32_t device_count;
     uint32_t rule_count;
-    uint64_t launch_ns;    /* fixed cost of a launch */
-    uint64_t block_ns;     /* one block of a kernel no rule names */
-    uint64_t timeslice_ns; /* a process keeps the device so long while others wait; 0: strictly in order of submission */
+    uint32_t mps;               /* an MPS daemon listens at its usual place */
+    uint64_t seed;              /* of all noise */
+    uint64_t launch_ns;         /* fixed cost of a launch */
+    uint64_t block_ns;          /* one wave of blocks of a kernel no rule names */
+    uint64_t timeslice_ns;      /* a process keeps the device so long while others wait; 0: strictly in order of submission */
     uint64_t context_bytes;
+    uint64_t pcie_bytes_per_s;  /* each direction of each device; 0: copies to and from the host take no time */
     struct sim_kernel_rule rules[SIM_RULES_MAX];
     struct sim_description devices[SIM_DEVICES_MAX];
 };
 
 /* --- What runs ------------------------------------------------------------------------------------------------------ */
 
-/* Whose kernels a device, or a compute instance, executes, one at a time. */
+/* What a process can have under way on a device side by side. Orders of one lane run one after another, as submitted. */
+enum sim_lane_number {
+    SIM_LANE_COMPUTE = 0,
+    SIM_LANE_URGENT = 1, /* kernels of streams of higher priority: before the process's others */
+    SIM_LANE_TO_DEVICE = 2,
+    SIM_LANE_TO_HOST = 3,
+    SIM_LANE_ON_DEVICE = 4,
+    SIM_LANE_PARTS = 5, /* this one and what follows: parts of the multiprocessors */
+    SIM_LANES = 16,
+};
+#define SIM_COPY_LANES (1u << SIM_LANE_TO_DEVICE | 1u << SIM_LANE_TO_HOST | 1u << SIM_LANE_ON_DEVICE)
+#define SIM_ENGINES 3 /* copy engines: one for each of the three copy lanes */
+
+#define SIM_TURN_NOBODY (-1)
+#define SIM_TURN_MPS (-2) /* all clients of MPS together */
+
+/* A device, or a compute instance: whose work it does at what time. */
 struct sim_timeline {
-    uint64_t clock_ns;   /* decided up to here */
-    uint64_t busy_ns;    /* sum of finished kernels */
-    uint64_t turn_ns;    /* how much of its time slice the current channel has had */
-    int32_t current;     /* channel whose turn it is, or -1 */
-    int32_t running;     /* channel whose kernel is on the device, or -1 */
-    uint64_t running_start_ns;
-    uint64_t running_end_ns;
-    uint64_t running_sequence;
+    uint64_t clock;       /* decided up to clock >> 1; the lowest bit says which busy_ns is meant */
+    uint64_t busy_ns[2];  /* how long at least one kernel ran */
+    uint64_t turn_end_ns; /* of the time slice */
+    int32_t turn;         /* the channel whose time slice it is, or SIM_TURN_* */
+    int32_t engine[SIM_ENGINES]; /* the channel whose copy is under way, or -1 */
     uint64_t sample_ns[2]; /* utilisation: two marks, the older is the window's start */
     uint64_t sample_busy_ns[2];
     uint32_t member_count;
@@ -153,8 +176,10 @@ struct sim_gpu_instance {
 
 /* Counters of a device outlive the processes that caused them. */
 struct sim_totals {
-    uint64_t launches;
-    uint64_t kernel_ns; /* of processes that are gone; live ones are added when read */
+    uint64_t launches;  /* this and the next three: of processes that are gone; live ones are added when read */
+    uint64_t kernel_ns;
+    uint64_t multiprocessor_ns;
+    uint64_t copy_ns;
     uint64_t allocations;
     uint64_t refusals;
     uint64_t spent_peak_bytes;
@@ -168,23 +193,46 @@ struct sim_device {
     struct sim_gpu_instance instances[SIM_INSTANCES_MAX];
 };
 
-struct sim_launch {
+/* A kernel or a copy. */
+struct sim_order {
     uint64_t submit_ns;
     uint64_t cost_ns;
-    uint64_t sum_ns; /* cost of all launches of this channel up to and with this one */
-    uint64_t end_ns; /* valid once completed */
+    uint64_t sum_ns;                /* cost of all orders of this lane up to and with this one */
+    uint64_t sum_multiprocessor_ns; /* the same, each times its multiprocessors */
+    uint64_t end_ns;                /* valid once completed */
+    uint32_t multiprocessors;       /* that it can use */
+    uint32_t after_lanes;           /* bits of the lanes it waits for */
+    uint32_t after[SIM_LANES];      /* low words of the orders' numbers there */
 };
 
-/* The launches of one process on one device: a ring in order of submission. Launch n (from 1) lies at n % SIM_RING. */
+struct sim_ring {
+    struct sim_order orders[SIM_RING];
+};
+
+/* Order n (from 1) lies at n % SIM_RING. `submitted` is written by the process alone, without the lock; the rest is
+ * written under the lock. */
+struct sim_lane {
+    uint32_t ring; /* index + 1, 0 before the first order */
+    uint32_t pad;
+    uint64_t submitted;
+    uint64_t completed;
+    uint64_t started;  /* the order that `left` is about */
+    uint64_t progress; /* progress >> 1: when `left` was right; the lowest bit says which one is meant */
+    uint64_t left[2];  /* in units of ns / SIM_FRACTION at full speed */
+};
+#define SIM_FRACTION 1024ULL
+
+/* The orders of one process on one device. */
 struct sim_channel {
     uint32_t live;
     int32_t process;
     int32_t device;
     int32_t gpu_instance;     /* -1: the whole device */
     int32_t compute_instance; /* -1 likewise */
-    uint64_t submitted;
-    uint64_t completed;
-    struct sim_launch ring[SIM_RING];
+    uint32_t mps;             /* of a client of MPS */
+    uint32_t lanes_used;      /* bits */
+    uint32_t parts;           /* bits of the lanes from SIM_LANE_PARTS that are taken */
+    struct sim_lane lanes[SIM_LANES];
 };
 
 /* What one process did on one device or instance. */
@@ -203,9 +251,13 @@ struct sim_account {
     uint64_t context_bytes;
     uint64_t allocations;
     uint64_t refusals;
-    uint64_t launches;
+    uint64_t limit_bytes; /* of granules and contexts, for a client of MPS; 0: none */
+    uint64_t launches;    /* this and the rest: of a process that is gone; a live one's are in its channel */
     uint64_t completed;
     uint64_t kernel_ns;
+    uint64_t multiprocessor_ns;
+    uint64_t copies;
+    uint64_t copy_ns;
 };
 
 enum sim_process_state { SIM_PROCESS_FREE = 0, SIM_PROCESS_LIVE = 1, SIM_PROCESS_EXITED = 2 };
@@ -219,6 +271,8 @@ struct sim_process {
     uint64_t pid_namespace; /* inode */
     uint64_t since_ns;
     uint64_t exited_ns;
+    uint32_t mps;              /* a client of MPS */
+    uint32_t threads_percent;  /* of every device, for a client of MPS; 0: all */
     char command[32];
     struct sim_account accounts[SIM_ACCOUNTS_MAX];
 };
@@ -234,6 +288,8 @@ struct sim_state {
     struct sim_device devices[SIM_DEVICES_MAX];
     struct sim_process processes[SIM_PROCESSES_MAX];
     struct sim_channel channels[SIM_CHANNELS_MAX];
+    uint32_t ring_taken[SIM_RINGS_MAX]; /* derived: live channels' lanes say which ring is whose */
+    struct sim_ring rings[SIM_RINGS_MAX];
 };
 
 #endif

@@ -50,6 +50,13 @@ static bool fits(struct sim_state *state, struct sim_place place, uint64_t bytes
     return false;
 }
 
+/* A client of MPS may have a limit of its own. */
+static bool within_limit(const struct sim_account *account, uint64_t bytes)
+{
+    uint64_t held = account->granule_bytes + account->context_bytes;
+    return !account->limit_bytes || (held <= account->limit_bytes && bytes <= account->limit_bytes - held);
+}
+
 static void note_peak(struct sim_state *state, struct sim_place place, struct sim_account *account)
 {
     struct sim_totals *totals = &state->devices[place.device].totals;
@@ -68,7 +75,7 @@ int sim_vram_charge(int index, uint64_t requested, uint64_t granules)
     struct sim_account *account = own_account(state, index);
     struct sim_place place = {account->device, account->gpu_instance, account->compute_instance};
     int result = 0;
-    if (granules && !fits(state, place, granules)) {
+    if (granules && (!within_limit(account, granules) || !fits(state, place, granules))) {
         account->refusals++;
         state->devices[place.device].totals.refusals++;
         result = -ENOMEM;
@@ -124,7 +131,8 @@ static int open_channel(struct sim_state *state, struct sim_place place)
         channel->device = place.device;
         channel->gpu_instance = place.gpu_instance;
         channel->compute_instance = place.compute_instance;
-        channel->submitted = channel->completed = 0;
+        channel->mps = state->processes[sim_process_self()].mps;
+        sim_channel_forget(state, channel);
         SIM_STORE_ORDER();
         channel->live = 1;
         struct sim_timeline *timeline = sim_timeline_at(state, place.device, place.gpu_instance, place.compute_instance);
@@ -177,13 +185,20 @@ int sim_account_open(struct sim_place place)
     return result;
 }
 
+void sim_account_limit(int index, uint64_t limit_bytes)
+{
+    struct sim_state *state = sim_enter();
+    own_account(state, index)->limit_bytes = limit_bytes;
+    sim_leave(state);
+}
+
 int sim_account_retain(int index)
 {
     struct sim_state *state = sim_enter();
     struct sim_account *account = own_account(state, index);
     struct sim_place place = {account->device, account->gpu_instance, account->compute_instance};
     uint64_t footprint = account->contexts ? 0 : state->node.context_bytes;
-    int result = fits(state, place, footprint) ? 0 : -ENOMEM;
+    int result = within_limit(account, footprint) && fits(state, place, footprint) ? 0 : -ENOMEM;
     if (!result) {
         account->contexts++;
         account->context_bytes += footprint;
