@@ -153,7 +153,8 @@ struct mica_process_slot {
     MICA_ATOMIC_U64 pinned_word;
     MICA_ATOMIC_U64 vram_peak_bytes; /* of this process */
     MICA_ATOMIC_U64 last_seen_ns;    /* CLOCK_MONOTONIC of its last sampled call */
-    uint64_t reserved_memory[3];
+    MICA_ATOMIC_U64 others_bytes;    /* device memory of the slice's other processes when this one last added up: a guess */
+    uint64_t reserved_memory[2];
 
     MICA_ATOMIC_U64 virtual_time_ns; /* the process's own, within the slice: work of cost c adds c * 100 / weight */
     MICA_ATOMIC_U64 weight;          /* MICA_WEIGHT_DEFAULT unless the process asked for another */

@@ -20,6 +20,7 @@ static void slot_clear(struct mica_process_slot *slot)
     atomic_store_explicit(&slot->vram_word, 0, memory_order_seq_cst);
     atomic_store_explicit(&slot->pinned_word, 0, memory_order_seq_cst);
     atomic_store_explicit(&slot->vram_peak_bytes, 0, memory_order_relaxed);
+    atomic_store_explicit(&slot->others_bytes, 0, memory_order_relaxed);
     atomic_store_explicit(&slot->gpu_ns, 0, memory_order_relaxed);
     atomic_store_explicit(&slot->launches, 0, memory_order_relaxed);
     atomic_store_explicit(&slot->inflight, 0, memory_order_relaxed);

@@ -15,6 +15,10 @@
  * words stood together. At that instant what others held for good left no room. So of two racers of which
  * exactly one fits, that one is not refused: while the other is pending it waits, and after that there is room.
  *
+ * Most charges fit, and nobody is in the way. So an asker adds without looking when what the others held at its process's last sum would
+ * leave room, and adds up again only once. That changes neither argument: an addition that was in vain leaves a sum without room, so that
+ * its process looks before it adds again.
+ *
  * Racers that are in each other's way cannot go round for ever: the one in the lowest slot (within a slot: the one that found
  * nothing pending there) keeps its charge and waits for the others, and all others roll back and look without adding
  * until they see room or a cause to refuse. The first of them always gets its answer. A racer that was killed or
@@ -42,12 +46,17 @@ struct ask {
     unsigned rounds;
 };
 
-/* One reading of all the words: what others and the asker hold together. */
+/* One sum over all the words: what others and the asker hold together. */
+struct sum {
+    uint64_t bytes;  /* at most 64 * 2^48, no overflow */
+    uint64_t others; /* the same without the asker's slot */
+    bool pending;    /* a charge other than the asker's is pending ... */
+    bool senior;     /* ... and one of these goes first */
+};
+
+/* The words of a sum, 0 where a slot is not held. */
 struct reading {
-    uint64_t words[MICA_PROCESSES_MAX]; /* 0 where a slot is not held */
-    uint64_t bytes;                     /* their sum: at most 64 * 2^48, no overflow */
-    bool pending;                       /* a charge other than the asker's is pending ... */
-    bool senior;                        /* ... and one of these goes first */
+    uint64_t words[MICA_PROCESSES_MAX];
 };
 
 uint64_t mica_word_bytes(uint64_t word)
@@ -74,14 +83,14 @@ static uint64_t pending_count(uint64_t word)
     return word >> MICA_MEMORY_BYTES_BITS & PENDING_MAX;
 }
 
-/* `mine`: how many pending charges of the slot are the asker's, 0 or 1. `first`: it found nothing pending there. */
-static void words_read(const struct ask *ask, uint64_t mine, bool first, struct reading *out)
+/* `mine`: how many pending charges of the slot are the asker's, 0 or 1. `first`: it found nothing pending there. `reading`: NULL, or where
+ * the words go. */
+static inline struct sum words_read(const struct ask *ask, uint64_t mine, bool first, struct reading *reading)
 {
-    out->bytes = 0;
-    out->pending = false;
-    out->senior = false;
+    struct sum out = {.bytes = 0};
     unsigned high = slots_high(ask->region);
-    memset(&out->words[high], 0, (MICA_PROCESSES_MAX - high) * sizeof out->words[0]);
+    if (reading != NULL)
+        memset(reading, 0, sizeof *reading);
     for (unsigned i = 0; i < high; i++) {
         struct mica_process_slot *slot = &ask->region->processes[i];
         /* seq_cst: with the additions in word_add and the claim in slot.c, see above. The acquire half pairs with the
@@ -89,13 +98,16 @@ static void words_read(const struct ask *ask, uint64_t mine, bool first, struct 
         uint64_t word = 0;
         if (atomic_load_explicit(&slot->owner, memory_order_seq_cst) & MICA_OWNER_HELD)
             word = atomic_load_explicit(slot_word(slot, ask->kind), memory_order_seq_cst);
-        out->words[i] = word;
-        out->bytes += mica_word_bytes(word);
+        if (reading != NULL)
+            reading->words[i] = word;
+        out.bytes += mica_word_bytes(word);
+        out.others += i == ask->slot ? 0 : mica_word_bytes(word);
         if (pending_count(word) > (i == ask->slot ? mine : 0)) {
-            out->pending = true;
-            out->senior |= i < ask->slot || (i == ask->slot && !first);
+            out.pending = true;
+            out.senior |= i < ask->slot || (i == ask->slot && !first);
         }
     }
+    return out;
 }
 
 /* Add the ask's bytes to its word as pending. 0, -EAGAIN when too many are pending there, or -EOVERFLOW. */
@@ -115,9 +127,9 @@ static int word_add(const struct ask *ask, bool *first)
     return 0;
 }
 
-/* Take bytes and pending charges out of a word. A word that was cleared meanwhile (a slot reclaimed too early) stays
- * at zero instead of wrapping round. */
-static void word_lower(MICA_ATOMIC_U64 *word, uint64_t bytes, uint64_t pending)
+/* Take bytes and pending charges out of a word; returns what it became. A word that was cleared meanwhile (a slot reclaimed too early)
+ * stays at zero instead of wrapping round. */
+static uint64_t word_lower(MICA_ATOMIC_U64 *word, uint64_t bytes, uint64_t pending)
 {
     uint64_t seen = atomic_load_explicit(word, memory_order_relaxed);
     uint64_t next;
@@ -129,6 +141,7 @@ static void word_lower(MICA_ATOMIC_U64 *word, uint64_t bytes, uint64_t pending)
         next += (count > pending ? count - pending : 0) * PENDING_ONE;
         /* Release: pairs with the loads in words_read; what the driver freed is free before the books say so. */
     } while (!atomic_compare_exchange_weak_explicit(word, &seen, next, memory_order_release, memory_order_relaxed));
+    return next;
 }
 
 /* Let others go on. False when patience is at its end. */
@@ -150,13 +163,13 @@ static void peak_raise(MICA_ATOMIC_U64 *peak, uint64_t bytes)
         ;
 }
 
-static void charge_settle(const struct ask *ask, const struct reading *sum)
+static void charge_settle(const struct ask *ask, const struct sum *sum)
 {
     struct mica_process_slot *slot = &ask->region->processes[ask->slot];
-    word_lower(slot_word(slot, ask->kind), 0, 1);
+    uint64_t word = word_lower(slot_word(slot, ask->kind), 0, 1);
     if (ask->kind != MICA_MEMORY_VRAM)
         return;
-    peak_raise(&slot->vram_peak_bytes, mica_word_bytes(sum->words[ask->slot]));
+    peak_raise(&slot->vram_peak_bytes, mica_word_bytes(word));
     peak_raise(&ask->region->vram_peak_bytes, sum->bytes);
 }
 
@@ -164,18 +177,65 @@ static void charge_settle(const struct ask *ask, const struct reading *sum)
 static bool reading_stands(const struct ask *ask, uint64_t mine, bool first, const struct reading *reading)
 {
     struct reading again;
-    words_read(ask, mine, first, &again);
+    (void)words_read(ask, mine, first, &again);
     return memcmp(reading->words, again.words, sizeof again.words) == 0;
+}
+
+static bool fits(uint64_t held_bytes, uint64_t bytes, uint64_t limit_bytes)
+{
+    return held_bytes <= limit_bytes && bytes <= limit_bytes - held_bytes;
+}
+
+/* Relaxed, here and below: a guess, whose only reader decides nothing by it but whether to look first. */
+static void others_note(const struct ask *ask, const struct sum *sum)
+{
+    if (ask->kind == MICA_MEMORY_VRAM)
+        atomic_store_explicit(&ask->region->processes[ask->slot].others_bytes, sum->others, memory_order_relaxed);
+}
+
+/* Would there be room, if the others held what they held when this process last added up? */
+static bool room_likely(const struct ask *ask)
+{
+    const struct mica_process_slot *slot = &ask->region->processes[ask->slot];
+    uint64_t guess = atomic_load_explicit(&slot->others_bytes, memory_order_relaxed);
+    uint64_t own = mica_word_bytes(atomic_load_explicit(&slot->vram_word, memory_order_relaxed));
+    return ask->kind == MICA_MEMORY_VRAM && guess <= ask->limit_bytes && fits(own, ask->bytes, ask->limit_bytes - guess);
 }
 
 /* Look without adding. 0: there is room, try. -ENOMEM: refused. -EAGAIN: somebody is in the way. */
 static int room_look(const struct ask *ask)
 {
-    struct reading sum;
-    words_read(ask, 0, true, &sum);
-    if (sum.bytes <= ask->limit_bytes && ask->bytes <= ask->limit_bytes - sum.bytes)
+    struct reading reading;
+    struct sum sum = words_read(ask, 0, true, &reading);
+    others_note(ask, &sum);
+    if (fits(sum.bytes, ask->bytes, ask->limit_bytes))
         return 0;
-    return sum.pending || !reading_stands(ask, 0, true, &sum) ? -EAGAIN : -ENOMEM;
+    return sum.pending || !reading_stands(ask, 0, true, &reading) ? -EAGAIN : -ENOMEM;
+}
+
+/* The charge is added, and its first sum was over the limit. As charge_try. */
+static int charge_contend(struct ask *ask, bool first)
+{
+    int rc;
+    for (;;) {
+        struct reading reading;
+        struct sum sum = words_read(ask, 1, first, &reading);
+        if (sum.bytes <= ask->limit_bytes) {
+            charge_settle(ask, &sum);
+            return 0;
+        }
+        if (sum.senior)
+            rc = -EAGAIN;
+        else if (!sum.pending && reading_stands(ask, 1, first, &reading))
+            rc = -ENOMEM;
+        else if (wait_a_little(ask))
+            continue;
+        else
+            rc = -ENOMEM;
+        others_note(ask, &sum);
+        word_lower(slot_word(&ask->region->processes[ask->slot], ask->kind), ask->bytes, 1);
+        return rc;
+    }
 }
 
 /* Add, sum, and settle or roll back. 0: charged. -ENOMEM: refused. -EAGAIN: rolled back for the sake of another. */
@@ -185,24 +245,12 @@ static int charge_try(struct ask *ask)
     int rc = word_add(ask, &first);
     if (rc < 0)
         return rc;
-    for (;;) {
-        struct reading sum;
-        words_read(ask, 1, first, &sum);
-        if (sum.bytes <= ask->limit_bytes) {
-            charge_settle(ask, &sum);
-            return 0;
-        }
-        if (sum.senior)
-            rc = -EAGAIN;
-        else if (!sum.pending && reading_stands(ask, 1, first, &sum))
-            rc = -ENOMEM;
-        else if (wait_a_little(ask))
-            continue;
-        else
-            rc = -ENOMEM;
-        word_lower(slot_word(&ask->region->processes[ask->slot], ask->kind), ask->bytes, 1);
-        return rc;
-    }
+    struct sum sum = words_read(ask, 1, first, NULL);
+    if (sum.bytes > ask->limit_bytes)
+        return charge_contend(ask, first);
+    others_note(ask, &sum);
+    charge_settle(ask, &sum);
+    return 0;
 }
 
 int mica_charge_make(struct mica_usage_region *region, unsigned slot, enum mica_memory_kind kind, uint64_t bytes, uint64_t limit_bytes,
@@ -217,12 +265,14 @@ int mica_charge_make(struct mica_usage_region *region, unsigned slot, enum mica_
     if (bytes > MICA_MEMORY_BYTES_MAX)
         return -EOVERFLOW;
     struct ask ask = {.region = region, .slot = slot, .kind = kind, .bytes = bytes, .limit_bytes = limit_bytes};
-    int rc;
-    do {
+    int rc = room_likely(&ask) ? charge_try(&ask) : -EAGAIN;
+    while (rc == -EAGAIN) {
         rc = room_look(&ask);
         if (rc == 0)
             rc = charge_try(&ask);
-    } while (rc == -EAGAIN && wait_a_little(&ask));
+        if (rc == -EAGAIN && !wait_a_little(&ask))
+            break;
+    }
     if (rc == 0)
         out->bytes = bytes;
     if (rc == -EAGAIN)

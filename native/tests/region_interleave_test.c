@@ -84,25 +84,36 @@ static void test_moving_memory_is_not_counted_twice(void)
     }
 }
 
-/* The asker in slot 1 reads its own word once to look, once more to add, and then exchanges it: the others' act in between
- * comes after it has seen room and before its charge is visible. */
-enum { LOOKED = 2, WITHDRAWN = 7 /* after one sum, and two to roll back */ };
+/* The asker in slot 1 reads its own word once to guess, once to look if its guess was that there is no room, once more to add, and then
+ * exchanges it: the others' act before that reading comes after it has seen room and before its charge is visible. Then come two sums, and two
+ * accesses to roll back. */
+enum { GUESSED = 2, SUMS_AND_WITHDRAWS = 6 };
 
-static unsigned own_accesses, decided_at, rival;
+static unsigned own_accesses, adds_at, decided_at, rival;
+
+/* Whether the asker in slot 1 looks before it adds. */
+static void region_reset_guess(bool looks)
+{
+    region_reset(0);
+    atomic_store(&region.processes[1].others_bytes, looks ? LIMIT : 0);
+    own_accesses = 0;
+    adds_at = looks ? GUESSED + 1 : GUESSED;
+}
 
 static void charge_after_look(const volatile void *word)
 {
-    if (word == word_of(1) && ++own_accesses == LOOKED)
+    if (word == word_of(1) && ++own_accesses == adds_at)
         add(2, 60, 0);
 }
 
 static void test_a_charge_between_look_and_addition_is_seen(void)
 {
-    region_reset(0);
-    own_accesses = 0;
-    CHECK_EQUAL(reserve_beside(charge_after_look, 0, 1, 60), -ENOMEM);
-    CHECK_EQUAL(mica_charge_sum(&region, MICA_MEMORY_VRAM), 60);
-    CHECK_EQUAL(pending_count(atomic_load(word_of(1))), 0);
+    for (int looks = 0; looks < 2; looks++) {
+        region_reset_guess(looks);
+        CHECK_EQUAL(reserve_beside(charge_after_look, 0, 1, 60), -ENOMEM);
+        CHECK_EQUAL(mica_charge_sum(&region, MICA_MEMORY_VRAM), 60);
+        CHECK_EQUAL(pending_count(atomic_load(word_of(1))), 0);
+    }
 }
 
 /* Both have looked and seen room, and both add 60 of 100. The rival decides when the asker's word was used often enough: in
@@ -113,31 +124,71 @@ static void rival_adds_and_decides(const volatile void *word)
     if (word != word_of(1))
         return;
     own_accesses++;
-    if (own_accesses == LOOKED)
+    if (own_accesses == adds_at)
         add(rival, 60, 1);
-    if (own_accesses == decided_at && own_accesses >= WITHDRAWN)
+    if (own_accesses == decided_at && own_accesses >= adds_at + SUMS_AND_WITHDRAWS)
         CHECK_EQUAL(pending_count(atomic_load(word_of(1))), rival == 2);
     if (own_accesses == decided_at)
         word_lower(word_of(rival), rival == 2 ? 60 : 0, 1);
 }
 
+static void race_of_two(bool looks)
+{
+    region_reset_guess(looks);
+    rival = 2;
+    CHECK_EQUAL(reserve_beside(rival_adds_and_decides, 0, 1, 60), 0);
+    CHECK_EQUAL(mica_word_bytes(atomic_load(word_of(1))), 60);
+    CHECK_EQUAL(mica_charge_sum(&region, MICA_MEMORY_VRAM), 60);
+
+    region_reset_guess(looks);
+    rival = 0;
+    CHECK_EQUAL(reserve_beside(rival_adds_and_decides, 0, 1, 60), -ENOMEM);
+    CHECK_EQUAL(mica_word_bytes(atomic_load(word_of(1))), 0);
+    CHECK_EQUAL(mica_charge_sum(&region, MICA_MEMORY_VRAM), 60);
+}
+
 static void test_of_two_racers_exactly_one_is_charged(void)
 {
-    for (decided_at = 4; decided_at < 40; decided_at++) {
-        region_reset(0);
-        own_accesses = 0;
-        rival = 2;
-        CHECK_EQUAL(reserve_beside(rival_adds_and_decides, 0, 1, 60), 0);
-        CHECK_EQUAL(mica_word_bytes(atomic_load(word_of(1))), 60);
-        CHECK_EQUAL(mica_charge_sum(&region, MICA_MEMORY_VRAM), 60);
+    for (int looks = 0; looks < 2; looks++)
+        for (decided_at = GUESSED + 3; decided_at < 40; decided_at++)
+            race_of_two(looks);
+}
 
-        region_reset(0);
-        own_accesses = 0;
-        rival = 0;
-        CHECK_EQUAL(reserve_beside(rival_adds_and_decides, 0, 1, 60), -ENOMEM);
-        CHECK_EQUAL(mica_word_bytes(atomic_load(word_of(1))), 0);
-        CHECK_EQUAL(mica_charge_sum(&region, MICA_MEMORY_VRAM), 60);
+/* Nobody moves, and the asker's guess is of another time: it is corrected, and decides nothing. */
+static void test_a_wrong_guess_decides_nothing(void)
+{
+    static const uint64_t guesses[] = {0, 50, 60, LIMIT, LIMIT + 1, MICA_MEMORY_BYTES_MAX, UINT64_MAX};
+    for (unsigned i = 0; i < sizeof guesses / sizeof guesses[0]; i++) {
+        region_reset(50);
+        atomic_store(&region.processes[0].others_bytes, guesses[i]);
+        CHECK_EQUAL(reserve_beside(NULL, 0, 0, 51), -ENOMEM);
+        CHECK_EQUAL(mica_word_bytes(atomic_load(word_of(0))), 0);
+        CHECK_EQUAL(atomic_load(&region.processes[0].others_bytes), 50);
+        atomic_store(&region.processes[0].others_bytes, guesses[i]);
+        CHECK_EQUAL(reserve_beside(NULL, 0, 0, 50), 0);
+        CHECK_EQUAL(mica_charge_sum(&region, MICA_MEMORY_VRAM), 100);
     }
+}
+
+/* Once refused, a process does not add the same ask again while nobody has given anything back: others would wait for it in vain. */
+static unsigned own_additions;
+
+static void count_own_additions(const volatile void *word)
+{
+    if (word == word_of(0) && pending_count(atomic_load(word_of(0))) == 1)
+        own_additions++;
+}
+
+static void test_a_refused_process_looks_first(void)
+{
+    region_reset(50);
+    own_additions = 0;
+    CHECK_EQUAL(reserve_beside(count_own_additions, 0, 0, 60), -ENOMEM);
+    CHECK(own_additions > 0); /* the control: its first guess was that nobody holds anything */
+    own_additions = 0;
+    for (unsigned i = 0; i < 5; i++)
+        CHECK_EQUAL(reserve_beside(count_own_additions, 0, 0, 60), -ENOMEM);
+    CHECK_EQUAL(own_additions, 0);
 }
 
 int main(void)
@@ -145,5 +196,7 @@ int main(void)
     check_run(test_moving_memory_is_not_counted_twice, "memory that moves ahead of every reading is never counted twice");
     check_run(test_a_charge_between_look_and_addition_is_seen, "a charge made between another's look and its addition is not overlooked");
     check_run(test_of_two_racers_exactly_one_is_charged, "of two racers that both saw room exactly one is charged, whenever the other decides");
+    check_run(test_a_wrong_guess_decides_nothing, "a guess of what others hold decides nothing, however wrong it is");
+    check_run(test_a_refused_process_looks_first, "a process that was refused looks before it adds again, so that nobody waits for it in vain");
     return check_finish();
 }

@@ -20,6 +20,7 @@
 #define BUCKET_ENTRIES 8
 #define FIRST_BUCKETS 32 /* 4 KiB */
 #define LEVELS_MAX 48
+#define LEVELS_FETCHED 5
 #define BYTES_BITS 48
 
 struct entry {
@@ -31,62 +32,88 @@ struct bucket {
     struct entry entries[BUCKET_ENTRIES];
 };
 
-static _Atomic(struct bucket *) levels[LEVELS_MAX];
+/* A level: `count` buckets. Both words are written once, the count first. */
+static struct level {
+    _Atomic uint64_t count;
+    _Atomic(struct bucket *) buckets;
+} levels[LEVELS_MAX];
+static _Atomic unsigned level_count; /* levels below it have buckets */
 
-static uint64_t buckets_in(unsigned level)
-{
-    uint64_t total = 0;
-    uint64_t buckets = FIRST_BUCKETS;
-    for (unsigned i = 0; i < level; i++) {
-        total += buckets;
-        buckets = total / 2 < FIRST_BUCKETS ? FIRST_BUCKETS : total / 2;
-    }
-    return buckets;
-}
-
-static struct bucket *bucket_of(struct bucket *buckets, unsigned level, uint64_t handle)
+static uint64_t hash_of(uint64_t handle)
 {
     uint64_t hash = (handle ^ (handle >> 32)) * 0x9e3779b97f4a7c15ULL;
     hash ^= hash >> 29;
-    hash *= 0xbf58476d1ce4e5b9ULL;
-    return &buckets[((hash >> 32) * buckets_in(level)) >> 32];
+    return hash * 0xbf58476d1ce4e5b9ULL >> 32;
 }
 
-static struct bucket *level_buckets(unsigned level)
+/* `level` has buckets. */
+static struct bucket *bucket_of(unsigned level, uint64_t hash)
 {
-    /* Acquire pairs with the release in level_add: the buckets are seen zeroed. */
-    return atomic_load_explicit(&levels[level], memory_order_acquire);
+    /* Relaxed: whoever read a level_count above this level by acquire sees both words. */
+    uint64_t count = atomic_load_explicit(&levels[level].count, memory_order_relaxed);
+    struct bucket *buckets = atomic_load_explicit(&levels[level].buckets, memory_order_relaxed);
+    return &buckets[hash * count >> 32];
 }
 
-static unsigned level_count(void)
+/* The half of a bucket where its handle is looked for and put first: each half is one cache line. */
+static unsigned first_entry(uint64_t hash)
 {
-    unsigned count = 0;
-    while (count < LEVELS_MAX && level_buckets(count) != NULL) {
-        count++;
+    return hash & 1 ? BUCKET_ENTRIES / 2 : 0;
+}
+
+static unsigned levels_known(void)
+{
+    /* Acquire pairs with the release in level_add: the levels' words are seen, and the buckets zeroed. */
+    return atomic_load_explicit(&level_count, memory_order_acquire);
+}
+
+/* Half as large as those before it together, which are `total` buckets. */
+static uint64_t level_size(uint64_t total)
+{
+    return total / 2 < FIRST_BUCKETS ? FIRST_BUCKETS : total / 2;
+}
+
+static uint64_t buckets_below(unsigned level)
+{
+    uint64_t total = 0;
+    for (unsigned i = 0; i < level; i++) {
+        total += level_size(total);
     }
-    return count;
+    return total;
 }
 
-/* The level, added if it is not there. Of two threads that add it one wins, and the other takes the winner's. */
-static struct bucket *level_add(unsigned level)
+/* Add `level`, all below it being there. Of two threads that add it one wins, and the other takes the winner's. False: no memory. */
+static bool level_add(unsigned level)
 {
-    size_t bytes = buckets_in(level) * sizeof(struct bucket);
+    uint64_t count = level_size(buckets_below(level));
+    size_t bytes = count * sizeof(struct bucket);
     void *fresh = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (fresh == MAP_FAILED) {
-        return NULL;
+        return false;
     }
     struct bucket *winner = NULL;
-    if (!atomic_compare_exchange_strong_explicit(&levels[level], &winner, fresh, memory_order_acq_rel, memory_order_acquire)) {
+    atomic_store_explicit(&levels[level].count, count, memory_order_relaxed); /* the same whoever stores it */
+    if (!atomic_compare_exchange_strong_explicit(&levels[level].buckets, &winner, fresh, memory_order_acq_rel, memory_order_acquire)) {
         munmap(fresh, bytes);
-        return winner;
     }
-    return fresh;
+    unsigned known = level;
+    /* Release pairs with the acquire in levels_known. If it fails, others have counted this level, and perhaps more. */
+    atomic_compare_exchange_strong_explicit(&level_count, &known, level + 1, memory_order_acq_rel, memory_order_acquire);
+    return true;
 }
 
-static bool bucket_insert(struct bucket *bucket, uint64_t handle, uint64_t value)
+/* The largest levels lie beyond the caches: have their buckets fetched all at once instead of one after the other. */
+static void fetch(unsigned count, uint64_t hash)
+{
+    for (unsigned level = count; level-- > 0 && count - level <= LEVELS_FETCHED;) {
+        __builtin_prefetch(&bucket_of(level, hash)->entries[first_entry(hash)], 1);
+    }
+}
+
+static bool bucket_insert(struct bucket *bucket, uint64_t hash, uint64_t handle, uint64_t value)
 {
     for (unsigned i = 0; i < BUCKET_ENTRIES; i++) {
-        struct entry *entry = &bucket->entries[i];
+        struct entry *entry = &bucket->entries[i ^ first_entry(hash)];
         uint64_t key = atomic_load_explicit(&entry->key, memory_order_relaxed);
         /* Acquire pairs with the release of FREE in entry_take: the last owner is done with the value. */
         if (key == KEY_FREE && atomic_compare_exchange_strong_explicit(&entry->key, &key, KEY_BUSY, memory_order_acquire, memory_order_relaxed)) {
@@ -104,22 +131,19 @@ bool mica_live_insert(uint64_t handle, struct mica_live_entry entry)
         return false;
     }
     uint64_t value = ((uint64_t)entry.owner << BYTES_BITS) | entry.bytes;
-    unsigned count = level_count();
+    uint64_t hash = hash_of(handle);
+    unsigned count = levels_known();
     for (unsigned level = count; level-- > 0;) {
-        if (bucket_insert(bucket_of(level_buckets(level), level, handle), handle, value)) {
+        if (bucket_insert(bucket_of(level, hash), hash, handle, value)) {
             return true;
         }
     }
     /* Others may add levels at the same time; one of the next has room. */
     for (unsigned level = count; level < LEVELS_MAX; level++) {
-        struct bucket *buckets = level_buckets(level);
-        if (buckets == NULL) {
-            buckets = level_add(level);
-        }
-        if (buckets == NULL) {
+        if (level >= levels_known() && !level_add(level)) {
             return false;
         }
-        if (bucket_insert(bucket_of(buckets, level, handle), handle, value)) {
+        if (bucket_insert(bucket_of(level, hash), hash, handle, value)) {
             return true;
         }
     }
@@ -148,11 +172,15 @@ bool mica_live_remove(uint64_t handle, struct mica_live_entry *entry)
     if (handle <= KEY_BUSY) {
         return false;
     }
-    for (unsigned level = level_count(); level-- > 0;) {
-        struct bucket *bucket = bucket_of(level_buckets(level), level, handle);
+    uint64_t hash = hash_of(handle);
+    unsigned count = levels_known();
+    fetch(count, hash);
+    for (unsigned level = count; level-- > 0;) {
+        struct bucket *bucket = bucket_of(level, hash);
         for (unsigned i = 0; i < BUCKET_ENTRIES; i++) {
-            uint64_t key = atomic_load_explicit(&bucket->entries[i].key, memory_order_relaxed);
-            if (key == handle && entry_take(&bucket->entries[i], handle, entry)) {
+            struct entry *place = &bucket->entries[i ^ first_entry(hash)];
+            uint64_t key = atomic_load_explicit(&place->key, memory_order_relaxed);
+            if (key == handle && entry_take(place, handle, entry)) {
                 return true;
             }
         }
@@ -172,9 +200,9 @@ static void sweep_entry(struct entry *entry, uint16_t owner, void (*gone)(struct
 
 void mica_live_sweep(uint16_t owner, void (*gone)(struct mica_live_entry entry))
 {
-    for (unsigned level = level_count(); level-- > 0;) {
-        struct bucket *buckets = level_buckets(level);
-        uint64_t count = buckets_in(level);
+    for (unsigned level = levels_known(); level-- > 0;) {
+        struct bucket *buckets = bucket_of(level, 0);
+        uint64_t count = atomic_load_explicit(&levels[level].count, memory_order_relaxed);
         for (uint64_t i = 0; i < count * BUCKET_ENTRIES; i++) {
             sweep_entry(&buckets[i / BUCKET_ENTRIES].entries[i % BUCKET_ENTRIES], owner, gone);
         }
@@ -183,17 +211,15 @@ void mica_live_sweep(uint16_t owner, void (*gone)(struct mica_live_entry entry))
 
 void mica_live_forget(void)
 {
-    for (unsigned level = level_count(); level-- > 0;) {
-        munmap(level_buckets(level), buckets_in(level) * sizeof(struct bucket));
-        atomic_store_explicit(&levels[level], NULL, memory_order_release);
+    unsigned count = levels_known();
+    atomic_store_explicit(&level_count, 0, memory_order_release);
+    while (count-- > 0) {
+        munmap(bucket_of(count, 0), atomic_load_explicit(&levels[count].count, memory_order_relaxed) * sizeof(struct bucket));
+        atomic_store_explicit(&levels[count].buckets, NULL, memory_order_relaxed);
     }
 }
 
 uint64_t mica_live_footprint(void)
 {
-    uint64_t bytes = 0;
-    for (unsigned level = level_count(); level-- > 0;) {
-        bytes += buckets_in(level) * sizeof(struct bucket);
-    }
-    return bytes;
+    return buckets_below(levels_known()) * sizeof(struct bucket);
 }
