@@ -10,3 +10,10 @@ $(BENCH_DIR)/libcuda.so.1: bench/driver.c
 	$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -shared -Wl,-Bsymbolic -Wl,-z,now -Wl,-soname,libcuda.so.1 -o $@ $<
 
 ALL += $(BENCH_DIR)/call_cost $(BENCH_DIR)/libcuda.so.1
+
+# The tenants of `mica bench isolation`.
+$(BENCH_DIR)/tenant: bench/tenant.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< -ldl
+
+ALL += $(BENCH_DIR)/tenant

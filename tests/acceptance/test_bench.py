@@ -93,3 +93,16 @@ def test_the_shim_bench_says_what_it_cannot_find(option: str, text: str) -> None
     assert done.returncode != 0
     assert text in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.timeout(120)
+def test_the_isolation_bench_reports_every_figure_with_its_target() -> None:
+    """Its keys, and figures that the driver's books can have; what they are is not looked at here."""
+    report = bench("isolation", "--backend", "sim", "--quick")
+    assert 0 <= report["share_error_pct"]["mean"] <= report["share_error_pct"]["max"]
+    assert 0 < report["jain"] <= 1
+    assert report["vram_accuracy_pct"] == 100.0
+    assert report["windows"] == sum(len(t["errors_pct"]) for s in report["scenarios"] for t in s["tenants"]) > 0
+    assert {"noisy_neighbour_pct", "reaction_ms", "latency", "noise", "machine"} <= report.keys()
+    assert report["holds"] == all(target["holds"] for target in report["targets"].values())
+    assert report["device"] == "simulated driver"

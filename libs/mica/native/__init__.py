@@ -44,6 +44,11 @@ def bench_driver() -> Path:
     return _built(LIB_DIR / "bench" / "libcuda.so.1")
 
 
+def bench_tenant() -> Path:
+    """Return the tenants' program of the isolation bench. Raises NativeBuildError."""
+    return _built(LIB_DIR / "bench" / "tenant")
+
+
 def bench_call_cost() -> Path:
     """Return the program that times the driver's calls. Raises NativeBuildError."""
     return _built(LIB_DIR / "bench" / "call_cost")

@@ -143,3 +143,28 @@ def shim(*, as_json: bool, **plan: int | str | None) -> int:
     for line in remarks(report):
         click.echo(line)
     return 0
+
+
+@bench.command(help="How exactly slices get their share, what a flooding neighbour costs, and how soon a new share is in force.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--backend", type=click.Choice(["sim"]), default="sim", show_default=True, help="What the tenants run on.")
+@click.option("--quick", is_flag=True, help="A few seconds: whether everything works, not how well.")
+@click.option("--runs", default=3, show_default=True, type=click.IntRange(1, 100), help="Of each comparison with a victim alone.")
+def isolation(*, as_json: bool, backend: str, quick: bool, runs: int) -> int:
+    """Run the isolation benchmark."""
+    from mica.bench._isolation_report import SHARE_HEAD, TARGET_HEAD, remarks, share_rows, target_rows
+    from mica.bench.isolation import full, run
+    from mica.bench.isolation import quick as quick_plan
+    from mica.cli._table import show_table
+
+    plan = quick_plan() if quick else full(runs)
+    report = _carry_out(lambda: run(plan))
+    if as_json:
+        _print(report, as_json=True, title="")
+        return 0
+    click.echo(f"mica bench isolation (backend {backend})")
+    show_table(TARGET_HEAD, target_rows(report), empty="")
+    show_table(SHARE_HEAD, share_rows(report), empty="")
+    for line in remarks(report):
+        click.echo(line)
+    return 0

@@ -1,0 +1,210 @@
+"""What ``mica bench isolation`` reports, as JSON and as a table. Invariant: a target stands beside every figure that has one."""
+
+from collections.abc import Sequence
+from statistics import median
+from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from mica.bench._machine import Machine
+
+
+class Spread(Struct, frozen=True):
+    """The middle and the ends of several runs."""
+
+    median: float
+    least: float
+    most: float
+    runs: int
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """The spread of at least one value."""
+    return Spread(round(median(values), 3), round(min(values), 3), round(max(values), 3), len(values))
+
+
+class ShareError(Struct, frozen=True):
+    """How far from its share a tenant was in a window, in points (percent of the device), over all windows."""
+
+    mean: float
+    max: float
+
+
+class Tenant(Struct, frozen=True, kw_only=True):
+    """One tenant of a scenario. ``errors_pct``: one for each window."""
+
+    share_pct: float
+    measured_pct: float
+    kernels_us: tuple[int, ...]
+    window_s: float
+    errors_pct: tuple[float, ...]
+
+
+class Scenario(Struct, frozen=True, kw_only=True):
+    """Several tenants at once."""
+
+    tenants: tuple[Tenant, ...]
+    jain: float
+
+
+class Noise(Struct, frozen=True, kw_only=True):
+    """A victim that has more to do than it may: its part of the device alone and beside a flood of such kernels."""
+
+    neighbour_us: int
+    alone_pct: float
+    beside_pct: float
+    lost_pct: Spread
+
+
+class Latency(Struct, frozen=True, kw_only=True):
+    """A victim within its share: from its launch to the end of its kernel, and what the flood adds to that."""
+
+    neighbour_us: int
+    alone_p50_ms: float
+    alone_p99_ms: float
+    added_p50_ms: Spread
+    added_p99_ms: Spread
+    allowed_ms: float
+
+
+class Vram(Struct, frozen=True, kw_only=True):
+    """What programs could take of a limit, all at the same time, and what the driver says that they hold."""
+
+    processes: int
+    limit_bytes: int
+    taken_bytes: int
+    held_bytes: int
+    accuracy_pct: float
+
+
+class Reaction(Struct, frozen=True, kw_only=True):
+    """From a new record until the driver's books follow the new rate."""
+
+    raised_ms: Spread
+    lowered_ms: Spread
+
+
+class Resize(Struct, frozen=True, kw_only=True):
+    """From ``slice.resize`` until the record is written, until ``slice.resized`` is heard, and until the books follow."""
+
+    record_ms: Spread
+    fact_ms: Spread
+    books_ms: Spread
+
+
+class Target(Struct, frozen=True):
+    """A figure's target, and whether it is met."""
+
+    figure: float
+    target: str
+    holds: bool
+
+
+class Report(Struct, frozen=True, kw_only=True):
+    """What came out. ``reaction_ms`` is the slower of raising and lowering a share."""
+
+    share_error_pct: ShareError
+    jain: float
+    noisy_neighbour_pct: float
+    vram_accuracy_pct: float
+    reaction_ms: float
+    windows: int
+    targets: dict[str, Target] = {}
+    holds: bool = False
+    scenarios: tuple[Scenario, ...]
+    noise: tuple[Noise, ...]
+    latency: tuple[Latency, ...]
+    vram: tuple[Vram, ...]
+    reaction: Reaction
+    resize: Resize | None = None
+    machine: Machine
+    device: str = "simulated driver"
+
+
+SHARE_MEAN_PCT: Final = 0.5
+SHARE_MAX_PCT: Final = 1.5
+JAIN: Final = 0.999
+LOST_PCT: Final = 1.0
+REACTION_MS: Final = 50.0
+
+
+def targets_of(report: Report) -> Report:
+    """The report with its targets filled in."""
+    error = report.share_error_pct
+    targets = {
+        "share error, mean": _at_most(error.mean, SHARE_MEAN_PCT, "points"),
+        "share error, worst window": _at_most(error.max, SHARE_MAX_PCT, "points"),
+        "Jain's index": Target(report.jain, f"at least {JAIN}", report.jain >= JAIN),
+        "throughput lost to a flood": _at_most(report.noisy_neighbour_pct, LOST_PCT, "%"),
+        "VRAM accuracy": Target(report.vram_accuracy_pct, "100 %", report.vram_accuracy_pct == 100.0),
+        "a new share in force": _at_most(report.reaction_ms, REACTION_MS, "ms"),
+    }
+    for each in report.latency:
+        name = f"p99 latency added by a flood of {each.neighbour_us} us"
+        targets[name] = _at_most(each.added_p99_ms.median, each.allowed_ms, "ms")
+    if report.resize is not None:
+        targets["a new share in force after slice.resize"] = _at_most(report.resize.books_ms.median, REACTION_MS, "ms")
+    return replace(report, targets=targets, holds=all(target.holds for target in targets.values()))
+
+
+def _at_most(figure: float, most: float, unit: str) -> Target:
+    return Target(figure, f"at most {most:g} {unit}", figure <= most)
+
+
+TARGET_HEAD: Final = ("", "measured", "target", "")
+SHARE_HEAD: Final = ("tenants", "kernels (us)", "share %", "measured %", "window s", "worst error")
+
+
+def target_rows(report: Report) -> list[tuple[str, ...]]:
+    """Every target as a line."""
+    return [
+        (name, f"{target.figure:g}", target.target, "holds" if target.holds else "MISSED")
+        for name, target in report.targets.items()
+    ]
+
+
+def share_rows(report: Report) -> list[tuple[str, ...]]:
+    """Every tenant of every scenario as a line."""
+    return [
+        (
+            str(len(scenario.tenants)) if index == 0 else "",
+            ", ".join(str(each) for each in tenant.kernels_us),
+            f"{tenant.share_pct:g}",
+            f"{tenant.measured_pct:.2f}",
+            f"{tenant.window_s:g} x {len(tenant.errors_pct)}",
+            f"{max(tenant.errors_pct):.2f}",
+        )
+        for scenario in report.scenarios
+        for index, tenant in enumerate(scenario.tenants)
+    ]
+
+
+def remarks(report: Report) -> list[str]:
+    """The rest, in a line each."""
+    lines = [
+        f"beside a flood of {each.neighbour_us} us kernels: {each.beside_pct:g} % against {each.alone_pct:g} % alone, "
+        f"lost {_text(each.lost_pct, '%')}"
+        for each in report.noise
+    ]
+    lines += [
+        f"launch to end, flood of {each.neighbour_us} us: alone p50 {each.alone_p50_ms:g} p99 {each.alone_p99_ms:g} ms, "
+        f"added p50 {_text(each.added_p50_ms, 'ms')}, p99 {_text(each.added_p99_ms, 'ms')}"
+        for each in report.latency
+    ]
+    lines += [f"{each.processes} programs took {each.taken_bytes} of {each.limit_bytes} bytes" for each in report.vram]
+    reaction = report.reaction
+    lines.append(f"a share raised: {_text(reaction.raised_ms, 'ms')}; lowered: {_text(reaction.lowered_ms, 'ms')}")
+    if report.resize is not None:
+        resize = report.resize
+        lines.append(
+            f"slice.resize: record {_text(resize.record_ms, 'ms')}, slice.resized {_text(resize.fact_ms, 'ms')}, "
+            f"books {_text(resize.books_ms, 'ms')}"
+        )
+    machine = report.machine
+    lines.append(f"{machine.cores} cores, {machine.cpu}, load {machine.load_1m}; device: {report.device}")
+    return lines
+
+
+def _text(values: Spread, unit: str) -> str:
+    return f"{values.median:g} {unit} ({values.least:g} to {values.most:g} in {values.runs} runs)"
