@@ -17,7 +17,7 @@ from mica.enforcer.processes import NodeProcesses
 from mica.enforcer.region_files import RegionFiles
 from mica.enforcer.tenancy import Libraries
 from mica.enforcer.world import World
-from mica.events import Inventory, Ledger
+from mica.events import Inventory, Ledger, NodePolicy, PoolPolicy
 from mica.native import NativeBuildError, shim_cuda, shim_nvml, sim_cuda, sim_nvml
 from mica.observability import configure_logging, tracer
 from mica.region import RuntimeDir
@@ -93,6 +93,8 @@ async def serve(enforcer: Enforcer, world: World) -> None:
         group.create_task(_tell(enforcer, clock))
         group.create_task(_follow_ledger(enforcer, bus, node))
         group.create_task(_follow_inventory(enforcer, bus, node))
+        group.create_task(_follow_pools(enforcer, bus))
+        group.create_task(_follow_node_policy(enforcer, bus, node))
         group.create_task(_do_jobs(enforcer))
         group.create_task(_look_for_intruders(enforcer, clock))
         group.create_task(_beat(enforcer, clock))
@@ -136,6 +138,16 @@ async def _follow_inventory(enforcer: Enforcer, bus: Bus, node: str) -> None:
         for change in changes:
             if change.value is not None:
                 enforcer.on_inventory(change.value)
+
+
+async def _follow_pools(enforcer: Enforcer, bus: Bus) -> None:
+    async for changes in bus.policy.watch("pool.*", PoolPolicy):
+        enforcer.on_policies(changes)
+
+
+async def _follow_node_policy(enforcer: Enforcer, bus: Bus, node: str) -> None:
+    async for changes in bus.policy.watch(f"node.{node}", NodePolicy):
+        enforcer.on_policies(changes)
 
 
 async def _do_jobs(enforcer: Enforcer) -> None:

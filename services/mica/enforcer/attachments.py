@@ -6,6 +6,7 @@ reclaimed once, and only when its owner is really gone.
 
 from collections.abc import Callable, Iterator
 
+from mica.enforcer.intruders import Member
 from mica.enforcer.places import Holder, Place, Reading
 from mica.enforcer.ports import Process, Processes, Regions
 
@@ -74,6 +75,17 @@ class Attachments:
     def pids(self) -> frozenset[int]:
         """The host's pids of all processes inside slices."""
         return frozenset(process.pid for processes in self._watched.values() for process in processes.values())
+
+    def members(self) -> dict[tuple[str, int], Member]:
+        """By device and host's pid, the slice of each process and what it has charged there: nothing in a partition."""
+        found: dict[tuple[str, int], Member] = {}
+        for place, processes in self._watched.items():
+            charges = self._regions.charges(place)
+            for holder, process in processes.items():
+                key = (place.device_id, process.pid)
+                before = found[key].charged_bytes if key in found else 0
+                found[key] = Member(place.slice_id, before + charges.get(holder, 0))
+        return found
 
     def guests(self, place: Place) -> frozenset[int]:
         """The host's pids of the processes in a hardware partition."""

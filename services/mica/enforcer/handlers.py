@@ -15,14 +15,16 @@ from mica.bus import Change
 from mica.enforcer.attachments import NO_SLOT, Attachments
 from mica.enforcer.drains import Drain, due_signal, grace_of
 from mica.enforcer.errors import PartitionBusyError
-from mica.enforcer.intruders import Stranger, Suspicion, look
 from mica.enforcer.lending import Neighbour, ceilings
 from mica.enforcer.node import Node, entries_of, is_orphan
 from mica.enforcer.places import Holder, Place
+from mica.enforcer.policy import Policy
 from mica.enforcer.ports import Process
+from mica.enforcer.spatial import Part, part_in, parts
 from mica.enforcer.voice import Voice
+from mica.enforcer.watch import Watch
 from mica.enforcer.world import World
-from mica.events import Control, Device, Inventory, Ledger, Mode, Observed, Tier
+from mica.events import Control, Device, Inventory, Ledger, Mode, NodePolicy, Observed, PoolPolicy, Tier
 from mica.region import AttachMessage
 
 SWEPT_PER_BEAT: Final = 16
@@ -45,7 +47,8 @@ class Enforcer:
         self._stopped: set[Place] = set()
         self._gpu_ns: dict[Place, int] = {}
         self._sweep_from = 0
-        self._suspicion = Suspicion()
+        self.policy = Policy(world.node)
+        self._watch = Watch(world, voice, self.attachments)
         self.due = asyncio.Event()
         self.jobs_due = asyncio.Event()
         self.telling_due = asyncio.Event()
@@ -68,12 +71,23 @@ class Enforcer:
         return not self.ledger.devices.keys() <= self.devices.keys()
 
     def _settle_now(self) -> None:
-        self.node.apply(self.ledger, self.devices)
+        self.node.apply(self.ledger, self.devices, self._parts())
         self._press(self._world.clock.monotonic_ns())
         if self.node.jobs:
             self.jobs_due.set()
         self._voice.speak(self.ledger, self.node, self.devices)
         self.telling_due.set()
+
+    def _parts(self) -> dict[Place, Part]:
+        """Which slice has a part of its device to itself; most nodes have no device where any could."""
+        found = {}
+        for device_id, entries in self.ledger.devices.items():
+            device = self.devices.get(device_id)
+            if device is not None and device.mps_pipe:
+                held = {id_: part_in(self.node.limits_at(Place(device_id, id_))) for id_ in entries}
+                chosen = parts(device, self.policy.rules, entries, held)
+                found |= {Place(device_id, id_): part for id_, part in chosen.items()}
+        return found
 
     async def tell(self) -> None:
         """Wait until all that was said has arrived, and ``observed`` with it; a lease that ran out is then in force again.
@@ -113,14 +127,27 @@ class Enforcer:
 
     def on_inventory(self, inventory: Inventory) -> None:
         """The node's devices were read anew."""
-        self.devices = {device.id: device for device in inventory.devices}
+        self._take_inventory(inventory)
         self.due.set()
+
+    def on_policies(self, changes: Iterable[Change[PoolPolicy]] | Iterable[Change[NodePolicy]]) -> None:
+        """Operators have decided anew; what follows from it is applied."""
+        if self.policy.take(changes):
+            self.due.set()
+
+    def _take_inventory(self, inventory: Inventory) -> None:
+        self.devices = {device.id: device for device in inventory.devices}
+        self.policy.pool = inventory.pool
 
     async def read_inventory(self) -> None:
         """Learn the node's devices anew."""
         entry = await self._world.bus.state.get(f"inventory.{self._world.node}", Inventory)
         if entry is not None:
-            self.devices = {device.id: device for device in entry.value.devices}
+            self._take_inventory(entry.value)
+
+    async def read_policies(self) -> None:
+        """Learn the policies before anything is applied."""
+        await self.policy.read(self._world.bus.policy)
 
     def on_attach(self, message: AttachMessage, pid: int) -> None:
         """A process says that it is inside a slice; ``pid`` is what the kernel says about the sender, 0 when unknown."""
@@ -148,24 +175,16 @@ class Enforcer:
         if self._voice.lease_over and not self.node.fence:
             log.warning("the lease of node %s has run out: its slices stand still until the bus is back", self._world.node)
             self.node.set_fence(True)
-            self.node.apply(self.ledger, self.devices)
+            self.node.apply(self.ledger, self.devices, self._parts())
             self._press(now_ns)
         if self._voice.stale or self._drains or self.node.jobs:
             self.due.set()
 
     async def look_for_intruders(self) -> None:
-        """Ask the vendors who is on the devices where software slices live, and tell of those that nobody placed there."""
+        """On the devices where software slices live, find and handle those who use them around the slices."""
         devices = {place.device_id for place, held in self.node.held.items() if held.has_usage}
-        found = await asyncio.to_thread(self._occupants, sorted(devices))
-        self._suspicion, accused = look(self._suspicion, found, self.attachments.pids())
-        for stranger, vram_bytes in accused:
-            log.warning("process %d uses device %s without a slice", stranger.pid, stranger.device_id)
-            self._voice.intruder(stranger, vram_bytes)
+        if await self._watch.look(devices, self.policy.rules.intruders):
             self.due.set()
-
-    def _occupants(self, devices: list[str]) -> dict[Stranger, int]:
-        on = self._world.occupants.on
-        return {Stranger(device_id, pid): vram_bytes for device_id in devices for pid, vram_bytes in on(device_id).items()}
 
     def lend(self) -> bool:
         """Lend idle compute to the burst slices at work; whether there are any, so that it is worth asking again soon."""
@@ -302,5 +321,6 @@ async def take_over(world: World) -> Enforcer:
     await voice.recall(ledger)
     enforcer = Enforcer(world, voice, node, ledger)
     await enforcer.read_inventory()
+    await enforcer.read_policies()
     enforcer.adopt_processes()
     return enforcer

@@ -5,6 +5,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from mica.enforcer.places import Held
+from mica.enforcer.spatial import NO_PART, Part
 from mica.events import PPM, Control, LedgerEntry, Mode, Tier, Window
 from mica.region import Limits, SliceState
 
@@ -35,13 +36,18 @@ def base_ceiling(entry: LedgerEntry) -> int:
     return PPM if entry.window is not None or entry.mode is not Mode.FCSP else entry.share_ppm
 
 
-def quantum_ns(entry: LedgerEntry) -> int:
-    """The turn on the device token; 0 where a window says when the slice runs, or hardware keeps it apart."""
-    return QUANTUM_NS if entry.mode is Mode.FCSP and entry.window is None else 0
+def quantum_ns(entry: LedgerEntry, part: Part = NO_PART) -> int:
+    """The turn on the device token; 0 where a window says when the slice runs, or a part or hardware keeps it apart."""
+    return QUANTUM_NS if entry.mode is Mode.FCSP and entry.window is None and part == NO_PART else 0
 
 
-def limits_of(slice_id: str, entry: LedgerEntry, *, ceiling_ppm: int | None = None, fence: bool = False) -> Limits:
-    """The record that the entry asks for. ``ceiling_ppm`` is what is lent on top of the share, if anything."""
+def limits_of(
+    slice_id: str, entry: LedgerEntry, part: Part = NO_PART, *, ceiling_ppm: int | None = None, fence: bool = False
+) -> Limits:
+    """The record that the entry asks for. ``ceiling_ppm`` is what is lent on top of the share, if anything.
+
+    To a slice with a part of its own nothing is lent: it could not use more of the device than its part.
+    """
     window, own = entry.window or _NO_WINDOW, entry.limits
     return Limits(
         slice_id=slice_id,
@@ -51,13 +57,16 @@ def limits_of(slice_id: str, entry: LedgerEntry, *, ceiling_ppm: int | None = No
         priority=entry.priority,
         vram_limit_bytes=entry.vram_bytes,
         share_ppm=entry.share_ppm,
-        ceiling_ppm=max(base_ceiling(entry), ceiling_ppm or 0),
+        ceiling_ppm=max(base_ceiling(entry), ceiling_ppm or 0) if part == NO_PART else base_ceiling(entry),
         burst_ns=own.burst_ns or BURST_NS,
         pinned_limit_bytes=own.pinned_bytes or 0,
         launch_rate_hz=own.launch_rate_hz or 0,
         inflight_max=own.inflight_max or 0,
         copy_bytes_per_s=own.copy_bytes_per_s or 0,
-        quantum_ns=quantum_ns(entry),
+        quantum_ns=quantum_ns(entry, part),
+        spatial_kind=part.kind,
+        spatial_ppm=part.ppm,
+        spatial_offset_ppm=part.offset_ppm,
         window_offset_ns=window.offset_ns,
         window_length_ns=window.length_ns,
         window_period_ns=window.period_ns,

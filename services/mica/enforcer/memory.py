@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from mica.bus import Bus, Clock
 from mica.enforcer.errors import CannotApplyError, PartitionBusyError
 from mica.enforcer.places import UNUSED, Holder, Place, Reading
-from mica.enforcer.ports import Found
+from mica.enforcer.ports import Found, Identity
 from mica.enforcer.steps import same_slots
 from mica.enforcer.tenancy import Libraries
 from mica.enforcer.world import World
@@ -71,6 +71,10 @@ class MemoryRegions:
         """What the slots hold."""
         slots = self.slots.get(place)
         return Reading(sum(slots.values()), self.gpu_ns.get(place, 0), tuple(slots)) if slots is not None else UNUSED
+
+    def charges(self, place: Place) -> dict[Holder, int]:
+        """What the slots say."""
+        return dict(self.slots.get(place, {}))
 
     def reclaim(self, place: Place, slot: int, owner: int) -> bool:
         """Free a slot."""
@@ -189,6 +193,7 @@ class MemoryProcesses:
 
     def __init__(self) -> None:
         self.running: dict[int, MemoryProcess] = {}
+        self.strangers: dict[int, Identity] = {}
 
     def start(self, pid: int, owner: int) -> MemoryProcess:
         """Start one; ``owner`` is its owner word."""
@@ -198,6 +203,12 @@ class MemoryProcesses:
     def open_owner(self, place: Place, owner: int, hint: int) -> MemoryProcess | None:  # noqa: ARG002 - owners are unique here
         """The living process with that owner word."""
         return next((process for process in self.running.values() if process.alive and process.owner == owner), None)
+
+    def identify(self, pid: int) -> Identity | None:
+        """Who a test says that it is; without that, a process that it has started."""
+        known = self.strangers.get(pid)
+        process = self.running.get(pid)
+        return known or (Identity(process.owner) if process is not None and process.alive else None)
 
     def open_pid(self, pid: int) -> MemoryProcess | None:
         """The living process with that pid."""

@@ -15,6 +15,7 @@ from mica.enforcer.errors import CannotApplyError, PartitionBusyError
 from mica.enforcer.limits import limits_of
 from mica.enforcer.places import UNUSED, Held, Place
 from mica.enforcer.ports import Found, Partitions, Regions
+from mica.enforcer.spatial import NO_PART, Part
 from mica.enforcer.steps import (
     DestroyPartition,
     FreeRecord,
@@ -72,6 +73,8 @@ class Node:
         self.failed: dict[Place, Failure] = {}
         self.jobs: dict[Place, Job] = {}
         self.lent: dict[Place, int] = {}
+        self.parts: dict[Place, Part] = {}
+        self.divided: set[str] = set()
         self.stuck: set[Place] = set()
         self.fence = False
         self._settled: dict[str, dict[str, LedgerEntry]] = {}
@@ -97,9 +100,13 @@ class Node:
         seen = {Place(device, id_) for device, slices in known[0].devices.items() for id_ in slices}
         self._touched = seen.union(self.held)
 
-    def apply(self, ledger: Ledger, known_devices: Iterable[str]) -> None:
-        """Take every step that can be taken now. What leaves goes first, so that what comes finds room."""
+    def apply(self, ledger: Ledger, known_devices: Iterable[str], parts: Mapping[Place, Part] | None = None) -> None:
+        """Take every step that can be taken now. What leaves goes first, so that what comes finds room.
+
+        ``parts``: what of its device a slice has to itself; a slice that is not in it has none.
+        """
         wanted = ledger.devices
+        self._take_parts(parts or {})
         for place in [place for place in self.held if place.slice_id not in wanted.get(place.device_id, ())]:
             self._settled.get(place.device_id, {}).pop(place.slice_id, None)
             self._advance(place, None)
@@ -117,6 +124,26 @@ class Node:
         for place in [place for place in self.failed if place.slice_id not in wanted.get(place.device_id, ())]:
             del self.failed[place]
             self._touched.add(place)
+
+    def _take_parts(self, parts: Mapping[Place, Part]) -> None:
+        """Note the parts, and whose changed: their records, and what their next process is told, are written anew."""
+        if parts == self.parts:
+            return
+        for place in {*parts, *self.parts}:
+            if parts.get(place) != self.parts.get(place):
+                self._settled.get(place.device_id, {}).pop(place.slice_id, None)
+                self.divided.add(place.slice_id)
+        self.parts = dict(parts)
+
+    def limits_at(self, place: Place) -> Limits | None:
+        """The record of a place, if it has one."""
+        held = self.held.get(place)
+        return held.limits if held is not None else None
+
+    def take_divided(self) -> set[str]:
+        """The slices whose part of a device has changed since the last call."""
+        divided, self.divided = self.divided, set()
+        return divided
 
     def fail(self, place: Place, generation: int, message: str) -> None:
         """The place cannot be given what that generation asks."""
@@ -215,7 +242,8 @@ class Node:
             entry = None
         target = None
         if entry is not None:
-            target = limits_of(place.slice_id, entry, ceiling_ppm=self.lent.get(place), fence=self.fence)
+            part = self.parts.get(place, NO_PART)
+            target = limits_of(place.slice_id, entry, part, ceiling_ppm=self.lent.get(place), fence=self.fence)
         for _ in range(STEPS_MAX):
             step = next_step(place, entry, target, held, fence=self.fence)
             if step is None:

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from mica.enforcer.places import Place, Reading
+from mica.enforcer.places import Holder, Place, Reading
 from mica.events import Partition
 from mica.region import Limits
 
@@ -49,6 +49,9 @@ class Regions(Protocol):
 
     def usage(self, place: Place) -> Reading:
         """What the slice's processes hold now; nothing when the file is missing or damaged."""
+
+    def charges(self, place: Place) -> Mapping[Holder, int]:
+        """The device memory that each process of the slice has charged, in bytes; nothing when the file is missing or damaged."""
 
     def reclaim(self, place: Place, slot: int, owner: int) -> bool:
         """Free a dead owner's slot, once. False when it is not held by that owner any more."""
@@ -116,8 +119,22 @@ class Process(Protocol):
         """Let go of the descriptor; no callback comes after that."""
 
 
+class Identity(Struct, frozen=True):
+    """Who a process is: when it started (clock ticks since boot), and its ancestors' pids, nearest first.
+
+    ``of_node``: it is one of the node's own, the enforcer's ancestors and the vendors' daemons among them.
+    """
+
+    started: int
+    ancestors: tuple[int, ...] = ()
+    of_node: bool = False
+
+
 class Processes(Protocol):
     """The processes of this node."""
+
+    def identify(self, pid: int) -> Identity | None:
+        """Who has the host's ``pid`` now, or None when nobody has."""
 
     def open_owner(self, place: Place, owner: int, hint: int) -> Process | None:
         """The process behind an owner word: ``hint`` (a host pid, or 0) if it is, else found by a scan. None: it is gone."""

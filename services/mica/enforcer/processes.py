@@ -6,11 +6,56 @@ Invariant: a process is checked after its descriptor was opened, so that no late
 import asyncio
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
+from typing import Final, NamedTuple
 
 from mica.enforcer.places import Place
+from mica.enforcer.ports import Identity
 from mica.region import RegionError, RuntimeDir, find_process, owner_of
+
+DAEMONS: Final = frozenset({"nvidia-cuda-mps-control", "nvidia-cuda-mps-server", "nvidia-persistenced", "nv-hostengine"})
+"""Programs of the vendors' that hold a device for the node itself."""
+PROC: Final = Path("/proc")
+
+
+class _Stat(NamedTuple):
+    parent: int
+    started: int
+
+
+def _stat(pid: int) -> _Stat:
+    """Raises OSError when it is gone."""
+    fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    return _Stat(int(fields[1]), int(fields[19]))
+
+
+def _ancestors(pid: int) -> Iterator[int]:
+    """The pids of its parent, its parent's parent, and so on, as far as they live."""
+    seen = {pid}
+    with suppress(OSError):
+        while (pid := _stat(pid).parent) > 0 and pid not in seen:
+            seen.add(pid)
+            yield pid
+
+
+def _is_daemon(pid: int) -> bool:
+    """Whether it is a vendor's daemon: by its program's file, which must be root's, outside of every container.
+
+    A process can call itself as it likes; it can't make its program's file root's.
+    """
+    program = PROC / str(pid) / "exe"
+    with suppress(OSError):
+        if program.readlink().name not in DAEMONS or program.stat().st_uid != 0:
+            return False
+        return _mounts(pid) in {_mounts(1), _mounts(os.getpid())}
+    return False
+
+
+def _mounts(pid: int) -> int:
+    """Its mount namespace."""
+    return (PROC / str(pid) / "ns" / "mnt").stat().st_ino
 
 
 class PidfdProcess:
@@ -57,6 +102,17 @@ class NodeProcesses:
         except RegionError:
             return None
         return self._open_if(pid, owner) if pid is not None else None
+
+    def identify(self, pid: int) -> Identity | None:
+        """Who has that pid; see the port."""
+        ancestors = tuple(_ancestors(pid))
+        try:
+            started = _stat(pid).started
+        except OSError:
+            return None
+        own = os.getpid()
+        of_node = pid in (1, own) or pid in set(_ancestors(own)) or _is_daemon(pid)
+        return Identity(started, ancestors, of_node)
 
     def open_pid(self, pid: int) -> PidfdProcess | None:
         """The process with that pid; see the port."""

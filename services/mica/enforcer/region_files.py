@@ -136,6 +136,14 @@ class RegionFiles:
             return UNUSED
         return Reading(found.vram_bytes, found.gpu_ns, tuple(Holder(slot.slot, slot.owner) for slot in found.processes))
 
+    def charges(self, place: Place) -> dict[Holder, int]:
+        """What each process has charged; see the port."""
+        try:
+            found = read_usage(self._usage_name(place))
+        except RegionError:
+            return {}
+        return {Holder(slot.slot, slot.owner): slot.vram_bytes for slot in found.processes}
+
     def reclaim(self, place: Place, slot: int, owner: int) -> bool:
         """Free a dead owner's slot; see the port."""
         try:

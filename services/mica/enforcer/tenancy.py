@@ -11,8 +11,12 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from mica.enforcer.spatial import NO_PART, PERCENT_PPM, Part
 from mica.events import LedgerEntry, Mode
-from mica.region import RuntimeDir
+from mica.region import RuntimeDir, Spatial
+
+MPS_SLACK_BYTES: Final = 1 << 30
+"""How far MPS's own limit lies above the slice's."""
 
 NO_DEVICE: Final = "mica-shim-is-not-loaded"
 """Names no device: a driver without the shim in front reads this in ``CUDA_VISIBLE_DEVICES`` (native/shim/cuda/gate.c)."""
@@ -46,21 +50,46 @@ class Attach(Struct, frozen=True):
     mounts: tuple[Mount, ...]
 
 
-def attach_document(
-    node: str, slice_id: str, entries: Mapping[str, tuple[LedgerEntry, str]], runtime: RuntimeDir, libraries: Libraries
-) -> bytes:
-    """``attach.json`` of a slice. ``entries``: by device id, its entry and the UUID by which a process asks for the device."""
-    mode = next(iter(entries.values()))[0].mode
+class Seat(Struct, frozen=True, kw_only=True):
+    """What a slice has on one device. ``visible`` is the UUID by which a process asks for it."""
+
+    entry: LedgerEntry
+    visible: str
+    mps_pipe: str = ""
+    part: Part = NO_PART
+
+
+def attach_document(node: str, slice_id: str, seats: Mapping[str, Seat], runtime: RuntimeDir, libraries: Libraries) -> bytes:
+    """``attach.json`` of a slice; ``seats`` by device id."""
+    mode = next(iter(seats.values())).entry.mode
     hardware = mode is Mode.HARDWARE
-    visible = tuple(uuid for _, uuid in entries.values())
+    visible = tuple(seat.visible for seat in seats.values())
     env = {"MICA_SLICE": slice_id, "MICA_RUNTIME_DIR": str(runtime.root), "CUDA_VISIBLE_DEVICES": ",".join(visible)}
     if not hardware:
         env |= {"CUDA_VISIBLE_DEVICES": NO_DEVICE, "MICA_VISIBLE_DEVICES": ",".join(visible)}
         env["LD_PRELOAD"] = ":".join(str(path) for path in libraries.shims)
     env |= _simulation(libraries, hardware=hardware)
-    mounts = [mount for device_id in entries for mount in _device_mounts(runtime, device_id)]
+    env |= _mps(tuple(seats.values()), runtime)
+    mounts = [mount for device_id in seats for mount in _device_mounts(runtime, device_id)]
     mounts += [_writable(runtime.slice_name(slice_id)), *_library_mounts(runtime, libraries, hardware=hardware)]
+    mounts += [_writable(pipe) for pipe in sorted({seat.mps_pipe for seat in seats.values() if seat.part != NO_PART})]
     return msgspec.json.encode(Attach(slice_id, node, mode, visible, env, tuple(mounts)))
+
+
+def _mps(seats: tuple[Seat, ...], runtime: RuntimeDir) -> dict[str, str]:
+    """How a process meets the MPS daemon: with its part where it has one, else not at all, however the node is set up.
+
+    The memory limit is the driver's own and a second line behind the shim's: it counts contexts and whole pages, so that it is
+    set where the shim's is sure to be met first.
+    """
+    if not any(seat.mps_pipe for seat in seats):
+        return {}
+    if any(seat.part == NO_PART for seat in seats):
+        return {"CUDA_MPS_PIPE_DIRECTORY": str(runtime.root / "no-mps")}
+    limits = (f"{index}={seat.entry.vram_bytes + MPS_SLACK_BYTES >> 20}M" for index, seat in enumerate(seats))
+    env = {"CUDA_MPS_PIPE_DIRECTORY": seats[0].mps_pipe, "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT": ",".join(limits)}
+    percent = max((seat.part.ppm // PERCENT_PPM for seat in seats if seat.part.kind is Spatial.MPS), default=0)
+    return env | ({"CUDA_MPS_ACTIVE_THREAD_PERCENTAGE": str(percent)} if percent else {})
 
 
 @cache

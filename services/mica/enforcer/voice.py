@@ -11,7 +11,7 @@ from typing import Final
 
 from mica.bus import BusError
 from mica.enforcer.errors import CannotApplyError
-from mica.enforcer.intruders import REPORTED, Stranger
+from mica.enforcer.intruders import Sighting, Stranger
 from mica.enforcer.node import Node
 from mica.enforcer.places import Place
 from mica.enforcer.report import (
@@ -27,7 +27,8 @@ from mica.enforcer.report import (
     endings,
     observe,
 )
-from mica.enforcer.tenancy import attach_document
+from mica.enforcer.spatial import part_in
+from mica.enforcer.tenancy import Seat, attach_document
 from mica.enforcer.world import World
 from mica.events import (
     Departure,
@@ -125,17 +126,28 @@ class Voice:
         message_id = f"slice.attached-{place.slice_id}-{entry.generation}-{place.device_id}-{pid}-{slot}"
         self._outbox.append(Announcement(fact, entry.traceparent, message_id))
 
-    def intruder(self, stranger: Stranger, vram_bytes: int) -> None:
-        """A process uses a device without a slice; told with the next ``speak``."""
+    def intruder(self, stranger: Stranger, sighting: Sighting, action: str) -> None:
+        """A process uses a device around the slices, and ``action`` was taken; told with the next ``speak``."""
         node, at = self._world.node, self._world.clock.unix_ns()
         fact = SliceIntruder(
-            at=at, node=node, device_id=stranger.device_id, pid=stranger.pid, vram_bytes=vram_bytes, action=REPORTED
+            at=at,
+            node=node,
+            device_id=stranger.device_id,
+            pid=stranger.pid,
+            vram_bytes=sighting.vram_bytes,
+            action=action,
+            id=sighting.slice_id,
+            charged_bytes=sighting.charged_bytes,
         )
-        self._outbox.append(Announcement(fact, "", f"slice.intruder-{node}-{stranger.device_id}-{stranger.pid}-{at}"))
+        self._outbox.append(Announcement(fact, "", f"slice.intruder-{node}-{stranger.device_id}-{stranger.pid}-{action}-{at}"))
 
     def speak(self, ledger: Ledger, node: Node, devices: Mapping[str, Device]) -> None:
         """Send what is new on its way; ``flush`` sees to it that it arrived. Not to be called while ``unsure``."""
-        arrived = [arrival for arrival in arrivals(ledger, node.in_force, self._described) if self._describe(arrival, node)]
+        for id_ in node.take_divided() & self._described.keys():
+            self._described[id_] = NEVER
+        arrived = [
+            arrival for arrival in arrivals(ledger, node.in_force, self._described) if self._describe(arrival, node, devices)
+        ]
         gone = endings(ledger, node.holdings(), self._ended)
         touched = node.take_touched()
         self._seen = observe(ledger, node, self._seen, touched)
@@ -183,22 +195,30 @@ class Voice:
         at = self._world.clock.unix_ns()
         return [announce_ending(at, id_, departure) for id_, departure in gone]
 
-    def _describe(self, arrival: Arrival, node: Node) -> bool:
+    def _describe(self, arrival: Arrival, node: Node, devices: Mapping[str, Device]) -> bool:
         """Write what the slice's processes need to start; False, and the slice has failed, when that cannot be."""
 
         def visible(device_id: str) -> str:
             partition = node.held[Place(device_id, arrival.id)].partition
             return partition.uuid if partition is not None else device_id
 
-        entries = {device_id: (entry, visible(device_id)) for device_id, entry in arrival.entries.items()}
+        entries = {
+            device_id: Seat(
+                entry=entry,
+                visible=visible(device_id),
+                mps_pipe=devices[device_id].mps_pipe if device_id in devices else "",
+                part=part_in(node.limits_at(Place(device_id, arrival.id))),
+            )
+            for device_id, entry in arrival.entries.items()
+        }
         world = self._world
         document = attach_document(world.node, arrival.id, entries, world.runtime, world.libraries)
         self._described.setdefault(arrival.id, NEVER)
         try:
             world.regions.write_attach(arrival.id, document)
         except CannotApplyError as error:
-            for device_id, entry in entries.items():
-                node.fail(Place(device_id, arrival.id), entry[0].generation, str(error))
+            for device_id, seat in entries.items():
+                node.fail(Place(device_id, arrival.id), seat.entry.generation, str(error))
             return False
         return True
 

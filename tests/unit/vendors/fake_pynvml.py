@@ -43,6 +43,7 @@ class FakeNvml(types.ModuleType):
         self.present = list(devices)
         self.open = 0
         self.init_error: Exception | None = None
+        self.cuda_version = 13_000
 
     def __getattr__(self, name: str) -> Any:
         """A call on a handle answers from the handle's dictionary; constants and errors are pynvml's own."""
@@ -66,6 +67,9 @@ class FakeNvml(types.ModuleType):
         if not self.open:
             raise real.NVMLError(real.NVML_ERROR_UNINITIALIZED)
         self.open -= 1
+
+    def nvmlSystemGetCudaDriverVersion_v2(self) -> int:
+        return self.cuda_version
 
     def nvmlDeviceGetCount(self) -> int:
         return len(self.present)

@@ -1,7 +1,9 @@
 """NVML's answers become devices and readings; its failures become one error each."""
 
+import os
 import sys
 import types
+from pathlib import Path
 from typing import Any
 
 import pynvml as real
@@ -163,3 +165,27 @@ def test_close(nvml: FakeNvml) -> None:
 def test_multiprocessors(cores: int, capability: tuple[int, int], expected: int) -> None:
     """Core counts of H100, A100 and P40 give their multiprocessors; an unknown generation gives none."""
     assert multiprocessors(cores, capability) == expected
+
+
+@pytest.mark.parametrize(
+    ("cuda_version", "capability", "has"), [(12_040, (7, 0), True), (12_030, (9, 0), False), (13_000, (6, 1), False)]
+)
+def test_green_contexts_need_a_driver_and_a_device_that_have_them(
+    nvml: FakeNvml, cuda_version: int, capability: tuple[int, int], has: bool
+) -> None:
+    """CUDA 12.4, and compute capability 7.0."""
+    nvml.present = [device(nvmlDeviceGetCudaComputeCapability=capability)]
+    nvml.cuda_version = cuda_version
+    (found,) = NvidiaDriver().devices()
+    assert found.green_contexts is has
+
+
+def test_a_device_in_mig_mode_is_not_under_the_nodes_mps(nvml: FakeNvml, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its partitions are apart in hardware."""
+    monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", str(tmp_path))
+    os.mkfifo(tmp_path / "control")
+    reader = os.open(tmp_path / "control", os.O_RDONLY | os.O_NONBLOCK)
+    parted = device(nvmlDeviceGetMigMode=[1, 1], profiles={0: (profile(19, "MIG 1g.10gb", 1, 7), [(0, 1)])})
+    nvml.present = [parted, device(nvmlDeviceGetUUID="GPU-2")]
+    assert [found.mps_pipe for found in NvidiaDriver().devices()] == ["", str(tmp_path)]
+    os.close(reader)

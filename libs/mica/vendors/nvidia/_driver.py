@@ -6,10 +6,14 @@ from typing import Any, Final
 from mica.events import Device, PartitionProfile, Runtime, Vendor
 from mica.vendors._port import DeviceReading, VendorError
 from mica.vendors.nvidia._compute import multiprocessors
-from mica.vendors.nvidia._library import close_nvml, nvml_call, open_nvml, simulated
+from mica.vendors.nvidia._library import close_nvml, nvml_call, open_nvml, simulated, simulation_dir
+from mica.vendors.nvidia._mps import mps_pipe
 from mica.vendors.nvidia._partitions import partition_profiles
 
 RUNTIMES: Final = (Runtime.CUDA,)
+GREEN_CUDA_VERSION: Final = 12_040
+GREEN_CAPABILITY: Final = (7, 0)
+"""From when on drivers have green contexts, and from which compute capability on they partition a device."""
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +100,13 @@ class NvidiaDriver:
             pci_bus_id=_text(nvml.nvmlDeviceGetPciInfo(handle).busId),
             numa_node=self._numa_node(handle),
             simulated=simulated(),
+            mps_pipe="" if profiles else mps_pipe(simulation_dir()),
+            green_contexts=(major, minor) >= GREEN_CAPABILITY and self._cuda_version() >= GREEN_CUDA_VERSION,
         )
+
+    def _cuda_version(self) -> int:
+        """Of the driver, such as 12040; 0 where the library does not say."""
+        return int(self._optional("nvmlSystemGetCudaDriverVersion_v2") or 0)
 
     def _profiles(self, handle: Any) -> tuple[PartitionProfile, ...]:
         """What MIG offers here: nothing while MIG mode is off."""

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
+from pathlib import Path
 from typing import Any, Final
 
 from mica.native import NativeBuildError, sim_nvml
@@ -23,6 +24,12 @@ _ABSENT: Final = ("NVML_ERROR_LIBRARY_NOT_FOUND", "NVML_ERROR_DRIVER_NOT_LOADED"
 def simulated() -> bool:
     """Whether this process is told to use the simulated driver."""
     return bool(os.environ.get(SIMULATION))
+
+
+def simulation_dir() -> Path | None:
+    """The directory of the simulated node, when there is one."""
+    directory = os.environ.get(SIMULATION)
+    return Path(directory) if directory else None
 
 
 def open_nvml() -> Any:
