@@ -181,15 +181,20 @@ struct mica_usage_region {
     MICA_ATOMIC_U64 vram_peak_bytes; /* of the slice */
     MICA_ATOMIC_U64 generation_seen; /* newest generation of limits that a process of this slice acted on */
     MICA_ATOMIC_U64 slots_high;      /* every held slot's index is below it; it only grows while the file lives */
-    MICA_ATOMIC_U64 reserved[21];
+    /* Order on the device: start-time fair queueing. The start tag of the slice's next work, in ns of device time per share. */
+    MICA_ATOMIC_U64 order_time_ns;
+    MICA_ATOMIC_U64 active_until_ns; /* CLOCK_MONOTONIC when, by estimate, the slice's last work ends */
+    MICA_ATOMIC_U64 rate_basis;      /* ceiling_ppm << 32 | share_ppm, by which the times above were advanced */
+    MICA_ATOMIC_U64 process_floor_ns; /* the same floor as the token region's, among the slice's processes */
+    MICA_ATOMIC_U64 reserved[17];
     struct mica_process_slot processes[MICA_PROCESSES_MAX];
 };
 
-/* Where a slice's work waits for the device, by the slice's record index. A process that waits writes its slice's virtual time and renews `seen_ns`; an entry
+/* Where a slice's work waits for the device, by the slice's record index. A process that waits writes its slice's order tag and renews `seen_ns`; an entry
  * that is not renewed for MICA_WAITER_STALE_NS is of a process that is gone or stopped, and holds nobody up. */
 #define MICA_WAITER_STALE_NS 5000000ULL
 struct mica_token_waiter {
-    MICA_ATOMIC_U64 virtual_time_ns;
+    MICA_ATOMIC_U64 order_tag_ns;
     MICA_ATOMIC_U64 seen_ns; /* CLOCK_MONOTONIC; 0: nobody waits */
 };
 
@@ -200,14 +205,18 @@ struct mica_token_waiter {
  *         '---- backlog -----'   submitted by all slices together, and by estimate not finished yet
  *
  * Work of cost c moves the clock to max(now, busy_until) + c. A slice may submit when the backlog leaves room for it within its quantum, and no waiting
- * slice has a lower virtual time. `alone_until_ns`: until then the device belongs to one launch whose cost nobody knows yet; it is taken back when that is
+ * slice has a lower order tag. `alone_until_ns`: until then the device belongs to one launch whose cost nobody knows yet; it is taken back when that is
  * measured, and runs out by itself. */
 struct mica_token_region {
     struct mica_region_header header;
     MICA_ATOMIC_U64 busy_until_ns;
     MICA_ATOMIC_U64 alone_until_ns;
     MICA_ATOMIC_U64 last_record; /* 1 + record index of the slice that submitted last; 0: none yet */
-    uint64_t reserved[29];
+    MICA_ATOMIC_U64 turn_ns;        /* device time submitted since that slice began its turn */
+    MICA_ATOMIC_U64 turns;          /* how often the submitter changed */
+    MICA_ATOMIC_U64 order_floor_ns; /* the order tag of the work submitted last: where a slice that was idle joins the order */
+    MICA_ATOMIC_U64 waiters_high;   /* every entry in use is below it; it only grows */
+    uint64_t reserved[25];
     struct mica_token_waiter waiters[MICA_SLICES_MAX];
 };
 

@@ -34,17 +34,7 @@ uint64_t mica_rate_admit(struct mica_usage_region *region, const struct mica_sli
 {
     if (limits->ceiling_ppm == 0)
         return MICA_RATE_RECHECK_NS;
-    uint64_t horizon_ns = add_saturated(now_ns, limits->burst_ns);
-    uint64_t charge_ns = virtual_cost_ns(cost_ns, limits->ceiling_ppm);
-    uint64_t time_ns = atomic_load_explicit(&region->virtual_time_ns, memory_order_relaxed);
-    for (;;) {
-        uint64_t arrival_ns = time_ns > now_ns ? time_ns : now_ns; /* time that was not used is not saved up */
-        if (arrival_ns > horizon_ns)
-            return arrival_ns - horizon_ns;
-        if (atomic_compare_exchange_weak_explicit(&region->virtual_time_ns, &time_ns, add_saturated(arrival_ns, charge_ns),
-                                                  memory_order_relaxed, memory_order_relaxed))
-            return 0;
-    }
+    return mica_cell_admit(&region->virtual_time_ns, virtual_cost_ns(cost_ns, limits->ceiling_ppm), limits->burst_ns, now_ns);
 }
 
 void mica_rate_correct(struct mica_usage_region *region, const struct mica_slice_limits *limits, uint64_t charged_ns, uint64_t actual_ns)
@@ -60,6 +50,54 @@ void mica_rate_correct(struct mica_usage_region *region, const struct mica_slice
         next_ns = more ? add_saturated(time_ns, by_ns) : time_ns > by_ns ? time_ns - by_ns : 0;
     while (!atomic_compare_exchange_weak_explicit(&region->virtual_time_ns, &time_ns, next_ns, memory_order_relaxed,
                                                   memory_order_relaxed));
+}
+
+uint64_t mica_rate_wait(const struct mica_usage_region *region, const struct mica_slice_limits *limits, uint64_t now_ns)
+{
+    if (limits->ceiling_ppm == 0)
+        return MICA_RATE_RECHECK_NS;
+    uint64_t horizon_ns = add_saturated(now_ns, limits->burst_ns);
+    uint64_t time_ns = atomic_load_explicit(&region->virtual_time_ns, memory_order_relaxed);
+    return time_ns > horizon_ns ? time_ns - horizon_ns : 0;
+}
+
+void mica_rate_charge(struct mica_usage_region *region, const struct mica_slice_limits *limits, uint64_t cost_ns)
+{
+    if (limits->ceiling_ppm == 0)
+        return;
+    uint64_t charge_ns = virtual_cost_ns(cost_ns, limits->ceiling_ppm);
+    uint64_t time_ns = atomic_load_explicit(&region->virtual_time_ns, memory_order_relaxed);
+    while (!atomic_compare_exchange_weak_explicit(&region->virtual_time_ns, &time_ns, add_saturated(time_ns, charge_ns), memory_order_relaxed,
+                                                  memory_order_relaxed))
+        ;
+}
+
+uint64_t mica_rate_take(struct mica_usage_region *region, const struct mica_slice_limits *limits, uint64_t cost_ns, uint64_t now_ns)
+{
+    if (limits->ceiling_ppm == 0)
+        return MICA_RATE_RECHECK_NS;
+    uint64_t horizon_ns = add_saturated(now_ns, limits->burst_ns);
+    uint64_t charge_ns = virtual_cost_ns(cost_ns, limits->ceiling_ppm);
+    uint64_t time_ns = atomic_load_explicit(&region->virtual_time_ns, memory_order_relaxed);
+    do {
+        if (time_ns > horizon_ns)
+            return time_ns - horizon_ns;
+    } while (!atomic_compare_exchange_weak_explicit(&region->virtual_time_ns, &time_ns, add_saturated(time_ns, charge_ns), memory_order_relaxed,
+                                                    memory_order_relaxed));
+    return 0;
+}
+
+uint64_t mica_cell_admit(MICA_ATOMIC_U64 *word, uint64_t charge_ns, uint64_t burst_ns, uint64_t now_ns)
+{
+    uint64_t horizon_ns = add_saturated(now_ns, burst_ns);
+    uint64_t time_ns = atomic_load_explicit(word, memory_order_relaxed);
+    for (;;) {
+        uint64_t arrival_ns = time_ns > now_ns ? time_ns : now_ns;
+        if (arrival_ns > horizon_ns)
+            return arrival_ns - horizon_ns;
+        if (atomic_compare_exchange_weak_explicit(word, &time_ns, add_saturated(arrival_ns, charge_ns), memory_order_relaxed, memory_order_relaxed))
+            return 0;
+    }
 }
 
 uint64_t mica_window_wait(const struct mica_slice_limits *limits, uint64_t cost_ns, uint64_t now_ns)

@@ -94,9 +94,73 @@ uint64_t mica_rate_admit(struct mica_usage_region *region, const struct mica_sli
 /* Correct a charge after the fact: the work took `actual_ns` where `charged_ns` was assumed. Adds `actual_ns` to the slice's
  * gpu_ns, so call it for work that was never sampled too, with both amounts equal. */
 void mica_rate_correct(struct mica_usage_region *region, const struct mica_slice_limits *limits, uint64_t charged_ns, uint64_t actual_ns);
+/* The same in two steps, for a slice that also waits for its turn on the device: what it loses while it waits there is not lost to it.
+ * mica_rate_wait: nanoseconds until the slice is within its burst; mica_rate_charge: its work was submitted. */
+uint64_t mica_rate_wait(const struct mica_usage_region *region, const struct mica_slice_limits *limits, uint64_t now_ns);
+void mica_rate_charge(struct mica_usage_region *region, const struct mica_slice_limits *limits, uint64_t cost_ns);
+/* Both steps in one, for a slice that waits for nothing else; mica_order_enter has brought its time up to the clock. */
+uint64_t mica_rate_take(struct mica_usage_region *region, const struct mica_slice_limits *limits, uint64_t cost_ns, uint64_t now_ns);
+/* The plain cell rate algorithm on any word, for limits other than the share: takes `charge_ns` of it and returns 0 when the word is at
+ * most `burst_ns` ahead of the clock, else the nanoseconds to wait. */
+uint64_t mica_cell_admit(MICA_ATOMIC_U64 *word, uint64_t charge_ns, uint64_t burst_ns, uint64_t now_ns);
+
 /* Nanoseconds until the slice's window opens; 0 when it is open for at least `cost_ns` more (or has no window). Work
  * longer than seven eighths of a window may start in the window's first eighth. */
 uint64_t mica_window_wait(const struct mica_slice_limits *limits, uint64_t cost_ns, uint64_t now_ns);
+
+/* --- Order on the device: between the slices, and between a slice's processes ------------------------------------------ */
+
+/* What may lie on the device, by estimate, when another slice adds its work: enough to hide its wake-up. */
+#define MICA_TOKEN_LEAD_NS 300000ULL
+/* How long the device waits for the slice whose turn it is, before the next in the order goes ahead of it. */
+#define MICA_TOKEN_GRACE_NS 100000ULL
+/* A launch of unknown cost has the device to itself until it is measured, and at most so long. */
+#define MICA_TOKEN_ALONE_NS 50000000ULL
+/* Work on the clock beyond this is not waited for: a damaged word, or a kernel that the driver itself must share out. */
+#define MICA_TOKEN_BACKLOG_MAX_NS 2000000000ULL
+/* A slice that submits again within this time after its last work's end was not idle ... */
+#define MICA_RETURN_NS 5000000ULL
+/* ... and keeps what it lost to others meanwhile, in device time, up to this. */
+#define MICA_LAG_MAX_NS 100000000ULL
+
+/* Begin one submission: bring the slice's rate and order up to date after idle time, a raised ceiling or a raised share. Returns the work's order
+ * tag, which it keeps while it waits. `token` may be NULL. */
+uint64_t mica_order_enter(struct mica_usage_region *usage, const struct mica_token_region *token, const struct mica_slice_limits *limits,
+                          uint64_t now_ns);
+/* The work was submitted, at a clock that now ends at `end_ns`. */
+void mica_order_charge(struct mica_usage_region *usage, struct mica_token_region *token, const struct mica_slice_limits *limits, uint64_t tag_ns,
+                       uint64_t cost_ns, uint64_t end_ns);
+/* What was charged as `charged_ns` took `actual_ns`: moves the order, and the clock. */
+void mica_order_correct(struct mica_usage_region *usage, struct mica_token_region *token, const struct mica_slice_limits *limits,
+                        uint64_t charged_ns, uint64_t actual_ns);
+
+/* One slice's wish to submit work to the device. */
+struct mica_token_ask {
+    uint64_t record;     /* of the slice, below MICA_SLICES_MAX */
+    uint64_t tag_ns;     /* its order tag */
+    uint64_t cost_ns;
+    uint64_t quantum_ns; /* the longest turn while others wait */
+    uint64_t alone;      /* 1: the device must be empty, and stays this work's own */
+    uint64_t urgent;     /* 1: communication: goes ahead of the order, not of the clock */
+    uint64_t claim_ns;   /* in and out, 0 at first: the alone_until word while it is this asker's */
+    uint64_t end_ns;     /* out: where the clock stands after the work */
+    uint64_t follows_own; /* out: the work submitted before was this slice's too */
+};
+/* Returns 0 when the work is on the clock and is to be submitted, else the nanoseconds after which to ask again; the slice is then
+ * among the waiting. */
+uint64_t mica_token_admit(struct mica_token_region *token, struct mica_token_ask *ask, uint64_t now_ns);
+/* The asker gives up. */
+void mica_token_leave(struct mica_token_region *token, const struct mica_token_ask *ask);
+/* The end of the work that had the device alone was seen. False: its time had run out, and others may have come meanwhile. */
+bool mica_token_release(struct mica_token_region *token, uint64_t claim_ns, uint64_t now_ns);
+/* The device is behind the clock (`late`), or ahead of it, by `by_ns`. */
+void mica_token_shift(struct mica_token_region *token, bool late, uint64_t by_ns);
+
+/* Processes of one slice, by weight. mica_process_enter begins a wait; mica_process_wait says whether another process goes first (then
+ * 1); mica_process_charge ends it. */
+void mica_process_enter(struct mica_usage_region *usage, unsigned slot, uint64_t now_ns);
+int mica_process_wait(struct mica_usage_region *usage, unsigned slot, uint64_t quantum_ns, uint64_t now_ns);
+void mica_process_charge(struct mica_usage_region *usage, unsigned slot, uint64_t cost_ns);
 
 /* --- Usage region: services, by pread and pwrite on a file that its tenant may have truncated ---------------------- */
 

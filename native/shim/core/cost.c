@@ -1,38 +1,51 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cost.h"
 
-#define ENTRIES 4096 /* 128 KiB of zero pages, of which a process touches what it uses */
+#include <stddef.h>
+
+#define ENTRIES 4096 /* 256 KiB of zero pages, of which a process touches what it uses */
 #define PROBES 8
-/* How fast a longer measurement raises the estimate: by 1/4096 of the estimate each, so about 12 % a second at one sample per 2 ms. A
- * neighbour that keeps the device busy for seconds cannot make this slice's work look dear. */
+#define KNOWN_AFTER 2 /* trusted measurements: the first launch of a kernel may have loaded it */
+#define TRIES_MAX 4
+#define AVERAGE_SHIFT 2 /* a trusted measurement moves the estimate by a quarter of the difference */
+/* How fast an untrusted longer measurement raises the estimate where none can be trusted: by 1/4096 of the estimate each, so about 12 % a second at
+ * one sample per 2 ms. A neighbour that keeps the device busy for seconds cannot make this slice's work look dear. */
 #define RISE_SHIFT 12
+/* Work that is charged this much without a trusted measurement is measured alone again; an empty device costs about a thousandth of it. */
+#define RECHECK_NS 500000000ULL
+#define ABOVE_MAX 16
 
 static struct mica_cost table[ENTRIES];
 
-static uint64_t key_of(uint64_t function, uint64_t volume)
+static uint64_t get(const _Atomic uint64_t *word)
 {
-    uint64_t key = (function ^ (volume * 0x9e3779b97f4a7c15ULL)) * 0xbf58476d1ce4e5b9ULL;
-    key ^= key >> 31;
-    return key != 0 ? key : 1;
+    return atomic_load_explicit(word, memory_order_relaxed);
+}
+
+static void set(_Atomic uint64_t *word, uint64_t value)
+{
+    atomic_store_explicit(word, value, memory_order_relaxed);
 }
 
 /* Give the place of some other work to this. A launch that is charged to it at the same moment charges one wrong estimate once. */
 static struct mica_cost *evict(struct mica_cost *cost, uint64_t key)
 {
-    atomic_store_explicit(&cost->key, key, memory_order_relaxed);
-    atomic_store_explicit(&cost->estimate_ns, 0, memory_order_relaxed);
-    atomic_store_explicit(&cost->unsettled, 0, memory_order_relaxed);
-    atomic_store_explicit(&cost->begun, 0, memory_order_relaxed);
-    atomic_store_explicit(&cost->done, 0, memory_order_relaxed);
+    set(&cost->key, key);
+    set(&cost->estimate_ns, 0);
+    set(&cost->lowest_ns, 0);
+    set(&cost->unsettled, 0);
+    set(&cost->charged_ns, 0);
+    atomic_store_explicit(&cost->trusted, 0, memory_order_relaxed);
+    atomic_store_explicit(&cost->tries, 0, memory_order_relaxed);
+    atomic_store_explicit(&cost->above, 0, memory_order_relaxed);
     return cost;
 }
 
-struct mica_cost *mica_cost_find(uint64_t function, uint64_t volume)
+struct mica_cost *mica_cost_find(uint64_t key)
 {
-    uint64_t key = key_of(function, volume);
     for (unsigned probe = 0; probe < PROBES; probe++) {
         struct mica_cost *cost = &table[(key + probe) % ENTRIES];
-        uint64_t found = atomic_load_explicit(&cost->key, memory_order_relaxed);
+        uint64_t found = get(&cost->key);
         if (found == key) {
             return cost;
         }
@@ -47,60 +60,105 @@ struct mica_cost *mica_cost_find(uint64_t function, uint64_t volume)
 
 uint64_t mica_cost_estimate(const struct mica_cost *cost)
 {
-    uint64_t estimate = atomic_load_explicit(&cost->estimate_ns, memory_order_relaxed);
+    uint64_t estimate = get(&cost->estimate_ns);
     return estimate != 0 ? estimate : MICA_COST_UNKNOWN_NS;
 }
 
-void mica_cost_charged(struct mica_cost *cost)
+void mica_cost_assume(struct mica_cost *cost, uint64_t estimate_ns)
 {
-    atomic_fetch_add_explicit(&cost->unsettled, 1, memory_order_relaxed);
+    uint64_t none = 0;
+    if (estimate_ns != 0 && atomic_compare_exchange_strong_explicit(&cost->estimate_ns, &none, estimate_ns, memory_order_relaxed, memory_order_relaxed)) {
+        atomic_store_explicit(&cost->trusted, 1, memory_order_relaxed);
+    }
+}
+
+bool mica_cost_wants_alone(const struct mica_cost *cost)
+{
+    if (atomic_load_explicit(&cost->tries, memory_order_relaxed) >= TRIES_MAX) {
+        return false; /* it never ends in time: a persistent kernel, or a stream that waits for the host */
+    }
+    return atomic_load_explicit(&cost->trusted, memory_order_relaxed) < KNOWN_AFTER || get(&cost->charged_ns) > RECHECK_NS ||
+           atomic_load_explicit(&cost->above, memory_order_relaxed) > ABOVE_MAX;
+}
+
+void mica_cost_tries_alone(struct mica_cost *cost)
+{
+    atomic_fetch_add_explicit(&cost->tries, 1, memory_order_relaxed);
+}
+
+void mica_cost_charged(struct mica_cost *cost, uint64_t charged_ns)
+{
+    if (get(&cost->estimate_ns) == 0) {
+        atomic_fetch_add_explicit(&cost->unsettled, 1, memory_order_relaxed);
+    }
+    atomic_fetch_add_explicit(&cost->charged_ns, charged_ns, memory_order_relaxed);
 }
 
 void mica_cost_uncharged(struct mica_cost *cost)
 {
-    uint64_t launches = atomic_load_explicit(&cost->unsettled, memory_order_relaxed);
+    uint64_t launches = get(&cost->unsettled);
     while (launches != 0 &&
            !atomic_compare_exchange_weak_explicit(&cost->unsettled, &launches, launches - 1, memory_order_relaxed, memory_order_relaxed)) {
     }
 }
 
-bool mica_cost_claim(struct mica_cost *cost)
+static uint64_t next_trusted(uint64_t estimate, uint64_t measured, uint32_t before)
 {
-    if (atomic_load_explicit(&cost->begun, memory_order_relaxed) >= MICA_COST_LEARNING) {
-        return false;
-    }
-    atomic_fetch_add_explicit(&cost->begun, 1, memory_order_relaxed);
-    return true;
-}
-
-void mica_cost_unclaim(struct mica_cost *cost)
-{
-    uint32_t begun = atomic_load_explicit(&cost->begun, memory_order_relaxed);
-    while (begun != 0 && !atomic_compare_exchange_weak_explicit(&cost->begun, &begun, begun - 1, memory_order_relaxed, memory_order_relaxed)) {
-    }
-}
-
-static uint64_t next_estimate(uint64_t estimate, uint64_t measured, bool is_new)
-{
-    if (estimate == 0 || measured <= estimate) {
+    if (estimate == 0 || before < KNOWN_AFTER) {
         return measured;
     }
-    uint64_t rise = is_new ? 0 : (estimate >> RISE_SHIFT) + 1;
+    return measured > estimate ? estimate + ((measured - estimate + 3) >> AVERAGE_SHIFT) : estimate - ((estimate - measured + 3) >> AVERAGE_SHIFT);
+}
+
+static uint64_t next_untrusted(const struct mica_cost *cost, uint64_t estimate, uint64_t measured, bool shared)
+{
+    uint64_t lowest = get(&cost->lowest_ns);
+    if (estimate == 0 || measured < (lowest != 0 ? lowest : estimate)) {
+        return measured;
+    }
+    if (!shared || measured <= estimate) {
+        return estimate;
+    }
+    uint64_t rise = (estimate >> RISE_SHIFT) + 1;
     return estimate + (rise < measured - estimate ? rise : measured - estimate);
 }
 
-struct mica_settlement mica_cost_measured(struct mica_cost *cost, uint64_t measured_ns)
+static void note_trusted(struct mica_cost *cost, uint64_t measured_ns)
 {
-    bool is_new = atomic_fetch_add_explicit(&cost->done, 1, memory_order_relaxed) < MICA_COST_LEARNING;
-    uint64_t before = atomic_load_explicit(&cost->estimate_ns, memory_order_relaxed);
+    uint64_t lowest = get(&cost->lowest_ns);
+    if (lowest == 0 || measured_ns < lowest) {
+        set(&cost->lowest_ns, measured_ns);
+    } else {
+        set(&cost->lowest_ns, lowest + ((measured_ns - lowest) >> 4)); /* forget a low that does not come again */
+    }
+    set(&cost->charged_ns, 0);
+    atomic_store_explicit(&cost->tries, 0, memory_order_relaxed);
+    atomic_store_explicit(&cost->above, 0, memory_order_relaxed);
+}
+
+static void note_untrusted(struct mica_cost *cost, uint64_t estimate_ns, uint64_t measured_ns)
+{
+    if (measured_ns > estimate_ns + estimate_ns / 4) {
+        atomic_fetch_add_explicit(&cost->above, 1, memory_order_relaxed);
+    } else {
+        atomic_store_explicit(&cost->above, 0, memory_order_relaxed);
+    }
+}
+
+struct mica_settlement mica_cost_measured(struct mica_cost *cost, uint64_t measured_ns, bool trusted, bool shared)
+{
+    uint64_t measured = measured_ns != 0 ? measured_ns : 1;
+    uint32_t known = trusted ? atomic_fetch_add_explicit(&cost->trusted, 1, memory_order_relaxed) : 0;
+    uint64_t before = get(&cost->estimate_ns);
     uint64_t after;
     do {
-        after = next_estimate(before, measured_ns != 0 ? measured_ns : 1, is_new);
+        after = trusted ? next_trusted(before, measured, known) : next_untrusted(cost, before, measured, shared);
     } while (!atomic_compare_exchange_weak_explicit(&cost->estimate_ns, &before, after, memory_order_relaxed, memory_order_relaxed));
-    /* While the kernel is new every step of the estimate moves all its launches' charges. Later only those since the last measurement: what
-     * a kernel costs may change, and what it cost an hour ago is not to be charged again. */
-    uint64_t launches = is_new ? atomic_load_explicit(&cost->unsettled, memory_order_relaxed)
-                               : atomic_exchange_explicit(&cost->unsettled, 0, memory_order_relaxed);
-    uint64_t charged = before != 0 ? before : MICA_COST_UNKNOWN_NS;
-    return (struct mica_settlement){.charged_ns = launches * charged, .actual_ns = launches * after};
+    if (trusted) {
+        note_trusted(cost, measured);
+    } else if (before != 0) {
+        note_untrusted(cost, before, measured);
+    }
+    uint64_t launches = atomic_exchange_explicit(&cost->unsettled, 0, memory_order_relaxed);
+    return (struct mica_settlement){.charged_ns = launches * MICA_COST_UNKNOWN_NS, .actual_ns = launches * after};
 }

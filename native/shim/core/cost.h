@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What a kernel costs: device time per (function, grid volume), learnt from sampled launches.
+ * What a kernel costs: device time per function and shape of its launch, learnt from measured launches.
  *
- * An elapsed time on a shared device is the work's own time plus whatever else ran in between. The work's own cost is therefore a low
- * quantile of what was measured: the minimum, let rise slowly so that a kernel that has become longer is noticed.
+ * An elapsed time on a shared device is the work's own time plus whatever else ran in between. A measurement is *trusted* when nothing else can have run: the
+ * launch had the device alone, or lay between launches of its own slice. Trusted ones are averaged. Of the others a lower one than was ever trusted is
+ * believed at once, and a higher one says nothing.
  */
 #ifndef MICA_SHIM_COST_H
 #define MICA_SHIM_COST_H
@@ -15,15 +16,15 @@
 /* What a launch of unknown work is charged, until it has been measured; the difference is settled then. */
 #define MICA_COST_UNKNOWN_NS 50000ULL
 
-/* While a kernel is new its first launches are all measured: the first of them may have waited for a neighbour. */
-#define MICA_COST_LEARNING 8
-
 struct mica_cost {
     _Atomic uint64_t key;         /* 0: unused */
     _Atomic uint64_t estimate_ns; /* 0: not measured yet */
-    _Atomic uint64_t unsettled;   /* launches whose charge, as it stands, is the estimate, and moves with it */
-    _Atomic uint32_t begun;       /* measurements, while the kernel is new */
-    _Atomic uint32_t done;
+    _Atomic uint64_t lowest_ns;   /* of the trusted measurements */
+    _Atomic uint64_t unsettled;   /* launches that were charged as unknown */
+    _Atomic uint64_t charged_ns;  /* device time charged by the estimate since the last trusted measurement */
+    _Atomic uint32_t trusted;     /* measurements */
+    _Atomic uint32_t tries;       /* to measure alone, since the last trusted measurement */
+    _Atomic uint32_t above;       /* measurements in a row that were far above the estimate */
 };
 
 /* The difference that a measurement makes to what was charged before it. */
@@ -32,22 +33,32 @@ struct mica_settlement {
     uint64_t actual_ns;
 };
 
-/* The entry of this function at this grid volume. Never NULL: a full table forgets its least lucky entry. */
-struct mica_cost *mica_cost_find(uint64_t function, uint64_t volume);
+/* The name of a piece of work: what runs, and how large. Never 0. */
+static inline uint64_t mica_cost_key(uint64_t function, uint64_t grid, uint64_t block)
+{
+    uint64_t key = (function ^ (grid * 0x9e3779b97f4a7c15ULL) ^ (block * 0xc2b2ae3d27d4eb4fULL)) * 0xbf58476d1ce4e5b9ULL;
+    key ^= key >> 29;
+    return key != 0 ? key : 1;
+}
+
+/* The entry of this work. Never NULL: a full table forgets its least lucky entry. */
+struct mica_cost *mica_cost_find(uint64_t key);
 
 /* What a launch is to be charged now. */
 uint64_t mica_cost_estimate(const struct mica_cost *cost);
-/* A launch was charged the estimate. */
-void mica_cost_charged(struct mica_cost *cost);
+/* Work that was never measured is made of parts that were: begin with their sum. */
+void mica_cost_assume(struct mica_cost *cost, uint64_t estimate_ns);
+/* Whether this launch is to be measured alone: the work is new, has long not been measured in peace, or seems to have become dearer. */
+bool mica_cost_wants_alone(const struct mica_cost *cost);
+void mica_cost_tries_alone(struct mica_cost *cost);
+
+/* A launch was charged `charged_ns` for it. */
+void mica_cost_charged(struct mica_cost *cost, uint64_t charged_ns);
 /* It did not come about, and its charge was given back. */
 void mica_cost_uncharged(struct mica_cost *cost);
 
-/* True while the kernel is new: this launch is one to measure. */
-bool mica_cost_claim(struct mica_cost *cost);
-/* The claimed measurement did not come about. */
-void mica_cost_unclaim(struct mica_cost *cost);
-
-/* A launch took `measured_ns`. What the launches before it were charged is to be corrected by the answer. */
-struct mica_settlement mica_cost_measured(struct mica_cost *cost, uint64_t measured_ns);
+/* A launch took `measured_ns`. What launches were charged while the work was unknown is to be corrected by the answer. `shared`: slices of this device run at
+ * the same time, so that no measurement can be trusted and a higher one must count a little. */
+struct mica_settlement mica_cost_measured(struct mica_cost *cost, uint64_t measured_ns, bool trusted, bool shared);
 
 #endif

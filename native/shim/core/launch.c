@@ -1,6 +1,12 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The slow path of a launch: everything a slice may be held back by, in one loop. It asks, naps and asks again; it never holds anything while it naps, so
+ * that a process that dies here is missed by nobody.
+ */
 #define _GNU_SOURCE
 #include "launch.h"
+
+#include "credit.h"
 
 #include <time.h>
 
@@ -8,6 +14,24 @@
 #define NAP_MAX_NS 1000000ULL
 /* The shortest: below it the kernel's own timer slack (50 us) decides. */
 #define NAP_MIN_NS 20000ULL
+/* How long a process of the slice that goes first is waited for when it could go. */
+#define PROCESS_GRACE_NS 300000ULL
+#define PROCESS_NAP_NS 100000ULL
+/* How far communication may overdraw the rate. */
+#define URGENT_OVERDRAFT_NS 10000000ULL
+/* Device time that is charged at once, and then used without asking: at most this, and at most this part of a quantum. */
+#define CREDIT_MAX_NS 50000ULL
+#define CREDIT_QUANTUM_PARTS 32
+
+struct attempt {
+    struct mica_device *device;
+    struct mica_work *work;
+    struct mica_token_region *token; /* NULL: no token */
+    struct mica_token_ask ask;
+    uint64_t grant_ns; /* the cost with its credit */
+    uint64_t rank_since_ns;
+    bool rate_is_paid;
+};
 
 static void nap(uint64_t wait_ns)
 {
@@ -16,77 +40,241 @@ static void nap(uint64_t wait_ns)
     (void)nanosleep(&time, NULL); /* a signal ends the nap early, which only means to look again sooner */
 }
 
-/* Control word throttle: no borrowing, the guaranteed share only. */
-static uint64_t admit_throttled(struct mica_device *device, const struct mica_slice_limits *limits, uint64_t cost_ns, uint64_t now_ns)
+static struct mica_process_slot *own_slot(const struct mica_device *device)
 {
-    struct mica_slice_limits floor = *limits;
-    floor.ceiling_ppm = floor.share_ppm;
-    return mica_rate_admit(device->usage, &floor, cost_ns, now_ns);
+    return &device->usage->processes[device->slot];
 }
 
-/* Charge the launch and return 0, or charge nothing and return how long to wait before asking again. */
-static uint64_t try_admit(struct mica_device *device, const struct mica_slice_limits *limits, uint64_t cost_ns, uint64_t now_ns)
+/* Credit is for slices whose only limits are time: the others must see every launch. */
+static uint64_t grant(const struct mica_slice_limits *limits, const struct mica_work *work)
 {
-    if (limits->control == MICA_CONTROL_PAUSE) {
-        return NAP_MAX_NS;
+    uint64_t credit_ns = limits->quantum_ns != 0 ? limits->quantum_ns / CREDIT_QUANTUM_PARTS : CREDIT_MAX_NS;
+    credit_ns = credit_ns < CREDIT_MAX_NS ? credit_ns : CREDIT_MAX_NS;
+    bool plain = limits->window_period_ns == 0 && limits->launch_rate_hz == 0 && limits->inflight_max == 0 && !work->alone;
+    return plain && work->cost_ns < credit_ns ? credit_ns : work->cost_ns;
+}
+
+/* Count the launch as in flight if the slice has room for it. The sum is taken with it counted, so that of several that race none is overlooked. */
+static bool count_in_flight(struct attempt *attempt, const struct mica_slice_limits *limits)
+{
+    if (limits->inflight_max == 0 || attempt->work->counted) {
+        return true;
     }
-    if (limits->window_period_ns != 0) {
-        uint64_t wait_ns = mica_window_wait(limits, cost_ns, now_ns);
+    struct mica_usage_region *usage = attempt->device->usage;
+    uint64_t high = atomic_load_explicit(&usage->slots_high, memory_order_relaxed);
+    uint64_t total = 0;
+    /* seq_cst: with the loads below, in every racer: of two that count at once at least one sees both. */
+    atomic_fetch_add_explicit(&own_slot(attempt->device)->inflight, 1, memory_order_seq_cst);
+    for (uint64_t i = 0; i < high && i < MICA_PROCESSES_MAX; i++) {
+        if (atomic_load_explicit(&usage->processes[i].owner, memory_order_relaxed) & MICA_OWNER_HELD) {
+            total += atomic_load_explicit(&usage->processes[i].inflight, memory_order_seq_cst);
+        }
+    }
+    if (total > limits->inflight_max) {
+        mica_launch_ended(attempt->device, 1);
+        return false;
+    }
+    attempt->work->counted = true;
+    return true;
+}
+
+/* Another process of the slice that is further behind goes first, for as long as it plausibly comes. */
+static bool yields(struct attempt *attempt, const struct mica_slice_limits *limits, uint64_t now_ns)
+{
+    if (attempt->work->urgent || atomic_load_explicit(&attempt->device->usage->slots_high, memory_order_relaxed) <= 1) {
+        return false;
+    }
+    if (!mica_process_wait(attempt->device->usage, attempt->device->slot, limits->quantum_ns, now_ns)) {
+        attempt->rank_since_ns = 0;
+        return false;
+    }
+    if (attempt->rank_since_ns == 0) {
+        attempt->rank_since_ns = now_ns;
+    }
+    return now_ns - attempt->rank_since_ns < PROCESS_GRACE_NS;
+}
+
+static uint64_t rate_wait(const struct attempt *attempt, const struct mica_slice_limits *limits, uint64_t now_ns)
+{
+    uint64_t wait_ns = mica_rate_wait(attempt->device->usage, limits, now_ns);
+    return attempt->work->urgent && wait_ns <= URGENT_OVERDRAFT_NS ? 0 : wait_ns;
+}
+
+static uint64_t submit_by_rate(struct attempt *attempt, const struct mica_slice_limits *limits, uint64_t now_ns)
+{
+    if (attempt->work->urgent) {
+        mica_rate_charge(attempt->device->usage, limits, attempt->grant_ns);
+    } else {
+        uint64_t wait_ns = mica_rate_take(attempt->device->usage, limits, attempt->grant_ns, now_ns);
         if (wait_ns != 0) {
             return wait_ns;
         }
     }
-    if (limits->control == MICA_CONTROL_THROTTLE) {
-        return admit_throttled(device, limits, cost_ns, now_ns);
+    attempt->ask.end_ns = now_ns + attempt->grant_ns;
+    return 0;
+}
+
+static uint64_t submit_by_token(struct attempt *attempt, const struct mica_slice_limits *limits, uint64_t now_ns)
+{
+    attempt->ask.record = atomic_load_explicit(&attempt->device->record, memory_order_relaxed);
+    attempt->ask.cost_ns = attempt->grant_ns;
+    attempt->ask.quantum_ns = limits->quantum_ns;
+    attempt->ask.alone = attempt->work->alone;
+    attempt->ask.urgent = attempt->work->urgent;
+    uint64_t wait_ns = mica_token_admit(attempt->token, &attempt->ask, now_ns);
+    if (wait_ns == 0) {
+        mica_rate_charge(attempt->device->usage, limits, attempt->grant_ns);
     }
-    return mica_rate_admit(device->usage, limits, cost_ns, now_ns);
+    return wait_ns;
 }
 
-static void account_launch(struct mica_device *device, uint64_t cost_ns)
+/* Charge the work and return 0, or charge nothing and return how long to wait before asking again. */
+static uint64_t try_submit(struct attempt *attempt, const struct mica_slice_limits *limits, uint64_t now_ns)
 {
-    struct mica_process_slot *slot = &device->usage->processes[device->slot];
-    atomic_fetch_add_explicit(&slot->launches, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&slot->gpu_ns, cost_ns, memory_order_relaxed);
-    atomic_fetch_add_explicit(&device->usage->launches, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&device->usage->gpu_ns, cost_ns, memory_order_relaxed);
+    struct mica_usage_region *usage = attempt->device->usage;
+    if (limits->control == MICA_CONTROL_PAUSE) {
+        return NAP_MAX_NS;
+    }
+    attempt->grant_ns = grant(limits, attempt->work);
+    uint64_t wait_ns = mica_window_wait(limits, attempt->grant_ns, now_ns);
+    if (wait_ns == 0) {
+        wait_ns = rate_wait(attempt, limits, now_ns);
+    }
+    if (wait_ns != 0) {
+        return wait_ns;
+    }
+    if (yields(attempt, limits, now_ns) || !count_in_flight(attempt, limits)) {
+        return PROCESS_NAP_NS;
+    }
+    if (limits->launch_rate_hz != 0 && !attempt->rate_is_paid) {
+        wait_ns = mica_cell_admit(&usage->launch_time_ns, 1000000000ULL / limits->launch_rate_hz, 0, now_ns);
+        attempt->rate_is_paid = wait_ns == 0;
+    }
+    if (wait_ns == 0) {
+        wait_ns = attempt->token != NULL ? submit_by_token(attempt, limits, now_ns) : submit_by_rate(attempt, limits, now_ns);
+    }
+    return wait_ns;
 }
 
-enum mica_verdict mica_launch_admit(struct mica_device *device, uint64_t *cost_ns, const struct mica_wait *wait)
+static void add_time(struct mica_device *device, uint64_t ns)
 {
+    atomic_fetch_add_explicit(&own_slot(device)->gpu_ns, ns, memory_order_relaxed);
+    atomic_fetch_add_explicit(&device->usage->gpu_ns, ns, memory_order_relaxed);
+}
+
+static void add_waited(struct mica_device *device, uint64_t ns)
+{
+    atomic_fetch_add_explicit(&own_slot(device)->throttled_ns, ns, memory_order_relaxed);
+    atomic_fetch_add_explicit(&device->usage->throttled_ns, ns, memory_order_relaxed);
+}
+
+static void submitted(struct attempt *attempt, const struct mica_slice_limits *limits, uint64_t now_ns)
+{
+    struct mica_work *work = attempt->work;
+    struct mica_device *device = attempt->device;
+    mica_order_charge(device->usage, attempt->token, limits, attempt->ask.tag_ns, attempt->grant_ns, attempt->ask.end_ns);
+    mica_process_charge(device->usage, device->slot, attempt->grant_ns);
+    mica_count_launches(device, 1);
+    add_time(device, attempt->grant_ns);
+    work->charged_ns = attempt->grant_ns;
+    work->credit_ns = attempt->grant_ns - work->cost_ns;
+    work->now_ns = now_ns;
+    work->end_ns = attempt->ask.end_ns;
+    work->claim_ns = attempt->ask.claim_ns;
+    work->follows_own = attempt->token == NULL || attempt->ask.follows_own;
+    work->turns = attempt->token != NULL ? atomic_load_explicit(&attempt->token->turns, memory_order_relaxed) : 0;
+}
+
+/* Control word throttle: no borrowing, the guaranteed share only. */
+static const struct mica_slice_limits *throttled(const struct mica_slice_limits *limits, struct mica_slice_limits *copy)
+{
+    if (limits->control != MICA_CONTROL_THROTTLE) {
+        return limits;
+    }
+    *copy = *limits;
+    copy->ceiling_ppm = limits->share_ppm;
+    return copy;
+}
+
+static enum mica_verdict give_up(struct attempt *attempt, enum mica_verdict verdict)
+{
+    if (attempt->token != NULL) {
+        mica_token_leave(attempt->token, &attempt->ask);
+    }
+    if (attempt->work->counted) {
+        mica_launch_ended(attempt->device, 1);
+        attempt->work->counted = false;
+    }
+    atomic_store_explicit(&own_slot(attempt->device)->waiting_ns, 0, memory_order_relaxed);
+    return verdict;
+}
+
+enum mica_verdict mica_launch_admit(struct mica_device *device, struct mica_work *work, const struct mica_wait *wait)
+{
+    struct attempt attempt = {.device = device, .work = work};
+    struct mica_slice_limits copy;
     for (uint64_t last_ns = 0;;) {
         const struct mica_slice_limits *limits = mica_limits_now(device);
-        if (limits == NULL) {
-            return MICA_FORBIDDEN;
+        if (limits == NULL || limits->control == MICA_CONTROL_KILL) {
+            return give_up(&attempt, limits == NULL ? MICA_FORBIDDEN : MICA_KILLED);
         }
-        if (limits->control == MICA_CONTROL_KILL) {
-            return MICA_KILLED;
-        }
+        limits = throttled(limits, &copy);
+        attempt.token = limits->quantum_ns != 0 ? device->token : NULL;
+        work->alone &= attempt.token != NULL;
         uint64_t now_ns = mica_monotonic_ns();
-        if (last_ns != 0) {
-            atomic_fetch_add_explicit(&device->usage->throttled_ns, now_ns - last_ns, memory_order_relaxed);
+        if (last_ns == 0) {
+            attempt.ask.tag_ns = mica_order_enter(device->usage, attempt.token, limits, now_ns);
+            mica_process_enter(device->usage, device->slot, now_ns);
+        } else {
+            add_waited(device, now_ns - last_ns);
         }
-        uint64_t wait_ns = try_admit(device, limits, *cost_ns, now_ns);
+        uint64_t wait_ns = try_submit(&attempt, limits, now_ns);
         if (wait_ns == 0) {
-            account_launch(device, *cost_ns);
-            *wait->now_ns = now_ns;
+            submitted(&attempt, limits, now_ns);
             return MICA_GRANTED;
         }
         last_ns = now_ns;
         nap(wait_ns);
-        *cost_ns = wait->poll(wait->context);
+        wait->poll(wait->context);
     }
 }
 
-void mica_launch_correct(struct mica_device *device, uint64_t charged_ns, uint64_t actual_ns)
+static struct mica_token_region *token_now(const struct mica_device *device, const struct mica_slice_limits *limits)
+{
+    return limits->quantum_ns != 0 ? device->token : NULL;
+}
+
+void mica_launch_correct(struct mica_device *device, uint64_t charged_ns, uint64_t actual_ns, bool clock)
 {
     const struct mica_slice_limits *limits = mica_limits_now(device);
     if (limits == NULL || charged_ns == actual_ns) {
         return;
     }
     mica_rate_correct(device->usage, limits, charged_ns, actual_ns);
-    /* What was charged is in the sums already, and the correction has added the whole of what it really was. */
+    mica_order_correct(device->usage, clock ? token_now(device, limits) : NULL, limits, charged_ns, actual_ns);
+    /* What was charged is in the sums already, and the correction has added the whole of what it really was. Unsigned wrap-around makes a subtraction of
+     * the addition where the work was shorter than charged. */
     atomic_fetch_sub_explicit(&device->usage->gpu_ns, charged_ns, memory_order_relaxed);
-    /* Unsigned wrap-around makes a subtraction of this where the work was shorter than charged. */
-    struct mica_process_slot *slot = &device->usage->processes[device->slot];
-    atomic_fetch_add_explicit(&slot->gpu_ns, actual_ns - charged_ns, memory_order_relaxed);
+    atomic_fetch_add_explicit(&own_slot(device)->gpu_ns, actual_ns - charged_ns, memory_order_relaxed);
+}
+
+void mica_launch_ended(struct mica_device *device, uint64_t count)
+{
+    /* A slot that was reclaimed meanwhile stays at zero. seq_cst: see count_in_flight. */
+    MICA_ATOMIC_U64 *inflight = &own_slot(device)->inflight;
+    uint64_t seen = atomic_load_explicit(inflight, memory_order_relaxed);
+    while (!atomic_compare_exchange_weak_explicit(inflight, &seen, seen > count ? seen - count : 0, memory_order_seq_cst, memory_order_relaxed)) {
+    }
+}
+
+void mica_launch_cancel(struct mica_device *device, const struct mica_work *work)
+{
+    if (work->counted) {
+        mica_launch_ended(device, 1);
+    }
+    if (work->claim_ns != 0 && device->token != NULL) {
+        mica_token_release(device->token, work->claim_ns, mica_monotonic_ns());
+    }
+    mica_count_launches(device, (uint64_t)-1);
+    mica_launch_correct(device, work->charged_ns, 0, work->claim_ns == 0);
 }

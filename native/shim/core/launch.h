@@ -7,17 +7,37 @@
 
 #include "limits.h"
 
-/* What a launch that has to wait does meanwhile. */
-struct mica_wait {
-    uint64_t (*poll)(void *context); /* called on every wake; returns the newest estimate of the launch's cost */
-    void *context;
-    uint64_t *now_ns; /* set to the CLOCK_MONOTONIC of the admission */
+/* Work on its way to the device. */
+struct mica_work {
+    uint64_t cost_ns; /* the newest estimate */
+    bool alone;       /* its cost is to be measured with nothing else on the device */
+    bool urgent;      /* communication: does not queue behind the process's other work */
+
+    /* Answers. */
+    uint64_t charged_ns; /* the cost, and the credit that was taken with it */
+    uint64_t credit_ns;  /* what following launches may use up without asking */
+    uint64_t now_ns;     /* CLOCK_MONOTONIC of the admission */
+    uint64_t end_ns;     /* when, by estimate, the work ends */
+    uint64_t claim_ns;   /* to be released when its end is seen; 0: it is not alone */
+    uint64_t turns;      /* of the device token, at the admission */
+    bool follows_own;    /* nobody else's work was submitted before it in this turn */
+    bool counted;        /* in the slot's in-flight count */
 };
 
-/* Wait until the slice may launch work of `*cost_ns` on the device, and charge it. `*cost_ns` becomes what was charged. */
-enum mica_verdict mica_launch_admit(struct mica_device *device, uint64_t *cost_ns, const struct mica_wait *wait);
+/* What work that has to wait does meanwhile. */
+struct mica_wait {
+    void (*poll)(void *context); /* called on every wake: settle what has ended, renew the work's estimate */
+    void *context;
+};
 
-/* After the fact: what was charged as `charged_ns` took `actual_ns`. */
-void mica_launch_correct(struct mica_device *device, uint64_t charged_ns, uint64_t actual_ns);
+/* Wait until the slice may submit the work to the device, and charge it. */
+enum mica_verdict mica_launch_admit(struct mica_device *device, struct mica_work *work, const struct mica_wait *wait);
+
+/* The work did not come about: take back what was charged for it and for its credit. */
+void mica_launch_cancel(struct mica_device *device, const struct mica_work *work);
+/* After the fact: what was charged as `charged_ns` took `actual_ns`. `clock`: the device's clock is still to be told. */
+void mica_launch_correct(struct mica_device *device, uint64_t charged_ns, uint64_t actual_ns, bool clock);
+/* `count` launches that were counted as in flight have ended. */
+void mica_launch_ended(struct mica_device *device, uint64_t count);
 
 #endif

@@ -136,6 +136,29 @@ static int open_usage(struct mica_slice *slice, struct mica_device *device, bool
     return 0;
 }
 
+/* The device's token. A slice without one is still held to its share by its rate, so a missing token refuses nobody. */
+static void open_token(struct mica_slice *slice, struct mica_device *device)
+{
+    char path[PATH_BYTES];
+    void *region = NULL;
+    snprintf(path, sizeof path, "%.3900s/devices/%s/token", mica_runtime_dir(), device->id);
+    int result = mica_region_map(path, MICA_REGION_TOKEN, true, &region);
+    device->token = result == MICA_REGION_OK ? region : NULL;
+    if (device->token != NULL && !header_names(&device->token->header, device->id_words, NULL)) {
+        mica_region_unmap(device->token, MICA_REGION_TOKEN);
+        device->token = NULL;
+        result = MICA_REGION_FOREIGN;
+    }
+    if (device->token == NULL && device->limits.quantum_ns != 0) {
+        char line[MICA_FAULT_TEXT + 160];
+        struct mica_fault fault;
+        (void)describe_region(&fault, path, result);
+        int length = snprintf(line, sizeof line, "mica: slice %.64s: no device token, held by its rate alone: %s\n", slice->id, fault.text);
+        ssize_t written = write(STDERR_FILENO, line, (size_t)length);
+        (void)written;
+    }
+}
+
 static int open_device(struct mica_slice *slice, const char *device_id, bool writable, struct mica_fault *fault)
 {
     if (slice->device_count == MICA_DEVICES_MAX) {
@@ -149,7 +172,13 @@ static int open_device(struct mica_slice *slice, const char *device_id, bool wri
     if (open_usage(slice, device, writable, fault) != 0) {
         return -1;
     }
-    return open_quota(slice, device, fault);
+    if (open_quota(slice, device, fault) != 0) {
+        return -1;
+    }
+    if (writable) {
+        open_token(slice, device);
+    }
+    return 0;
 }
 
 /* The slice's directory holds one usage file per device, named after it: that is the list of its devices. */
@@ -218,6 +247,9 @@ void mica_slice_close(struct mica_slice *slice)
         }
         if (device->usage != NULL) {
             mica_region_unmap(device->usage, MICA_REGION_USAGE);
+        }
+        if (device->token != NULL) {
+            mica_region_unmap(device->token, MICA_REGION_TOKEN);
         }
     }
     memset(slice, 0, sizeof *slice);

@@ -19,6 +19,7 @@ struct mica_device {
     uint64_t id_words[MICA_ID_WORDS];
     const struct mica_quota_region *quota;
     struct mica_usage_region *usage;
+    struct mica_token_region *token; /* NULL: none, or not usable; then the slice is held by its rate alone */
     unsigned slot;                   /* of this process in `usage`; MICA_PROCESSES_MAX: none */
     _Atomic unsigned record;         /* of the slice in `quota`; changes only if the enforcer moves the slice */
     struct mica_slice_limits limits; /* as they were when the slice was opened */

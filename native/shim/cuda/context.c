@@ -118,6 +118,11 @@ struct context *context_current(void)
     return look_up(handle);
 }
 
+struct context *context_at(unsigned index)
+{
+    return &contexts[index];
+}
+
 uint16_t context_owner(const struct context *context)
 {
     return (uint16_t)(context - contexts);
@@ -159,6 +164,7 @@ void context_forget_all(void)
     memset(contexts, 0, sizeof contexts);
     memset(ordinals, 0, sizeof ordinals);
     mica_live_forget();
+    launch_forget();
     physical_forget();
     spatial_forget();
     atomic_fetch_add_explicit(&generation, 1, memory_order_release);
@@ -169,10 +175,12 @@ void context_forget_all(void)
 static CUresult destroy(CUcontext handle, CUresult (*below)(CUcontext))
 {
     struct context *context = door() == DOOR_ENFORCE && handle != NULL ? find(handle) : NULL;
+    sample_hold();
     CUresult result = below(handle);
     if (context != NULL && result == CUDA_SUCCESS) {
         ended(context);
     }
+    sample_let_go();
     return result;
 }
 
@@ -222,10 +230,12 @@ static CUresult drop_primary(CUdevice device, CUresult (*below)(CUdevice), void 
     if (at == DOOR_ENFORCE) {
         leave(device); /* first: a part of the device holds its primary context too */
     }
+    sample_hold();
     CUresult result = below(device);
     if (at == DOOR_ENFORCE && result == CUDA_SUCCESS && device >= 0 && device < ORDINALS_MAX) {
         end_primary_if_inactive(device);
     }
+    sample_let_go();
     return result;
 }
 

@@ -11,7 +11,7 @@
 #include "driver.h"
 
 #define CONTEXTS_MAX 64
-#define SAMPLES_MAX 4
+#define SAMPLES_MAX 8
 
 struct mica_cost;
 
@@ -23,6 +23,10 @@ struct sample {
     CUevent start;
     CUevent end;
     struct mica_cost *cost;
+    struct mica_work work;
+    uint64_t due_ns;     /* when to ask for its end next */
+    uint64_t shifted_ns; /* how much the device's clock was put on because it was late */
+    bool in_order;       /* only work of the same stream lies before it */
 };
 
 struct context {
@@ -32,11 +36,16 @@ struct context {
     _Atomic int pending;             /* samples that wait for their end event */
     _Atomic uint64_t next_sample_ns; /* CLOCK_MONOTONIC */
     _Atomic uint64_t next_poll_ns;
+    _Atomic(CUstream) last_stream;         /* of the newest launch that asked ... */
+    _Atomic(const void *) last_thread;     /* ... and who made it */
     struct sample samples[SAMPLES_MAX];
 };
 
 /* The context that is current in this thread, or NULL: none is, and the driver will say so. */
 struct context *context_current(void);
+
+/* The context of that index, below CONTEXTS_MAX; its handle may be NULL. */
+struct context *context_at(unsigned index);
 
 /* What a charge in the live table belongs to: a context, which frees it when it ends, or a device, for memory that outlives contexts. */
 uint16_t context_owner(const struct context *context);

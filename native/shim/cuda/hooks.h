@@ -13,7 +13,7 @@
  *     SHOW     shows the slice's memory in place of the device's          fails closed
  *     LAUNCH   submits work: waits until the slice may                    fails closed
  *     CONTEXT  ends a context, and with it the memory charged in it       fails open
- *     CAPTURE  begins a stream capture, in which nothing may wait         fails open
+ *     CAPTURE  begins or ends a stream capture, in which nothing may wait         fails open
  *     MAP      answers for functions asked for by name                    fails open
  * base, since, stream: `name` is what cuGetProcAddress means by `base` from driver version `since` on, for programs whose default stream is
  *     the LEGACY one or one PER_THREAD.
@@ -79,13 +79,16 @@
     X(CUresult, cuStreamBeginCapture_v2, (CUstream stream, int mode), (stream, mode), CAPTURE, cuStreamBeginCapture, 10010, LEGACY) \
     X(CUresult, cuStreamBeginCapture_v2_ptsz, (CUstream stream, int mode), (stream, mode), CAPTURE, cuStreamBeginCapture, 10010, PER_THREAD) \
     X(CUresult, cuStreamBeginCaptureToGraph, (CUstream stream, CUgraph graph, const void *nodes, const void *edges, size_t count, int mode), (stream, graph, nodes, edges, count, mode), CAPTURE, cuStreamBeginCaptureToGraph, 12030, LEGACY) \
-    X(CUresult, cuStreamBeginCaptureToGraph_ptsz, (CUstream stream, CUgraph graph, const void *nodes, const void *edges, size_t count, int mode), (stream, graph, nodes, edges, count, mode), CAPTURE, cuStreamBeginCaptureToGraph, 12030, PER_THREAD)
+    X(CUresult, cuStreamBeginCaptureToGraph_ptsz, (CUstream stream, CUgraph graph, const void *nodes, const void *edges, size_t count, int mode), (stream, graph, nodes, edges, count, mode), CAPTURE, cuStreamBeginCaptureToGraph, 12030, PER_THREAD) \
+    X(CUresult, cuStreamEndCapture, (CUstream stream, CUgraph *graph), (stream, graph), CAPTURE, cuStreamEndCapture, 10000, LEGACY) \
+    X(CUresult, cuStreamEndCapture_ptsz, (CUstream stream, CUgraph *graph), (stream, graph), CAPTURE, cuStreamEndCapture, 10000, PER_THREAD)
 
 /* What the shim itself asks of the driver: Y(return type, name, parameters). */
 #define CUDA_CALLS(Y) \
     Y(CUresult, cuCtxFromGreenCtx, (CUcontext *context, CUgreenCtx green)) \
     Y(CUresult, cuCtxGetCurrent, (CUcontext *context)) \
     Y(CUresult, cuCtxGetDevice, (CUdevice *device)) \
+    Y(CUresult, cuCtxSetCurrent, (CUcontext context)) \
     Y(CUresult, cuDevResourceGenerateDesc, (CUdevResourceDesc *description, CUdevResource *resources, unsigned int count)) \
     Y(CUresult, cuDevSmResourceSplitByCount, (CUdevResource *groups, unsigned int *count, const CUdevResource *input, CUdevResource *rest, unsigned int flags, unsigned int smallest)) \
     Y(CUresult, cuDeviceGetDevResource, (CUdevice device, CUdevResource *resource, int type)) \

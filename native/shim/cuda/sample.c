@@ -2,63 +2,42 @@
 #include "sample.h"
 
 #include "../core/cost.h"
+#include "../core/credit.h"
+#include "../core/watch.h"
+#include "capture.h"
+
+#include <pthread.h>
 
 #define QUANTUM_NS 2000000ULL
 #define POLL_NS 50000ULL
+#define POLL_MAX_NS 1000000ULL
+/* How late an end may come before the device's clock is put on, and by how much in all for one launch: a stream that waits for the host looks the same. */
+#define LATE_NS 500000ULL
+#define SHIFT_MAX_NS 2000000ULL
+#define EARLY_NS 20000ULL
+#define COUNT_NS 1000000ULL /* launches on credit are counted so long after they were made */
 
-static _Atomic bool is_capture_used;
+/* Held by whoever asks for events of a context that is not its own, and around what ends contexts. Launches never take it. */
+static pthread_mutex_t holding = PTHREAD_MUTEX_INITIALIZER;
 
-/* --- Stream capture ------------------------------------------------------------------------------------------------ */
-
-bool capture_is_used(void)
+void sample_hold(void)
 {
-    return atomic_load_explicit(&is_capture_used, memory_order_relaxed);
+    pthread_mutex_lock(&holding);
 }
 
-bool capture_is_active(CUstream stream)
+void sample_let_go(void)
 {
-    int status = CU_STREAM_CAPTURE_STATUS_NONE;
-    if (driver.cuStreamIsCapturing == NULL || driver.cuStreamIsCapturing(stream, &status) != CUDA_SUCCESS) {
-        return true; /* the legacy stream cannot be asked while another stream captures: treat it alike, touch nothing */
-    }
-    return status != CU_STREAM_CAPTURE_STATUS_NONE;
+    pthread_mutex_unlock(&holding);
 }
 
-/* While a stream captures, the driver forbids asking for events unless this thread says that it knows what it does. */
-static int relax_capture(void)
+void launch_forget(void)
 {
-    int mode = CU_STREAM_CAPTURE_MODE_RELAXED;
-    if (capture_is_used() && driver.cuThreadExchangeStreamCaptureMode != NULL) {
-        (void)driver.cuThreadExchangeStreamCaptureMode(&mode);
-    }
-    return mode;
+    pthread_mutex_t fresh = PTHREAD_MUTEX_INITIALIZER;
+    holding = fresh;
+    mica_credit_forget();
+    mica_watch_forget();
+    capture_forget();
 }
-
-static void restore_capture(int mode)
-{
-    if (capture_is_used() && driver.cuThreadExchangeStreamCaptureMode != NULL) {
-        (void)driver.cuThreadExchangeStreamCaptureMode(&mode);
-    }
-}
-
-#define CAPTURE_HOOK(name, params, args)                                                                \
-    EXPORT CUresult name params                                                                         \
-    {                                                                                                   \
-        if (!driver_load()) {                                                                           \
-            return CUDA_ERROR_NO_DEVICE;                                                                \
-        }                                                                                               \
-        atomic_store_explicit(&is_capture_used, true, memory_order_relaxed);                            \
-        return below_##name args;                                                                       \
-    }
-
-CAPTURE_HOOK(cuStreamBeginCapture, (CUstream stream), (stream))
-CAPTURE_HOOK(cuStreamBeginCapture_ptsz, (CUstream stream), (stream))
-CAPTURE_HOOK(cuStreamBeginCapture_v2, (CUstream stream, int mode), (stream, mode))
-CAPTURE_HOOK(cuStreamBeginCapture_v2_ptsz, (CUstream stream, int mode), (stream, mode))
-CAPTURE_HOOK(cuStreamBeginCaptureToGraph, (CUstream stream, CUgraph graph, const void *nodes, const void *edges, size_t count, int mode),
-             (stream, graph, nodes, edges, count, mode))
-CAPTURE_HOOK(cuStreamBeginCaptureToGraph_ptsz, (CUstream stream, CUgraph graph, const void *nodes, const void *edges, size_t count, int mode),
-             (stream, graph, nodes, edges, count, mode))
 
 /* --- The pool ------------------------------------------------------------------------------------------------------- */
 
@@ -69,25 +48,26 @@ static bool can_sample(void)
 
 void sample_pool_open(struct context *context)
 {
+    mica_watch_with(sample_watch);
     if (context->device == NULL || !can_sample()) {
         return;
     }
-    int mode = relax_capture();
+    int mode = capture_relax();
     for (unsigned i = 0; i < SAMPLES_MAX; i++) {
         struct sample *sample = &context->samples[i];
         if (driver.cuEventCreate(&sample->start, 0) == CUDA_SUCCESS && driver.cuEventCreate(&sample->end, 0) == CUDA_SUCCESS) {
             atomic_store_explicit(&sample->state, SAMPLE_FREE, memory_order_release);
         }
     }
-    restore_capture(mode);
+    capture_restore(mode);
 }
 
 void sample_pool_forget(struct context *context)
 {
     for (unsigned i = 0; i < SAMPLES_MAX; i++) {
         struct sample *sample = &context->samples[i];
-        if (atomic_exchange(&sample->state, SAMPLE_NONE) == SAMPLE_PENDING) {
-            mica_cost_unclaim(sample->cost);
+        if (atomic_exchange(&sample->state, SAMPLE_NONE) == SAMPLE_PENDING && sample->work.claim_ns != 0 && context->device->token != NULL) {
+            mica_token_release(context->device->token, sample->work.claim_ns, mica_monotonic_ns());
         }
     }
     atomic_store(&context->pending, 0);
@@ -111,77 +91,136 @@ static struct sample *take_free(struct context *context)
     return NULL;
 }
 
-static void abandon(struct sample *sample)
-{
-    mica_cost_unclaim(sample->cost);
-    move(sample, SAMPLE_OPEN, SAMPLE_FREE);
-}
-
 /* --- One sample ----------------------------------------------------------------------------------------------------- */
 
-struct sample *sample_begin(struct context *context, struct mica_cost *cost, CUstream stream, uint64_t now_ns)
+/* An event in the stream lies behind that stream's work only. What other streams and threads of this process put on the device is not seen, so
+ * a launch is in order only if the one before it came from here too. */
+static bool is_in_order(struct context *context, CUstream stream)
 {
-    bool is_due = now_ns >= atomic_load_explicit(&context->next_sample_ns, memory_order_relaxed);
-    bool is_new = mica_cost_claim(cost);
-    if (!is_due && !is_new) {
+    const void *thread = mica_credit_own != NULL ? (const void *)mica_credit_own : (const void *)context;
+    bool same = atomic_exchange_explicit(&context->last_stream, stream, memory_order_relaxed) == stream;
+    return (atomic_exchange_explicit(&context->last_thread, thread, memory_order_relaxed) == thread) & same;
+}
+
+struct sample *sample_begin(struct context *context, struct mica_cost *cost, const struct mica_work *work, CUstream stream)
+{
+    bool in_order = is_in_order(context, stream);
+    if (work->claim_ns == 0 && mica_cost_estimate(cost) != MICA_COST_UNKNOWN_NS &&
+        work->now_ns < atomic_load_explicit(&context->next_sample_ns, memory_order_relaxed)) {
         return NULL;
     }
     struct sample *sample = take_free(context);
     if (sample == NULL) {
-        if (is_new) {
-            mica_cost_unclaim(cost);
-        }
         return NULL;
     }
-    atomic_store_explicit(&context->next_sample_ns, now_ns + QUANTUM_NS, memory_order_relaxed);
-    mica_device_touch(context->device, now_ns);
+    atomic_store_explicit(&context->next_sample_ns, work->now_ns + QUANTUM_NS, memory_order_relaxed);
+    mica_device_touch(context->device, work->now_ns);
     sample->cost = cost;
+    sample->work = *work;
+    sample->in_order = in_order;
+    sample->shifted_ns = 0;
     if (driver.cuEventRecord(sample->start, stream) != CUDA_SUCCESS) {
-        abandon(sample);
+        move(sample, SAMPLE_OPEN, SAMPLE_FREE);
         return NULL;
     }
     return sample;
 }
 
-void sample_end(struct context *context, struct sample *sample, CUstream stream, CUresult result)
+void sample_end(struct sample *sample, struct context *context, CUstream stream, CUresult result)
 {
     if (result != CUDA_SUCCESS || driver.cuEventRecord(sample->end, stream) != CUDA_SUCCESS) {
-        abandon(sample);
+        move(sample, SAMPLE_OPEN, SAMPLE_FREE);
         return;
     }
-    if (move(sample, SAMPLE_OPEN, SAMPLE_PENDING)) {
-        atomic_fetch_add_explicit(&context->pending, 1, memory_order_relaxed);
-    }
+    sample->due_ns = sample->work.claim_ns != 0 ? sample->work.now_ns + POLL_NS : sample->work.end_ns + POLL_NS / 2;
+    uint64_t due_ns = sample->due_ns;
+    atomic_fetch_add_explicit(&context->pending, 1, memory_order_relaxed);
+    move(sample, SAMPLE_OPEN, SAMPLE_PENDING);
+    mica_watch_by(due_ns);
 }
 
-static void settle(struct context *context, struct sample *sample)
+/* Can nothing but this work have taken the measured time? */
+static bool is_trusted(const struct mica_device *device, const struct sample *sample, bool was_alone)
 {
-    float milliseconds = 0;
-    if (driver.cuEventElapsedTime(&milliseconds, sample->start, sample->end) != CUDA_SUCCESS || !(milliseconds >= 0)) {
-        mica_cost_unclaim(sample->cost);
-        return;
+    if (sample->work.claim_ns != 0) {
+        return was_alone;
     }
-    struct mica_settlement settlement = mica_cost_measured(sample->cost, (uint64_t)((double)milliseconds * 1e6));
-    mica_launch_correct(context->device, settlement.charged_ns, settlement.actual_ns);
+    return device->token != NULL && sample->in_order && sample->work.follows_own &&
+           sample->work.turns == atomic_load_explicit(&device->token->turns, memory_order_relaxed);
 }
 
-static void poll_one(struct context *context, struct sample *sample)
+static void settle(struct context *context, struct sample *sample, uint64_t now_ns)
+{
+    struct mica_device *device = context->device;
+    struct mica_token_region *token = device->token;
+    const struct mica_work *work = &sample->work;
+    float milliseconds = 0;
+    bool known = driver.cuEventElapsedTime(&milliseconds, sample->start, sample->end) == CUDA_SUCCESS && milliseconds >= 0;
+    bool was_alone = work->claim_ns != 0 && token != NULL && mica_token_release(token, work->claim_ns, now_ns);
+    if (!known) {
+        return;
+    }
+    bool trusted = is_trusted(device, sample, was_alone);
+    if (trusted && !was_alone && now_ns + EARLY_NS < work->end_ns) {
+        mica_token_shift(token, false, work->end_ns - now_ns);
+    }
+    struct mica_settlement settlement = mica_cost_measured(sample->cost, (uint64_t)((double)milliseconds * 1e6), trusted, token == NULL);
+    mica_launch_correct(device, settlement.charged_ns, settlement.actual_ns, !was_alone);
+}
+
+/* Its end should have been seen: the device is behind its clock. */
+static void note_late(struct mica_device *device, struct sample *sample, uint64_t now_ns)
+{
+    uint64_t expected_ns = sample->work.end_ns + sample->shifted_ns;
+    if (device->token == NULL || sample->work.claim_ns != 0 || now_ns < expected_ns + LATE_NS || sample->shifted_ns >= SHIFT_MAX_NS) {
+        return;
+    }
+    uint64_t by_ns = now_ns - expected_ns - LATE_NS / 2;
+    by_ns = by_ns < SHIFT_MAX_NS ? by_ns : SHIFT_MAX_NS;
+    sample->shifted_ns += by_ns;
+    mica_token_shift(device->token, true, by_ns);
+}
+
+/* Asked too early: ask again soon at first, then in steps of an eighth of what it has taken. */
+static void put_off(struct sample *sample, uint64_t now_ns)
+{
+    uint64_t step_ns = (now_ns - sample->work.now_ns) / 8;
+    step_ns = step_ns < POLL_NS ? POLL_NS : step_ns > POLL_MAX_NS ? POLL_MAX_NS : step_ns;
+    sample->due_ns = sample->work.claim_ns == 0 && now_ns < sample->work.end_ns ? sample->work.end_ns + POLL_NS / 2 : now_ns + step_ns;
+}
+
+/* Returns when the sample is to be looked at next. */
+static uint64_t poll_one(struct context *context, struct sample *sample, uint64_t now_ns)
 {
     if (atomic_load_explicit(&sample->state, memory_order_relaxed) != SAMPLE_PENDING || !move(sample, SAMPLE_PENDING, SAMPLE_POLLED)) {
-        return;
+        return MICA_WATCH_NEVER;
     }
     CUresult result = driver.cuEventQuery(sample->end);
     if (result == CUDA_ERROR_NOT_READY) {
+        note_late(context->device, sample, now_ns);
+        put_off(sample, now_ns);
+        uint64_t due_ns = sample->due_ns;
         move(sample, SAMPLE_POLLED, SAMPLE_PENDING);
-        return;
+        return due_ns;
     }
     if (result == CUDA_SUCCESS) {
-        settle(context, sample);
-    } else {
-        mica_cost_unclaim(sample->cost);
+        settle(context, sample, mica_monotonic_ns());
+    } else if (sample->work.claim_ns != 0 && context->device->token != NULL) {
+        mica_token_release(context->device->token, sample->work.claim_ns, now_ns);
     }
     atomic_fetch_sub_explicit(&context->pending, 1, memory_order_relaxed);
     move(sample, SAMPLE_POLLED, SAMPLE_FREE);
+    return MICA_WATCH_NEVER;
+}
+
+static uint64_t poll_all(struct context *context, uint64_t now_ns)
+{
+    uint64_t next_ns = MICA_WATCH_NEVER;
+    for (unsigned i = 0; i < SAMPLES_MAX; i++) {
+        uint64_t due_ns = poll_one(context, &context->samples[i], now_ns);
+        next_ns = due_ns < next_ns ? due_ns : next_ns;
+    }
+    return next_ns;
 }
 
 void sample_poll(struct context *context, uint64_t now_ns)
@@ -191,9 +230,39 @@ void sample_poll(struct context *context, uint64_t now_ns)
         return;
     }
     atomic_store_explicit(&context->next_poll_ns, now_ns + POLL_NS, memory_order_relaxed);
-    int mode = relax_capture();
-    for (unsigned i = 0; i < SAMPLES_MAX; i++) {
-        poll_one(context, &context->samples[i]);
+    int mode = capture_relax();
+    (void)poll_all(context, now_ns);
+    capture_restore(mode);
+}
+
+/* --- The watcher ------------------------------------------------------------------------------------------------------ */
+
+static uint64_t watch_context(struct context *context, uint64_t now_ns)
+{
+    CUcontext handle = atomic_load_explicit(&context->handle, memory_order_acquire);
+    if (handle == NULL || atomic_load_explicit(&context->pending, memory_order_relaxed) == 0) {
+        return MICA_WATCH_NEVER;
     }
-    restore_capture(mode);
+    if (driver.cuCtxSetCurrent != NULL) {
+        (void)driver.cuCtxSetCurrent(handle);
+    }
+    return poll_all(context, now_ns);
+}
+
+uint64_t sample_watch(uint64_t now_ns)
+{
+    uint64_t next_ns = MICA_WATCH_NEVER;
+    sample_hold();
+    if (mica_attach_state() == MICA_INSIDE) {
+        (void)capture_relax(); /* this thread never has another mode */
+        for (unsigned i = 0; i < CONTEXTS_MAX; i++) {
+            uint64_t due_ns = watch_context(context_at(i), now_ns);
+            next_ns = due_ns < next_ns ? due_ns : next_ns;
+        }
+        if (mica_credit_count() && next_ns > now_ns + COUNT_NS) {
+            next_ns = now_ns + COUNT_NS;
+        }
+    }
+    sample_let_go();
+    return next_ns;
 }

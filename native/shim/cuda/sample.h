@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Timing of sampled launches: about one per context and quantum, and the first of every kernel.
+ * Timing of sampled launches: about one per context and quantum, and every launch that has the device alone.
  *
- * Nothing here waits for the device: an end event is asked, at later launches, whether it has happened.
+ * Nothing here waits for the device: an end event is asked whether it has happened, by the watcher when it should have, and by launches that wait anyway.
  */
 #ifndef MICA_SHIM_CUDA_SAMPLE_H
 #define MICA_SHIM_CUDA_SAMPLE_H
@@ -13,17 +13,20 @@
 void sample_pool_open(struct context *context);
 /* The context is gone, and its events with it. */
 void sample_pool_forget(struct context *context);
+/* Around a driver call that may end contexts: nobody asks for their events meanwhile. */
+void sample_hold(void);
+void sample_let_go(void);
+/* In a forked child: it has no watcher, and none of the parent's launches. */
+void launch_forget(void);
 
-/* Begin to time the launch that follows in `stream`, if it is its turn. NULL: it is not. */
-struct sample *sample_begin(struct context *context, struct mica_cost *cost, CUstream stream, uint64_t now_ns);
+/* Begin to time the admitted work that follows in `stream`, if it is its turn. NULL: it is not. */
+struct sample *sample_begin(struct context *context, struct mica_cost *cost, const struct mica_work *work, CUstream stream);
 /* The launch is in the stream (or, `result` says, is not). */
-void sample_end(struct context *context, struct sample *sample, CUstream stream, CUresult result);
+void sample_end(struct sample *sample, struct context *context, CUstream stream, CUresult result);
 
 /* Settle what has been measured by now. The context is current. */
 void sample_poll(struct context *context, uint64_t now_ns);
-
-/* Has this process captured a stream into a graph? Then any launch may be into a capture, where it is recorded and not run. */
-bool capture_is_used(void);
-bool capture_is_active(CUstream stream);
+/* The watcher's round over all contexts; returns when to look again. */
+uint64_t sample_watch(uint64_t now_ns);
 
 #endif

@@ -17,86 +17,110 @@ static void check(bool holds, const char *what)
     }
 }
 
+static struct mica_cost *work(uint64_t function, uint64_t grid)
+{
+    return mica_cost_find(mica_cost_key(function, grid, 32));
+}
+
+static struct mica_settlement trusted(struct mica_cost *cost, uint64_t ns)
+{
+    return mica_cost_measured(cost, ns, true, false);
+}
+
+static struct mica_settlement untrusted(struct mica_cost *cost, uint64_t ns)
+{
+    return mica_cost_measured(cost, ns, false, false);
+}
+
 static void test_first_measurement(void)
 {
-    struct mica_cost *cost = mica_cost_find(0x1000, 64);
+    struct mica_cost *cost = work(0x1000, 64);
     check(mica_cost_estimate(cost) == MICA_COST_UNKNOWN_NS, "unknown work is charged the default");
     for (int i = 0; i < 3; i++) {
-        mica_cost_charged(cost);
+        mica_cost_charged(cost, MICA_COST_UNKNOWN_NS);
     }
     mica_cost_uncharged(cost);
-    struct mica_settlement settlement = mica_cost_measured(cost, 900000);
+    struct mica_settlement settlement = trusted(cost, 900000);
     check(settlement.charged_ns == 2 * MICA_COST_UNKNOWN_NS && settlement.actual_ns == 1800000, "launches charged before it are settled with it");
     check(mica_cost_estimate(cost) == 900000, "from then on the measured time is charged");
-    check(mica_cost_find(0x1000, 64) == cost, "the same function and grid is the same work");
-    check(mica_cost_find(0x1000, 65) != cost && mica_cost_find(0x1008, 64) != cost, "another grid or function is other work");
+    mica_cost_charged(cost, 900000);
+    settlement = trusted(cost, 100000);
+    check(settlement.charged_ns == 0 && settlement.actual_ns == 0, "what was charged by an estimate is not paid back");
+    check(work(0x1000, 64) == cost, "the same function and shape is the same work");
+    check(work(0x1000, 65) != cost && work(0x1008, 64) != cost && mica_cost_find(mica_cost_key(0x1000, 64, 64)) != cost,
+          "another grid, block or function is other work");
 }
 
-static void test_claims(void)
+static void test_alone(void)
 {
-    struct mica_cost *cost = mica_cost_find(0x1800, 64);
-    int claims = 0;
-    while (claims < 100 && mica_cost_claim(cost)) {
-        claims++;
+    struct mica_cost *cost = work(0x1800, 64);
+    check(mica_cost_wants_alone(cost), "new work is measured alone");
+    trusted(cost, 5000000);
+    check(mica_cost_wants_alone(cost), "once is not enough: the first launch may have loaded the kernel");
+    trusted(cost, 1000000);
+    check(!mica_cost_wants_alone(cost) && mica_cost_estimate(cost) == 1000000, "the second time counts, and is enough");
+    for (int i = 0; i < 501; i++) {
+        mica_cost_charged(cost, 1000000);
     }
-    check(claims == MICA_COST_LEARNING, "the first launches of a kernel are measured, and no more");
-    mica_cost_unclaim(cost);
-    check(mica_cost_claim(cost) && !mica_cost_claim(cost), "a measurement that did not come about is made up for");
-}
-
-static void charge_times(struct mica_cost *cost, int times)
-{
-    for (int i = 0; i < times; i++) {
-        mica_cost_charged(cost);
+    check(mica_cost_wants_alone(cost), "after half a second of charges without a trusted measurement it is measured again");
+    trusted(cost, 1000000);
+    check(!mica_cost_wants_alone(cost), "once");
+    for (int i = 0; i < 20; i++) {
+        untrusted(cost, 3000000);
     }
-}
-
-/* What 300 launches have been charged in the end, when the first measurement was inflated a hundredfold. */
-static void test_learning(void)
-{
-    struct mica_cost *cost = mica_cost_find(0x1c00, 1);
-    charge_times(cost, 280);
-    struct mica_settlement first = mica_cost_measured(cost, 2000000);
-    charge_times(cost, 20);
-    struct mica_settlement second = mica_cost_measured(cost, 22000);
-    uint64_t charged = 280 * MICA_COST_UNKNOWN_NS - first.charged_ns + first.actual_ns + 20 * 2000000ULL - second.charged_ns + second.actual_ns;
-    check(charged == 300 * 22000ULL, "an inflated first measurement is undone for all launches by the next");
-}
-
-static void learn(struct mica_cost *cost, uint64_t ns)
-{
-    for (int i = 0; i < MICA_COST_LEARNING; i++) {
-        mica_cost_measured(cost, ns);
+    check(mica_cost_wants_alone(cost) && mica_cost_estimate(cost) == 1000000, "work that seems to have become dearer is measured again, and not believed before");
+    for (int i = 0; i < 10; i++) {
+        mica_cost_tries_alone(cost);
     }
+    check(!mica_cost_wants_alone(cost), "work that never ends in time is let go");
 }
 
-static void test_low_quantile(void)
+static void test_average(void)
 {
-    struct mica_cost *cost = mica_cost_find(0x2000, 1);
-    learn(cost, 3000000); /* a neighbour was always in between */
-    mica_cost_measured(cost, 1000000);
-    check(mica_cost_estimate(cost) == 1000000, "a shorter measurement is believed at once");
+    struct mica_cost *cost = work(0x2000, 1);
+    trusted(cost, 1000000);
+    trusted(cost, 1000000);
+    for (int i = 0; i < 100; i++) {
+        trusted(cost, i % 2 != 0 ? 1000000 : 3000000);
+    }
+    check(mica_cost_estimate(cost) > 1500000 && mica_cost_estimate(cost) < 2500000, "work that varies is charged about its mean");
+    untrusted(cost, 1500000);
+    check(mica_cost_estimate(cost) > 1500000, "an untrusted measurement within what was seen changes nothing");
+    untrusted(cost, 100000);
+    check(mica_cost_estimate(cost) == 100000, "one below all that was seen is believed at once");
+}
+
+static void test_shared(void)
+{
+    struct mica_cost *cost = work(0x2400, 1);
+    mica_cost_measured(cost, 1000000, false, true);
     for (int i = 0; i < 500; i++) {
-        mica_cost_measured(cost, 3000000); /* a second of a busy neighbour, at one sample per quantum */
+        mica_cost_measured(cost, 3000000, false, true);
     }
-    check(mica_cost_estimate(cost) < 1150000, "a second of measurements inflated threefold raises the estimate by less than 15 %");
+    check(mica_cost_estimate(cost) < 1150000, "where nothing can be trusted, a second of inflated measurements raises the estimate by less than 15 %");
     for (int i = 0; i < 20000; i++) {
-        mica_cost_measured(cost, 3000000);
+        mica_cost_measured(cost, 3000000, false, true);
     }
     check(mica_cost_estimate(cost) == 3000000, "work that stays longer is charged what it takes in the end, and no more");
-    charge_times(cost, 1000);
-    mica_cost_measured(cost, 3000000);
-    struct mica_settlement late = mica_cost_measured(cost, 1000000);
-    check(late.charged_ns == 0 && late.actual_ns == 0, "a known kernel that becomes shorter is not paid back for the past");
+}
+
+static void test_assumed(void)
+{
+    struct mica_cost *cost = work(0x2800, 1);
+    mica_cost_assume(cost, 700000);
+    check(mica_cost_estimate(cost) == 700000, "work made of known parts begins with their sum");
+    trusted(cost, 400000);
+    mica_cost_assume(cost, 700000);
+    check(mica_cost_estimate(cost) == 400000, "which its own measurement replaces for good");
 }
 
 static void test_full_table(void)
 {
     bool unknown = true;
     for (uint64_t i = 1; i <= 20000; i++) {
-        struct mica_cost *cost = mica_cost_find(i * 64, 7);
+        struct mica_cost *cost = work(i * 64, 7);
         unknown &= mica_cost_estimate(cost) == MICA_COST_UNKNOWN_NS;
-        mica_cost_measured(cost, 5);
+        trusted(cost, 5);
     }
     check(unknown, "in a full table new work takes a place and starts unknown");
 }
@@ -104,9 +128,10 @@ static void test_full_table(void)
 int main(void)
 {
     test_first_measurement();
-    test_claims();
-    test_learning();
-    test_low_quantile();
+    test_alone();
+    test_average();
+    test_shared();
+    test_assumed();
     test_full_table();
     printf("%d passed, %d failed\n", passed, failed);
     return failed != 0;

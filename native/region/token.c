@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The device token: a clock without a holder, and the order in which the slices put their work on it.
+ *
+ * Order is start-time fair queueing (Goyal, Vin, Cheng: SIGCOMM 1996). Work of cost c carries the tag that its slice's order time shows, and moves that by
+ * c * 1e6 / share_ppm; the lowest tag goes first. The floor is the tag of the work submitted last, or that of a waiting slice if it is lower: a slice that comes back from idleness
+ * starts there, neither behind those who were busy meanwhile nor with what it did not use.
+ *
+ * A turn ends early or late by no more than the quantum: a slice that is no longer the lowest goes on until its turn is a quantum long, so that the
+ * device does not change hands with every launch. The error of a share is therefore bounded by one quantum or one kernel, however long it runs.
+ *
+ * Nobody holds anything. Whoever dies or stops leaves words that run out by themselves: a waiter is believed for MICA_WAITER_STALE_NS, the clock passes as
+ * time does, a device taken alone is free again after MICA_TOKEN_ALONE_NS. All accesses are relaxed: each word stands for itself, the compare-and-set of
+ * busy_until is what admits, and the others are hints that make a turn or a place in the order come out at worst one launch off.
+ */
+#include "region.h"
+
+#define CLAIM_NS 2000000ULL /* how long a claim on the device waits for it to run dry */
+#define RANK_MAX 3
+
+static uint64_t load(const MICA_ATOMIC_U64 *word)
+{
+    return atomic_load_explicit(word, memory_order_relaxed);
+}
+
+static void store(MICA_ATOMIC_U64 *word, uint64_t value)
+{
+    atomic_store_explicit(word, value, memory_order_relaxed);
+}
+
+static bool replace(MICA_ATOMIC_U64 *word, uint64_t *seen, uint64_t next)
+{
+    return atomic_compare_exchange_weak_explicit(word, seen, next, memory_order_relaxed, memory_order_relaxed);
+}
+
+static void raise_to(MICA_ATOMIC_U64 *word, uint64_t least)
+{
+    uint64_t seen = load(word);
+    while (seen < least && !replace(word, &seen, least))
+        ;
+}
+
+/* a * b / c without overflow on the way; saturated. `c` > 0. */
+static uint64_t scaled(uint64_t a, uint64_t b, uint64_t c)
+{
+    unsigned __int128 value = (unsigned __int128)a * b / c;
+    return value > UINT64_MAX ? UINT64_MAX : (uint64_t)value;
+}
+
+static uint64_t sum(uint64_t a, uint64_t b)
+{
+    uint64_t value;
+    return __builtin_add_overflow(a, b, &value) ? UINT64_MAX : value;
+}
+
+static uint64_t difference(uint64_t a, uint64_t b)
+{
+    return a > b ? a - b : 0;
+}
+
+static uint64_t share_of(const struct mica_slice_limits *limits)
+{
+    return limits->share_ppm != 0 ? limits->share_ppm : 1;
+}
+
+/* --- The order ------------------------------------------------------------------------------------------------------------ */
+
+/* What a word is ahead of `from_ns` was charged at `before`; make it what it would have been at `after`, which is more. */
+static void rescale(MICA_ATOMIC_U64 *word, uint64_t from_ns, uint64_t before, uint64_t after)
+{
+    uint64_t seen = load(word);
+    while (seen > from_ns && before < after && !replace(word, &seen, from_ns + scaled(seen - from_ns, before, after)))
+        ;
+}
+
+/* A debt that was made at a low share must not hold a slice back that has been given a high one. */
+static void follow_limits(struct mica_usage_region *usage, const struct mica_slice_limits *limits, uint64_t floor_ns, uint64_t now_ns)
+{
+    uint64_t basis = limits->ceiling_ppm << 32 | (limits->share_ppm & UINT32_MAX);
+    uint64_t before = load(&usage->rate_basis);
+    if (before == basis)
+        return;
+    if (!atomic_compare_exchange_strong_explicit(&usage->rate_basis, &before, basis, memory_order_relaxed, memory_order_relaxed) || before == 0)
+        return;
+    rescale(&usage->virtual_time_ns, now_ns, before >> 32, limits->ceiling_ppm);
+    rescale(&usage->order_time_ns, floor_ns, before & UINT32_MAX, limits->share_ppm);
+}
+
+static uint64_t waiters_high(const struct mica_token_region *token)
+{
+    uint64_t high = load(&token->waiters_high);
+    return high < MICA_SLICES_MAX ? high : MICA_SLICES_MAX;
+}
+
+static bool waits(const struct mica_token_waiter *waiter, uint64_t now_ns)
+{
+    uint64_t seen_ns = load(&waiter->seen_ns);
+    return seen_ns != 0 && difference(now_ns, seen_ns) <= MICA_WAITER_STALE_NS;
+}
+
+static uint64_t floor_at(const struct mica_token_region *token, uint64_t now_ns)
+{
+    uint64_t floor_ns = load(&token->order_floor_ns);
+    uint64_t high = waiters_high(token);
+    for (uint64_t i = 0; i < high; i++) {
+        uint64_t tag_ns = load(&token->waiters[i].order_tag_ns);
+        if (tag_ns < floor_ns && waits(&token->waiters[i], now_ns))
+            floor_ns = tag_ns;
+    }
+    return floor_ns;
+}
+
+uint64_t mica_order_enter(struct mica_usage_region *usage, const struct mica_token_region *token, const struct mica_slice_limits *limits,
+                          uint64_t now_ns)
+{
+    uint64_t floor_ns = token != NULL ? floor_at(token, now_ns) : 0;
+    follow_limits(usage, limits, floor_ns, now_ns);
+    bool idle = now_ns > sum(load(&usage->active_until_ns), MICA_RETURN_NS);
+    uint64_t lag_ns = idle || token == NULL ? 0 : MICA_LAG_MAX_NS;
+    raise_to(&usage->virtual_time_ns, difference(now_ns, lag_ns));
+    raise_to(&usage->order_time_ns, difference(floor_ns, scaled(lag_ns, MICA_PPM, share_of(limits))));
+    return load(&usage->order_time_ns);
+}
+
+void mica_order_charge(struct mica_usage_region *usage, struct mica_token_region *token, const struct mica_slice_limits *limits, uint64_t tag_ns,
+                       uint64_t cost_ns, uint64_t end_ns)
+{
+    atomic_fetch_add_explicit(&usage->order_time_ns, scaled(cost_ns, MICA_PPM, share_of(limits)), memory_order_relaxed);
+    raise_to(&usage->active_until_ns, end_ns);
+    if (token != NULL)
+        store(&token->order_floor_ns, tag_ns);
+}
+
+static void move(MICA_ATOMIC_U64 *word, bool up, uint64_t by_ns)
+{
+    uint64_t seen = load(word);
+    while (!replace(word, &seen, up ? sum(seen, by_ns) : difference(seen, by_ns)))
+        ;
+}
+
+void mica_order_correct(struct mica_usage_region *usage, struct mica_token_region *token, const struct mica_slice_limits *limits,
+                        uint64_t charged_ns, uint64_t actual_ns)
+{
+    bool more = actual_ns > charged_ns;
+    uint64_t by_ns = more ? actual_ns - charged_ns : charged_ns - actual_ns;
+    if (by_ns == 0)
+        return;
+    move(&usage->order_time_ns, more, scaled(by_ns, MICA_PPM, share_of(limits)));
+    if (token != NULL)
+        move(&token->busy_until_ns, more, by_ns);
+}
+
+/* --- The clock ------------------------------------------------------------------------------------------------------------ */
+
+/* How many slices that wait now have a lower tag than the asker. */
+static unsigned rank_of(const struct mica_token_region *token, const struct mica_token_ask *ask, uint64_t now_ns)
+{
+    unsigned rank = 0;
+    uint64_t high = waiters_high(token);
+    for (uint64_t i = 0; i < high; i++) {
+        const struct mica_token_waiter *waiter = &token->waiters[i];
+        if (i == ask->record || !waits(waiter, now_ns))
+            continue;
+        uint64_t tag_ns = load(&waiter->order_tag_ns);
+        rank += tag_ns < ask->tag_ns || (tag_ns == ask->tag_ns && i < ask->record);
+    }
+    return rank;
+}
+
+/* How much may lie on the device before the asker's work. */
+static uint64_t room_for(const struct mica_token_region *token, const struct mica_token_ask *ask, uint64_t now_ns)
+{
+    unsigned rank = ask->urgent ? 0 : rank_of(token, ask, now_ns);
+    bool own_turn = load(&token->last_record) == ask->record + 1;
+    if (own_turn && rank != 0 && sum(load(&token->turn_ns), ask->cost_ns) <= ask->quantum_ns)
+        rank = 0;
+    if (rank != 0)
+        return MICA_TOKEN_LEAD_NS - (rank < RANK_MAX ? rank : RANK_MAX) * MICA_TOKEN_GRACE_NS;
+    uint64_t half_ns = difference(ask->quantum_ns / 2, ask->cost_ns);
+    return own_turn && half_ns > MICA_TOKEN_LEAD_NS ? half_ns : MICA_TOKEN_LEAD_NS;
+}
+
+static void wait_among(struct mica_token_region *token, const struct mica_token_ask *ask, uint64_t now_ns)
+{
+    struct mica_token_waiter *waiter = &token->waiters[ask->record];
+    raise_to(&token->waiters_high, ask->record + 1);
+    store(&waiter->order_tag_ns, ask->tag_ns);
+    store(&waiter->seen_ns, now_ns);
+}
+
+void mica_token_leave(struct mica_token_region *token, const struct mica_token_ask *ask)
+{
+    store(&token->waiters[ask->record].seen_ns, 0);
+    uint64_t claim_ns = ask->claim_ns;
+    if (claim_ns != 0)
+        atomic_compare_exchange_strong_explicit(&token->alone_until_ns, &claim_ns, 0, memory_order_relaxed, memory_order_relaxed);
+}
+
+static uint64_t backlog_at(uint64_t busy_ns, uint64_t now_ns)
+{
+    uint64_t backlog_ns = difference(busy_ns, now_ns);
+    return backlog_ns <= MICA_TOKEN_BACKLOG_MAX_NS ? backlog_ns : 0;
+}
+
+static void submitted(struct mica_token_region *token, struct mica_token_ask *ask)
+{
+    ask->follows_own = load(&token->last_record) == ask->record + 1;
+    if (ask->follows_own) {
+        atomic_fetch_add_explicit(&token->turn_ns, ask->cost_ns, memory_order_relaxed);
+    } else {
+        store(&token->last_record, ask->record + 1);
+        store(&token->turn_ns, ask->cost_ns);
+        atomic_fetch_add_explicit(&token->turns, 1, memory_order_relaxed);
+    }
+    store(&token->waiters[ask->record].seen_ns, 0);
+}
+
+/* Nanoseconds that the device still belongs to somebody else's single launch. A word from beyond the longest such time is damaged. */
+static uint64_t others_alone(const struct mica_token_region *token, const struct mica_token_ask *ask, uint64_t now_ns)
+{
+    uint64_t until_ns = load(&token->alone_until_ns);
+    if (until_ns == ask->claim_ns && until_ns != 0)
+        return 0;
+    uint64_t left_ns = difference(until_ns, now_ns);
+    return left_ns <= MICA_TOKEN_BACKLOG_MAX_NS + CLAIM_NS ? left_ns : 0;
+}
+
+/* Have the device for one launch. True: the claim is the asker's. */
+static bool claim(struct mica_token_region *token, struct mica_token_ask *ask, uint64_t until_ns)
+{
+    uint64_t seen = load(&token->alone_until_ns);
+    if (ask->claim_ns != 0 && seen != ask->claim_ns)
+        ask->claim_ns = 0; /* it ran out, and another took it */
+    if (!atomic_compare_exchange_strong_explicit(&token->alone_until_ns, &seen, until_ns, memory_order_relaxed, memory_order_relaxed))
+        return false;
+    ask->claim_ns = until_ns;
+    return true;
+}
+
+uint64_t mica_token_admit(struct mica_token_region *token, struct mica_token_ask *ask, uint64_t now_ns)
+{
+    uint64_t wait_ns = others_alone(token, ask, now_ns);
+    uint64_t busy_ns = load(&token->busy_until_ns);
+    while (wait_ns == 0) {
+        uint64_t backlog_ns = backlog_at(busy_ns, now_ns);
+        bool holds = ask->claim_ns != 0 && load(&token->alone_until_ns) == ask->claim_ns && ask->claim_ns > now_ns;
+        uint64_t room_ns = holds ? 0 : room_for(token, ask, now_ns);
+        if (backlog_ns > room_ns) {
+            /* Ask again when it is worth while: not for every kernel that fits once more, but when the device is about to run dry. */
+            wait_ns = backlog_ns - (room_ns < MICA_TOKEN_LEAD_NS ? room_ns : MICA_TOKEN_LEAD_NS);
+            break;
+        }
+        if (ask->alone && backlog_ns != 0) {
+            wait_ns = claim(token, ask, now_ns + backlog_ns + CLAIM_NS) ? backlog_ns : MICA_TOKEN_GRACE_NS;
+            break;
+        }
+        if (ask->alone && !claim(token, ask, now_ns + MICA_TOKEN_ALONE_NS)) {
+            wait_ns = MICA_TOKEN_GRACE_NS;
+            break;
+        }
+        ask->end_ns = sum(now_ns + backlog_ns, ask->cost_ns);
+        if (!replace(&token->busy_until_ns, &busy_ns, ask->end_ns))
+            continue;
+        submitted(token, ask);
+        return 0;
+    }
+    wait_among(token, ask, now_ns);
+    return wait_ns != 0 ? wait_ns : 1;
+}
+
+bool mica_token_release(struct mica_token_region *token, uint64_t claim_ns, uint64_t now_ns)
+{
+    uint64_t seen = claim_ns;
+    if (claim_ns == 0 || !atomic_compare_exchange_strong_explicit(&token->alone_until_ns, &seen, 0, memory_order_relaxed, memory_order_relaxed))
+        return false;
+    store(&token->busy_until_ns, now_ns); /* it was the only work, and it is done */
+    return now_ns <= claim_ns;
+}
+
+void mica_token_shift(struct mica_token_region *token, bool late, uint64_t by_ns)
+{
+    move(&token->busy_until_ns, late, by_ns);
+}
+
+/* --- Processes of one slice ------------------------------------------------------------------------------------------------- */
+
+static uint64_t weighted(const struct mica_process_slot *slot, uint64_t cost_ns)
+{
+    uint64_t weight = load(&slot->weight);
+    return scaled(cost_ns, MICA_WEIGHT_DEFAULT, weight != 0 ? weight : MICA_WEIGHT_DEFAULT);
+}
+
+void mica_process_enter(struct mica_usage_region *usage, unsigned slot_index, uint64_t now_ns)
+{
+    struct mica_process_slot *slot = &usage->processes[slot_index];
+    raise_to(&slot->virtual_time_ns, difference(load(&usage->process_floor_ns), weighted(slot, MICA_RETURN_NS)));
+    store(&slot->waiting_ns, now_ns);
+}
+
+int mica_process_wait(struct mica_usage_region *usage, unsigned slot_index, uint64_t quantum_ns, uint64_t now_ns)
+{
+    struct mica_process_slot *own = &usage->processes[slot_index];
+    uint64_t high = load(&usage->slots_high);
+    uint64_t own_ns = difference(load(&own->virtual_time_ns), weighted(own, quantum_ns / 2));
+    store(&own->waiting_ns, now_ns);
+    for (uint64_t i = 0; i < high && i < MICA_PROCESSES_MAX; i++) {
+        const struct mica_process_slot *slot = &usage->processes[i];
+        uint64_t waiting_ns = load(&slot->waiting_ns);
+        if (i == slot_index || waiting_ns == 0 || difference(now_ns, waiting_ns) > MICA_WAITER_STALE_NS)
+            continue;
+        if ((load(&slot->owner) & MICA_OWNER_HELD) != 0 && load(&slot->virtual_time_ns) < own_ns)
+            return 1;
+    }
+    return 0;
+}
+
+void mica_process_charge(struct mica_usage_region *usage, unsigned slot_index, uint64_t cost_ns)
+{
+    struct mica_process_slot *slot = &usage->processes[slot_index];
+    uint64_t start_ns = atomic_fetch_add_explicit(&slot->virtual_time_ns, weighted(slot, cost_ns), memory_order_relaxed);
+    raise_to(&usage->process_floor_ns, start_ns);
+    store(&slot->waiting_ns, 0);
+}
