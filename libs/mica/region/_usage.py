@@ -22,7 +22,10 @@ SLOTS_MAX = lib.MICA_PROCESSES_MAX
 
 
 class ProcessSlot(Struct, frozen=True, kw_only=True):
-    """One process of a slice, as it accounts for itself. ``pid`` is the one in its own pid namespace."""
+    """One process of a slice, as it accounts for itself. ``pid`` is the one in its own pid namespace.
+
+    ``waiting_ns`` is CLOCK_MONOTONIC when it last said that it waits to launch, 0 when it does not.
+    """
 
     slot: int
     owner: int
@@ -37,6 +40,8 @@ class ProcessSlot(Struct, frozen=True, kw_only=True):
     last_seen_ns: int
     throttled_ns: int = 0
     copied_bytes: int = 0
+    waiting_ns: int = 0
+    weight: int = 0
 
 
 class UsageSnapshot(Struct, frozen=True, kw_only=True):
@@ -80,7 +85,17 @@ _HELD_FLAGS = slice(
     ffi.sizeof("struct mica_process_slot"),
 )
 """Where the HELD byte of every slot is: the owner word's own top byte, so that a scan for held slots is one slice of bytes."""
-_SLOT_FIELDS = ("vram_peak_bytes", "gpu_ns", "launches", "inflight", "throttled_ns", "copied_bytes", "last_seen_ns")
+_SLOT_FIELDS = (
+    "vram_peak_bytes",
+    "gpu_ns",
+    "launches",
+    "inflight",
+    "throttled_ns",
+    "copied_bytes",
+    "last_seen_ns",
+    "waiting_ns",
+    "weight",
+)
 
 
 def create_usage(path: Path | str, device_id: str, slice_id: str, uid: int, mode: int = 0o600) -> bool:

@@ -15,9 +15,9 @@ from mica.bus import Change
 from mica.enforcer.attachments import NO_SLOT, Attachments
 from mica.enforcer.drains import Drain, due_signal, grace_of
 from mica.enforcer.errors import PartitionBusyError
-from mica.enforcer.lending import Neighbour, ceilings
+from mica.enforcer.lending import PERIOD_NS, Neighbour, ceilings
 from mica.enforcer.node import Node, entries_of, is_orphan
-from mica.enforcer.places import Holder, Place
+from mica.enforcer.places import UNUSED, Holder, Place
 from mica.enforcer.policy import Policy
 from mica.enforcer.ports import Process
 from mica.enforcer.spatial import Part, part_in, parts
@@ -222,11 +222,13 @@ class Enforcer:
         self.due.set()
 
     def _at_work(self, place: Place) -> bool:
+        """Whether the slice used the device since the last look, or waits for it now: its next kernel may be long in coming."""
         held = self.node.refresh(place)
-        gpu_ns = held.reading.gpu_ns if held is not None else 0
-        before = self._gpu_ns.get(place, gpu_ns)
-        self._gpu_ns[place] = gpu_ns
-        return gpu_ns > before
+        reading = held.reading if held is not None else UNUSED
+        before = self._gpu_ns.get(place, reading.gpu_ns)
+        self._gpu_ns[place] = reading.gpu_ns
+        waits = 0 < self._world.clock.monotonic_ns() - PERIOD_NS < reading.waiting_ns
+        return reading.gpu_ns > before or waits
 
     def _on_exit(self, place: Place, pid: int) -> None:
         self.node.guest_left(place, pid)

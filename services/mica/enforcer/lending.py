@@ -14,8 +14,11 @@ PERIOD_S: Final = 0.1
 """How often lending is decided anew while a burst slice is at work, and so how fast a loan is withdrawn."""
 
 
+PERIOD_NS: Final = int(PERIOD_S * 1e9)
+
+
 class Neighbour(Struct, frozen=True):
-    """One slice of a device, as lending sees it. ``active``: it used the device in the last period."""
+    """One slice of a device, as lending sees it. ``active``: it used the device in the last period, or waited."""
 
     tier: Tier
     share_ppm: int

@@ -35,6 +35,7 @@ class MemoryRegions:
         self.records: dict[Place, Limits] = {}
         self.slots: dict[Place, dict[Holder, int]] = {}
         self.gpu_ns: dict[Place, int] = {}
+        self.waiting_ns: dict[Place, int] = {}
         self.documents: dict[str, bytes] = {}
         self.reclaimed: list[tuple[Place, Holder, int]] = []
         self.heartbeat_ns = 0
@@ -70,7 +71,9 @@ class MemoryRegions:
     def usage(self, place: Place) -> Reading:
         """What the slots hold."""
         slots = self.slots.get(place)
-        return Reading(sum(slots.values()), self.gpu_ns.get(place, 0), tuple(slots)) if slots is not None else UNUSED
+        if slots is None:
+            return UNUSED
+        return Reading(sum(slots.values()), self.gpu_ns.get(place, 0), tuple(slots), self.waiting_ns.get(place, 0))
 
     def charges(self, place: Place) -> dict[Holder, int]:
         """What the slots say."""

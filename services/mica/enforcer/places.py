@@ -26,11 +26,12 @@ class Holder(NamedTuple):
 
 
 class Reading(Struct, frozen=True):
-    """One look at a usage region: memory held now, device time so far, and who holds slots."""
+    """One look at a usage region: memory held now, device time so far, who holds slots, and when one last waited to launch."""
 
     vram_bytes: int = 0
     gpu_ns: int = 0
     holders: tuple[Holder, ...] = ()
+    waiting_ns: int = 0
 
     @property
     def empty(self) -> bool:

@@ -134,7 +134,9 @@ class RegionFiles:
             found = read_usage(self._usage_name(place))
         except RegionError:
             return UNUSED
-        return Reading(found.vram_bytes, found.gpu_ns, tuple(Holder(slot.slot, slot.owner) for slot in found.processes))
+        holders = tuple(Holder(slot.slot, slot.owner) for slot in found.processes)
+        waiting_ns = max((slot.waiting_ns for slot in found.processes), default=0)
+        return Reading(found.vram_bytes, found.gpu_ns, holders, waiting_ns)
 
     def charges(self, place: Place) -> dict[Holder, int]:
         """What each process has charged; see the port."""

@@ -131,3 +131,20 @@ async def test_a_loan_reaches_the_record_and_is_withdrawn_when_the_neighbour_wak
     enforcer.lend()
     assert house.regions.records[burst].ceiling_ppm == 300_000
     assert not enforcer.lend()
+
+
+async def test_a_neighbour_that_waits_to_launch_is_not_idle(house: House) -> None:
+    """Its next kernel may be long in coming: what it waits for is not lent, and is again once it stopped waiting."""
+    enforcer = await house.start()
+    borrower, quiet = Place("GPU-0", "s1"), Place("GPU-0", "s2")
+    await house.ledger(entry("s1", tier=Tier.BURST, share_ppm=300_000), entry("s2", share_ppm=300_000))
+    house.attach(pid=100, place=borrower)
+    house.attach(pid=101, place=quiet)
+    await house.tick(1)
+    enforcer.lend()
+    for at_work, ceiling_ppm in ((False, 1_000_000), (True, 700_000), (False, 1_000_000)):
+        house.clock.advance(0.1)
+        house.regions.gpu_ns[borrower] = house.regions.gpu_ns.get(borrower, 0) + 1
+        house.regions.waiting_ns[quiet] = house.clock.monotonic_ns() if at_work else 0
+        enforcer.lend()
+        assert house.regions.records[borrower].ceiling_ppm == ceiling_ppm
