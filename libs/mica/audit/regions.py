@@ -1,9 +1,11 @@
 """A node's regions against what its enforcer says, and its slots against the processes that live."""
 
+from itertools import pairwise
+
 from mica.audit._finding import Tally
 from mica.audit._world import AttachFile, Regions, UsageFile, World
 from mica.events import LedgerEntry, Mode, ObservedSlice, ObservedState
-from mica.region import Limits, SliceState
+from mica.region import Limits, SliceState, Spatial
 
 
 def check_regions(world: World, tally: Tally) -> None:
@@ -32,6 +34,7 @@ def check_regions(world: World, tally: Tally) -> None:
         names = [limits.slice_id for limits in records.values()]
         doubled = sorted({name for name in names if names.count(name) > 1})
         tally.expect(not doubled, "quota", f"device {device_id}", f"more than one record for {', '.join(doubled)}")
+        _check_parts(device_id, list(records.values()), tally)
     for (slice_id, device_id), usage in regions.usages.items():
         known = (device_id, slice_id) in entries or (device_id, slice_id) in seen
         subject = f"slice {slice_id} on {device_id}"
@@ -54,9 +57,24 @@ def _check_limits(entry: LedgerEntry, device_id: str, limits: Limits | None, tal
     wanted = (str(entry.tier), entry.vram_bytes, entry.share_ppm, (window.offset_ns, window.length_ns) if window else (0, 0))
     stands = (str(limits.tier), limits.vram_limit_bytes, limits.share_ppm, (limits.window_offset_ns, limits.window_length_ns))
     tally.same("ledger-quota", subject, ("the ledger", wanted), ("the quota record", stands))
+    own = entry.limits
+    asked = (own.pinned_bytes or 0, own.launch_rate_hz or 0, own.inflight_max or 0, own.copy_bytes_per_s or 0)
+    given = (limits.pinned_limit_bytes, limits.launch_rate_hz, limits.inflight_max, limits.copy_bytes_per_s)
+    tally.same("ledger-quota", f"{subject}, limits", ("the ledger", asked), ("the quota record", given))
     tally.same(
         "ledger-quota", f"{subject}, control", ("the ledger", str(entry.control)), ("the quota record", str(limits.control))
     )
+
+
+def _check_parts(device_id: str, records: list[Limits], tally: Tally) -> None:
+    """Whole multiprocessors that slices have to themselves."""
+    placed = sorted((each for each in records if each.spatial_kind is Spatial.GREEN), key=lambda each: each.spatial_offset_ppm)
+    for one, other in pairwise(placed):
+        end_ppm = one.spatial_offset_ppm + one.spatial_ppm
+        message = (
+            f"the part of {one.slice_id} ends at {end_ppm} ppm, that of {other.slice_id} begins at {other.spatial_offset_ppm}"
+        )
+        tally.expect(end_ppm <= other.spatial_offset_ppm, "quota-part", f"device {device_id}", message)
 
 
 def _check_files(regions: Regions, device_id: str, entry: LedgerEntry, tally: Tally) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean, median
 
 from mica.bench._columns import shared_memory_dir
-from mica.bench._device import QUANTUM_NS, Device, kernel
+from mica.bench._device import QUANTUM_NS, READ_EVERY_S, Device, kernel
 from mica.bench._errors import BenchError
 from mica.bench._isolation_report import (
     Latency,
@@ -32,6 +32,8 @@ from mica.bench._shares import jain, jump, shares_pct
 
 __all__ = ["Plan", "full", "quick", "run"]
 
+WINDOWS_LEAST = 3
+"""Every scenario lasts for so many of the shortest windows."""
 SETTLE_S = 1.0
 """Before a window: programs start, kernels are measured for the first time, and what they saved up is spent."""
 VICTIM_SHARE_PCT = 50.0
@@ -82,7 +84,8 @@ def _share(device: Device, plan: Sequence[TenantPlan]) -> Scenario:
     with device.tenants([(name, tenant.arguments) for name, tenant in zip(names, plan, strict=True)]) as programs:
         pids = [program.pid for program in programs]
         device.watch(pids, SETTLE_S)
-        readings = device.watch(pids, max(tenant.window_s for tenant in plan) * 1.02)
+        seconds = max(max(tenant.window_s, WINDOWS_LEAST * tenant.least_s) for tenant in plan)
+        readings = device.watch(pids, seconds * 1.02 + READ_EVERY_S * WINDOWS_LEAST)
     for name in names:
         device.take_back(name)
     whole_ns = readings[-1].at_ns - readings[0].at_ns

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import click
 
 from mica.cli._quantities import show_bytes, show_share
-from mica.events import Decision, Placement
+from mica.events import Decision, Placement, WorkLimits
 
 
 def show_placements(placements: Sequence[Placement], indent: str = "  ") -> None:
@@ -15,14 +15,26 @@ def show_placements(placements: Sequence[Placement], indent: str = "  ") -> None
 
 
 def describe(placement: Placement) -> str:
-    """``demo/GPU-… (L4): fcsp, 8GiB, 70%``, with the partition or the window where there is one."""
+    """``demo/GPU-… (L4): fcsp, 8GiB, 70%``, with the partition, the window and the limits where there are some."""
     parts = [str(placement.mode), show_bytes(placement.vram_bytes), show_share(placement.share_ppm)]
     if placement.partition:
         parts.append(f"{placement.partition.profile} at {placement.partition.start}")
     if placement.window:
         window = placement.window
         parts.append(f"{window.length_ns / 1e6:g} ms of every {window.period_ns / 1e6:g} ms")
+    parts += [text for name, text in limit_texts(placement.limits).items() if getattr(placement.limits, name)]
     return f"{placement.node}/{placement.device_id} ({placement.model}): {', '.join(parts)}"
+
+
+def limit_texts(limits: WorkLimits) -> dict[str, str]:
+    """By field, each limit as people read it."""
+    return {
+        "pinned_bytes": f"{show_bytes(limits.pinned_bytes or 0)} pinned",
+        "launch_rate_hz": f"{limits.launch_rate_hz} launches/s",
+        "inflight_max": f"{limits.inflight_max} in flight",
+        "copy_bytes_per_s": f"copies {show_bytes(limits.copy_bytes_per_s or 0)}/s",
+        "burst_ns": f"burst {(limits.burst_ns or 0) / 1e6:g} ms",
+    }
 
 
 def show_decision(decision: Decision | None, indent: str = "  ") -> None:

@@ -25,6 +25,7 @@ from mica.events import (
     TenantPolicy,
     TenantQuota,
 )
+from mica.region import Spatial
 
 GIB = w.GIB
 Break = Callable[[World], World]
@@ -127,6 +128,16 @@ def quotas(slice_id: str, **changes: Any) -> Break:
         assert world.regions is not None
         changed = {**world.regions.quotas, w.PARTS[slice_id][0]: {0: w.limits(slice_id, **changes)}}
         return w.with_regions(world, quotas=changed)
+
+    return broken
+
+
+def parts_at(*offsets_ppm: int) -> Break:
+    def broken(world: World) -> World:
+        assert world.regions is not None
+        part = {"spatial_kind": Spatial.GREEN, "spatial_ppm": 400_000}
+        rows = {at: replace(w.limits("soft", **part, spatial_offset_ppm=at), slice_id=f"soft{at or ''}") for at in offsets_ppm}
+        return w.with_regions(world, quotas={**world.regions.quotas, w.SOFT: rows})
 
     return broken
 
@@ -255,6 +266,8 @@ BROKEN: dict[str, tuple[str, Break]] = {
     "a quota record of nobody": ("quota-ledger", quota_records(w.SOFT, "soft", "ghost")),
     "two quota records of one slice": ("quota", quota_records(w.SOFT, "soft", "soft")),
     "a quota record with another limit": ("ledger-quota", quotas("soft", vram_limit_bytes=2 * GIB)),
+    "a quota record with another launch rate": ("ledger-quota", quotas("soft", launch_rate_hz=5)),
+    "two parts of one device that overlap": ("quota-part", parts_at(0, 300_000)),
     "a quota record with another window": ("ledger-quota", quotas("time", window_offset_ns=1)),
     "a quota record with another control word": ("ledger-quota", quotas("soft", control=Control.PAUSE)),
     "a slice without a usage region": ("ledger-usage", usages(time=None)),
@@ -317,6 +330,11 @@ LEGITIMATE: dict[str, Break] = {
     "a quota that is just met": quota_of(slices=3, vram_bytes=12 * GIB, share_ppm=1_500_000),
     "a process that has a context and no memory": processes(process(w.TIME, 99, 0, 0)),
 }
+
+
+def test_parts_side_by_side_do_not_overlap() -> None:
+    """Where one ends the next may begin."""
+    assert not [name for name, _ in findings(parts_at(0, 400_000)(w.sound())) if name == "quota-part"]
 
 
 @pytest.mark.parametrize("case", LEGITIMATE)

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from mica.cli.__main__ import main
+from mica.cli._decision import describe
 from mica.cli._lazy import COMMANDS
 from mica.cli.commands.request import build_request
-from mica.events import AskedLimits
+from mica.events import AskedLimits, Mode, Placement, Vendor, WorkLimits
 
 
 def mica(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -118,3 +119,19 @@ def test_limits_that_are_typed_stand_in_the_request() -> None:
     wanted = build_request({"tenant": "a", "vram_bytes": 1, **limits})
     assert wanted.limits == AskedLimits(pinned_bytes=4 << 30, inflight_max=64, burst_ns=0)
     assert build_request({"tenant": "a", "vram_bytes": 1}).limits == AskedLimits()
+
+
+def test_a_placement_shows_its_limits_and_none_that_were_lifted() -> None:
+    """As they were typed."""
+    limits = WorkLimits(pinned_bytes=4 << 30, inflight_max=0, launch_rate_hz=500, burst_ns=20_000_000)
+    placement = Placement(
+        node="n",
+        device_id="GPU-1",
+        model="L4",
+        vendor=Vendor.NVIDIA,
+        mode=Mode.FCSP,
+        vram_bytes=8 << 30,
+        share_ppm=500_000,
+        limits=limits,
+    )
+    assert describe(placement) == "n/GPU-1 (L4): fcsp, 8GiB, 50%, 4GiB pinned, 500 launches/s, burst 20 ms"
