@@ -93,6 +93,24 @@ class Resize(Struct, frozen=True, kw_only=True):
     books_ms: Spread
 
 
+class Lending(Struct, frozen=True, kw_only=True):
+    """From a neighbour's stop until a burst slice uses his time; from his going on until it no longer does, and he is served.
+
+    What he saved up meanwhile comes on top of his share: then he has it before his time, and the figure is below 0.
+    """
+
+    lent_ms: Spread
+    withdrawn_ms: Spread
+    neighbour_ms: Spread
+
+
+class System(Struct, frozen=True, kw_only=True):
+    """The same device behind a planner and an enforcer."""
+
+    resize: Resize
+    lending: Lending
+
+
 class Target(Struct, frozen=True):
     """A figure's target, and whether it is met."""
 
@@ -117,7 +135,7 @@ class Report(Struct, frozen=True, kw_only=True):
     latency: tuple[Latency, ...]
     vram: tuple[Vram, ...]
     reaction: Reaction
-    resize: Resize | None = None
+    system: System | None = None
     machine: Machine
     device: str = "simulated driver"
 
@@ -127,6 +145,8 @@ SHARE_MAX_PCT: Final = 1.5
 JAIN: Final = 0.999
 LOST_PCT: Final = 1.0
 REACTION_MS: Final = 50.0
+LENDING_MS: Final = 100.0
+"""One period of lending."""
 
 
 def targets_of(report: Report) -> Report:
@@ -143,8 +163,10 @@ def targets_of(report: Report) -> Report:
     for each in report.latency:
         name = f"p99 latency added by a flood of {each.neighbour_us} us"
         targets[name] = _at_most(each.added_p99_ms.median, each.allowed_ms, "ms")
-    if report.resize is not None:
-        targets["a new share in force after slice.resize"] = _at_most(report.resize.books_ms.median, REACTION_MS, "ms")
+    if report.system is not None:
+        resize, lending = report.system.resize, report.system.lending
+        targets["a new share in force after slice.resize"] = _at_most(resize.books_ms.median, REACTION_MS, "ms")
+        targets["a loan withdrawn"] = _at_most(lending.withdrawn_ms.median, LENDING_MS, "ms")
     return replace(report, targets=targets, holds=all(target.holds for target in targets.values()))
 
 
@@ -195,8 +217,12 @@ def remarks(report: Report) -> list[str]:
     lines += [f"{each.processes} programs took {each.taken_bytes} of {each.limit_bytes} bytes" for each in report.vram]
     reaction = report.reaction
     lines.append(f"a share raised: {_text(reaction.raised_ms, 'ms')}; lowered: {_text(reaction.lowered_ms, 'ms')}")
-    if report.resize is not None:
-        resize = report.resize
+    if report.system is not None:
+        resize, lending = report.system.resize, report.system.lending
+        lines.append(
+            f"idle time: lent {_text(lending.lent_ms, 'ms')}, withdrawn {_text(lending.withdrawn_ms, 'ms')}, "
+            f"the neighbour served {_text(lending.neighbour_ms, 'ms')}"
+        )
         lines.append(
             f"slice.resize: record {_text(resize.record_ms, 'ms')}, slice.resized {_text(resize.fact_ms, 'ms')}, "
             f"books {_text(resize.books_ms, 'ms')}"

@@ -33,7 +33,10 @@ class TenantPlan(Struct, frozen=True):
 
 
 class Plan(Struct, frozen=True, kw_only=True):
-    """How much to measure. ``steps``: how often a share is halved and doubled; ``resizes``: the same by slice.resize."""
+    """How much to measure.
+
+    ``steps`` is how often a share is halved and doubled, ``changes`` how often a whole system does so, lends, and takes back.
+    """
 
     scenarios: tuple[tuple[TenantPlan, ...], ...]
     neighbours_us: tuple[int, ...] = (20, 2_000, 20_000)
@@ -41,7 +44,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     window_s: float = WINDOW_S
     vram_processes: tuple[int, ...] = (1, 3, 8)
     steps: int = 5
-    resizes: int = 5
+    changes: int = 5
 
 
 SCENARIOS: Final = (
@@ -65,4 +68,4 @@ def full(runs: int) -> Plan:
 def quick() -> Plan:
     """The same parts, for a few seconds each: to see that they work, not what they say."""
     first = (TenantPlan(50, (200,), 0, 0.5, 10), TenantPlan(30, (20, 500), 16, 0.5, 10))
-    return Plan(scenarios=(first,), neighbours_us=(2_000,), runs=1, window_s=0.5, vram_processes=(2,), steps=1, resizes=0)
+    return Plan(scenarios=(first,), neighbours_us=(2_000,), runs=1, window_s=0.5, vram_processes=(2,), steps=1, changes=0)

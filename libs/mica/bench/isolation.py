@@ -27,8 +27,8 @@ from mica.bench._isolation_report import (
 )
 from mica.bench._machine import describe_machine
 from mica.bench._plan import DURATIONS_US, Plan, TenantPlan, full, quick
-from mica.bench._resize import measure_resize
 from mica.bench._shares import jain, jump, shares_pct
+from mica.bench._system import measure_system
 
 __all__ = ["Plan", "full", "quick", "run"]
 
@@ -56,7 +56,7 @@ def run(plan: Plan) -> Report:
         latency = tuple(_latency(device, each, plan) for each in plan.neighbours_us)
         vram = tuple(_vram(device, each) for each in plan.vram_processes)
         reaction = _reaction(device, plan)
-    resize = measure_resize(plan.resizes) if plan.resizes else None
+    system = measure_system(plan.changes) if plan.changes else None
     errors = [error for scenario in scenarios for tenant in scenario.tenants for error in tenant.errors_pct]
     report = Report(
         share_error_pct=ShareError(mean=round(fmean(errors), 3), max=round(max(errors), 3)),
@@ -70,7 +70,7 @@ def run(plan: Plan) -> Report:
         latency=latency,
         vram=vram,
         reaction=reaction,
-        resize=resize,
+        system=system,
         machine=describe_machine(),
     )
     return targets_of(report)

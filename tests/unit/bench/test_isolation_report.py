@@ -5,11 +5,14 @@ from msgspec.structs import replace
 
 from mica.bench._isolation_report import (
     Latency,
+    Lending,
     Noise,
     Reaction,
     Report,
+    Resize,
     Scenario,
     ShareError,
+    System,
     Tenant,
     Vram,
     remarks,
@@ -46,9 +49,17 @@ FINE = Report(
 )
 
 
+def slow_system(books_ms: float = 4.0, withdrawn_ms: float = 90.0) -> System:
+    """A whole system with these figures."""
+    return System(
+        resize=Resize(record_ms=spread([2.0]), fact_ms=spread([3.0]), books_ms=spread([books_ms])),
+        lending=Lending(lent_ms=spread([150.0]), withdrawn_ms=spread([withdrawn_ms]), neighbour_ms=spread([-10.0])),
+    )
+
+
 def test_a_report_whose_figures_are_all_within_their_targets_holds() -> None:
     """And says so of each."""
-    report = targets_of(FINE)
+    report = targets_of(replace(FINE, system=slow_system()))
     assert report.holds
     assert all(target.holds for target in report.targets.values())
 
@@ -62,6 +73,8 @@ def test_a_report_whose_figures_are_all_within_their_targets_holds() -> None:
         ({"noisy_neighbour_pct": 1.1}, "throughput lost to a flood"),
         ({"vram_accuracy_pct": 99.999999}, "VRAM accuracy"),
         ({"reaction_ms": 50.1}, "a new share in force"),
+        ({"system": slow_system(books_ms=51.0)}, "a new share in force after slice.resize"),
+        ({"system": slow_system(withdrawn_ms=101.0)}, "a loan withdrawn"),
         ({"latency": (replace(FINE.latency[0], added_p99_ms=spread([20.1])),)}, "p99 latency added by a flood of 20000 us"),
     ],
 )
@@ -78,3 +91,4 @@ def test_the_table_shows_each_tenant_and_the_spread_of_each_comparison() -> None
     [row] = share_rows(FINE)
     assert row == ("1", "20, 200", "50", "49.90", "2 x 2", "0.20")
     assert any("0.2 % (0.1 to 0.3 in 3 runs)" in line for line in remarks(FINE))
+    assert any("withdrawn 90 ms" in line for line in remarks(replace(FINE, system=slow_system())))
