@@ -96,7 +96,7 @@ class Resize(Struct, frozen=True, kw_only=True):
 class Lending(Struct, frozen=True, kw_only=True):
     """From a neighbour's stop until a burst slice uses his time; from his going on until it no longer does, and he is served.
 
-    What he saved up meanwhile comes on top of his share: then he has it before his time, and the figure is below 0.
+    0: at once, as where what he saved up meanwhile comes on top of his share.
     """
 
     lent_ms: Spread

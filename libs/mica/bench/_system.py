@@ -194,7 +194,7 @@ async def _resize(bus: Bus, share_ppm: int, sight: Sight, moments: Moments) -> N
         raise BenchError(f"slice.resize to {share_ppm} ppm had no effect in {STEP_S:g} s")
     moments.record.append((recorded_ns - from_ns) / 1e6)
     moments.fact.append((heard_ns - from_ns) / 1e6)
-    moments.books.append(_after_ms(readings, sight.pids[RESIZED], from_ns, STEP_S / 2))
+    moments.books.append(max(moments.record[-1], _after_ms(readings, sight.pids[RESIZED], from_ns, STEP_S / 2)))
 
 
 async def _lend(sight: Sight, moments: Moments) -> None:
@@ -211,7 +211,7 @@ async def _lend(sight: Sight, moments: Moments) -> None:
 
 def _after_ms(readings: list[Reading], pid: int, from_ns: int, settled_s: float) -> float:
     try:
-        return jump(readings, pid, from_ns, int(settled_s * 1e9)).after_ms
+        return max(0.0, jump(readings, pid, from_ns, int(settled_s * 1e9)).after_ms)
     except ValueError as error:
         raise BenchError(f"something was changed and {error}") from None
 

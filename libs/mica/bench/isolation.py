@@ -180,7 +180,7 @@ def _vram(device: Device, processes: int) -> Vram:
 
 
 def _reaction(device: Device, plan: Plan) -> Reaction:
-    """The share of one of two tenants is halved and doubled in turn."""
+    """The share of one of two tenants is halved and doubled in turn. No share is in force before its record is written."""
     found: dict[bool, list[float]] = {True: [], False: []}
     for name in ("changed", "other"):
         device.grant(name, 40.0)
@@ -196,7 +196,7 @@ def _reaction(device: Device, plan: Plan) -> Reaction:
                 jumped = jump(readings, pids[0], changed_ns, int(STEP_S / 2 * 1e9))
             except ValueError as error:
                 raise BenchError(f"share {share:g} % was written and {error}") from None
-            found[jumped.then_pct > jumped.before_pct].append(jumped.after_ms)
+            found[jumped.then_pct > jumped.before_pct].append(max(0.0, jumped.after_ms))
     for name in ("changed", "other"):
         device.take_back(name)
     return Reaction(raised_ms=spread(found[True]), lowered_ms=spread(found[False]))

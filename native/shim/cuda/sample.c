@@ -5,6 +5,7 @@
 #include "../core/credit.h"
 #include "../core/watch.h"
 #include "capture.h"
+#include "spatial.h"
 
 #include <pthread.h>
 
@@ -164,7 +165,8 @@ static void settle(struct context *context, struct sample *sample, uint64_t now_
     if (trusted && !was_alone && now_ns + EARLY_NS < work->end_ns) {
         mica_token_shift(token, false, work->end_ns - now_ns);
     }
-    struct mica_settlement settlement = mica_cost_measured(sample->cost, (uint64_t)((double)milliseconds * 1e6), trusted, token == NULL);
+    uint64_t device_ns = spatial_device_ns(device, (uint64_t)((double)milliseconds * 1e6));
+    struct mica_settlement settlement = mica_cost_measured(sample->cost, device_ns, trusted, token == NULL);
     mica_launch_correct(device, settlement.charged_ns, settlement.actual_ns, !was_alone);
 }
 

@@ -46,9 +46,18 @@ void spatial_prepare(void)
             percent = own > percent ? own : percent;
         }
     }
+    if (percent == 0) {
+        return;
+    }
     const char *set = getenv("CUDA_MPS_ACTIVE_THREAD_PERCENTAGE");
-    if (percent == 0 || (set != NULL && strtod(set, NULL) > 0 && strtod(set, NULL) <= (double)percent)) {
-        return; /* a tenant may ask for less than it has */
+    double asked = set != NULL ? strtod(set, NULL) : 0;
+    bool less = asked > 0 && asked <= (double)percent; /* a tenant may ask for less than it has */
+    uint64_t part_ppm = less ? (uint64_t)(asked * PPM_OF_PERCENT) : percent * PPM_OF_PERCENT;
+    for (unsigned i = 0; i < slice->device_count; i++) {
+        atomic_store_explicit(&slice->devices[i].part_ppm, part_ppm, memory_order_relaxed);
+    }
+    if (less) {
+        return;
     }
     char text[24];
     snprintf(text, sizeof text, "%llu", (unsigned long long)percent);
@@ -87,7 +96,7 @@ static unsigned choose_groups(const struct mica_slice_limits *limits, unsigned c
 }
 
 /* What failed, or NULL; `*result` is the driver's answer. */
-static const char *make_green(CUdevice ordinal, const struct mica_slice_limits *limits, CUresult *result)
+static const char *make_green(CUdevice ordinal, struct mica_device *device, const struct mica_slice_limits *limits, CUresult *result)
 {
     static CUdevResource groups[GROUPS_MAX];
     CUdevResource all;
@@ -119,6 +128,7 @@ static const char *make_green(CUdevice ordinal, const struct mica_slice_limits *
         parts[ordinal].green = NULL;
         return "cuCtxFromGreenCtx";
     }
+    atomic_store_explicit(&device->part_ppm, chosen * MICA_PPM / count, memory_order_relaxed);
     return NULL;
 }
 
@@ -129,7 +139,17 @@ static void destroy_green(CUdevice ordinal)
     parts[ordinal].context = NULL;
     if (green != NULL) {
         (void)driver.cuGreenCtxDestroy(green);
+        struct mica_device *device = ordinal_device(ordinal);
+        if (device != NULL) {
+            atomic_store_explicit(&device->part_ppm, 0, memory_order_relaxed);
+        }
     }
+}
+
+uint64_t spatial_device_ns(const struct mica_device *device, uint64_t elapsed_ns)
+{
+    uint64_t part_ppm = atomic_load_explicit(&device->part_ppm, memory_order_relaxed);
+    return part_ppm != 0 && part_ppm < MICA_PPM ? (uint64_t)((unsigned __int128)elapsed_ns * part_ppm / MICA_PPM) : elapsed_ns;
 }
 
 /* The limits that ask for a green context on this device, or NULL. */
@@ -149,7 +169,7 @@ void spatial_enter(CUdevice ordinal, CUcontext *context)
     pthread_mutex_lock(&lock);
     if (parts[ordinal].references++ == 0 && limits != NULL) {
         CUresult result = CUDA_SUCCESS;
-        const char *failed = has_green() ? make_green(ordinal, limits, &result) : "the driver's lack of green contexts";
+        const char *failed = has_green() ? make_green(ordinal, device, limits, &result) : "the driver's lack of green contexts";
         if (failed != NULL) {
             say(device, failed, result);
         }

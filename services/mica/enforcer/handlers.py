@@ -20,7 +20,7 @@ from mica.enforcer.node import Node, entries_of, is_orphan
 from mica.enforcer.places import UNUSED, Holder, Place
 from mica.enforcer.policy import Policy
 from mica.enforcer.ports import Process
-from mica.enforcer.spatial import Part, part_in, parts
+from mica.enforcer.spatial import Part, part_in, parts, whole
 from mica.enforcer.voice import Voice
 from mica.enforcer.watch import Watch
 from mica.enforcer.world import World
@@ -87,7 +87,7 @@ class Enforcer:
                 held = {id_: part_in(self.node.limits_at(Place(device_id, id_))) for id_ in entries}
                 chosen = parts(device, self.policy.rules, entries, held)
                 found |= {Place(device_id, id_): part for id_, part in chosen.items()}
-        return found
+        return whole(found, self.ledger.devices) if found else found
 
     async def tell(self) -> None:
         """Wait until all that was said has arrived, and ``observed`` with it; a lease that ran out is then in force again.

@@ -13,6 +13,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from mica.enforcer.places import Place
 from mica.enforcer.policy import Rules
 from mica.events import PPM, Device, LedgerEntry, Mode, SpatialChoice
 from mica.region import Limits, Spatial
@@ -60,6 +61,12 @@ def parts(device: Device, rules: Rules, entries: Mapping[str, LedgerEntry], held
     if kind is Spatial.MPS:
         return {id_: Part(kind, _round_up(share, PERCENT_PPM)) for id_, share in sharing.items()}
     return dict(_green(device, sharing, held))
+
+
+def whole(found: Mapping[Place, Part], wanted: Mapping[str, Mapping[str, LedgerEntry]]) -> dict[Place, Part]:
+    """The parts of slices that have one on each of their devices: a process is a client of MPS everywhere or nowhere."""
+    lacking = {id_ for device_id, entries in wanted.items() for id_ in entries if Place(device_id, id_) not in found}
+    return {place: part for place, part in found.items() if place.slice_id not in lacking}
 
 
 def _mechanism(device: Device, rules: Rules) -> Spatial:

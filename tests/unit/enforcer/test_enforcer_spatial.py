@@ -216,3 +216,17 @@ async def test_to_a_slice_with_a_part_nothing_is_lent(house: House) -> None:
     house.regions.gpu_ns[S1] = 2
     house.enforcer.lend()
     assert house.regions.records[S1].ceiling_ppm == 250_000
+
+
+async def test_a_gang_has_parts_on_all_of_its_devices_or_on_none(house: House) -> None:
+    """A process is a client of MPS everywhere or nowhere."""
+    both = (device(), device(id="GPU-1", index=1))
+    await house.bus.state.put("inventory.n1", Inventory(node="n1", pool="default", boot_id="boot-1", devices=both))
+    await house.start()
+    gang, second = entry("g1"), Place("GPU-1", "g1")
+    await house.ledger_of({"GPU-0": [gang], "GPU-1": [gang]})
+    assert house.regions.records[second].spatial_kind is Spatial.MPS
+    assert environment(house, "g1")["CUDA_MPS_PINNED_DEVICE_MEM_LIMIT"] == "0=5120M,1=5120M"
+    await house.ledger_of({"GPU-0": [gang, entry("s2", tenant="other")], "GPU-1": [gang]})
+    assert house.regions.records[second].spatial_kind is Spatial.NONE
+    assert environment(house, "g1")["CUDA_MPS_PIPE_DIRECTORY"] == "/run/mica/no-mps"
