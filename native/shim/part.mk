@@ -52,4 +52,4 @@ baseline-tests: $(BASELINE_TESTS) $(SHIM_FAKE) $(SHIM_DIR)/libcuda.so.1
 $(SHIM_TESTS)/passthrough_test $(SHIM_TESTS)/enforce_test $(SHIM_TESTS)/spatial_test: | $(SHIM_FAKE) $(SHIM_DIR)/libcuda.so.1
 
 # A sanitized shim wants its runtime loaded first, which a preloaded library cannot have.
-TESTS += $(SHIM_TESTS)/live_test $(SHIM_TESTS)/cost_test $(if $(SANITIZE),,$(SHIM_TESTS)/passthrough_test $(SHIM_TESTS)/enforce_test $(SHIM_TESTS)/spatial_test)
+TESTS += $(SHIM_TESTS)/live_test $(SHIM_TESTS)/map_test $(SHIM_TESTS)/cost_test $(if $(SANITIZE),,$(SHIM_TESTS)/passthrough_test $(SHIM_TESTS)/enforce_test $(SHIM_TESTS)/spatial_test)

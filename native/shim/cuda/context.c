@@ -11,7 +11,6 @@
 #include <string.h>
 
 #define ORDINALS_MAX 64
-#define DEVICE_OWNER 0x8000u
 
 static struct context contexts[CONTEXTS_MAX];
 static pthread_mutex_t registering = PTHREAD_MUTEX_INITIALIZER; /* for the first sight of a context, never for later ones */
@@ -83,6 +82,7 @@ static struct context *add_current(CUcontext handle)
     }
     context->device = ordinal_device(ordinal);
     context->ordinal = ordinal;
+    atomic_store_explicit(&context->lacking_read_ns, 0, memory_order_relaxed);
     sample_pool_open(context);
     atomic_store_explicit(&context->handle, handle, memory_order_release); /* pairs with the acquire in find */
     return context;
@@ -123,34 +123,37 @@ struct context *context_at(unsigned index)
     return &contexts[index];
 }
 
-uint16_t context_owner(const struct context *context)
+uint16_t context_owner(const struct context *context, enum mica_memory_kind kind)
 {
-    return (uint16_t)(context - contexts);
+    return owner_make(kind == MICA_MEMORY_PINNED ? OWNER_CONTEXT_PINNED : OWNER_CONTEXT, (unsigned)(context - contexts));
 }
 
-uint16_t device_owner(const struct mica_device *device)
+uint16_t device_owner(const struct mica_device *device, enum mica_memory_kind kind)
 {
-    return (uint16_t)(DEVICE_OWNER | (unsigned)(device - mica_attached_slice()->devices));
+    return owner_make(kind == MICA_MEMORY_PINNED ? OWNER_DEVICE_PINNED : OWNER_DEVICE, (unsigned)(device - mica_attached_slice()->devices));
 }
 
 struct mica_device *owner_device(uint16_t owner)
 {
-    if ((owner & DEVICE_OWNER) != 0) {
-        return &mica_attached_slice()->devices[owner & ~DEVICE_OWNER];
+    enum owner_class class = owner_class(owner);
+    if (class == OWNER_DEVICE || class == OWNER_DEVICE_PINNED) {
+        return &mica_attached_slice()->devices[owner_index(owner)];
     }
-    return contexts[owner].device;
+    return contexts[owner_index(owner)].device;
 }
 
-static void give_back(struct mica_live_entry entry)
+enum mica_memory_kind owner_kind(uint16_t owner)
 {
-    mica_memory_refund(owner_device(entry.owner), MICA_MEMORY_VRAM, entry.bytes);
+    enum owner_class class = owner_class(owner);
+    return class == OWNER_CONTEXT_PINNED || class == OWNER_DEVICE_PINNED ? MICA_MEMORY_PINNED : MICA_MEMORY_VRAM;
 }
 
 /* The context has ended, and the driver has freed everything that was allocated in it. */
 static void ended(struct context *context)
 {
     if (context->device != NULL) {
-        mica_live_sweep(context_owner(context), give_back);
+        mica_live_sweep(context_owner(context, MICA_MEMORY_VRAM), entry_give_back);
+        mica_live_sweep(context_owner(context, MICA_MEMORY_PINNED), entry_give_back);
     }
     sample_pool_forget(context);
     atomic_fetch_add_explicit(&generation, 1, memory_order_release);

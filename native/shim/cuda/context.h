@@ -39,6 +39,8 @@ struct context {
     _Atomic(CUstream) last_stream;         /* of the newest launch that asked ... */
     _Atomic(const void *) last_thread;     /* ... and who made it */
     struct sample samples[SAMPLES_MAX];
+    _Atomic uint64_t lacking_bytes;   /* what the device has less than the slice may take, */
+    _Atomic uint64_t lacking_read_ns; /* as of then; 0: not read yet */
 };
 
 /* The context that is current in this thread, or NULL: none is, and the driver will say so. */
@@ -47,10 +49,31 @@ struct context *context_current(void);
 /* The context of that index, below CONTEXTS_MAX; its handle may be NULL. */
 struct context *context_at(unsigned index);
 
-/* What a charge in the live table belongs to: a context, which frees it when it ends, or a device, for memory that outlives contexts. */
-uint16_t context_owner(const struct context *context);
-uint16_t device_owner(const struct mica_device *device);
+/* What a charge in the live table belongs to: which memory it is of, and what frees it besides its own free. A context frees what was made in
+ * it when it ends; memory of a device or a pool outlives contexts. */
+enum owner_class { OWNER_CONTEXT = 0, OWNER_CONTEXT_PINNED = 1, OWNER_DEVICE = 2, OWNER_DEVICE_PINNED = 3, OWNER_POOL = 4 };
+#define OWNER_INDEX_BITS 12
+
+static inline enum owner_class owner_class(uint16_t owner)
+{
+    return (enum owner_class)(owner >> OWNER_INDEX_BITS);
+}
+
+static inline unsigned owner_index(uint16_t owner)
+{
+    return owner & ((1U << OWNER_INDEX_BITS) - 1);
+}
+
+static inline uint16_t owner_make(enum owner_class class, unsigned index)
+{
+    return (uint16_t)((unsigned)class << OWNER_INDEX_BITS | index);
+}
+
+uint16_t context_owner(const struct context *context, enum mica_memory_kind kind);
+uint16_t device_owner(const struct mica_device *device, enum mica_memory_kind kind);
+/* Of all classes but OWNER_POOL. */
 struct mica_device *owner_device(uint16_t owner);
+enum mica_memory_kind owner_kind(uint16_t owner);
 
 /* The slice's device behind a device ordinal, or NULL when the slice does not have it. */
 struct mica_device *ordinal_device(CUdevice ordinal);

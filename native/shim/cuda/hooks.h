@@ -7,9 +7,9 @@
  *
  * class: what the hook does, and what it does when it cannot tell what the slice may do (the record is gone, the attach was refused):
  *     ATTACH   attaches to the slice                                      fails closed
- *     CHARGE   takes device memory: reserves it before the driver is asked   fails closed
+ *     CHARGE   takes device memory, or pins the host's: reserves it before the driver is asked   fails closed
  *     HOLD     refers once more to memory that is charged already         fails open
- *     REFUND   gives device memory back                                   fails open: giving back is always allowed
+ *     REFUND   gives memory back                                          fails open: giving back is always allowed
  *     SHOW     shows the slice's memory in place of the device's          fails closed
  *     LAUNCH   submits work: waits until the slice may                    fails closed
  *     CONTEXT  ends a context, and with it the memory charged in it       fails open
@@ -53,6 +53,13 @@
     X(CUresult, cuMemRetainAllocationHandle, (CUmemGenericAllocationHandle *handle, void *address), (handle, address), HOLD, cuMemRetainAllocationHandle, 11000, LEGACY) \
     X(CUresult, cuMemUnmap, (CUdeviceptr address, size_t bytes), (address, bytes), REFUND, cuMemUnmap, 10020, LEGACY) \
     X(CUresult, cuMemRelease, (CUmemGenericAllocationHandle handle), (handle), REFUND, cuMemRelease, 10020, LEGACY) \
+    X(CUresult, cuMemAllocHost, (void **pointer, unsigned int bytes), (pointer, bytes), CHARGE, cuMemAllocHost, 2000, LEGACY) \
+    X(CUresult, cuMemAllocHost_v2, (void **pointer, size_t bytes), (pointer, bytes), CHARGE, cuMemAllocHost, 3020, LEGACY) \
+    X(CUresult, cuMemHostAlloc, (void **pointer, size_t bytes, unsigned int flags), (pointer, bytes, flags), CHARGE, cuMemHostAlloc, 2020, LEGACY) \
+    X(CUresult, cuMemHostRegister, (void *pointer, size_t bytes, unsigned int flags), (pointer, bytes, flags), CHARGE, cuMemHostRegister, 4000, LEGACY) \
+    X(CUresult, cuMemHostRegister_v2, (void *pointer, size_t bytes, unsigned int flags), (pointer, bytes, flags), CHARGE, cuMemHostRegister, 6050, LEGACY) \
+    X(CUresult, cuMemFreeHost, (void *pointer), (pointer), REFUND, cuMemFreeHost, 2000, LEGACY) \
+    X(CUresult, cuMemHostUnregister, (void *pointer), (pointer), REFUND, cuMemHostUnregister, 4000, LEGACY) \
     X(CUresult, cuArrayDestroy, (CUarray array), (array), REFUND, cuArrayDestroy, 2000, LEGACY) \
     X(CUresult, cuMipmappedArrayDestroy, (CUmipmappedArray array), (array), REFUND, cuMipmappedArrayDestroy, 5000, LEGACY) \
     X(CUresult, cuCtxDestroy, (CUcontext context), (context), CONTEXT, cuCtxDestroy, 2000, LEGACY) \

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "memory.h"
 
-#include "../core/live.h"
-
 #define KIND_SHIFT 61 /* above every address of user space */
 
 static uint64_t key_of(enum handle_kind kind, uint64_t handle)
@@ -17,17 +15,14 @@ static struct grant refuse(CUresult result)
 
 static struct grant charge(struct mica_device *device, uint16_t owner, uint64_t bytes)
 {
-    if (device == NULL) {
-        return refuse(CUDA_ERROR_NOT_PERMITTED);
-    }
     if (bytes > MICA_LIVE_BYTES_MAX) {
         return refuse(CUDA_ERROR_OUT_OF_MEMORY);
     }
-    CUresult result = verdict_result(mica_memory_charge(device, MICA_MEMORY_VRAM, bytes));
+    CUresult result = verdict_result(mica_memory_charge(device, owner_kind(owner), bytes));
     return (struct grant){.result = result, .is_charged = result == CUDA_SUCCESS, .owner = owner, .bytes = bytes};
 }
 
-struct grant grant_take(uint64_t bytes)
+static struct grant charge_context(enum mica_memory_kind kind, uint64_t bytes)
 {
     enum door at = door();
     if (at != DOOR_ENFORCE) {
@@ -37,7 +32,22 @@ struct grant grant_take(uint64_t bytes)
     if (context == NULL) {
         return refuse(CUDA_SUCCESS); /* without a context the driver refuses by itself */
     }
-    return charge(context->device, context_owner(context), bytes);
+    return context->device != NULL ? charge(context->device, context_owner(context, kind), bytes) : refuse(CUDA_ERROR_NOT_PERMITTED);
+}
+
+struct grant grant_take(uint64_t bytes)
+{
+    return charge_context(MICA_MEMORY_VRAM, bytes);
+}
+
+struct grant grant_take_pinned(uint64_t bytes)
+{
+    return charge_context(MICA_MEMORY_PINNED, bytes);
+}
+
+static struct grant charge_device(struct mica_device *device, enum mica_memory_kind kind, uint64_t bytes)
+{
+    return device != NULL ? charge(device, device_owner(device, kind), bytes) : refuse(CUDA_ERROR_NOT_PERMITTED);
 }
 
 struct grant grant_take_on(CUdevice ordinal, uint64_t bytes)
@@ -46,8 +56,30 @@ struct grant grant_take_on(CUdevice ordinal, uint64_t bytes)
     if (at != DOOR_ENFORCE) {
         return refuse(at == DOOR_PASS ? CUDA_SUCCESS : CUDA_ERROR_NOT_PERMITTED);
     }
-    struct mica_device *device = ordinal_device(ordinal);
-    return charge(device, device != NULL ? device_owner(device) : 0, bytes);
+    return charge_device(ordinal_device(ordinal), MICA_MEMORY_VRAM, bytes);
+}
+
+struct grant grant_take_on_host(uint64_t bytes)
+{
+    enum door at = door();
+    if (at != DOOR_ENFORCE) {
+        return refuse(at == DOOR_PASS ? CUDA_SUCCESS : CUDA_ERROR_NOT_PERMITTED);
+    }
+    /* Host memory is no device's: without a context to go by it is charged to the slice's first. */
+    struct context *context = context_current();
+    return charge_device(context != NULL && context->device != NULL ? context->device : &mica_attached_slice()->devices[0], MICA_MEMORY_PINNED, bytes);
+}
+
+void entry_give_back(struct mica_live_entry entry)
+{
+    mica_memory_refund(owner_device(entry.owner), owner_kind(entry.owner), entry.bytes);
+}
+
+void grant_cancel(const struct grant *grant)
+{
+    if (grant->is_charged) {
+        entry_give_back((struct mica_live_entry){.bytes = grant->bytes, .owner = grant->owner});
+    }
 }
 
 CUresult grant_keep(const struct grant *grant, CUresult result, enum handle_kind kind, uint64_t handle, void (*undo)(uint64_t handle))
@@ -63,8 +95,29 @@ CUresult grant_keep(const struct grant *grant, CUresult result, enum handle_kind
         undo(handle);
         result = CUDA_ERROR_OUT_OF_MEMORY;
     }
-    mica_memory_refund(owner_device(grant->owner), MICA_MEMORY_VRAM, grant->bytes);
+    entry_give_back(entry);
     return result;
+}
+
+CUresult grant_settle(struct grant *grant, CUresult result, uint64_t bytes, enum handle_kind kind, uint64_t handle, void (*undo)(uint64_t handle))
+{
+    if (grant->is_charged && result == CUDA_SUCCESS && bytes != grant->bytes) {
+        struct mica_device *device = owner_device(grant->owner);
+        bool is_more = bytes > grant->bytes;
+        CUresult rest = CUDA_SUCCESS;
+        if (is_more) {
+            rest = verdict_result(mica_memory_charge(device, owner_kind(grant->owner), bytes - grant->bytes));
+        } else {
+            mica_memory_refund(device, owner_kind(grant->owner), grant->bytes - bytes);
+        }
+        if (rest != CUDA_SUCCESS) {
+            undo(handle);
+            grant_cancel(grant);
+            return rest;
+        }
+        grant->bytes = bytes;
+    }
+    return grant_keep(grant, result, kind, handle, undo);
 }
 
 struct held held_take(enum handle_kind kind, uint64_t handle)
@@ -85,7 +138,7 @@ CUresult held_give_back(const struct held *held, CUresult result, enum handle_ki
     if (result != CUDA_SUCCESS && mica_live_insert(key_of(kind, handle), entry)) {
         return result;
     }
-    mica_memory_refund(owner_device(held->owner), MICA_MEMORY_VRAM, held->bytes);
+    entry_give_back(entry);
     return result;
 }
 
@@ -106,13 +159,6 @@ static uint64_t value_of(const CUdeviceptr *pointer)
     return pointer != NULL ? *pointer : 0;
 }
 
-/* Width times height, or more than anybody has if that overflows. */
-static uint64_t area(uint64_t width, uint64_t height)
-{
-    uint64_t bytes = 0;
-    return __builtin_mul_overflow(width, height, &bytes) ? UINT64_MAX : bytes;
-}
-
 /* A hook that allocates linear memory of `size` bytes on the current context's device. */
 #define ALLOCATE_HOOK(name, params, args, size)                                                             \
     EXPORT CUresult name params                                                                             \
@@ -126,8 +172,6 @@ static uint64_t area(uint64_t width, uint64_t height)
     }
 
 ALLOCATE_HOOK(cuMemAlloc_v2, (CUdeviceptr * pointer, size_t bytes), (pointer, bytes), bytes)
-ALLOCATE_HOOK(cuMemAllocPitch_v2, (CUdeviceptr * pointer, size_t *pitch, size_t width, size_t height, unsigned int element),
-              (pointer, pitch, width, height, element), area(width, height))
 ALLOCATE_HOOK(cuMemAllocManaged, (CUdeviceptr * pointer, size_t bytes, unsigned int flags), (pointer, bytes, flags), bytes)
 ALLOCATE_HOOK(cuMemAllocAsync, (CUdeviceptr * pointer, size_t bytes, CUstream stream), (pointer, bytes, stream), bytes)
 ALLOCATE_HOOK(cuMemAllocAsync_ptsz, (CUdeviceptr * pointer, size_t bytes, CUstream stream), (pointer, bytes, stream), bytes)
@@ -145,111 +189,45 @@ EXPORT CUresult cuMemAlloc(CUdeviceptr_v1 *pointer, unsigned int bytes)
     return grant_keep(&grant, result, KIND_POINTER, result == CUDA_SUCCESS ? *pointer : 0, undo_pointer_v1);
 }
 
+/* Rows of `width` bytes, each padded to a pitch that only the driver's answer tells. What is reserved first assumes this one, and that
+ * nobody pads further; if somebody does, the rest is charged afterwards. */
+#define PITCH_BYTES 512
+
+/* Width times height, or more than anybody has if that overflows. */
+static uint64_t area(uint64_t width, uint64_t height)
+{
+    uint64_t bytes = 0;
+    return __builtin_mul_overflow(width, height, &bytes) ? UINT64_MAX : bytes;
+}
+
+static uint64_t padded(uint64_t width)
+{
+    return width > UINT64_MAX - PITCH_BYTES ? UINT64_MAX : (width + PITCH_BYTES - 1) / PITCH_BYTES * PITCH_BYTES;
+}
+
+EXPORT CUresult cuMemAllocPitch_v2(CUdeviceptr *pointer, size_t *pitch, size_t width, size_t height, unsigned int element)
+{
+    struct grant grant = grant_take(area(padded(width), height));
+    if (grant.result != CUDA_SUCCESS) {
+        return grant.result;
+    }
+    CUresult result = below_cuMemAllocPitch_v2(pointer, pitch, width, height, element);
+    bool is_made = result == CUDA_SUCCESS;
+    return grant_settle(&grant, result, is_made ? area(*pitch, height) : 0, KIND_POINTER, is_made ? *pointer : 0, undo_pointer);
+}
+
 EXPORT CUresult cuMemAllocPitch(CUdeviceptr_v1 *pointer, unsigned int *pitch, unsigned int width, unsigned int height, unsigned int element)
 {
-    struct grant grant = grant_take(area(width, height));
+    struct grant grant = grant_take(area(padded(width), height));
     if (grant.result != CUDA_SUCCESS) {
         return grant.result;
     }
     CUresult result = below_cuMemAllocPitch(pointer, pitch, width, height, element);
-    return grant_keep(&grant, result, KIND_POINTER, result == CUDA_SUCCESS ? *pointer : 0, undo_pointer_v1);
+    bool is_made = result == CUDA_SUCCESS;
+    return grant_settle(&grant, result, is_made ? area(*pitch, height) : 0, KIND_POINTER, is_made ? *pointer : 0, undo_pointer_v1);
 }
-
-/* A hook that frees `handle`. */
-#define FREE_HOOK(name, params, args, kind, handle)                          \
-    EXPORT CUresult name params                                              \
-    {                                                                        \
-        struct held held = held_take(kind, handle);                          \
-        return held_give_back(&held, below_##name args, kind, handle);       \
-    }
 
 FREE_HOOK(cuMemFree, (CUdeviceptr_v1 pointer), (pointer), KIND_POINTER, pointer)
 FREE_HOOK(cuMemFree_v2, (CUdeviceptr pointer), (pointer), KIND_POINTER, pointer)
 FREE_HOOK(cuMemFreeAsync, (CUdeviceptr pointer, CUstream stream), (pointer, stream), KIND_POINTER, pointer)
 FREE_HOOK(cuMemFreeAsync_ptsz, (CUdeviceptr pointer, CUstream stream), (pointer, stream), KIND_POINTER, pointer)
-FREE_HOOK(cuArrayDestroy, (CUarray array), (array), KIND_ARRAY, (uint64_t)(uintptr_t)array)
-FREE_HOOK(cuMipmappedArrayDestroy, (CUmipmappedArray array), (array), KIND_ARRAY, (uint64_t)(uintptr_t)array)
-
-/* --- What the slice has ------------------------------------------------------------------------------------------------ */
-
-static CUresult show_info(size_t *free_bytes, size_t *total_bytes)
-{
-    CUresult result = below_cuMemGetInfo_v2(free_bytes, total_bytes);
-    struct context *context = result == CUDA_SUCCESS ? context_current() : NULL;
-    if (context == NULL) {
-        return result;
-    }
-    const struct mica_slice_limits *limits = context->device != NULL ? mica_limits_now(context->device) : NULL;
-    if (limits == NULL) {
-        return CUDA_ERROR_NOT_PERMITTED;
-    }
-    uint64_t unused = mica_memory_free(context->device, limits);
-    *free_bytes = unused < *free_bytes ? unused : *free_bytes;
-    *total_bytes = limits->vram_limit_bytes;
-    return CUDA_SUCCESS;
-}
-
-EXPORT CUresult cuMemGetInfo_v2(size_t *free_bytes, size_t *total_bytes)
-{
-    switch (door()) {
-    case DOOR_PASS:
-        return below_cuMemGetInfo_v2(free_bytes, total_bytes);
-    case DOOR_CLOSED:
-        return CUDA_ERROR_NOT_PERMITTED;
-    default:
-        return free_bytes == NULL || total_bytes == NULL ? CUDA_ERROR_INVALID_VALUE : show_info(free_bytes, total_bytes);
-    }
-}
-
-/* Sizes of the 32-bit entry points end at 4 GiB. */
-static unsigned int clamped(size_t bytes)
-{
-    return bytes > UINT32_MAX ? UINT32_MAX : (unsigned int)bytes;
-}
-
-EXPORT CUresult cuMemGetInfo(unsigned int *free_bytes, unsigned int *total_bytes)
-{
-    size_t free_wide = 0;
-    size_t total_wide = 0;
-    if (door() == DOOR_PASS) {
-        return below_cuMemGetInfo(free_bytes, total_bytes);
-    }
-    CUresult result = free_bytes == NULL || total_bytes == NULL ? CUDA_ERROR_INVALID_VALUE : cuMemGetInfo_v2(&free_wide, &total_wide);
-    if (result == CUDA_SUCCESS) {
-        *free_bytes = clamped(free_wide);
-        *total_bytes = clamped(total_wide);
-    }
-    return result;
-}
-
-EXPORT CUresult cuDeviceTotalMem_v2(size_t *bytes, CUdevice ordinal)
-{
-    enum door at = door();
-    if (at != DOOR_ENFORCE) {
-        return at == DOOR_PASS ? below_cuDeviceTotalMem_v2(bytes, ordinal) : CUDA_ERROR_NOT_PERMITTED;
-    }
-    CUresult result = below_cuDeviceTotalMem_v2(bytes, ordinal);
-    if (result != CUDA_SUCCESS) {
-        return result;
-    }
-    struct mica_device *device = ordinal_device(ordinal);
-    const struct mica_slice_limits *limits = device != NULL ? mica_limits_now(device) : NULL;
-    if (limits == NULL) {
-        return CUDA_ERROR_NOT_PERMITTED;
-    }
-    *bytes = limits->vram_limit_bytes < *bytes ? limits->vram_limit_bytes : *bytes;
-    return CUDA_SUCCESS;
-}
-
-EXPORT CUresult cuDeviceTotalMem(unsigned int *bytes, CUdevice ordinal)
-{
-    size_t wide = 0;
-    if (door() == DOOR_PASS) {
-        return below_cuDeviceTotalMem(bytes, ordinal);
-    }
-    CUresult result = bytes == NULL ? CUDA_ERROR_INVALID_VALUE : cuDeviceTotalMem_v2(&wide, ordinal);
-    if (result == CUDA_SUCCESS) {
-        *bytes = clamped(wide);
-    }
-    return result;
-}

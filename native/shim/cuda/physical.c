@@ -5,132 +5,95 @@
  * Invariant: the memory lives, and stays charged, as long as a handle or a mapping refers to it. Programs commonly release the handle
  * as soon as the memory is mapped; what gives it back then is the last cuMemUnmap.
  *
- * These calls are rare and slow (the driver changes page tables), so that one lock and two short lists will do. The lock is held across the call
- * of the driver: a handle's value that the driver gives out again is never taken for the one that is being released.
+ * These calls are rare and slow (the driver changes page tables), so that one lock will do. It is held across the call of the driver: a handle's value
+ * that the driver gives out again is never taken for the one that is being released.
+ *
+ * What another process exported is its owner's, and is not charged here: a handle that was imported, and a multicast object, are not in the table, and
+ * mappings of them refer to nothing in it.
  */
 #define _GNU_SOURCE
 #include "memory.h"
 
+#include "../core/map.h"
+
 #include <pthread.h>
-#include <string.h>
-#include <sys/mman.h>
 
-#define FIRST_BYTES 4096
+#define OWNER_SHIFT 48
+#define MAPPINGS_SHIFT 32
+#define STEP_BYTES 65536 /* no mapping is smaller, or begins elsewhere than at a multiple of it */
 
-struct allocation {
-    uint64_t handle;
-    uint64_t bytes;
-    struct mica_device *device;
-    uint32_t handles;  /* references by handle */
-    uint32_t mappings; /* references by address */
-};
-
-struct mapping {
-    CUdeviceptr address;
-    uint64_t bytes;
-    uint64_t handle;
-};
-
-/* A list that grows by doubling its mapping. The order of its elements means nothing. */
-struct list {
-    void *elements;
-    size_t element_bytes;
-    size_t count;
-    size_t capacity_bytes;
-};
-
+/* handle -> bytes, below the owner | references by handle, below references by address */
+static struct mica_map allocations;
+/* address -> bytes | handle: every mapping, of whatever handle */
+static struct mica_map mappings;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static struct list allocations = {.element_bytes = sizeof(struct allocation)};
-static struct list mappings = {.element_bytes = sizeof(struct mapping)};
 
-static void *element(const struct list *list, size_t index)
+static void give_back_if_unused(struct mica_map_entry *allocation)
 {
-    return (char *)list->elements + index * list->element_bytes;
-}
-
-/* Room for one more at the end, or NULL. */
-static void *list_add(struct list *list)
-{
-    if ((list->count + 1) * list->element_bytes > list->capacity_bytes) {
-        size_t larger_bytes = list->capacity_bytes != 0 ? 2 * list->capacity_bytes : FIRST_BYTES;
-        void *larger = list->elements == NULL ? mmap(NULL, larger_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
-                                              : mremap(list->elements, list->capacity_bytes, larger_bytes, MREMAP_MAYMOVE);
-        if (larger == MAP_FAILED) {
-            return NULL;
-        }
-        list->elements = larger;
-        list->capacity_bytes = larger_bytes;
+    if (allocation->second == 0) {
+        struct mica_live_entry entry = {.bytes = allocation->first & MICA_LIVE_BYTES_MAX, .owner = (uint16_t)(allocation->first >> OWNER_SHIFT)};
+        entry_give_back(entry);
+        mica_map_remove(&allocations, allocation->key);
     }
-    return element(list, list->count++);
 }
 
-static void list_remove(struct list *list, size_t index)
+static uint32_t handles_of(const struct mica_map_entry *allocation)
 {
-    memmove(element(list, index), element(list, list->count - 1), list->element_bytes);
-    list->count--;
-}
-
-static struct allocation *allocation_of(uint64_t handle)
-{
-    for (size_t i = 0; i < allocations.count; i++) {
-        struct allocation *allocation = element(&allocations, i);
-        if (allocation->handle == handle) {
-            return allocation;
-        }
-    }
-    return NULL;
-}
-
-static void give_back_if_unused(struct allocation *allocation)
-{
-    if (allocation->handles == 0 && allocation->mappings == 0) {
-        mica_memory_refund(allocation->device, MICA_MEMORY_VRAM, allocation->bytes);
-        list_remove(&allocations, (size_t)(allocation - (struct allocation *)allocations.elements));
-    }
+    return (uint32_t)allocation->second;
 }
 
 void physical_forget(void)
 {
     pthread_mutex_t fresh = PTHREAD_MUTEX_INITIALIZER;
     lock = fresh;
-    allocations.count = 0;
-    mappings.count = 0;
+    mica_map_clear(&allocations);
+    mica_map_clear(&mappings);
 }
 
 /* --- Hooks -------------------------------------------------------------------------------------------------------- */
 
-static CUresult create_charged(CUmemGenericAllocationHandle *handle, size_t bytes, const CUmemAllocationProp *prop, unsigned long long flags)
+static bool remember(uint64_t handle, const struct grant *grant)
 {
-    struct grant grant = grant_take_on(prop->location.id, bytes);
-    if (grant.result != CUDA_SUCCESS) {
-        return grant.result;
-    }
-    CUresult result = below_cuMemCreate(handle, bytes, prop, flags);
-    if (!grant.is_charged) {
-        return result;
-    }
     pthread_mutex_lock(&lock);
-    struct allocation *allocation = result == CUDA_SUCCESS ? list_add(&allocations) : NULL;
+    struct mica_map_entry *allocation = mica_map_put(&allocations, handle);
     if (allocation != NULL) {
-        *allocation = (struct allocation){.handle = *handle, .bytes = bytes, .device = owner_device(grant.owner), .handles = 1};
+        allocation->first = (uint64_t)grant->owner << OWNER_SHIFT | grant->bytes;
+        allocation->second = 1;
     }
     pthread_mutex_unlock(&lock);
-    if (allocation == NULL) {
-        if (result == CUDA_SUCCESS) {
-            (void)below_cuMemRelease(*handle);
-            result = CUDA_ERROR_OUT_OF_MEMORY;
-        }
-        mica_memory_refund(owner_device(grant.owner), MICA_MEMORY_VRAM, bytes);
+    return allocation != NULL;
+}
+
+/* Device memory is charged to its device, host memory as pinned. */
+static struct grant grant_for(const CUmemAllocationProp *prop, uint64_t bytes)
+{
+    switch (prop != NULL ? prop->location.type : CU_MEM_LOCATION_TYPE_INVALID) {
+    case CU_MEM_LOCATION_TYPE_HOST:
+    case CU_MEM_LOCATION_TYPE_HOST_NUMA:
+    case CU_MEM_LOCATION_TYPE_HOST_NUMA_CURRENT:
+        return grant_take_on_host(bytes);
+    case CU_MEM_LOCATION_TYPE_INVALID:
+        return (struct grant){.result = door() == DOOR_CLOSED ? CUDA_ERROR_NOT_PERMITTED : CUDA_SUCCESS}; /* the driver refuses by itself */
+    default:
+        return grant_take_on(prop->location.id, bytes);
     }
-    return result;
 }
 
 EXPORT CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t bytes, const CUmemAllocationProp *prop, unsigned long long flags)
 {
-    if (prop != NULL && prop->location.type == CU_MEM_LOCATION_TYPE_DEVICE) {
-        return create_charged(handle, bytes, prop, flags);
+    struct grant grant = grant_for(prop, bytes);
+    if (grant.result != CUDA_SUCCESS) {
+        return grant.result;
     }
-    return door() == DOOR_CLOSED ? CUDA_ERROR_NOT_PERMITTED : below_cuMemCreate(handle, bytes, prop, flags);
+    CUresult result = below_cuMemCreate(handle, bytes, prop, flags);
+    if (grant.is_charged && result == CUDA_SUCCESS && !remember(*handle, &grant)) {
+        (void)below_cuMemRelease(*handle);
+        result = CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    if (result != CUDA_SUCCESS) {
+        grant_cancel(&grant);
+    }
+    return result;
 }
 
 EXPORT CUresult cuMemRelease(CUmemGenericAllocationHandle handle)
@@ -138,9 +101,9 @@ EXPORT CUresult cuMemRelease(CUmemGenericAllocationHandle handle)
     (void)door(); /* opens the driver; giving back is allowed whatever the answer */
     pthread_mutex_lock(&lock);
     CUresult result = below_cuMemRelease(handle);
-    struct allocation *allocation = result == CUDA_SUCCESS ? allocation_of(handle) : NULL;
-    if (allocation != NULL && allocation->handles > 0) {
-        allocation->handles--;
+    struct mica_map_entry *allocation = result == CUDA_SUCCESS ? mica_map_find(&allocations, handle) : NULL;
+    if (allocation != NULL && handles_of(allocation) != 0) {
+        allocation->second--;
         give_back_if_unused(allocation);
     }
     pthread_mutex_unlock(&lock);
@@ -152,9 +115,9 @@ EXPORT CUresult cuMemRetainAllocationHandle(CUmemGenericAllocationHandle *handle
     (void)door();
     pthread_mutex_lock(&lock);
     CUresult result = below_cuMemRetainAllocationHandle(handle, address);
-    struct allocation *allocation = result == CUDA_SUCCESS ? allocation_of(*handle) : NULL;
+    struct mica_map_entry *allocation = result == CUDA_SUCCESS ? mica_map_find(&allocations, *handle) : NULL;
     if (allocation != NULL) {
-        allocation->handles++;
+        allocation->second++;
     }
     pthread_mutex_unlock(&lock);
     return result;
@@ -165,19 +128,37 @@ EXPORT CUresult cuMemMap(CUdeviceptr address, size_t bytes, size_t offset, CUmem
     (void)door();
     pthread_mutex_lock(&lock);
     CUresult result = below_cuMemMap(address, bytes, offset, handle, flags);
-    struct allocation *allocation = result == CUDA_SUCCESS ? allocation_of(handle) : NULL;
-    if (allocation != NULL) {
-        struct mapping *mapping = list_add(&mappings);
-        if (mapping != NULL) {
-            *mapping = (struct mapping){.address = address, .bytes = bytes, .handle = handle};
-            allocation->mappings++;
-        } else {
-            (void)below_cuMemUnmap(address, bytes);
-            result = CUDA_ERROR_OUT_OF_MEMORY;
+    struct mica_map_entry *mapping = result == CUDA_SUCCESS ? mica_map_put(&mappings, address) : NULL;
+    if (mapping != NULL) {
+        mapping->first = bytes;
+        mapping->second = handle;
+        struct mica_map_entry *allocation = mica_map_find(&allocations, handle);
+        if (allocation != NULL) {
+            allocation->second += 1ULL << MAPPINGS_SHIFT;
         }
+    } else if (result == CUDA_SUCCESS) {
+        (void)below_cuMemUnmap(address, bytes);
+        result = CUDA_ERROR_OUT_OF_MEMORY;
     }
     pthread_mutex_unlock(&lock);
     return result;
+}
+
+/* What lay at `address` is mapped no more. Where the next mapping may begin. */
+static CUdeviceptr forget_mapping(CUdeviceptr address)
+{
+    struct mica_map_entry *mapping = mica_map_find(&mappings, address);
+    if (mapping == NULL || mapping->first == 0) {
+        return address + STEP_BYTES;
+    }
+    CUdeviceptr end = address + mapping->first;
+    struct mica_map_entry *allocation = mica_map_find(&allocations, mapping->second);
+    mica_map_remove(&mappings, address);
+    if (allocation != NULL && allocation->second >> MAPPINGS_SHIFT != 0) {
+        allocation->second -= 1ULL << MAPPINGS_SHIFT;
+        give_back_if_unused(allocation);
+    }
+    return end;
 }
 
 /* One call may take several mappings away that lie side by side. */
@@ -186,16 +167,9 @@ EXPORT CUresult cuMemUnmap(CUdeviceptr address, size_t bytes)
     (void)door();
     pthread_mutex_lock(&lock);
     CUresult result = below_cuMemUnmap(address, bytes);
-    for (size_t i = mappings.count; i-- > 0 && result == CUDA_SUCCESS;) {
-        const struct mapping *mapping = element(&mappings, i);
-        if (mapping->address < address || mapping->address - address >= bytes) {
-            continue;
-        }
-        struct allocation *allocation = allocation_of(mapping->handle);
-        list_remove(&mappings, i);
-        if (allocation != NULL) {
-            allocation->mappings--;
-            give_back_if_unused(allocation);
+    if (result == CUDA_SUCCESS) {
+        for (CUdeviceptr at = address; at - address < bytes && mappings.count != 0;) {
+            at = forget_mapping(at);
         }
     }
     pthread_mutex_unlock(&lock);
