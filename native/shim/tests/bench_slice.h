@@ -30,12 +30,13 @@ static inline const char *bench_usage_path(void)
 }
 
 /* The slice's record: all of the compute, with a burst that never ends. */
-static inline void bench_slice_write(uint64_t vram_limit_bytes, uint64_t control)
+static inline void bench_slice_write_limits(uint64_t vram_limit_bytes, uint64_t pinned_limit_bytes, uint64_t control)
 {
     struct mica_slice_limits limits = {.state = MICA_SLICE_LIVE,
                                        .generation = 1,
                                        .control = control,
                                        .vram_limit_bytes = vram_limit_bytes,
+                                       .pinned_limit_bytes = pinned_limit_bytes,
                                        .share_ppm = MICA_PPM,
                                        .ceiling_ppm = MICA_PPM,
                                        .burst_ns = 1ULL << 50};
@@ -46,6 +47,11 @@ static inline void bench_slice_write(uint64_t vram_limit_bytes, uint64_t control
         mica_quota_write(quota, 0, &limits);
         mica_region_unmap(quota, MICA_REGION_QUOTA);
     }
+}
+
+static inline void bench_slice_write(uint64_t vram_limit_bytes, uint64_t control)
+{
+    bench_slice_write_limits(vram_limit_bytes, 0, control);
 }
 
 static inline int bench_slice_make(uint64_t vram_limit_bytes)

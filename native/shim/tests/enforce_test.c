@@ -27,6 +27,12 @@ static struct mica_usage_region *usage;
     C(cuInit, (unsigned))                                                                                                         \
     C(cuMemAlloc_v2, (CUdeviceptr *, size_t))                                                                                     \
     C(cuMemAllocManaged, (CUdeviceptr *, size_t, unsigned))                                                                       \
+    C(cuMemAllocPitch_v2, (CUdeviceptr *, size_t *, size_t, size_t, unsigned))                                                    \
+    C(cuMemAllocHost_v2, (void **, size_t))                                                                                       \
+    C(cuMemHostAlloc, (void **, size_t, unsigned))                                                                                \
+    C(cuMemHostRegister_v2, (void *, size_t, unsigned))                                                                           \
+    C(cuMemFreeHost, (void *))                                                                                                    \
+    C(cuMemHostUnregister, (void *))                                                                                              \
     C(cuMemFree_v2, (CUdeviceptr))                                                                                                \
     C(cuMemCreate, (CUmemGenericAllocationHandle *, size_t, const CUmemAllocationProp *, unsigned long long))                     \
     C(cuMemRelease, (CUmemGenericAllocationHandle))                                                                               \
@@ -61,6 +67,11 @@ static bool charged(uint64_t bytes)
     return mica_charge_sum(usage, MICA_MEMORY_VRAM) == bytes;
 }
 
+static bool pinned(uint64_t bytes)
+{
+    return mica_charge_sum(usage, MICA_MEMORY_PINNED) == bytes;
+}
+
 static CUresult launch(void)
 {
     return cuLaunchKernel((CUfunction)8, 4, 1, 1, 32, 1, 1, 0, NULL, NULL, NULL);
@@ -79,6 +90,16 @@ static void test_arrays(void)
     check(cuArray3DCreate_v2(&array, &deep) == 0 && charged(8 * 4 * 2 * 4) && cuArrayDestroy(array) == 0, "an array with depth is charged its volume");
     check(cuMipmappedArrayCreate(&mipmap, &deep, 3) == 0 && charged((64 + 8 + 2) * 4), "a mipmap is charged all its levels");
     check(cuMipmappedArrayDestroy(mipmap) == 0 && charged(0), "and given back");
+    flat = (CUDA_ARRAY_DESCRIPTOR){.Width = 10, .Height = 6, .Format = 0x91, .NumChannels = 4};
+    check(cuArrayCreate_v2(&array, &flat) == 0 && charged(3 * 2 * 8) && cuArrayDestroy(array) == 0, "block compression is charged whole blocks");
+    flat = (CUDA_ARRAY_DESCRIPTOR){.Width = 64, .Height = 32, .Format = 0xb0, .NumChannels = 3};
+    check(cuArrayCreate_v2(&array, &flat) == 0 && charged(64 * 48) && cuArrayDestroy(array) == 0, "NV12 is charged its two planes");
+    deep = (CUDA_ARRAY3D_DESCRIPTOR){.Width = 8, .Height = 8, .Depth = 6, .Format = 0x20, .NumChannels = 1, .Flags = 4};
+    check(cuMipmappedArrayCreate(&mipmap, &deep, 2) == 0 && charged((64 + 16) * 6 * 4) && cuMipmappedArrayDestroy(mipmap) == 0,
+          "every level of a cube map is charged six faces");
+    deep.Flags = 0x80;
+    check(cuArray3DCreate_v2(&array, &deep) == 0 && charged(0) && cuArrayDestroy(array) == 0, "an array of deferred mapping has no memory to charge");
+    flat = (CUDA_ARRAY_DESCRIPTOR){.Height = 1, .Format = 0x20, .NumChannels = 4};
     flat.Width = UINT64_MAX / 2;
     flat.Height = 1000;
     check(cuArrayCreate_v2(&array, &flat) == CUDA_ERROR_OUT_OF_MEMORY && charged(0), "an array whose size overflows is refused");
@@ -91,13 +112,40 @@ static void test_managed(void)
     check(cuMemAllocManaged(&address, LIMIT_BYTES + 1, 1) == CUDA_ERROR_OUT_OF_MEMORY, "and meets the limit");
 }
 
+static void test_pitch(void)
+{
+    CUdeviceptr address;
+    size_t pitch;
+    check(cuMemAllocPitch_v2(&address, &pitch, 300, 10, 4) == 0 && charged(512 * 10) && cuMemFree_v2(address) == 0 && charged(0),
+          "a pitched allocation is charged its rows at the pitch that they got");
+    check(cuMemAllocPitch_v2(&address, &pitch, 5000, 10, 4) == 0 && charged(8192 * 10) && cuMemFree_v2(address) == 0, "and more than was reserved if need be");
+    bench_slice_write(8192 * 10 - 1, MICA_CONTROL_RUN);
+    check(cuMemAllocPitch_v2(&address, &pitch, 5000, 10, 4) == CUDA_ERROR_OUT_OF_MEMORY && charged(0), "which is undone when it does not fit");
+    bench_slice_write(LIMIT_BYTES, MICA_CONTROL_RUN);
+}
+
+static void test_pinned(void)
+{
+    void *pointer;
+    CUcontext context;
+    check(cuMemAllocHost_v2(&pointer, 1000) == 0 && pinned(1000) && charged(0) && cuMemFreeHost(pointer) == 0 && pinned(0), "pinned memory is charged apart");
+    check(cuMemHostAlloc(&pointer, 2000, 0) == 0 && pinned(2000) && cuMemFreeHost(pointer) == 0 && pinned(0), "in all its forms");
+    check(cuMemHostRegister_v2(&pointer, 3000, 0) == 0 && pinned(3000) && cuMemHostUnregister(&pointer) == 0 && pinned(0), "and what is registered with it");
+    bench_slice_write_limits(LIMIT_BYTES, 4096, MICA_CONTROL_RUN);
+    check(cuMemAllocHost_v2(&pointer, 4097) == CUDA_ERROR_OUT_OF_MEMORY && cuMemAllocHost_v2(&pointer, 4096) == 0 && pinned(4096), "up to its own limit");
+    check(cuMemHostRegister_v2(&context, 1, 0) == CUDA_ERROR_OUT_OF_MEMORY && pinned(4096), "which holds for all of it together");
+    bench_slice_write(LIMIT_BYTES, MICA_CONTROL_RUN);
+    check(cuCtxGetCurrent(&context) == 0 && cuCtxDestroy_v2(context) == 0 && pinned(0), "and is given back with its context");
+}
+
 static void test_physical(void)
 {
     CUmemAllocationProp device = {.location = {.type = CU_MEM_LOCATION_TYPE_DEVICE, .id = 0}};
     CUmemAllocationProp host = {.location = {.type = 2}};
     CUmemGenericAllocationHandle handle;
     CUmemGenericAllocationHandle again;
-    check(cuMemCreate(&handle, 1 << 21, &host, 0) == 0 && charged(0), "physical memory of the host is not charged");
+    check(cuMemCreate(&handle, 1 << 21, &host, 0) == 0 && charged(0) && pinned(1 << 21), "physical memory of the host is charged as pinned");
+    check(cuMemRelease(handle) == 0 && pinned(0), "and given back");
     check(cuMemCreate(&handle, LIMIT_BYTES + 1, &device, 0) == CUDA_ERROR_OUT_OF_MEMORY, "physical memory meets the limit");
     check(cuMemCreate(&handle, 1 << 21, &device, 0) == 0 && cuMemRelease(handle) == 0 && charged(0), "a handle that was never mapped gives it back");
     check(cuMemCreate(&handle, 1 << 21, &device, 0) == 0 && charged(1 << 21), "physical memory is charged");
@@ -189,6 +237,8 @@ static int inside(void)
     check(cuInit(0) == 0 && (usage->processes[0].owner & MICA_OWNER_HELD) != 0, "the process is attached");
     test_arrays();
     test_managed();
+    test_pitch();
+    test_pinned();
     test_physical();
     test_context_end();
     test_capture();

@@ -205,6 +205,50 @@ PUBLIC int cuMipmappedArrayDestroy(void *array)
     return array != NULL ? SUCCESS : 1;
 }
 
+static int allocate_host(void **pointer, size_t bytes)
+{
+    uint64_t address = 0;
+    int result = cuMemAlloc_v2(&address, bytes);
+    *pointer = (void *)(uintptr_t)address;
+    return result;
+}
+
+PUBLIC int cuMemAllocHost_v2(void **pointer, size_t bytes)
+{
+    return allocate_host(pointer, bytes);
+}
+
+PUBLIC int cuMemHostAlloc(void **pointer, size_t bytes, unsigned flags)
+{
+    (void)flags;
+    return allocate_host(pointer, bytes);
+}
+
+PUBLIC int cuMemFreeHost(void *pointer)
+{
+    return pointer != NULL ? SUCCESS : 1;
+}
+
+PUBLIC int cuMemHostRegister_v2(void *pointer, size_t bytes, unsigned flags)
+{
+    (void)bytes, (void)flags;
+    return pointer != NULL ? SUCCESS : 1;
+}
+
+PUBLIC int cuMemHostUnregister(void *pointer)
+{
+    return pointer != NULL ? SUCCESS : 1;
+}
+
+/* Rows are padded to 256 bytes when they are short, and to 4096 when they are long. */
+PUBLIC int cuMemAllocPitch_v2(uint64_t *address, size_t *pitch, size_t width, size_t height, unsigned element)
+{
+    size_t padding = width < 4096 ? 256 : 4096;
+    (void)element;
+    *pitch = (width + padding - 1) / padding * padding;
+    return cuMemAlloc_v2(address, *pitch * height);
+}
+
 /* --- Capture and graphs: one stream, which captures between begin and end ------------------------------------------------------ */
 
 static int is_capturing;

@@ -4,7 +4,9 @@ Knows nothing of mica; started with or without the shim preloaded. An answer is 
 CUresult as a number first.
 """
 
+import ctypes
 import json
+import mmap
 import os
 import sys
 from typing import Any
@@ -19,6 +21,7 @@ class Tenant:
 
     def __init__(self) -> None:
         self.pointers: dict[str, Any] = {}
+        self.addresses: dict[str, int] = {}
         self.stream: Any = None
         self.graphs: list[Any] = []
 
@@ -81,6 +84,21 @@ class Tenant:
 
     def free_array(self, name: str) -> list[Any]:
         return plain(driver.cuArrayDestroy(self.pointers[name]))
+
+    def host(self, name: str, size: int) -> list[Any]:
+        result, self.pointers[name] = driver.cuMemHostAlloc(size, 0)
+        return [int(result)]
+
+    def free_host(self, name: str) -> list[Any]:
+        return plain(driver.cuMemFreeHost(self.pointers[name]))
+
+    def register(self, name: str, size: int) -> list[Any]:
+        self.pointers[name] = mmap.mmap(-1, size)
+        self.addresses[name] = ctypes.addressof(ctypes.c_char.from_buffer(self.pointers[name]))
+        return plain(driver.cuMemHostRegister(self.addresses[name], size, 0))
+
+    def unregister(self, name: str) -> list[Any]:
+        return plain(driver.cuMemHostUnregister(self.addresses[name]))
 
     def fill(self, size: int) -> int:
         """Allocate until refused; return how many succeeded. Every refusal must be out of memory."""
@@ -185,8 +203,6 @@ def plain(results: tuple[Any, ...]) -> list[Any]:
 
 def where(address: int) -> list[str]:
     """File name and symbol around an address."""
-    import ctypes
-
     class Info(ctypes.Structure):
         _fields_ = (("file", ctypes.c_char_p), ("base", ctypes.c_void_p), ("symbol", ctypes.c_char_p), ("at", ctypes.c_void_p))
 

@@ -52,19 +52,35 @@ def test_free_gives_back_once(node: Node) -> None:
     [
         (("alloc_async", "p", 4 * MIB + 3), ("free_async", "p"), 4 * MIB + 3),
         (("alloc_async", "p", 4 * MIB + 3), ("free", "p"), 4 * MIB + 3),
-        (("pitch", "p", 1000, 100), ("free", "p"), 100_000),
+        (("pitch", "p", 1000, 100), ("free", "p"), 102_400),
+        (("managed", "p", 5 * MIB), ("free", "p"), 5 * MIB),
+        (("create", "p", 2 * MIB), ("release", "p"), 2 * MIB),
+        (("array", "p", 100, 10), ("free_array", "p"), 16_000),
     ],
 )
 def test_every_way_to_take_memory_is_charged(
     node: Node, take: tuple[object, ...], give: tuple[object, ...], charged: int
 ) -> None:
-    """Each kind of allocation charges the bytes asked for, and its own free gives them back."""
+    """Each kind of allocation charges what it takes, rows at their pitch, and its own free gives it back."""
     node.place("a")
     tenant = node.start("a").started()
     assert tenant(*take) == [0]
     assert node.usage("a").vram_bytes == charged
     assert tenant(*give) == [0]
     assert node.usage("a").vram_bytes == 0
+
+
+def test_pinned_memory_has_a_limit_of_its_own(node: Node) -> None:
+    """Host memory that is allocated pinned or registered is charged apart, and meets its own limit."""
+    node.place("a", pinned_limit_bytes=MIB)
+    tenant = node.start("a").started()
+    assert tenant("host", "p", MIB // 2) == [0]
+    assert tenant("register", "q", MIB // 2) == [0]
+    assert tenant("host", "r", 1) == [2]
+    assert tenant("register", "r", 4096) == [2]
+    assert (node.usage("a").vram_bytes, node.usage("a").processes[0].pinned_bytes) == (0, MIB)
+    assert tenant("free_host", "p") == tenant("unregister", "q") == [0]
+    assert node.usage("a").processes[0].pinned_bytes == 0
 
 
 def test_every_way_to_take_memory_meets_the_limit(node: Node) -> None:
