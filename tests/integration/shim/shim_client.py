@@ -203,6 +203,7 @@ def plain(results: tuple[Any, ...]) -> list[Any]:
 
 def where(address: int) -> list[str]:
     """File name and symbol around an address."""
+
     class Info(ctypes.Structure):
         _fields_ = (("file", ctypes.c_char_p), ("base", ctypes.c_void_p), ("symbol", ctypes.c_char_p), ("at", ctypes.c_void_p))
 
