@@ -145,3 +145,8 @@ void mica_below_refuse(void)
         atomic_store_explicit(&mica_pass_targets[i], (void *)(uintptr_t)mica_below.refused, memory_order_release);
     }
 }
+
+bool mica_below_is_refused(void)
+{
+    return atomic_load_explicit(&is_refused, memory_order_relaxed);
+}

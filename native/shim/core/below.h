@@ -8,6 +8,7 @@
 #ifndef MICA_SHIM_BELOW_H
 #define MICA_SHIM_BELOW_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /* What a vendor's shim says of the library below it. */
@@ -32,5 +33,6 @@ void *mica_below_symbol(const char *name);
 
 /* From now on every passed-through call is refused. */
 void mica_below_refuse(void);
+bool mica_below_is_refused(void);
 
 #endif

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "memory.h"
 
-enum mica_verdict mica_memory_charge(struct mica_device *device, enum mica_memory_kind kind, uint64_t bytes)
+static enum mica_verdict permit(struct mica_device *device, const struct mica_slice_limits *limits)
 {
-    const struct mica_slice_limits *limits = mica_limits_now(device);
     if (limits == NULL) {
         return MICA_FORBIDDEN;
     }
@@ -13,6 +12,26 @@ enum mica_verdict mica_memory_charge(struct mica_device *device, enum mica_memor
     if (limits->control == MICA_CONTROL_DRAIN || limits->state == MICA_SLICE_DRAINING) {
         atomic_fetch_add_explicit(&device->usage->refusals, 1, memory_order_relaxed);
         return MICA_NO_MEMORY;
+    }
+    return MICA_GRANTED;
+}
+
+enum mica_verdict mica_memory_permit(struct mica_device *device)
+{
+    return permit(device, mica_limits_now(device));
+}
+
+void mica_memory_uncount_refusal(struct mica_device *device)
+{
+    atomic_fetch_sub_explicit(&device->usage->refusals, 1, memory_order_relaxed);
+}
+
+enum mica_verdict mica_memory_charge(struct mica_device *device, enum mica_memory_kind kind, uint64_t bytes)
+{
+    const struct mica_slice_limits *limits = mica_limits_now(device);
+    enum mica_verdict verdict = permit(device, limits);
+    if (verdict != MICA_GRANTED) {
+        return verdict;
     }
     struct mica_charge charge;
     uint64_t limit_bytes = kind == MICA_MEMORY_VRAM ? limits->vram_limit_bytes : limits->pinned_limit_bytes != 0 ? limits->pinned_limit_bytes : UINT64_MAX;

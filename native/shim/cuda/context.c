@@ -3,6 +3,7 @@
 
 #include "../core/live.h"
 #include "memory.h"
+#include "pool.h"
 #include "sample.h"
 #include "spatial.h"
 
@@ -68,6 +69,28 @@ static struct context *find(CUcontext handle)
     return NULL;
 }
 
+/* Bits of the device ordinals that contexts were seen on. */
+static _Atomic uint64_t ordinals_seen;
+
+static void note_ordinal(CUdevice ordinal)
+{
+    if (ordinal >= 0 && ordinal < ORDINALS_MAX) {
+        atomic_fetch_or_explicit(&ordinals_seen, 1ULL << ordinal, memory_order_relaxed);
+    }
+}
+
+bool context_is_mixed(void)
+{
+    uint64_t seen = atomic_load_explicit(&ordinals_seen, memory_order_relaxed);
+    return (seen & (seen - 1)) != 0;
+}
+
+CUdevice context_ordinal(CUcontext handle)
+{
+    const struct context *context = find(handle);
+    return context != NULL ? context->ordinal : -1;
+}
+
 /* First sight of the current context: find out its device, and make its timing events now, not on the launch path. */
 static struct context *add_current(CUcontext handle)
 {
@@ -82,6 +105,7 @@ static struct context *add_current(CUcontext handle)
     }
     context->device = ordinal_device(ordinal);
     context->ordinal = ordinal;
+    note_ordinal(ordinal);
     atomic_store_explicit(&context->lacking_read_ns, 0, memory_order_relaxed);
     sample_pool_open(context);
     atomic_store_explicit(&context->handle, handle, memory_order_release); /* pairs with the acquire in find */
@@ -155,6 +179,7 @@ static void ended(struct context *context)
         mica_live_sweep(context_owner(context, MICA_MEMORY_VRAM), entry_give_back);
         mica_live_sweep(context_owner(context, MICA_MEMORY_PINNED), entry_give_back);
     }
+    pools_after_context();
     sample_pool_forget(context);
     atomic_fetch_add_explicit(&generation, 1, memory_order_release);
     atomic_store_explicit(&context->handle, NULL, memory_order_release);
@@ -166,7 +191,9 @@ void context_forget_all(void)
     registering = fresh;
     memset(contexts, 0, sizeof contexts);
     memset(ordinals, 0, sizeof ordinals);
+    atomic_store(&ordinals_seen, 0);
     mica_live_forget();
+    pools_forget();
     launch_forget();
     physical_forget();
     spatial_forget();

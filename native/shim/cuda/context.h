@@ -75,6 +75,11 @@ uint16_t device_owner(const struct mica_device *device, enum mica_memory_kind ki
 struct mica_device *owner_device(uint16_t owner);
 enum mica_memory_kind owner_kind(uint16_t owner);
 
+/* Has this process contexts on more than one device? */
+bool context_is_mixed(void);
+/* The device of a context that has been seen here, or -1. */
+CUdevice context_ordinal(CUcontext handle);
+
 /* The slice's device behind a device ordinal, or NULL when the slice does not have it. */
 struct mica_device *ordinal_device(CUdevice ordinal);
 

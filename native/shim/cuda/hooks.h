@@ -13,6 +13,7 @@
  *     SHOW     shows the slice's memory in place of the device's          fails closed
  *     LAUNCH   submits work: waits until the slice may                    fails closed
  *     CONTEXT  ends a context, and with it the memory charged in it       fails open
+ *     WAIT     waits for the device, after which its pools may hold less     fails closed
  *     CAPTURE  begins or ends a stream capture, in which nothing may wait         fails open
  *     MAP      answers for functions asked for by name                    fails open
  * base, since, stream: `name` is what cuGetProcAddress means by `base` from driver version `since` on, for programs whose default stream is
@@ -49,6 +50,22 @@
     X(CUresult, cuMemFree_v2, (CUdeviceptr pointer), (pointer), REFUND, cuMemFree, 3020, LEGACY) \
     X(CUresult, cuMemFreeAsync, (CUdeviceptr pointer, CUstream stream), (pointer, stream), REFUND, cuMemFreeAsync, 11020, LEGACY) \
     X(CUresult, cuMemFreeAsync_ptsz, (CUdeviceptr pointer, CUstream stream), (pointer, stream), REFUND, cuMemFreeAsync, 11020, PER_THREAD) \
+    X(CUresult, cuMemPoolCreate, (CUmemoryPool *pool, const CUmemPoolProps *props), (pool, props), HOLD, cuMemPoolCreate, 11020, LEGACY) \
+    X(CUresult, cuMemPoolImportFromShareableHandle, (CUmemoryPool *pool, void *handle, int type, unsigned long long flags), (pool, handle, type, flags), HOLD, cuMemPoolImportFromShareableHandle, 11020, LEGACY) \
+    X(CUresult, cuMemPoolDestroy, (CUmemoryPool pool), (pool), REFUND, cuMemPoolDestroy, 11020, LEGACY) \
+    X(CUresult, cuMemPoolTrimTo, (CUmemoryPool pool, size_t keep_bytes), (pool, keep_bytes), REFUND, cuMemPoolTrimTo, 11020, LEGACY) \
+    X(CUresult, cuMemPoolSetAttribute, (CUmemoryPool pool, int attribute, void *value), (pool, attribute, value), REFUND, cuMemPoolSetAttribute, 11020, LEGACY) \
+    X(CUresult, cuDeviceGetDefaultMemPool, (CUmemoryPool *pool, CUdevice device), (pool, device), HOLD, cuDeviceGetDefaultMemPool, 11020, LEGACY) \
+    X(CUresult, cuDeviceGetMemPool, (CUmemoryPool *pool, CUdevice device), (pool, device), HOLD, cuDeviceGetMemPool, 11020, LEGACY) \
+    X(CUresult, cuDeviceSetMemPool, (CUdevice device, CUmemoryPool pool), (device, pool), HOLD, cuDeviceSetMemPool, 11020, LEGACY) \
+    X(CUresult, cuMemGetDefaultMemPool, (CUmemoryPool *pool, CUmemLocation *location, int type), (pool, location, type), HOLD, cuMemGetDefaultMemPool, 13000, LEGACY) \
+    X(CUresult, cuMemGetMemPool, (CUmemoryPool *pool, CUmemLocation *location, int type), (pool, location, type), HOLD, cuMemGetMemPool, 13000, LEGACY) \
+    X(CUresult, cuMemSetMemPool, (CUmemLocation *location, int type, CUmemoryPool pool), (location, type, pool), HOLD, cuMemSetMemPool, 13000, LEGACY) \
+    X(CUresult, cuCtxSynchronize, (void), (), WAIT, cuCtxSynchronize, 2000, LEGACY) \
+    X(CUresult, cuCtxSynchronize_v2, (CUcontext context), (context), WAIT, cuCtxSynchronize, 13000, LEGACY) \
+    X(CUresult, cuStreamSynchronize, (CUstream stream), (stream), WAIT, cuStreamSynchronize, 2000, LEGACY) \
+    X(CUresult, cuStreamSynchronize_ptsz, (CUstream stream), (stream), WAIT, cuStreamSynchronize, 7000, PER_THREAD) \
+    X(CUresult, cuEventSynchronize, (CUevent event), (event), WAIT, cuEventSynchronize, 2000, LEGACY) \
     X(CUresult, cuMemMap, (CUdeviceptr address, size_t bytes, size_t offset, CUmemGenericAllocationHandle handle, unsigned long long flags), (address, bytes, offset, handle, flags), HOLD, cuMemMap, 10020, LEGACY) \
     X(CUresult, cuMemRetainAllocationHandle, (CUmemGenericAllocationHandle *handle, void *address), (handle, address), HOLD, cuMemRetainAllocationHandle, 11000, LEGACY) \
     X(CUresult, cuMemUnmap, (CUdeviceptr address, size_t bytes), (address, bytes), REFUND, cuMemUnmap, 10020, LEGACY) \
@@ -108,6 +125,8 @@
     Y(CUresult, cuEventRecord, (CUevent event, CUstream stream)) \
     Y(CUresult, cuGreenCtxCreate, (CUgreenCtx *green, CUdevResourceDesc description, CUdevice device, unsigned int flags)) \
     Y(CUresult, cuGreenCtxDestroy, (CUgreenCtx green)) \
+    Y(CUresult, cuMemPoolGetAttribute, (CUmemoryPool pool, int attribute, void *value)) \
+    Y(CUresult, cuStreamGetCtx, (CUstream stream, CUcontext *context)) \
     Y(CUresult, cuStreamIsCapturing, (CUstream stream, int *status)) \
     Y(CUresult, cuThreadExchangeStreamCaptureMode, (int *mode))
 /* clang-format on */

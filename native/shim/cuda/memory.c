@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "memory.h"
 
+#include "pool.h"
+
 #define KIND_SHIFT 61 /* above every address of user space */
 
 static uint64_t key_of(enum handle_kind kind, uint64_t handle)
@@ -18,7 +20,14 @@ static struct grant charge(struct mica_device *device, uint16_t owner, uint64_t 
     if (bytes > MICA_LIVE_BYTES_MAX) {
         return refuse(CUDA_ERROR_OUT_OF_MEMORY);
     }
-    CUresult result = verdict_result(mica_memory_charge(device, owner_kind(owner), bytes));
+    enum mica_verdict verdict = mica_memory_charge(device, owner_kind(owner), bytes);
+    if (verdict == MICA_NO_MEMORY && pools_relieve(device, owner_kind(owner))) {
+        verdict = mica_memory_charge(device, owner_kind(owner), bytes);
+        if (verdict == MICA_GRANTED) {
+            mica_memory_uncount_refusal(device);
+        }
+    }
+    CUresult result = verdict_result(verdict);
     return (struct grant){.result = result, .is_charged = result == CUDA_SUCCESS, .owner = owner, .bytes = bytes};
 }
 
@@ -72,7 +81,16 @@ struct grant grant_take_on_host(uint64_t bytes)
 
 void entry_give_back(struct mica_live_entry entry)
 {
-    mica_memory_refund(owner_device(entry.owner), owner_kind(entry.owner), entry.bytes);
+    if (owner_class(entry.owner) == OWNER_POOL) {
+        pool_returned(entry.owner, entry.bytes);
+    } else {
+        mica_memory_refund(owner_device(entry.owner), owner_kind(entry.owner), entry.bytes);
+    }
+}
+
+bool pointer_remember(CUdeviceptr pointer, uint64_t bytes, uint16_t owner)
+{
+    return mica_live_insert(key_of(KIND_POINTER, pointer), (struct mica_live_entry){.bytes = bytes, .owner = owner});
 }
 
 void grant_cancel(const struct grant *grant)
@@ -173,11 +191,6 @@ static uint64_t value_of(const CUdeviceptr *pointer)
 
 ALLOCATE_HOOK(cuMemAlloc_v2, (CUdeviceptr * pointer, size_t bytes), (pointer, bytes), bytes)
 ALLOCATE_HOOK(cuMemAllocManaged, (CUdeviceptr * pointer, size_t bytes, unsigned int flags), (pointer, bytes, flags), bytes)
-ALLOCATE_HOOK(cuMemAllocAsync, (CUdeviceptr * pointer, size_t bytes, CUstream stream), (pointer, bytes, stream), bytes)
-ALLOCATE_HOOK(cuMemAllocAsync_ptsz, (CUdeviceptr * pointer, size_t bytes, CUstream stream), (pointer, bytes, stream), bytes)
-ALLOCATE_HOOK(cuMemAllocFromPoolAsync, (CUdeviceptr * pointer, size_t bytes, CUmemoryPool pool, CUstream stream), (pointer, bytes, pool, stream), bytes)
-ALLOCATE_HOOK(cuMemAllocFromPoolAsync_ptsz, (CUdeviceptr * pointer, size_t bytes, CUmemoryPool pool, CUstream stream), (pointer, bytes, pool, stream),
-              bytes)
 
 EXPORT CUresult cuMemAlloc(CUdeviceptr_v1 *pointer, unsigned int bytes)
 {

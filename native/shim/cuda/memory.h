@@ -61,6 +61,9 @@ void entry_give_back(struct mica_live_entry entry);
         return held_give_back(&held, below_##name args, kind, handle); \
     }
 
+/* Remember what came out of a pool. */
+bool pointer_remember(CUdeviceptr pointer, uint64_t bytes, uint16_t owner);
+
 /* In a forked child: the parent's physical memory is the parent's. */
 void physical_forget(void);
 

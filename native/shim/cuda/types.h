@@ -53,6 +53,7 @@ enum {
     CU_MEM_LOCATION_TYPE_HOST_NUMA = 3,
     CU_MEM_LOCATION_TYPE_HOST_NUMA_CURRENT = 4
 };
+enum { CU_MEMPOOL_ATTR_RELEASE_THRESHOLD = 4, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT = 5, CU_MEMPOOL_ATTR_USED_MEM_CURRENT = 7 };
 enum { CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM = 2 };
 
 typedef struct {
@@ -86,13 +87,21 @@ typedef struct {
 } CUdevResource;
 
 typedef struct {
+    int type;
+    int id;
+} CUmemLocation;
+
+typedef struct {
     int type; /* of the allocation: pinned */
     int requestedHandleTypes;
-    struct {
-        int type;
-        int id;
-    } location;
+    CUmemLocation location;
 } CUmemAllocationProp; /* the rest is not read */
+
+typedef struct {
+    int allocType;
+    int handleTypes;
+    CUmemLocation location;
+} CUmemPoolProps; /* the rest is not read */
 
 typedef struct {
     size_t Width, Height;

@@ -58,6 +58,39 @@ class Tenant:
         result, self.pointers[name] = driver.cuMemAllocAsync(size, 0)
         return [int(result)]
 
+    def pool(self, name: str, ordinal: int = 0) -> list[Any]:
+        prop = driver.CUmemPoolProps()
+        prop.allocType = driver.CUmemAllocationType.CU_MEM_ALLOCATION_TYPE_PINNED
+        prop.location.type = driver.CUmemLocationType.CU_MEM_LOCATION_TYPE_DEVICE
+        prop.location.id = ordinal
+        result, self.pointers[name] = driver.cuMemPoolCreate(prop)
+        return [int(result)]
+
+    def default_pool(self, name: str, ordinal: int = 0) -> list[Any]:
+        result, self.pointers[name] = driver.cuDeviceGetDefaultMemPool(ordinal)
+        return [int(result)]
+
+    def set_pool(self, name: str, ordinal: int = 0) -> list[Any]:
+        return plain(driver.cuDeviceSetMemPool(ordinal, self.pointers[name]))
+
+    def alloc_from(self, name: str, size: int, pool: str) -> list[Any]:
+        result, self.pointers[name] = driver.cuMemAllocFromPoolAsync(size, self.pointers[pool], 0)
+        return [int(result)]
+
+    def keep(self, pool: str, threshold: int) -> list[Any]:
+        attribute = driver.CUmemPool_attribute.CU_MEMPOOL_ATTR_RELEASE_THRESHOLD
+        return plain(driver.cuMemPoolSetAttribute(self.pointers[pool], attribute, driver.cuuint64_t(threshold)))
+
+    def reserved(self, pool: str) -> list[Any]:
+        attribute = driver.CUmemPool_attribute.CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT
+        return plain(driver.cuMemPoolGetAttribute(self.pointers[pool], attribute))
+
+    def trim(self, pool: str, size: int) -> list[Any]:
+        return plain(driver.cuMemPoolTrimTo(self.pointers[pool], size))
+
+    def destroy_pool(self, pool: str) -> list[Any]:
+        return plain(driver.cuMemPoolDestroy(self.pointers[pool]))
+
     def create(self, name: str, size: int) -> list[Any]:
         prop = driver.CUmemAllocationProp()
         prop.type = driver.CUmemAllocationType.CU_MEM_ALLOCATION_TYPE_PINNED

@@ -50,8 +50,6 @@ def test_free_gives_back_once(node: Node) -> None:
 @pytest.mark.parametrize(
     ("take", "give", "charged"),
     [
-        (("alloc_async", "p", 4 * MIB + 3), ("free_async", "p"), 4 * MIB + 3),
-        (("alloc_async", "p", 4 * MIB + 3), ("free", "p"), 4 * MIB + 3),
         (("pitch", "p", 1000, 100), ("free", "p"), 102_400),
         (("managed", "p", 5 * MIB), ("free", "p"), 5 * MIB),
         (("create", "p", 2 * MIB), ("release", "p"), 2 * MIB),

@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The calls that allocate from pools, and those that make, change and end them.
+ */
+#include "pool_books.h"
+
+#include "capture.h"
+#include "memory.h"
+
+#include <string.h>
+
+/* The driver hands out multiples of the smaller, and of the larger to those that ask for that much. */
+#define UNIT_BYTES 512ULL
+#define GRANULE_BYTES (2ULL << 20)
+/* Memory that is free in a pool may be of the wrong shape, or not free yet in the order of another stream: then the driver reserves more although
+ * there was room by the count. So after this many allocations that fitted it is asked all the same. */
+#define FITTED_MAX 64
+
+static uint64_t rounded(uint64_t bytes)
+{
+    uint64_t unit = bytes < GRANULE_BYTES ? UNIT_BYTES : GRANULE_BYTES;
+    return bytes > MICA_LIVE_BYTES_MAX - unit ? MICA_LIVE_BYTES_MAX : (bytes + unit - 1) / unit * unit;
+}
+
+/* The device that `stream` works on. Only a program with contexts on several devices has to be asked. */
+static CUdevice stream_ordinal(const struct context *context, CUstream stream)
+{
+    CUcontext handle = NULL;
+    bool is_special = stream == NULL || stream == CU_STREAM_LEGACY || stream == CU_STREAM_PER_THREAD;
+    if (is_special || !context_is_mixed() || driver.cuStreamGetCtx == NULL || driver.cuStreamGetCtx(stream, &handle) != CUDA_SUCCESS) {
+        return context->ordinal;
+    }
+    CUdevice ordinal = context_ordinal(handle);
+    return ordinal >= 0 ? ordinal : context->ordinal;
+}
+
+struct taking {
+    CUresult result;   /* not CUDA_SUCCESS: do not ask the driver, answer this */
+    struct pool *pool; /* NULL: not enforced */
+    uint64_t bytes;
+    bool has_grown;
+};
+
+static struct taking take_from(struct pool *pool, uint64_t bytes)
+{
+    struct taking taking = {.pool = pool, .bytes = rounded(bytes)};
+    if (!pool->is_owned) {
+        return (struct taking){.result = CUDA_SUCCESS}; /* the driver allocates nothing in it */
+    }
+    if (pool->device == NULL) {
+        return (struct taking){.result = CUDA_ERROR_NOT_PERMITTED};
+    }
+    if (bytes >= MICA_LIVE_BYTES_MAX) {
+        return (struct taking){.result = CUDA_ERROR_OUT_OF_MEMORY};
+    }
+    /* seq_cst, both: see charge_lower. */
+    uint64_t used = atomic_fetch_add(&pool->used, taking.bytes) + taking.bytes;
+    taking.has_grown = used > atomic_load(&pool->charged);
+    enum mica_verdict verdict = taking.has_grown ? pool_grow(pool) : mica_memory_permit(pool->device);
+    if (verdict != MICA_GRANTED) {
+        atomic_fetch_sub(&pool->used, taking.bytes);
+        taking.result = verdict_result(verdict);
+    }
+    return taking;
+}
+
+static struct taking take(CUmemoryPool handle, CUstream stream, uint64_t bytes)
+{
+    enum door at = door();
+    if (at != DOOR_ENFORCE) {
+        return (struct taking){.result = at == DOOR_PASS ? CUDA_SUCCESS : CUDA_ERROR_NOT_PERMITTED};
+    }
+    struct context *context = context_current();
+    if (context == NULL || (capture_is_used() && capture_is_active(stream))) {
+        return (struct taking){.result = CUDA_SUCCESS}; /* the driver refuses by itself, or records a node that is charged with its graph */
+    }
+    struct pool *pool = handle != NULL ? pool_of(handle) : pool_current(stream_ordinal(context, stream));
+    return pool != NULL ? take_from(pool, bytes) : (struct taking){.result = CUDA_ERROR_NOT_PERMITTED};
+}
+
+/* The driver has reserved more than the slice may have, or the allocation cannot be remembered: take it back. */
+static CUresult undo(struct pool *pool, CUdeviceptr pointer, CUstream stream, uint64_t bytes, CUresult answer)
+{
+    (void)below_cuMemFreeAsync(pointer, stream);
+    pool_returned(pool_owner(pool), bytes);
+    (void)pools_relieve(pool->device, pool->kind);
+    return answer;
+}
+
+static CUresult keep(const struct taking *taking, CUresult result, const CUdeviceptr *pointer, CUstream stream)
+{
+    struct pool *pool = taking->pool;
+    if (pool == NULL) {
+        return result;
+    }
+    if (result != CUDA_SUCCESS) {
+        pool_returned(pool_owner(pool), taking->bytes);
+    }
+    enum mica_verdict verdict = MICA_GRANTED;
+    if (taking->has_grown || atomic_fetch_add_explicit(&pool->fitted, 1, memory_order_relaxed) >= FITTED_MAX) {
+        verdict = pool_settle(pool);
+    }
+    if (result != CUDA_SUCCESS) {
+        return result;
+    }
+    if (verdict != MICA_GRANTED) {
+        return undo(pool, *pointer, stream, taking->bytes, verdict_result(verdict));
+    }
+    if (!pointer_remember(*pointer, taking->bytes, pool_owner(pool))) {
+        return undo(pool, *pointer, stream, taking->bytes, CUDA_ERROR_OUT_OF_MEMORY);
+    }
+    return CUDA_SUCCESS;
+}
+
+/* In programs built for it, stream 0 means the thread's own default stream. */
+static CUstream per_thread(CUstream stream)
+{
+    return stream == NULL ? CU_STREAM_PER_THREAD : stream;
+}
+
+/* A hook that allocates from a pool in the order of a stream; `from` is NULL for the device's current pool. */
+#define POOL_HOOK(name, params, args, from, on_stream)                                \
+    EXPORT CUresult name params                                                       \
+    {                                                                                 \
+        struct taking taking = take(from, on_stream, bytes);                          \
+        if (taking.result != CUDA_SUCCESS) {                                          \
+            return taking.result;                                                     \
+        }                                                                             \
+        return keep(&taking, below_##name args, pointer, on_stream);                  \
+    }
+
+POOL_HOOK(cuMemAllocAsync, (CUdeviceptr * pointer, size_t bytes, CUstream stream), (pointer, bytes, stream), NULL, stream)
+POOL_HOOK(cuMemAllocAsync_ptsz, (CUdeviceptr * pointer, size_t bytes, CUstream stream), (pointer, bytes, stream), NULL, per_thread(stream))
+POOL_HOOK(cuMemAllocFromPoolAsync, (CUdeviceptr * pointer, size_t bytes, CUmemoryPool pool, CUstream stream), (pointer, bytes, pool, stream), pool, stream)
+POOL_HOOK(cuMemAllocFromPoolAsync_ptsz, (CUdeviceptr * pointer, size_t bytes, CUmemoryPool pool, CUstream stream), (pointer, bytes, pool, stream), pool,
+          per_thread(stream))
+
+/* --- Pools come, change and go ------------------------------------------------------------------------------------------ */
+
+EXPORT CUresult cuMemPoolCreate(CUmemoryPool *pool, const CUmemPoolProps *props)
+{
+    enum door at = door();
+    if (at == DOOR_CLOSED) {
+        return CUDA_ERROR_NOT_PERMITTED;
+    }
+    CUresult result = below_cuMemPoolCreate(pool, props);
+    if (at == DOOR_ENFORCE && result == CUDA_SUCCESS && pool_enter(*pool, props->location.type, props->location.id, true) == NULL) {
+        (void)below_cuMemPoolDestroy(*pool);
+        result = CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    return result;
+}
+
+EXPORT CUresult cuMemPoolImportFromShareableHandle(CUmemoryPool *pool, void *handle, int type, unsigned long long flags)
+{
+    enum door at = door();
+    if (at == DOOR_CLOSED) {
+        return CUDA_ERROR_NOT_PERMITTED;
+    }
+    CUresult result = below_cuMemPoolImportFromShareableHandle(pool, handle, type, flags);
+    if (at == DOOR_ENFORCE && result == CUDA_SUCCESS && pool_enter(*pool, CU_MEM_LOCATION_TYPE_DEVICE, -1, false) == NULL) {
+        (void)below_cuMemPoolDestroy(*pool);
+        result = CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    return result;
+}
+
+EXPORT CUresult cuMemPoolDestroy(CUmemoryPool handle)
+{
+    return pool_end(door() == DOOR_ENFORCE && handle != NULL ? pool_find(handle) : NULL, handle);
+}
+
+static CUresult settled(CUmemoryPool handle, CUresult result)
+{
+    struct pool *pool = door() == DOOR_ENFORCE && result == CUDA_SUCCESS ? pool_find(handle) : NULL;
+    if (pool != NULL) {
+        (void)pool_settle(pool);
+    }
+    return result;
+}
+
+EXPORT CUresult cuMemPoolTrimTo(CUmemoryPool pool, size_t keep_bytes)
+{
+    (void)door();
+    return settled(pool, below_cuMemPoolTrimTo(pool, keep_bytes));
+}
+
+EXPORT CUresult cuMemPoolSetAttribute(CUmemoryPool pool, int attribute, void *value)
+{
+    (void)door();
+    CUresult result = below_cuMemPoolSetAttribute(pool, attribute, value);
+    struct pool *known = result == CUDA_SUCCESS && attribute == CU_MEMPOOL_ATTR_RELEASE_THRESHOLD ? pool_find(pool) : NULL;
+    if (known != NULL) {
+        uint64_t threshold = 0;
+        memcpy(&threshold, value, sizeof threshold);
+        atomic_store_explicit(&known->threshold, threshold, memory_order_relaxed);
+    }
+    return settled(pool, result);
+}
+
+/* --- The pools of a device or a place ------------------------------------------------------------------------------------ */
+
+static CUresult seen(CUresult result, const CUmemoryPool *pool, int location_type, CUdevice ordinal)
+{
+    if (door() == DOOR_ENFORCE && result == CUDA_SUCCESS && *pool != NULL && pool_find(*pool) == NULL) {
+        (void)pool_enter(*pool, location_type, ordinal, true); /* if there are too many, its allocations are not permitted */
+    }
+    return result;
+}
+
+#define LOCATION_TYPE(location) ((location) != NULL ? (location)->type : CU_MEM_LOCATION_TYPE_INVALID)
+#define LOCATION_ID(location) ((location) != NULL ? (location)->id : -1)
+
+EXPORT CUresult cuDeviceGetDefaultMemPool(CUmemoryPool *pool, CUdevice device)
+{
+    (void)door();
+    return seen(below_cuDeviceGetDefaultMemPool(pool, device), pool, CU_MEM_LOCATION_TYPE_DEVICE, device);
+}
+
+EXPORT CUresult cuDeviceGetMemPool(CUmemoryPool *pool, CUdevice device)
+{
+    (void)door();
+    return seen(below_cuDeviceGetMemPool(pool, device), pool, CU_MEM_LOCATION_TYPE_DEVICE, device);
+}
+
+EXPORT CUresult cuDeviceSetMemPool(CUdevice device, CUmemoryPool pool)
+{
+    (void)door();
+    CUresult result = below_cuDeviceSetMemPool(device, pool);
+    if (result == CUDA_SUCCESS) {
+        pool_current_changed(device);
+    }
+    return result;
+}
+
+EXPORT CUresult cuMemGetDefaultMemPool(CUmemoryPool *pool, CUmemLocation *location, int type)
+{
+    (void)door();
+    return seen(below_cuMemGetDefaultMemPool(pool, location, type), pool, LOCATION_TYPE(location), LOCATION_ID(location));
+}
+
+EXPORT CUresult cuMemGetMemPool(CUmemoryPool *pool, CUmemLocation *location, int type)
+{
+    (void)door();
+    return seen(below_cuMemGetMemPool(pool, location, type), pool, LOCATION_TYPE(location), LOCATION_ID(location));
+}
+
+EXPORT CUresult cuMemSetMemPool(CUmemLocation *location, int type, CUmemoryPool pool)
+{
+    (void)door();
+    CUresult result = below_cuMemSetMemPool(location, type, pool);
+    if (result == CUDA_SUCCESS && LOCATION_TYPE(location) == CU_MEM_LOCATION_TYPE_DEVICE) {
+        pool_current_changed(LOCATION_ID(location));
+    }
+    return result;
+}
