@@ -111,11 +111,11 @@ uint64_t mica_window_wait(const struct mica_slice_limits *limits, uint64_t cost_
 /* --- Order on the device: between the slices, and between a slice's processes ------------------------------------------ */
 
 /* What may lie on the device, by estimate, when another slice adds its work: enough to hide its wake-up. */
-#define MICA_TOKEN_LEAD_NS 300000ULL
-/* How long the device waits for the slice whose turn it is, before the next in the order goes ahead of it. */
-#define MICA_TOKEN_GRACE_NS 100000ULL
+#define MICA_TOKEN_LEAD_NS 500000ULL
+/* How long the device waits at least for the slice whose turn it is, before the next in the order goes ahead of it. */
+#define MICA_TOKEN_GRACE_NS 200000ULL
 /* A launch of unknown cost has the device to itself until it is measured, and at most so long. */
-#define MICA_TOKEN_ALONE_NS 50000000ULL
+#define MICA_TOKEN_ALONE_NS 100000000ULL
 /* Work on the clock beyond this is not waited for: a damaged word, or a kernel that the driver itself must share out. */
 #define MICA_TOKEN_BACKLOG_MAX_NS 2000000000ULL
 /* A slice that submits again within this time after its last work's end was not idle ... */
@@ -142,9 +142,10 @@ struct mica_token_ask {
     uint64_t quantum_ns; /* the longest turn while others wait */
     uint64_t alone;      /* 1: the device must be empty, and stays this work's own */
     uint64_t urgent;     /* 1: communication: goes ahead of the order, not of the clock */
+    uint64_t jumps;      /* 1: nothing of the slice is on the device, and this is short: it need not wait until the device runs dry, once it comes first */
     uint64_t claim_ns;   /* in and out, 0 at first: the alone_until word while it is this asker's */
     uint64_t end_ns;     /* out: where the clock stands after the work */
-    uint64_t follows_own; /* out: the work submitted before was this slice's too */
+    uint64_t clean;      /* out: what is on the device before it is this slice's too */
 };
 /* Returns 0 when the work is on the clock and is to be submitted, else the nanoseconds after which to ask again; the slice is then
  * among the waiting. */

@@ -15,8 +15,8 @@
  */
 #include "region.h"
 
+#define DRIVER_SLICES_NS 4000000ULL /* two turns of a driver that shares a device among processes by time */
 #define CLAIM_NS 2000000ULL /* how long a claim on the device waits for it to run dry */
-#define RANK_MAX 3
 
 static uint64_t load(const MICA_ATOMIC_U64 *word)
 {
@@ -167,17 +167,26 @@ static unsigned rank_of(const struct mica_token_region *token, const struct mica
     return rank;
 }
 
-/* How much may lie on the device before the asker's work. */
-static uint64_t room_for(const struct mica_token_region *token, const struct mica_token_ask *ask, uint64_t now_ns)
+/* How long the device waits for a slice that comes first in the order, before the asker takes its place: a long kernel waits longer than a short one, because
+ * it also stays longer. */
+static uint64_t grace_of(const struct mica_token_ask *ask)
+{
+    return ask->cost_ns < MICA_TOKEN_GRACE_NS ? MICA_TOKEN_GRACE_NS : ask->cost_ns < MICA_WAITER_STALE_NS ? ask->cost_ns : MICA_WAITER_STALE_NS;
+}
+
+/* When the asker may put its work on a clock that stands at `busy_ns`. */
+static uint64_t chance_ns(const struct mica_token_region *token, const struct mica_token_ask *ask, uint64_t busy_ns, uint64_t now_ns)
 {
     unsigned rank = ask->urgent ? 0 : rank_of(token, ask, now_ns);
+    if (rank == 0 && ask->jumps)
+        return 0;
     bool own_turn = load(&token->last_record) == ask->record + 1;
     if (own_turn && rank != 0 && sum(load(&token->turn_ns), ask->cost_ns) <= ask->quantum_ns)
         rank = 0;
-    if (rank != 0)
-        return MICA_TOKEN_LEAD_NS - (rank < RANK_MAX ? rank : RANK_MAX) * MICA_TOKEN_GRACE_NS;
-    uint64_t half_ns = difference(ask->quantum_ns / 2, ask->cost_ns);
-    return own_turn && half_ns > MICA_TOKEN_LEAD_NS ? half_ns : MICA_TOKEN_LEAD_NS;
+    uint64_t half_ns = own_turn ? difference(ask->quantum_ns / 2, ask->cost_ns) : 0;
+    if (rank == 0)
+        return difference(busy_ns, half_ns > MICA_TOKEN_LEAD_NS ? half_ns : MICA_TOKEN_LEAD_NS);
+    return difference(sum(busy_ns, rank * grace_of(ask)), MICA_TOKEN_LEAD_NS);
 }
 
 static void wait_among(struct mica_token_region *token, const struct mica_token_ask *ask, uint64_t now_ns)
@@ -202,16 +211,25 @@ static uint64_t backlog_at(uint64_t busy_ns, uint64_t now_ns)
     return backlog_ns <= MICA_TOKEN_BACKLOG_MAX_NS ? backlog_ns : 0;
 }
 
-static void submitted(struct mica_token_region *token, struct mica_token_ask *ask)
+/* From when on the device runs only the new submitter's work. Where others' work was not about to end anyway, the driver takes it in turns with
+ * the new, so that it ends some time after its estimate. */
+static uint64_t clean_from(uint64_t backlog_ns, uint64_t now_ns)
 {
-    ask->follows_own = load(&token->last_record) == ask->record + 1;
-    if (ask->follows_own) {
+    return now_ns + backlog_ns + (backlog_ns > MICA_TOKEN_LEAD_NS ? backlog_ns + DRIVER_SLICES_NS : 0);
+}
+
+static void submitted(struct mica_token_region *token, struct mica_token_ask *ask, uint64_t backlog_ns, uint64_t now_ns)
+{
+    bool own_turn = load(&token->last_record) == ask->record + 1;
+    if (own_turn) {
         atomic_fetch_add_explicit(&token->turn_ns, ask->cost_ns, memory_order_relaxed);
     } else {
         store(&token->last_record, ask->record + 1);
         store(&token->turn_ns, ask->cost_ns);
+        store(&token->clean_from_ns, clean_from(backlog_ns, now_ns));
         atomic_fetch_add_explicit(&token->turns, 1, memory_order_relaxed);
     }
+    ask->clean = own_turn && now_ns >= load(&token->clean_from_ns);
     store(&token->waiters[ask->record].seen_ns, 0);
 }
 
@@ -222,7 +240,12 @@ static uint64_t others_alone(const struct mica_token_region *token, const struct
     if (until_ns == ask->claim_ns && until_ns != 0)
         return 0;
     uint64_t left_ns = difference(until_ns, now_ns);
-    return left_ns <= MICA_TOKEN_BACKLOG_MAX_NS + CLAIM_NS ? left_ns : 0;
+    if (left_ns == 0 || left_ns > MICA_TOKEN_BACKLOG_MAX_NS + CLAIM_NS)
+        return 0;
+    /* By estimate it ends with the clock; its end has to be seen, though, so look then, and often. */
+    uint64_t backlog_ns = backlog_at(load(&token->busy_until_ns), now_ns);
+    uint64_t look_ns = backlog_ns > MICA_TOKEN_GRACE_NS ? backlog_ns : MICA_TOKEN_GRACE_NS;
+    return look_ns < left_ns ? look_ns : left_ns;
 }
 
 /* Have the device for one launch. True: the claim is the asker's. */
@@ -244,10 +267,11 @@ uint64_t mica_token_admit(struct mica_token_region *token, struct mica_token_ask
     while (wait_ns == 0) {
         uint64_t backlog_ns = backlog_at(busy_ns, now_ns);
         bool holds = ask->claim_ns != 0 && load(&token->alone_until_ns) == ask->claim_ns && ask->claim_ns > now_ns;
-        uint64_t room_ns = holds ? 0 : room_for(token, ask, now_ns);
-        if (backlog_ns > room_ns) {
+        uint64_t at_ns = holds ? now_ns + backlog_ns : chance_ns(token, ask, now_ns + backlog_ns, now_ns);
+        if (at_ns > now_ns) {
             /* Ask again when it is worth while: not for every kernel that fits once more, but when the device is about to run dry. */
-            wait_ns = backlog_ns - (room_ns < MICA_TOKEN_LEAD_NS ? room_ns : MICA_TOKEN_LEAD_NS);
+            uint64_t dry_ns = difference(backlog_ns, MICA_TOKEN_LEAD_NS);
+            wait_ns = holds || dry_ns < at_ns - now_ns ? at_ns - now_ns : dry_ns;
             break;
         }
         if (ask->alone && backlog_ns != 0) {
@@ -261,7 +285,7 @@ uint64_t mica_token_admit(struct mica_token_region *token, struct mica_token_ask
         ask->end_ns = sum(now_ns + backlog_ns, ask->cost_ns);
         if (!replace(&token->busy_until_ns, &busy_ns, ask->end_ns))
             continue;
-        submitted(token, ask);
+        submitted(token, ask, backlog_ns, now_ns);
         return 0;
     }
     wait_among(token, ask, now_ns);

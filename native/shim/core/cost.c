@@ -12,7 +12,7 @@
  * one sample per 2 ms. A neighbour that keeps the device busy for seconds cannot make this slice's work look dear. */
 #define RISE_SHIFT 12
 /* Work that is charged this much without a trusted measurement is measured alone again; an empty device costs about a thousandth of it. */
-#define RECHECK_NS 500000000ULL
+#define RECHECK_NS 2000000000ULL
 #define ABOVE_MAX 16
 
 static struct mica_cost table[ENTRIES];

@@ -8,6 +8,7 @@
 
 #include "credit.h"
 
+#include <stdlib.h>
 #include <time.h>
 
 /* The longest nap of a launch that has to wait. A new limit, share or control word takes effect within one nap. */
@@ -31,6 +32,7 @@ struct attempt {
     uint64_t grant_ns; /* the cost with its credit */
     uint64_t rank_since_ns;
     bool rate_is_paid;
+    bool was_empty; /* nothing of the slice was on the device when the launch was asked for */
 };
 
 static void nap(uint64_t wait_ns)
@@ -121,6 +123,7 @@ static uint64_t submit_by_token(struct attempt *attempt, const struct mica_slice
     attempt->ask.quantum_ns = limits->quantum_ns;
     attempt->ask.alone = attempt->work->alone;
     attempt->ask.urgent = attempt->work->urgent;
+    attempt->ask.jumps = getenv("NOJUMP") == NULL && attempt->was_empty && attempt->grant_ns <= limits->quantum_ns;
     uint64_t wait_ns = mica_token_admit(attempt->token, &attempt->ask, now_ns);
     if (wait_ns == 0) {
         mica_rate_charge(attempt->device->usage, limits, attempt->grant_ns);
@@ -181,7 +184,7 @@ static void submitted(struct attempt *attempt, const struct mica_slice_limits *l
     work->now_ns = now_ns;
     work->end_ns = attempt->ask.end_ns;
     work->claim_ns = attempt->ask.claim_ns;
-    work->follows_own = attempt->token == NULL || attempt->ask.follows_own;
+    work->clean = attempt->token != NULL && attempt->ask.clean;
     work->turns = attempt->token != NULL ? atomic_load_explicit(&attempt->token->turns, memory_order_relaxed) : 0;
 }
 
@@ -223,6 +226,7 @@ enum mica_verdict mica_launch_admit(struct mica_device *device, struct mica_work
         work->alone &= attempt.token != NULL;
         uint64_t now_ns = mica_monotonic_ns();
         if (last_ns == 0) {
+            attempt.was_empty = now_ns >= atomic_load_explicit(&device->usage->active_until_ns, memory_order_relaxed);
             attempt.ask.tag_ns = mica_order_enter(device->usage, attempt.token, limits, now_ns);
             mica_process_enter(device->usage, device->slot, now_ns);
         } else {

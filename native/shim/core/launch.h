@@ -20,7 +20,7 @@ struct mica_work {
     uint64_t end_ns;     /* when, by estimate, the work ends */
     uint64_t claim_ns;   /* to be released when its end is seen; 0: it is not alone */
     uint64_t turns;      /* of the device token, at the admission */
-    bool follows_own;    /* nobody else's work was submitted before it in this turn */
+    bool clean;          /* what is on the device before it is this slice's too */
     bool counted;        /* in the slot's in-flight count */
 };
 

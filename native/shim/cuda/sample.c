@@ -11,7 +11,7 @@
 
 #define QUANTUM_NS 2000000ULL
 #define POLL_NS 50000ULL
-#define POLL_MAX_NS 1000000ULL
+#define POLL_MAX_NS 500000ULL
 /* How late an end may come before the device's clock is put on, and by how much in all for one launch: a stream that waits for the host looks the same. */
 #define LATE_NS 500000ULL
 #define SHIFT_MAX_NS 2000000ULL
@@ -133,7 +133,7 @@ void sample_end(struct sample *sample, struct context *context, CUstream stream,
         move(sample, SAMPLE_OPEN, SAMPLE_FREE);
         return;
     }
-    sample->due_ns = sample->work.claim_ns != 0 ? sample->work.now_ns + POLL_NS : sample->work.end_ns + POLL_NS / 2;
+    sample->due_ns = sample->work.end_ns + POLL_NS / 2;
     uint64_t due_ns = sample->due_ns;
     atomic_fetch_add_explicit(&context->pending, 1, memory_order_relaxed);
     move(sample, SAMPLE_OPEN, SAMPLE_PENDING);
@@ -146,7 +146,7 @@ static bool is_trusted(const struct mica_device *device, const struct sample *sa
     if (sample->work.claim_ns != 0) {
         return was_alone;
     }
-    return device->token != NULL && sample->in_order && sample->work.follows_own &&
+    return device->token != NULL && sample->in_order && sample->work.clean &&
            sample->work.turns == atomic_load_explicit(&device->token->turns, memory_order_relaxed);
 }
 
@@ -183,12 +183,12 @@ static void note_late(struct mica_device *device, struct sample *sample, uint64_
     mica_token_shift(device->token, true, by_ns);
 }
 
-/* Asked too early: ask again soon at first, then in steps of an eighth of what it has taken. */
+/* Asked too early: ask again soon at first, then in steps of a part of what it has taken. */
 static void put_off(struct sample *sample, uint64_t now_ns)
 {
-    uint64_t step_ns = (now_ns - sample->work.now_ns) / 8;
+    uint64_t step_ns = (now_ns - sample->work.now_ns) / 32;
     step_ns = step_ns < POLL_NS ? POLL_NS : step_ns > POLL_MAX_NS ? POLL_MAX_NS : step_ns;
-    sample->due_ns = sample->work.claim_ns == 0 && now_ns < sample->work.end_ns ? sample->work.end_ns + POLL_NS / 2 : now_ns + step_ns;
+    sample->due_ns = now_ns < sample->work.end_ns ? sample->work.end_ns + POLL_NS / 2 : now_ns + step_ns;
 }
 
 /* Returns when the sample is to be looked at next. */
