@@ -8,7 +8,6 @@
 
 #include "credit.h"
 
-#include <stdlib.h>
 #include <time.h>
 
 /* The longest nap of a launch that has to wait. A new limit, share or control word takes effect within one nap. */
@@ -123,7 +122,7 @@ static uint64_t submit_by_token(struct attempt *attempt, const struct mica_slice
     attempt->ask.quantum_ns = limits->quantum_ns;
     attempt->ask.alone = attempt->work->alone;
     attempt->ask.urgent = attempt->work->urgent;
-    attempt->ask.jumps = getenv("NOJUMP") == NULL && attempt->was_empty && attempt->grant_ns <= limits->quantum_ns;
+    attempt->ask.jumps = attempt->was_empty && attempt->grant_ns <= limits->quantum_ns;
     uint64_t wait_ns = mica_token_admit(attempt->token, &attempt->ask, now_ns);
     if (wait_ns == 0) {
         mica_rate_charge(attempt->device->usage, limits, attempt->grant_ns);

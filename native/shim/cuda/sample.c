@@ -15,6 +15,7 @@
 /* How late an end may come before the device's clock is put on, and by how much in all for one launch: a stream that waits for the host looks the same. */
 #define LATE_NS 500000ULL
 #define SHIFT_MAX_NS 2000000ULL
+#define TURNS_NS 4000000ULL
 #define EARLY_NS 20000ULL
 #define COUNT_NS 1000000ULL /* launches on credit are counted so long after they were made */
 
@@ -170,14 +171,21 @@ static void settle(struct context *context, struct sample *sample, uint64_t now_
     mica_launch_correct(device, settlement.charged_ns, settlement.actual_ns, !was_alone);
 }
 
-/* Its end should have been seen: the device is behind its clock. */
+/* Its end should have been seen: the device is behind its clock. What was submitted after it may have run before it, where the driver lets processes take
+ * turns: so much later, up to some of its turns, it may be. */
 static void note_late(struct mica_device *device, struct sample *sample, uint64_t now_ns)
 {
     uint64_t expected_ns = sample->work.end_ns + sample->shifted_ns;
     if (device->token == NULL || sample->work.claim_ns != 0 || now_ns < expected_ns + LATE_NS || sample->shifted_ns >= SHIFT_MAX_NS) {
         return;
     }
-    uint64_t by_ns = now_ns - expected_ns - LATE_NS / 2;
+    uint64_t busy_ns = atomic_load_explicit(&device->token->busy_until_ns, memory_order_relaxed);
+    uint64_t after_ns = busy_ns > expected_ns ? busy_ns - expected_ns : 0;
+    after_ns = after_ns < TURNS_NS ? after_ns : TURNS_NS;
+    if (now_ns < expected_ns + LATE_NS + after_ns) {
+        return;
+    }
+    uint64_t by_ns = now_ns - expected_ns - after_ns;
     by_ns = by_ns < SHIFT_MAX_NS ? by_ns : SHIFT_MAX_NS;
     sample->shifted_ns += by_ns;
     mica_token_shift(device->token, true, by_ns);

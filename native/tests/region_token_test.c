@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The device clock and the order on it, in a simulation: slices that ask, wait as long as they are told and are woken late; a device that runs what was
+ * submitted, one after the other. No time passes.
+ */
+#define _GNU_SOURCE
+#include "check.h"
+#include "region.h"
+
+#define NOW 1000000000000ULL
+#define QUANTUM 2000000ULL
+#define TENANTS_MAX 8
+#define NEVER UINT64_MAX
+
+static struct mica_token_region token;
+static struct mica_usage_region usages[TENANTS_MAX];
+
+struct tenant {
+    uint64_t share_ppm;
+    uint64_t cost_ns;
+    uint64_t late_ns;   /* how much later than told it is woken, at most */
+    uint64_t pause_ns;  /* between the end of its work and the next; 0: it floods */
+    /* The simulation's. */
+    uint64_t at_ns; /* when it asks next */
+    uint64_t begun_ns;
+    uint64_t used_ns;
+    uint64_t longest_wait_ns;
+    uint64_t submissions;
+    bool asking;
+    struct mica_token_ask ask;
+};
+
+struct outcome {
+    uint64_t most_backlog_ns; /* of others' work, at a submission */
+    uint64_t idle_ns;
+};
+
+static void reset(void)
+{
+    memset((void *)&token, 0, sizeof token);
+    memset((void *)usages, 0, sizeof usages);
+}
+
+static struct mica_slice_limits limits_of(const struct tenant *tenant)
+{
+    return (struct mica_slice_limits){.share_ppm = tenant->share_ppm, .ceiling_ppm = tenant->share_ppm, .burst_ns = 10000000, .quantum_ns = QUANTUM};
+}
+
+/* One step of one tenant: ask, and either submit or wait. With `by_rate` the device is not asked: the control. */
+static void step(struct tenant *tenant, unsigned index, uint64_t now_ns, bool by_rate, uint64_t *device_ns, struct outcome *outcome, uint64_t *seed)
+{
+    struct mica_slice_limits limits = limits_of(tenant);
+    if (!tenant->asking) {
+        tenant->asking = true;
+        tenant->begun_ns = now_ns;
+        tenant->ask = (struct mica_token_ask){.record = index, .cost_ns = tenant->cost_ns, .quantum_ns = QUANTUM};
+        tenant->ask.tag_ns = mica_order_enter(&usages[index], &token, &limits, now_ns);
+    }
+    uint64_t wait_ns = mica_rate_wait(&usages[index], &limits, now_ns);
+    if (wait_ns == 0 && !by_rate)
+        wait_ns = mica_token_admit(&token, &tenant->ask, now_ns);
+    if (wait_ns != 0) {
+        tenant->at_ns = now_ns + (wait_ns < 1000000 ? wait_ns : 1000000) + (tenant->late_ns != 0 ? check_random(seed) % tenant->late_ns : 0);
+        return;
+    }
+    mica_rate_charge(&usages[index], &limits, tenant->cost_ns);
+    uint64_t backlog_ns = *device_ns > now_ns ? *device_ns - now_ns : 0;
+    outcome->idle_ns += *device_ns < now_ns ? now_ns - *device_ns : 0;
+    outcome->most_backlog_ns = backlog_ns > outcome->most_backlog_ns ? backlog_ns : outcome->most_backlog_ns;
+    *device_ns = now_ns + backlog_ns + tenant->cost_ns;
+    mica_order_charge(&usages[index], &token, &limits, tenant->ask.tag_ns, tenant->cost_ns, *device_ns);
+    tenant->used_ns += tenant->cost_ns;
+    tenant->submissions++;
+    uint64_t waited_ns = now_ns - tenant->begun_ns;
+    tenant->longest_wait_ns = waited_ns > tenant->longest_wait_ns ? waited_ns : tenant->longest_wait_ns;
+    tenant->asking = false;
+    tenant->at_ns = tenant->pause_ns != 0 ? *device_ns + tenant->pause_ns : now_ns + 2000;
+}
+
+static struct outcome simulate(struct tenant *tenants, unsigned count, uint64_t length_ns, bool by_rate)
+{
+    struct outcome outcome = {0};
+    uint64_t seed = 4711, now_ns = NOW, device_ns = NOW;
+    for (unsigned i = 0; i < count; i++)
+        tenants[i].at_ns = NOW + i;
+    while (now_ns < NOW + length_ns) {
+        unsigned next = 0;
+        for (unsigned i = 1; i < count; i++)
+            next = tenants[i].at_ns < tenants[next].at_ns ? i : next;
+        now_ns = tenants[next].at_ns;
+        step(&tenants[next], next, now_ns, by_rate, &device_ns, &outcome, &seed);
+    }
+    return outcome;
+}
+
+/* The furthest that a tenant's part of the time is from its share, in ppm. */
+static uint64_t worst_error_ppm(const struct tenant *tenants, unsigned count, uint64_t length_ns)
+{
+    uint64_t worst = 0;
+    for (unsigned i = 0; i < count; i++) {
+        int64_t got = (int64_t)((double)tenants[i].used_ns * 1e6 / (double)length_ns);
+        int64_t error = got > (int64_t)tenants[i].share_ppm ? got - (int64_t)tenants[i].share_ppm : (int64_t)tenants[i].share_ppm - got;
+        worst = (uint64_t)error > worst ? (uint64_t)error : worst;
+    }
+    return worst;
+}
+
+static void test_shares_are_kept(void)
+{
+    static const struct tenant plans[][TENANTS_MAX] = {
+        {{.share_ppm = 500000, .cost_ns = 200000, .late_ns = 100000}, {.share_ppm = 500000, .cost_ns = 200000, .late_ns = 100000}},
+        {{.share_ppm = 900000, .cost_ns = 50000, .late_ns = 100000}, {.share_ppm = 50000, .cost_ns = 200000, .late_ns = 100000}},
+        {{.share_ppm = 600000, .cost_ns = 50000000, .late_ns = 100000}, {.share_ppm = 400000, .cost_ns = 50000, .late_ns = 100000}},
+        {{.share_ppm = 400000, .cost_ns = 50000, .late_ns = 150000},
+         {.share_ppm = 300000, .cost_ns = 5000000, .late_ns = 150000},
+         {.share_ppm = 200000, .cost_ns = 500000, .late_ns = 150000},
+         {.share_ppm = 100000, .cost_ns = 200000, .late_ns = 150000}},
+        {{.share_ppm = 50000, .cost_ns = 50000, .late_ns = 150000},
+         {.share_ppm = 50000, .cost_ns = 20000, .late_ns = 150000},
+         {.share_ppm = 100000, .cost_ns = 100000, .late_ns = 150000},
+         {.share_ppm = 100000, .cost_ns = 500000, .late_ns = 150000},
+         {.share_ppm = 150000, .cost_ns = 200000, .late_ns = 150000},
+         {.share_ppm = 150000, .cost_ns = 20000, .late_ns = 150000},
+         {.share_ppm = 200000, .cost_ns = 1000000, .late_ns = 150000},
+         {.share_ppm = 200000, .cost_ns = 50000, .late_ns = 150000}},
+    };
+    for (size_t i = 0; i < sizeof plans / sizeof plans[0]; i++) {
+        struct tenant tenants[TENANTS_MAX];
+        unsigned count = 0;
+        uint64_t length_ns = 20000000000ULL, longest_ns = 0;
+        memcpy(tenants, plans[i], sizeof tenants);
+        while (count < TENANTS_MAX && tenants[count].share_ppm != 0) {
+            longest_ns = tenants[count].cost_ns > longest_ns ? tenants[count].cost_ns : longest_ns;
+            count++;
+        }
+        reset();
+        struct outcome outcome = simulate(tenants, count, length_ns, false);
+        uint64_t error_ppm = worst_error_ppm(tenants, count, length_ns);
+        printf("# plan %zu: worst error %.3f points, idle %.3f %%, most backlog %.1f us\n", i, (double)error_ppm / 1e4,
+               (double)outcome.idle_ns * 100 / (double)length_ns, (double)outcome.most_backlog_ns / 1e3);
+        CHECK(error_ppm < 5000);
+        CHECK(outcome.most_backlog_ns <= (QUANTUM / 2 > MICA_TOKEN_LEAD_NS ? QUANTUM / 2 : MICA_TOKEN_LEAD_NS));
+    }
+}
+
+static void test_rate_alone_floods_the_device(void)
+{
+    struct tenant tenants[] = {{.share_ppm = 500000, .cost_ns = 200000}, {.share_ppm = 500000, .cost_ns = 200000}};
+    reset();
+    struct outcome outcome = simulate(tenants, 2, 1000000000, true);
+    CHECK(outcome.most_backlog_ns > QUANTUM); /* the control: the bound of the test above is the clock's doing */
+}
+
+static void test_a_returning_slice_is_served_at_once(void)
+{
+    struct tenant tenants[] = {{.share_ppm = 500000, .cost_ns = 50000}, {.share_ppm = 500000, .cost_ns = 500000, .pause_ns = 20000000}};
+    reset();
+    simulate(tenants, 2, 2000000000, false);
+    CHECK(tenants[1].submissions > 50);
+    CHECK(tenants[1].longest_wait_ns <= QUANTUM);
+    CHECK(worst_error_ppm(tenants, 1, 2000000000) < 30000); /* and who floods beside it loses nothing */
+}
+
+static struct mica_token_ask ask_of(uint64_t record, uint64_t tag_ns, uint64_t cost_ns)
+{
+    return (struct mica_token_ask){.record = record, .tag_ns = tag_ns, .cost_ns = cost_ns, .quantum_ns = QUANTUM};
+}
+
+static void test_lowest_tag_goes_first(void)
+{
+    reset();
+    struct mica_token_ask filler = ask_of(7, 0, 1000000), low = ask_of(0, 100, 300000), high = ask_of(1, 200, 300000);
+    CHECK_EQUAL(mica_token_admit(&token, &filler, NOW), 0);
+    uint64_t chance_ns = NOW + 1000000 - MICA_TOKEN_LEAD_NS;
+    CHECK(mica_token_admit(&token, &high, NOW) != 0);
+    CHECK(mica_token_admit(&token, &low, NOW) != 0);
+    CHECK(mica_token_admit(&token, &high, chance_ns) != 0); /* there is room, but a lower tag waits */
+    CHECK_EQUAL(mica_token_admit(&token, &low, chance_ns), 0);
+    CHECK_EQUAL(low.end_ns, NOW + 1300000);
+}
+
+static void test_a_late_first_is_passed_over(void)
+{
+    reset();
+    struct mica_token_ask filler = ask_of(7, 0, 1000000), low = ask_of(0, 100, 300000), high = ask_of(1, 200, 300000);
+    CHECK_EQUAL(mica_token_admit(&token, &filler, NOW), 0);
+    CHECK(mica_token_admit(&token, &low, NOW) != 0);
+    uint64_t late_ns = NOW + 1000000 - MICA_TOKEN_LEAD_NS + 300000;
+    CHECK(mica_token_admit(&token, &high, late_ns - 1) != 0);
+    CHECK_EQUAL(mica_token_admit(&token, &high, late_ns), 0); /* its own cost later */
+}
+
+static void test_a_stale_waiter_holds_nobody_up(void)
+{
+    reset();
+    struct mica_token_ask filler = ask_of(7, 0, 10000000), low = ask_of(0, 100, 300000), high = ask_of(1, 200, 5000000);
+    CHECK_EQUAL(mica_token_admit(&token, &filler, NOW), 0);
+    CHECK(mica_token_admit(&token, &low, NOW) != 0); /* and is never heard of again */
+    uint64_t chance_ns = NOW + 10000000 - MICA_TOKEN_LEAD_NS;
+    CHECK_EQUAL(mica_token_admit(&token, &high, chance_ns), 0);
+}
+
+static void test_a_dead_submitter_heals(void)
+{
+    reset();
+    struct mica_token_ask dead = ask_of(0, 100, 900000), next = ask_of(1, 200, 300000);
+    CHECK_EQUAL(mica_token_admit(&token, &dead, NOW), 0); /* its process is killed before or after it launches */
+    uint64_t wait_ns = mica_token_admit(&token, &next, NOW);
+    CHECK(wait_ns <= 900000);
+    CHECK_EQUAL(mica_token_admit(&token, &next, NOW + wait_ns), 0);
+}
+
+static void test_alone(void)
+{
+    reset();
+    struct mica_token_ask before = ask_of(7, 0, 400000), alone = ask_of(0, 100, 50000), other = ask_of(1, 50, 50000);
+    alone.alone = 1;
+    CHECK_EQUAL(mica_token_admit(&token, &before, NOW), 0);
+    CHECK_EQUAL(mica_token_admit(&token, &alone, NOW), 400000); /* claimed: the device is to run dry */
+    CHECK(mica_token_admit(&token, &other, NOW + 300000) != 0); /* although it has the lower tag */
+    CHECK_EQUAL(mica_token_admit(&token, &alone, NOW + 400000), 0);
+    CHECK(mica_token_admit(&token, &other, NOW + 500000) != 0); /* past its estimate: only its end counts */
+    CHECK(mica_token_release(&token, alone.claim_ns, NOW + 900000));
+    CHECK(!mica_token_release(&token, alone.claim_ns, NOW + 900000));
+    CHECK_EQUAL(mica_token_admit(&token, &other, NOW + 900000), 0);
+}
+
+static void test_alone_runs_out(void)
+{
+    reset();
+    struct mica_token_ask alone = ask_of(0, 100, 50000), other = ask_of(1, 50, 50000);
+    alone.alone = 1;
+    CHECK_EQUAL(mica_token_admit(&token, &alone, NOW), 0);
+    CHECK(mica_token_admit(&token, &other, NOW + MICA_TOKEN_ALONE_NS - 1) != 0);
+    CHECK_EQUAL(mica_token_admit(&token, &other, NOW + MICA_TOKEN_ALONE_NS), 0);
+    CHECK(!mica_token_release(&token, alone.claim_ns, NOW + MICA_TOKEN_ALONE_NS + 5)); /* it was not alone to its end */
+}
+
+static void test_damaged_words_hold_nobody(void)
+{
+    reset();
+    struct mica_token_ask ask = ask_of(0, 100, 50000);
+    atomic_store(&token.busy_until_ns, NEVER);
+    atomic_store(&token.alone_until_ns, NEVER);
+    atomic_store(&token.waiters_high, NEVER);
+    CHECK_EQUAL(mica_token_admit(&token, &ask, NOW), 0);
+    CHECK_EQUAL(ask.end_ns, NOW + 50000);
+}
+
+static void test_urgent_goes_ahead_of_the_order(void)
+{
+    reset();
+    struct mica_token_ask filler = ask_of(7, 0, 1000000), low = ask_of(0, 100, 300000), urgent = ask_of(1, 200, 300000);
+    urgent.urgent = 1;
+    CHECK_EQUAL(mica_token_admit(&token, &filler, NOW), 0);
+    CHECK(mica_token_admit(&token, &low, NOW) != 0);
+    CHECK(mica_token_admit(&token, &urgent, NOW) != 0); /* not ahead of the clock */
+    CHECK_EQUAL(mica_token_admit(&token, &urgent, NOW + 1000000 - MICA_TOKEN_LEAD_NS), 0);
+}
+
+static void test_a_raised_share_counts_for_old_debt(void)
+{
+    struct mica_slice_limits limits = {.share_ppm = 50000, .ceiling_ppm = 50000, .burst_ns = 0, .quantum_ns = QUANTUM};
+    reset();
+    mica_order_enter(&usages[0], &token, &limits, NOW);
+    mica_rate_charge(&usages[0], &limits, 50000000);
+    CHECK_EQUAL(mica_rate_wait(&usages[0], &limits, NOW), 1000000000);
+    limits.share_ppm = limits.ceiling_ppm = 500000;
+    mica_order_enter(&usages[0], &token, &limits, NOW);
+    CHECK_EQUAL(mica_rate_wait(&usages[0], &limits, NOW), 100000000);
+}
+
+static void test_processes_share_by_weight(void)
+{
+    uint64_t used[2] = {0, 0};
+    reset();
+    atomic_store(&usages[0].slots_high, 2);
+    for (unsigned i = 0; i < 2; i++) {
+        atomic_store(&usages[0].processes[i].owner, MICA_OWNER_HELD | (i + 1));
+        atomic_store(&usages[0].processes[i].weight, i == 0 ? 300 : 100);
+        mica_process_enter(&usages[0], i, NOW);
+    }
+    for (uint64_t at_ns = NOW; at_ns < NOW + 100000000; at_ns += 100000) {
+        unsigned goes = mica_process_wait(&usages[0], 0, QUANTUM, at_ns) ? 1 : 0;
+        (void)mica_process_wait(&usages[0], 1, QUANTUM, at_ns);
+        mica_process_charge(&usages[0], goes, 100000);
+        used[goes] += 100000;
+        mica_process_enter(&usages[0], goes, at_ns);
+    }
+    CHECK(used[0] > 70000000 && used[0] < 80000000); /* three quarters */
+    atomic_store(&usages[0].processes[0].waiting_ns, 1); /* stopped long ago */
+    CHECK_EQUAL(mica_process_wait(&usages[0], 1, QUANTUM, NOW + 200000000), 0);
+}
+
+int main(void)
+{
+    check_run(test_shares_are_kept, "slices that flood the device get their shares, and what lies on it stays within half a quantum");
+    check_run(test_rate_alone_floods_the_device, "the control: by rate alone more lies on the device than that");
+    check_run(test_a_returning_slice_is_served_at_once, "a slice within its share waits no longer than a quantum beside one that floods");
+    check_run(test_lowest_tag_goes_first, "of two that wait the lower tag goes first");
+    check_run(test_a_late_first_is_passed_over, "who comes first and does not come is passed over, its turn's cost later");
+    check_run(test_a_stale_waiter_holds_nobody_up, "a waiter that is not heard of any more holds nobody up");
+    check_run(test_a_dead_submitter_heals, "work of a process that was killed is waited for as long as it was to take, and no longer");
+    check_run(test_alone, "work of unknown cost has the device alone from the moment it is empty until its end is seen");
+    check_run(test_alone_runs_out, "and no longer than its patience");
+    check_run(test_damaged_words_hold_nobody, "damaged words hold nobody up");
+    check_run(test_urgent_goes_ahead_of_the_order, "communication goes ahead of the order, not of the clock");
+    check_run(test_a_raised_share_counts_for_old_debt, "a share that is raised is in force for what was used before, too");
+    check_run(test_processes_share_by_weight, "a slice's processes share by weight, and one that has stopped holds nobody up");
+    return check_finish();
+}
