@@ -61,7 +61,7 @@ enum mica_spatial_kind {
     MICA_SPATIAL_SUBDEVICE = 3 /* an OpenCL sub-device */
 };
 
-/* First 256 bytes of every region. All but the heartbeat is written once, before the file gets its final name. */
+/* First 256 bytes of every region. All but the heartbeat and its wall time is written once, before the file gets its final name. */
 struct mica_region_header {
     uint64_t magic;
     uint64_t layout_version;
@@ -71,7 +71,8 @@ struct mica_region_header {
     uint64_t slice_id[MICA_ID_WORDS]; /* usage regions only, else zero */
     uint64_t boot_id[5];              /* the kernel's boot id, 36 characters, zero-padded */
     MICA_ATOMIC_U64 heartbeat_ns;     /* quota regions: CLOCK_MONOTONIC of the enforcer's last heartbeat */
-    uint64_t reserved[6];
+    MICA_ATOMIC_U64 wall_ahead_ns;    /* quota regions: CLOCK_REALTIME - CLOCK_MONOTONIC at that heartbeat; 0: not known */
+    uint64_t reserved[5];
 };
 
 /* The limits of one slice on one device: one list, from which both the shared record and the reader's copy are made. */

@@ -159,17 +159,13 @@ const char *mica_region_defect_text(int defect)
 }
 
 /* Check an open file without mapping it. A defect, MICA_REGION_OK, or -errno. */
-static int file_check(int fd, uint64_t kind)
+static int file_check(int fd, uint64_t kind, const char *boot_id)
 {
     struct stat status;
     if (fstat(fd, &status) < 0)
         return -errno;
     if (!S_ISREG(status.st_mode))
         return MICA_REGION_FOREIGN;
-    char boot_id[37];
-    int rc = mica_boot_id(boot_id);
-    if (rc < 0)
-        return rc;
     struct mica_region_header header;
     ssize_t got = pread(fd, &header, sizeof header, 0);
     if (got < 0)
@@ -181,15 +177,23 @@ static int file_check(int fd, uint64_t kind)
 
 int mica_region_map(const char *path, uint64_t kind, bool writable, void **region)
 {
+    char boot_id[37];
+    int rc = mica_boot_id(boot_id);
+    return rc < 0 ? rc : mica_region_map_of_boot(path, kind, writable, boot_id, region);
+}
+
+int mica_region_map_of_boot(const char *path, uint64_t kind, bool writable, const char *boot_id, void **region)
+{
     if (region_bytes(kind) == 0)
         return -EINVAL;
     /* O_NONBLOCK: a FIFO in the file's place must not hold the caller up. */
     int fd = open(path, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
         return -errno;
-    int rc = file_check(fd, kind);
+    int rc = file_check(fd, kind, boot_id);
     if (rc == MICA_REGION_OK) {
-        void *mapping = mmap(NULL, region_bytes(kind), PROT_READ | (writable ? PROT_WRITE : 0), MAP_SHARED, fd, 0);
+        /* Populated: the pages are few, all in memory, and soon used; each fault would cost as much as this call. */
+        void *mapping = mmap(NULL, region_bytes(kind), PROT_READ | (writable ? PROT_WRITE : 0), MAP_SHARED | MAP_POPULATE, fd, 0);
         if (mapping == MAP_FAILED)
             rc = -errno;
         else

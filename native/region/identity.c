@@ -34,6 +34,8 @@ static ssize_t text_read(const char *path, char *out, size_t size)
         if (got == 0)
             break;
         length += (size_t)got;
+        if (out[length - 1] == '\n')
+            break; /* these files are one line: no need to be told that it was the last */
     }
     close(fd);
     out[length] = '\0';
@@ -72,6 +74,14 @@ uint64_t mica_monotonic_ns(void)
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000000000ULL + (uint64_t)now.tv_nsec;
+}
+
+uint64_t mica_wall_ahead_ns(void)
+{
+    struct timespec wall;
+    uint64_t before = mica_monotonic_ns();
+    clock_gettime(CLOCK_REALTIME, &wall);
+    return (uint64_t)wall.tv_sec * 1000000000ULL + (uint64_t)wall.tv_nsec - before;
 }
 
 void mica_id_pack(const char *text, uint64_t words[MICA_ID_WORDS])

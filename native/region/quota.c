@@ -59,7 +59,8 @@ int mica_quota_repair(struct mica_quota_region *region)
 
 void mica_quota_heartbeat(struct mica_quota_region *region, uint64_t now_ns)
 {
-    /* Relaxed: the word stands for itself; nothing is published through it. */
+    /* Relaxed: the words stand for themselves; nothing is published through them. */
+    atomic_store_explicit(&region->header.wall_ahead_ns, mica_wall_ahead_ns(), memory_order_relaxed);
     atomic_store_explicit(&region->header.heartbeat_ns, now_ns, memory_order_relaxed);
 }
 
@@ -85,11 +86,23 @@ int mica_quota_read(const struct mica_quota_region *region, unsigned index, stru
     return -EAGAIN;
 }
 
+/* Is the record FREE, for certain? Most are, and need not be copied to be told apart. */
+static bool record_is_free(const struct mica_slice_record *record)
+{
+    /* As mica_quota_read. */
+    uint64_t before = atomic_load_explicit(&record->sequence, memory_order_acquire);
+    uint64_t state = atomic_load_explicit(&record->state, memory_order_relaxed);
+    atomic_thread_fence(memory_order_acquire);
+    return (before & 1) == 0 && state == MICA_SLICE_FREE && atomic_load_explicit(&record->sequence, memory_order_relaxed) == before;
+}
+
 int mica_quota_find(const struct mica_quota_region *region, const uint64_t slice_id[MICA_ID_WORDS], struct mica_slice_limits *out)
 {
     int missing = -ENOENT;
     for (unsigned i = 0; i < MICA_SLICES_MAX; i++) {
         struct mica_slice_limits copy;
+        if (record_is_free(&region->records[i]))
+            continue;
         int rc = mica_quota_read(region, i, &copy);
         if (rc < 0) {
             missing = rc; /* it may have been this one: say so instead of "no such slice" */

@@ -34,11 +34,16 @@ const char *mica_region_defect_text(int defect);
 
 /* Map the region at `path` and check it. Returns MICA_REGION_OK and the mapping in `*region`, a defect, or -errno. */
 int mica_region_map(const char *path, uint64_t kind, bool writable, void **region);
+/* The same for a caller that knows the boot id already; NULL: whatever boot the region is of. */
+int mica_region_map_of_boot(const char *path, uint64_t kind, bool writable, const char *boot_id, void **region);
 void mica_region_unmap(void *region, uint64_t kind);
 
 /* The kernel's boot id, 36 characters and a terminator. */
 int mica_boot_id(char out[37]);
 uint64_t mica_monotonic_ns(void);
+/* CLOCK_REALTIME - CLOCK_MONOTONIC, to about a microsecond. Wall time is the same in every time namespace, monotonic time is not; and
+ * no two boots begin at the same wall time. */
+uint64_t mica_wall_ahead_ns(void);
 
 void mica_id_pack(const char *text, uint64_t words[MICA_ID_WORDS]);
 void mica_id_unpack(const uint64_t words[MICA_ID_WORDS], char text[65]);

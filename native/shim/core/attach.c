@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 _Atomic int mica_attach_state_word = MICA_UNDECIDED;
@@ -34,22 +35,38 @@ static void report_refusal(const char *slice_name, const struct mica_fault *faul
     (void)written;
 }
 
-/* Tell the enforcer, without waiting for it: one that is away finds the slot by itself when it is back. The socket is addressed through
- * a directory descriptor, because a socket's address is short and the runtime directory's path may be long. */
+#define SOCKET_PATH "/attach/socket"
+#define SOCKET_PATH_BYTES 108 /* of a socket's address */
+
+/* The enforcer's socket, as a socket's short address can hold it: by way of a directory descriptor if the runtime directory's path is
+ * long. Returns the descriptor to close, or -1. */
+static int find_socket(char path[SOCKET_PATH_BYTES])
+{
+    const char *runtime = mica_runtime_dir();
+    size_t bytes = strlen(runtime);
+    if (bytes + sizeof SOCKET_PATH <= SOCKET_PATH_BYTES) {
+        memcpy(path, runtime, bytes);
+        memcpy(path + bytes, SOCKET_PATH, sizeof SOCKET_PATH);
+        return -1;
+    }
+    int dir = open(runtime, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    snprintf(path, SOCKET_PATH_BYTES, "/proc/self/fd/%d" SOCKET_PATH, dir);
+    return dir;
+}
+
+/* Tell the enforcer, without waiting for it: one that is away finds the slot by itself when it is back. */
 static void announce(const struct mica_slice *slice)
 {
-    int dir = open(mica_runtime_dir(), O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (dir < 0) {
-        return;
-    }
-    char path[64];
-    snprintf(path, sizeof path, "/proc/self/fd/%d/attach/socket", dir);
+    char path[SOCKET_PATH_BYTES];
+    int dir = find_socket(path);
     for (unsigned i = 0; i < slice->device_count; i++) {
         struct mica_attach_message message;
         mica_attach_fill(&message, owner, slice->devices[i].slot, slice->id, slice->devices[i].id);
         (void)mica_attach_send(path, &message);
     }
-    close(dir);
+    if (dir >= 0) {
+        close(dir);
+    }
 }
 
 static void release_slots(struct mica_slice *slice)

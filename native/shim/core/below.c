@@ -3,6 +3,7 @@
 #include "below.h"
 
 #include <dlfcn.h>
+#include <link.h>
 #include <limits.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -11,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 /* The jump targets of the stubs in pass.S, one word each, and what each one says at first: resolve me. */
@@ -30,16 +30,25 @@ static const char *const standard_dirs[] = {
 #endif
     "/usr/lib64", "/usr/lib", "/usr/local/nvidia/lib64", "/usr/lib/wsl/lib", "/run/opengl-driver/lib"};
 
-/* Is `path` a file, and not this very shim under some name? */
-static bool is_another(const char *path)
+extern const char own_start[] __asm__("__ehdr_start") __attribute__((visibility("hidden"))); /* where this shim was loaded, by the linker */
+
+/* Is it this very shim, under whatever name? The loader loads no file twice. */
+static bool is_this_shim(void *handle)
 {
-    struct stat found;
-    struct stat self;
-    Dl_info info;
-    if (stat(path, &found) != 0 || dladdr((const void *)&mica_below, &info) == 0 || stat(info.dli_fname, &self) != 0) {
-        return false;
+    struct link_map *map = NULL;
+    return dlinfo(handle, RTLD_DI_LINKMAP, &map) == 0 && map->l_addr == (uintptr_t)own_start;
+}
+
+/* NULL, with `*is_own`: the file is this shim. NULL without: dlerror says why. */
+static void *open_other(const char *path, bool *is_own)
+{
+    void *handle = dlopen(path, RTLD_LAZY | RTLD_LOCAL);
+    *is_own = handle != NULL && is_this_shim(handle);
+    if (*is_own) {
+        dlclose(handle);
+        return NULL;
     }
-    return found.st_dev != self.st_dev || found.st_ino != self.st_ino;
+    return handle;
 }
 
 static void *open_in(const char *dir, size_t dir_bytes)
@@ -49,7 +58,8 @@ static void *open_in(const char *dir, size_t dir_bytes)
         return NULL;
     }
     snprintf(path, sizeof path, "%.*s/%s", (int)dir_bytes, dir, mica_below.soname);
-    return is_another(path) ? dlopen(path, RTLD_LAZY | RTLD_LOCAL) : NULL;
+    bool is_own = false;
+    return access(path, F_OK) == 0 ? open_other(path, &is_own) : NULL;
 }
 
 static void *open_in_library_path(void)
@@ -66,12 +76,11 @@ static void *open_in_library_path(void)
 
 static void *open_configured(const char *path)
 {
-    if (path[0] != '/' || !is_another(path)) {
+    bool is_own = false;
+    void *found = path[0] == '/' ? open_other(path, &is_own) : NULL;
+    if (path[0] != '/' || is_own) {
         fprintf(stderr, "mica: %s: \"%.300s\" is not the absolute path of another %s\n", mica_below.variable, path, mica_below.soname);
-        return NULL;
-    }
-    void *found = dlopen(path, RTLD_LAZY | RTLD_LOCAL);
-    if (found == NULL) {
+    } else if (found == NULL) {
         fprintf(stderr, "mica: %s: %.300s\n", mica_below.variable, dlerror());
     }
     return found;

@@ -2,20 +2,45 @@
 #define _GNU_SOURCE
 #include "slice.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define PATH_BYTES 4096
+#define LISTING_BYTES 1024
 #define USAGE_SUFFIX ".usage"
 #define READ_ATTEMPTS 64
 /* The enforcer beats its heart on the clock that the windows and the virtual time are in. A heartbeat from the future means that this
  * process reads another clock (a time namespace, a sandbox): it would misjudge every deadline. */
 #define CLOCK_TOLERANCE_NS 2000000000ULL
+/* Wall and monotonic time drift apart by at most 0.5 ms a second while wall time is slewed; heartbeats are a second apart. */
+#define WALL_TOLERANCE_NS 2000000ULL
+
+/* A path, set again for every file. A process's first use of a page, and of a part of the C library, costs as much as a few system calls, and
+ * an attach has few: so there is one of these, no formatted printing but of faults, and nothing is cleared that was never written. */
+struct path {
+    char text[PATH_BYTES];
+};
+
+/* runtime dir / kind / name / file, cut if that is too long for any path. */
+static void path_set(struct path *path, const char *kind, const char *name, const char *file)
+{
+    const char *const parts[] = {mica_runtime_dir(), kind, name, file};
+    size_t length = 0;
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        size_t bytes = strlen(parts[i]);
+        if (bytes > PATH_BYTES - 1 - length) {
+            bytes = PATH_BYTES - 1 - length;
+        }
+        memcpy(path->text + length, parts[i], bytes);
+        length += bytes;
+    }
+    path->text[length] = '\0';
+}
 
 const char *mica_slice_name(void)
 {
@@ -45,10 +70,15 @@ static bool header_names(const struct mica_region_header *header, const uint64_t
     return slice_words == NULL || memcmp(header->slice_id, slice_words, sizeof header->slice_id) == 0;
 }
 
-/* The kernel shows a process whether its monotonic clock is shifted by a time namespace. */
+/* The kernel shows a process whether its monotonic clock is shifted by a time namespace; the first of these shifts nothing. */
 static bool clock_is_shifted(void)
 {
+    static const char first[] = "time:[4026531834]"; /* PROC_TIME_INIT_INO */
     char text[256];
+    ssize_t length = readlink("/proc/self/ns/time", text, sizeof text);
+    if (length == (ssize_t)sizeof first - 1 && memcmp(text, first, sizeof first - 1) == 0) {
+        return false;
+    }
     int fd = open("/proc/self/timens_offsets", O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
         return false;
@@ -67,14 +97,26 @@ static bool clock_is_shifted(void)
     return seconds != 0 || nanoseconds != 0;
 }
 
+/* Is this process on the enforcer's clock, in the enforcer's boot? Wall time tells, because it is the same for both. When it does not agree (it was
+ * set since the last heartbeat, or no enforcer lives), the kernel is asked, which takes longer. */
 static int check_clock(const struct mica_quota_region *quota, const char *path, struct mica_fault *fault)
 {
     uint64_t heartbeat = atomic_load_explicit(&quota->header.heartbeat_ns, memory_order_relaxed);
+    uint64_t ahead = atomic_load_explicit(&quota->header.wall_ahead_ns, memory_order_relaxed);
+    uint64_t apart = mica_wall_ahead_ns() - ahead + WALL_TOLERANCE_NS;
     uint64_t now = mica_monotonic_ns();
+    char boot_id[37];
     if (heartbeat > now + CLOCK_TOLERANCE_NS) {
         snprintf(fault->text, sizeof fault->text, "%.300s: clock disagrees with the enforcer's: heartbeat is %llu ms ahead of it", path,
                  (unsigned long long)((heartbeat - now) / 1000000));
         return -1;
+    }
+    if (ahead != 0 && apart <= 2 * WALL_TOLERANCE_NS) {
+        return 0;
+    }
+    int result = mica_boot_id(boot_id);
+    if (result < 0 || strncmp((const char *)quota->header.boot_id, boot_id, sizeof quota->header.boot_id) != 0) {
+        return describe_region(fault, path, result < 0 ? result : MICA_REGION_OTHER_BOOT);
     }
     if (clock_is_shifted()) {
         snprintf(fault->text, sizeof fault->text, "%.300s: clock disagrees with the enforcer's: shifted by a time namespace", path);
@@ -97,12 +139,12 @@ static int find_record(struct mica_device *device, const uint64_t *slice_words)
     return index;
 }
 
-static int open_quota(struct mica_slice *slice, struct mica_device *device, struct mica_fault *fault)
+static int open_quota(struct mica_slice *slice, struct mica_device *device, struct path *at, struct mica_fault *fault)
 {
-    char path[PATH_BYTES];
+    const char *path = at->text;
     void *region = NULL;
-    snprintf(path, sizeof path, "%.3900s/devices/%s/quota", mica_runtime_dir(), device->id);
-    int result = mica_region_map(path, MICA_REGION_QUOTA, false, &region);
+    path_set(at, "/devices/", device->id, "/quota");
+    int result = mica_region_map_of_boot(path, MICA_REGION_QUOTA, false, NULL, &region);
     if (result != MICA_REGION_OK) {
         return describe_region(fault, path, result);
     }
@@ -120,12 +162,23 @@ static int open_quota(struct mica_slice *slice, struct mica_device *device, stru
     return 0;
 }
 
-static int open_usage(struct mica_slice *slice, struct mica_device *device, bool writable, struct mica_fault *fault)
+/* This boot's id: the checked quota region has it. */
+static const char *boot_of(const struct mica_device *device)
 {
-    char path[PATH_BYTES];
+    return (const char *)device->quota->header.boot_id;
+}
+
+static int open_usage(struct mica_slice *slice, struct mica_device *device, bool writable, struct path *at, struct mica_fault *fault)
+{
+    char file[MICA_ID_TEXT + sizeof "/" USAGE_SUFFIX];
+    const char *path = at->text;
     void *region = NULL;
-    snprintf(path, sizeof path, "%.3800s/slices/%s/%s" USAGE_SUFFIX, mica_runtime_dir(), slice->id, device->id);
-    int result = mica_region_map(path, MICA_REGION_USAGE, writable, &region);
+    size_t id_bytes = strlen(device->id);
+    file[0] = '/';
+    memcpy(file + 1, device->id, id_bytes);
+    memcpy(file + 1 + id_bytes, USAGE_SUFFIX, sizeof USAGE_SUFFIX);
+    path_set(at, "/slices/", slice->id, file);
+    int result = mica_region_map_of_boot(path, MICA_REGION_USAGE, writable, boot_of(device), &region);
     if (result != MICA_REGION_OK) {
         return describe_region(fault, path, result);
     }
@@ -137,12 +190,12 @@ static int open_usage(struct mica_slice *slice, struct mica_device *device, bool
 }
 
 /* The device's token. A slice without one is still held to its share by its rate, so a missing token refuses nobody. */
-static void open_token(struct mica_slice *slice, struct mica_device *device)
+static void open_token(struct mica_slice *slice, struct mica_device *device, struct path *at)
 {
-    char path[PATH_BYTES];
+    const char *path = at->text;
     void *region = NULL;
-    snprintf(path, sizeof path, "%.3900s/devices/%s/token", mica_runtime_dir(), device->id);
-    int result = mica_region_map(path, MICA_REGION_TOKEN, true, &region);
+    path_set(at, "/devices/", device->id, "/token");
+    int result = mica_region_map_of_boot(path, MICA_REGION_TOKEN, true, boot_of(device), &region);
     device->token = result == MICA_REGION_OK ? region : NULL;
     if (device->token != NULL && !header_names(&device->token->header, device->id_words, NULL)) {
         mica_region_unmap(device->token, MICA_REGION_TOKEN);
@@ -159,58 +212,81 @@ static void open_token(struct mica_slice *slice, struct mica_device *device)
     }
 }
 
-static int open_device(struct mica_slice *slice, const char *device_id, bool writable, struct mica_fault *fault)
+static int open_device(struct mica_slice *slice, const char *device_id, bool writable, struct path *at, struct mica_fault *fault)
 {
     if (slice->device_count == MICA_DEVICES_MAX) {
         snprintf(fault->text, sizeof fault->text, "more than %d devices in one slice", MICA_DEVICES_MAX);
         return -1;
     }
     struct mica_device *device = &slice->devices[slice->device_count++];
-    snprintf(device->id, sizeof device->id, "%s", device_id);
+    memset(device, 0, sizeof *device);
+    memcpy(device->id, device_id, strlen(device_id));
     mica_id_pack(device->id, device->id_words);
     device->slot = MICA_PROCESSES_MAX;
-    if (open_usage(slice, device, writable, fault) != 0) {
-        return -1;
-    }
-    if (open_quota(slice, device, fault) != 0) {
+    if (open_quota(slice, device, at, fault) != 0 || open_usage(slice, device, writable, at, fault) != 0) {
         return -1;
     }
     if (writable) {
-        open_token(slice, device);
+        open_token(slice, device, at);
     }
     return 0;
 }
 
-/* The slice's directory holds one usage file per device, named after it: that is the list of its devices. */
-static int open_devices(struct mica_slice *slice, bool writable, struct mica_fault *fault)
+/* An entry of a directory, as the kernel lists it. */
+struct listed {
+    uint64_t inode;
+    int64_t offset;
+    unsigned short bytes;
+    unsigned char type;
+    char name[];
+};
+
+/* If `name` is a usage file, open its device. */
+static int open_named(struct mica_slice *slice, const char *name, bool writable, struct path *at, struct mica_fault *fault)
 {
-    char path[PATH_BYTES];
-    snprintf(path, sizeof path, "%.3900s/slices/%s", mica_runtime_dir(), slice->id);
-    DIR *dir = opendir(path);
-    if (dir == NULL) {
-        return describe_region(fault, path, -errno);
+    char device_id[MICA_ID_TEXT];
+    size_t suffix_bytes = sizeof USAGE_SUFFIX - 1;
+    size_t name_bytes = strlen(name);
+    if (name_bytes <= suffix_bytes || memcmp(name + name_bytes - suffix_bytes, USAGE_SUFFIX, suffix_bytes) != 0) {
+        return 0;
+    }
+    size_t id_bytes = name_bytes - suffix_bytes;
+    if (id_bytes >= sizeof device_id) {
+        path_set(at, "/slices/", slice->id, "/");
+        snprintf(fault->text, sizeof fault->text, "%.300s%.100s: a device id has at most 64 characters", at->text, name);
+        return -1;
+    }
+    memcpy(device_id, name, id_bytes);
+    device_id[id_bytes] = '\0';
+    return open_device(slice, device_id, writable, at, fault);
+}
+
+/* The slice's directory holds one usage file per device, named after it: that is the list of its devices. */
+static int open_devices(struct mica_slice *slice, bool writable, struct path *at, struct mica_fault *fault)
+{
+    _Alignas(struct listed) char listing[LISTING_BYTES];
+    path_set(at, "/slices/", slice->id, "");
+    int dir = open(at->text, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dir < 0) {
+        return describe_region(fault, at->text, -errno);
     }
     int result = 0;
-    for (struct dirent *entry = readdir(dir); entry != NULL && result == 0; entry = readdir(dir)) {
-        size_t suffix_bytes = sizeof USAGE_SUFFIX - 1;
-        size_t name_bytes = strlen(entry->d_name);
-        if (name_bytes <= suffix_bytes || strcmp(entry->d_name + name_bytes - suffix_bytes, USAGE_SUFFIX) != 0) {
-            continue;
+    long got = 0;
+    while (result == 0 && (got = syscall(SYS_getdents64, dir, listing, sizeof listing)) > 0) {
+        for (long i = 0; i < got && result == 0;) {
+            const struct listed *entry = (const struct listed *)(const void *)(listing + i);
+            result = open_named(slice, entry->name, writable, at, fault);
+            i += entry->bytes;
         }
-        size_t id_bytes = name_bytes - suffix_bytes;
-        char device_id[MICA_ID_TEXT];
-        if (id_bytes >= sizeof device_id) {
-            snprintf(fault->text, sizeof fault->text, "%.300s/%.100s: a device id has at most 64 characters", path, entry->d_name);
-            result = -1;
-            break;
-        }
-        memcpy(device_id, entry->d_name, id_bytes);
-        device_id[id_bytes] = '\0';
-        result = open_device(slice, device_id, writable, fault);
     }
-    closedir(dir);
+    int error = errno;
+    close(dir);
+    path_set(at, "/slices/", slice->id, "");
+    if (got < 0) {
+        return describe_region(fault, at->text, -error);
+    }
     if (result == 0 && slice->device_count == 0) {
-        snprintf(fault->text, sizeof fault->text, "%.300s: no usage region of any device", path);
+        snprintf(fault->text, sizeof fault->text, "%.300s: no usage region of any device", at->text);
         result = -1;
     }
     return result;
@@ -224,14 +300,15 @@ static bool is_slice_id(const char *text)
 
 int mica_slice_open(const char *name, bool writable, struct mica_slice *slice, struct mica_fault *fault)
 {
-    memset(slice, 0, sizeof *slice);
+    struct path at;
+    slice->device_count = 0;
     if (!is_slice_id(name)) {
         snprintf(fault->text, sizeof fault->text, "MICA_SLICE: \"%.64s\" is no slice id (1 to 64 of A-Z a-z 0-9 _ -)", name);
         return -1;
     }
-    snprintf(slice->id, sizeof slice->id, "%s", name);
+    memcpy(slice->id, name, strlen(name) + 1);
     mica_id_pack(slice->id, slice->id_words);
-    if (open_devices(slice, writable, fault) != 0) {
+    if (open_devices(slice, writable, &at, fault) != 0) {
         mica_slice_close(slice);
         return -1;
     }
@@ -252,7 +329,7 @@ void mica_slice_close(struct mica_slice *slice)
             mica_region_unmap(device->token, MICA_REGION_TOKEN);
         }
     }
-    memset(slice, 0, sizeof *slice);
+    slice->device_count = 0;
 }
 
 struct mica_device *mica_slice_device(struct mica_slice *slice, const char *device_id)
