@@ -1,4 +1,4 @@
-"""Types of the compiled binding. Written by hand: mypy reads it, nothing else does; a test compares its names with the module's."""
+"""Types of the compiled binding. Written by hand: mypy reads it, nothing else does; a test looks for its names in the module."""
 
 from typing import Any
 
