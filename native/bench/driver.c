@@ -11,6 +11,9 @@
 #define SUCCESS 0
 #define INVALID_VALUE 1
 #define VRAM_BYTES (1ULL << 40)
+#define POOL_BYTES (1ULL << 30)
+#define RELEASE_THRESHOLD 4 /* CU_MEMPOOL_ATTR_* */
+#define RESERVED_MEM_CURRENT 5
 #define ADDRESS_UNIT 512
 
 /* GPU-6d696361-0000-4000-8000-0000000000be */
@@ -123,6 +126,31 @@ PUBLIC int cuMemFreeAsync(uint64_t address, void *stream)
     return address != 0 ? SUCCESS : INVALID_VALUE;
 }
 
+PUBLIC int cuDeviceGetMemPool(void **pool, int device)
+{
+    *pool = &one_object;
+    return device == 0 ? SUCCESS : INVALID_VALUE;
+}
+
+PUBLIC int cuDeviceGetDefaultMemPool(void **pool, int device)
+{
+    return cuDeviceGetMemPool(pool, device);
+}
+
+/* A pool that is warm: it has reserved more than a batch takes, and keeps it. */
+PUBLIC int cuMemPoolGetAttribute(void *pool, int attribute, void *value)
+{
+    (void)pool;
+    *(uint64_t *)value = attribute == RELEASE_THRESHOLD ? UINT64_MAX : attribute == RESERVED_MEM_CURRENT ? POOL_BYTES : 0;
+    return SUCCESS;
+}
+
+PUBLIC int cuMemPoolTrimTo(void *pool, size_t bytes)
+{
+    (void)bytes;
+    return pool != NULL ? SUCCESS : INVALID_VALUE;
+}
+
 PUBLIC int cuMemGetInfo_v2(size_t *free_bytes, size_t *total_bytes)
 {
     *free_bytes = *total_bytes = VRAM_BYTES;
@@ -162,7 +190,7 @@ PUBLIC int cuEventElapsedTime(float *milliseconds, void *start, void *end)
 {
     (void)start;
     (void)end;
-    *milliseconds = 0.001F;
+    *milliseconds = 0.000001F; /* 1 ns: a loop of launches stays within its budget */
     return SUCCESS;
 }
 
@@ -183,7 +211,8 @@ PUBLIC int cuThreadExchangeStreamCaptureMode(int *mode)
 #define CALLS(X) \
     X(cuInit) X(cuDriverGetVersion) X(cuDeviceGet) X(cuDeviceGetCount) X(cuDeviceGetUuid) X(cuDeviceGetUuid_v2) \
     X(cuDeviceTotalMem_v2) X(cuDevicePrimaryCtxRetain) X(cuDevicePrimaryCtxGetState) X(cuCtxSetCurrent) X(cuCtxGetCurrent) \
-    X(cuCtxGetDevice) X(cuCtxSynchronize) X(cuMemAlloc_v2) X(cuMemFree_v2) X(cuMemAllocAsync) X(cuMemFreeAsync) X(cuMemGetInfo_v2) \
+    X(cuCtxGetDevice) X(cuCtxSynchronize) X(cuMemAlloc_v2) X(cuMemFree_v2) X(cuMemAllocAsync) X(cuMemFreeAsync) X(cuDeviceGetMemPool) \
+    X(cuDeviceGetDefaultMemPool) X(cuMemPoolGetAttribute) X(cuMemPoolTrimTo) X(cuMemGetInfo_v2) \
     X(cuLaunchKernel) X(cuEventCreate) X(cuEventDestroy_v2) X(cuEventRecord) X(cuEventQuery) X(cuEventElapsedTime) \
     X(cuStreamIsCapturing) X(cuThreadExchangeStreamCaptureMode)
 

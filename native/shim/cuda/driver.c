@@ -9,6 +9,7 @@
 #include <string.h>
 
 struct driver_calls driver;
+struct hooked_calls hooked;
 
 static pthread_once_t loading = PTHREAD_ONCE_INIT;
 static _Atomic bool is_loaded;
@@ -54,9 +55,22 @@ static void load(void)
     if (mica_below_open() == NULL) {
         return;
     }
-    CUDA_HOOKS(LOAD)
     CUDA_CALLS(LOAD)
     atomic_store_explicit(&is_loaded, true, memory_order_release);
+}
+
+void *hooked_find(void *place, const char *name)
+{
+    void *found = mica_below_symbol(name);
+    __atomic_store_n((void **)place, found, __ATOMIC_RELAXED);
+    return found;
+}
+
+void hooked_find_all(void)
+{
+#define X(type, name, ...) (void)hooked_find(&hooked.name, #name);
+    CUDA_HOOKS(X)
+#undef X
 }
 
 bool driver_load(void)

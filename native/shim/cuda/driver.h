@@ -11,6 +11,8 @@
 #include "hooks.h"
 #include "types.h"
 
+#include <string.h>
+
 #define EXPORT __attribute__((visibility("default")))
 
 /* The hooks' prototypes. */
@@ -18,22 +20,38 @@
 CUDA_HOOKS(X)
 #undef X
 
-/* The driver's functions, by name; NULL where this driver has none. Written once, by driver_load. */
+/* The driver's functions that the shim itself asks, by name; NULL where this driver has none. Written once, by driver_load. */
 struct driver_calls {
-#define X(type, name, params, ...) type(*name) params;
 #define Y(type, name, params) type(*name) params;
-    CUDA_HOOKS(X)
     CUDA_CALLS(Y)
-#undef X
 #undef Y
 };
 extern struct driver_calls driver;
 
-/* below_NAME(...): call the driver's function, or say that there is none. */
-#define X(type, name, params, args, ...)                                  \
-    static inline type below_##name params                                \
-    {                                                                     \
-        return driver.name != NULL ? driver.name args : CUDA_ERROR_NOT_FOUND; \
+/* The driver's functions below the hooks; NULL until one is called, because a program uses a few of them and an attach is to be short. */
+struct hooked_calls {
+#define X(type, name, params, ...) type(*name) params;
+    CUDA_HOOKS(X)
+#undef X
+};
+extern struct hooked_calls hooked;
+
+/* Look the function `name` up and keep it in `*place`, a member of `hooked`. NULL: this driver has none. */
+void *hooked_find(void *place, const char *name);
+/* Look all of them up. */
+void hooked_find_all(void);
+
+/* below_NAME(...): call the driver's function, or say that there is none. Relaxed: every thread that finds a pointer here has come through the door,
+ * which pairs with the opening of the driver. */
+#define X(type, name, params, args, ...)                                       \
+    static inline type below_##name params                                     \
+    {                                                                          \
+        type(*call) params = __atomic_load_n(&hooked.name, __ATOMIC_RELAXED);  \
+        if (__builtin_expect(call == NULL, 0)) {                               \
+            void *found = hooked_find(&hooked.name, #name);                    \
+            memcpy(&call, &found, sizeof found);                               \
+        }                                                                      \
+        return call != NULL ? call args : CUDA_ERROR_NOT_FOUND;                \
     }
 CUDA_HOOKS(X)
 #undef X

@@ -5,40 +5,75 @@
  */
 #include "driver.h"
 
+#include <pthread.h>
 #include <string.h>
 
 enum stream_kind { LEGACY = 0, PER_THREAD = 1 };
 
 struct hook {
-    const char *name;
     const char *base; /* what cuGetProcAddress calls it */
     int since;        /* from this driver version on */
     enum stream_kind stream;
-    size_t below_offset; /* of the driver's function in struct driver_calls */
+    size_t below_offset; /* of the driver's function in struct hooked_calls */
     void *own;
 };
 
 static const struct hook hooks[] = {
 #define X(type, name, params, args, class, base, since, stream) \
-    {#name, #base, since, stream, offsetof(struct driver_calls, name), (void *)(uintptr_t)name},
+    {#base, since, stream, offsetof(struct hooked_calls, name), (void *)(uintptr_t)name},
     CUDA_HOOKS(X)
 #undef X
 };
 #define HOOK_COUNT (sizeof hooks / sizeof hooks[0])
 
+/* Programs ask for hundreds of names when they start, most of which are no hooks. So the hooks are hashed, by the driver's function and by base
+ * name: each table holds the index + 1 of the first hook of a hash, and `next` that of the following one; 0 ends. Filled once. */
+#define BUCKETS 512
+static struct {
+    uint16_t first[BUCKETS];
+    uint16_t next[HOOK_COUNT];
+} by_function, by_name;
+_Static_assert(HOOK_COUNT < BUCKETS / 2, "a look-up is to meet an empty bucket mostly");
+
 static const void *below_of(const struct hook *hook)
 {
     const void *below;
-    memcpy(&below, (const char *)&driver + hook->below_offset, sizeof below);
+    memcpy(&below, (const char *)&hooked + hook->below_offset, sizeof below);
     return below;
+}
+
+static size_t function_bucket(const void *function)
+{
+    return (uint64_t)(uintptr_t)function * 0x9e3779b97f4a7c15ULL >> 55;
+}
+
+static size_t name_bucket(const char *name)
+{
+    uint64_t hash = 0;
+    for (; *name != '\0'; name++) {
+        hash = (hash ^ (unsigned char)*name) * 0x9e3779b97f4a7c15ULL;
+    }
+    return hash >> 55;
+}
+
+static void fill(void)
+{
+    hooked_find_all();
+    for (uint16_t i = HOOK_COUNT; i-- > 0;) {
+        size_t function = function_bucket(below_of(&hooks[i]));
+        size_t name = name_bucket(hooks[i].base);
+        by_function.next[i] = by_function.first[function];
+        by_name.next[i] = by_name.first[name];
+        by_function.first[function] = by_name.first[name] = (uint16_t)(i + 1);
+    }
 }
 
 /* The driver's answer is the very function that it exports under a hook's name: the usual case, and exact to the variant. */
 static void *own_for_function(const void *found)
 {
-    for (size_t i = 0; i < HOOK_COUNT; i++) {
-        if (below_of(&hooks[i]) == found) {
-            return hooks[i].own;
+    for (uint16_t at = by_function.first[function_bucket(found)]; at != 0; at = by_function.next[at - 1]) {
+        if (below_of(&hooks[at - 1]) == found) {
+            return hooks[at - 1].own;
         }
     }
     return NULL;
@@ -49,8 +84,8 @@ static void *own_for_name(const char *symbol, int version, uint64_t flags)
 {
     enum stream_kind wanted = (flags & CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM) != 0 ? PER_THREAD : LEGACY;
     const struct hook *best = NULL;
-    for (size_t i = 0; i < HOOK_COUNT; i++) {
-        const struct hook *hook = &hooks[i];
+    for (uint16_t at = by_name.first[name_bucket(symbol)]; at != 0; at = by_name.next[at - 1]) {
+        const struct hook *hook = &hooks[at - 1];
         if (strcmp(hook->base, symbol) != 0 || hook->since > version || hook->stream > wanted) {
             continue;
         }
@@ -67,6 +102,8 @@ static void put_own(const char *symbol, void **function, int version, uint64_t f
     if (symbol == NULL || function == NULL || *function == NULL) {
         return;
     }
+    static pthread_once_t filling = PTHREAD_ONCE_INIT;
+    pthread_once(&filling, fill);
     void *own = own_for_function(*function);
     if (own == NULL) {
         own = own_for_name(symbol, version, flags);
