@@ -187,7 +187,8 @@ struct mica_usage_region {
     MICA_ATOMIC_U64 active_until_ns; /* CLOCK_MONOTONIC when, by estimate, the slice's last work ends */
     MICA_ATOMIC_U64 rate_basis;      /* ceiling_ppm << 32 | share_ppm, by which the times above were advanced */
     MICA_ATOMIC_U64 process_floor_ns; /* the same floor as the token region's, among the slice's processes */
-    MICA_ATOMIC_U64 reserved[17];
+    MICA_ATOMIC_U64 context_bytes; /* device memory that a process's first context took when that was last measured; 0: not yet */
+    MICA_ATOMIC_U64 reserved[16];
     struct mica_process_slot processes[MICA_PROCESSES_MAX];
 };
 

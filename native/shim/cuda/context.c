@@ -2,6 +2,7 @@
 #include "context.h"
 
 #include "../core/live.h"
+#include "footprint.h"
 #include "memory.h"
 #include "pool.h"
 #include "sample.h"
@@ -15,6 +16,7 @@
 
 static struct context contexts[CONTEXTS_MAX];
 static pthread_mutex_t registering = PTHREAD_MUTEX_INITIALIZER; /* for the first sight of a context, never for later ones */
+static pthread_mutex_t retaining = PTHREAD_MUTEX_INITIALIZER;  /* for the first retain of a primary context */
 static _Atomic uint64_t generation = 1;                         /* moves when a context ends: a new one may get its address */
 
 /* Which context this thread used last. */
@@ -28,6 +30,7 @@ static struct {
     _Atomic uint64_t epoch; /* the attachment that `device` is of; 0: not looked up */
     struct mica_device *device;
     _Atomic(CUcontext) primary; /* the device's primary context, once somebody here has retained it */
+    _Atomic bool is_charged;    /* what it takes is charged */
 } ordinals[ORDINALS_MAX];
 
 static void uuid_text(const CUuuid *uuid, char text[MICA_ID_TEXT])
@@ -172,12 +175,20 @@ enum mica_memory_kind owner_kind(uint16_t owner)
     return class == OWNER_CONTEXT_PINNED || class == OWNER_DEVICE_PINNED ? MICA_MEMORY_PINNED : MICA_MEMORY_VRAM;
 }
 
+void context_charge_more(struct context *context, uint64_t bytes)
+{
+    atomic_fetch_add(&context->extra_bytes, bytes);
+}
+
 /* The context has ended, and the driver has freed everything that was allocated in it. */
 static void ended(struct context *context)
 {
     if (context->device != NULL) {
         mica_live_sweep(context_owner(context, MICA_MEMORY_VRAM), entry_give_back);
         mica_live_sweep(context_owner(context, MICA_MEMORY_PINNED), entry_give_back);
+    }
+    if (context->device != NULL) {
+        mica_memory_refund(context->device, MICA_MEMORY_VRAM, atomic_exchange(&context->extra_bytes, 0));
     }
     pools_after_context();
     sample_pool_forget(context);
@@ -189,11 +200,13 @@ void context_forget_all(void)
 {
     pthread_mutex_t fresh = PTHREAD_MUTEX_INITIALIZER;
     registering = fresh;
+    retaining = fresh;
     memset(contexts, 0, sizeof contexts);
     memset(ordinals, 0, sizeof ordinals);
     atomic_store(&ordinals_seen, 0);
     mica_live_forget();
     pools_forget();
+    footprint_forget();
     launch_forget();
     physical_forget();
     spatial_forget();
@@ -202,16 +215,65 @@ void context_forget_all(void)
 
 /* --- Hooks -------------------------------------------------------------------------------------------------------- */
 
+/* The context is made, or it is not: charge what it takes. */
+static CUresult made(struct footprint *footprint, CUresult result, const CUcontext *context)
+{
+    CUresult charged = footprint_end(footprint, result);
+    if (footprint->device == NULL || result != CUDA_SUCCESS) {
+        return charged;
+    }
+    struct mica_live_entry entry = {.owner = device_owner(footprint->device, MICA_MEMORY_VRAM)};
+    if (charged == CUDA_SUCCESS && !mica_live_insert(key_of(KIND_CONTEXT, (uint64_t)(uintptr_t)*context), entry)) {
+        mica_memory_refund(footprint->device, MICA_MEMORY_VRAM, footprint->bytes);
+        charged = CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    if (charged == CUDA_SUCCESS) {
+        footprint_context_made(footprint);
+    } else {
+        (void)below_cuCtxDestroy_v2(*context);
+    }
+    return charged;
+}
+
+static struct footprint making(CUdevice ordinal)
+{
+    enum door at = door();
+    if (at != DOOR_ENFORCE) {
+        return (struct footprint){.result = at == DOOR_PASS ? CUDA_SUCCESS : CUDA_ERROR_NOT_PERMITTED};
+    }
+    return footprint_context_begin(ordinal_device(ordinal));
+}
+
+#define CREATE_HOOK(name, params, args)                                     \
+    EXPORT CUresult name params                                             \
+    {                                                                       \
+        struct footprint footprint = making(device);                        \
+        if (footprint.result != CUDA_SUCCESS) {                             \
+            return footprint.result;                                        \
+        }                                                                   \
+        return made(&footprint, below_##name args, context);                \
+    }
+
+CREATE_HOOK(cuCtxCreate, (CUcontext * context, unsigned int flags, CUdevice device), (context, flags, device))
+CREATE_HOOK(cuCtxCreate_v2, (CUcontext * context, unsigned int flags, CUdevice device), (context, flags, device))
+CREATE_HOOK(cuCtxCreate_v3, (CUcontext * context, void *affinity, int count, unsigned int flags, CUdevice device),
+            (context, affinity, count, flags, device))
+CREATE_HOOK(cuCtxCreate_v4, (CUcontext * context, void *params, unsigned int flags, CUdevice device), (context, params, flags, device))
+
 static CUresult destroy(CUcontext handle, CUresult (*below)(CUcontext))
 {
     struct context *context = door() == DOOR_ENFORCE && handle != NULL ? find(handle) : NULL;
+    struct held held = held_take(KIND_CONTEXT, (uint64_t)(uintptr_t)handle);
     sample_hold();
     CUresult result = below(handle);
     if (context != NULL && result == CUDA_SUCCESS) {
         ended(context);
     }
+    if (held.is_found && result == CUDA_SUCCESS) {
+        footprint_context_ended(owner_device(held.owner));
+    }
     sample_let_go();
-    return result;
+    return held_give_back(&held, result, KIND_CONTEXT, (uint64_t)(uintptr_t)handle);
 }
 
 EXPORT CUresult cuCtxDestroy(CUcontext context)
@@ -225,16 +287,51 @@ EXPORT CUresult cuCtxDestroy_v2(CUcontext context)
 }
 
 /* A primary context is the one that a device shares among all who retain it; it ends with the last release, or by a reset. */
-EXPORT CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device)
+static CUresult retain(CUcontext *context, CUdevice device)
 {
-    if (door() == DOOR_CLOSED) {
-        return CUDA_ERROR_NOT_PERMITTED;
-    }
     CUresult result = below_cuDevicePrimaryCtxRetain(context, device);
     if (result == CUDA_SUCCESS && door() == DOOR_ENFORCE) {
         spatial_enter(device, context);
     }
-    if (result == CUDA_SUCCESS && device >= 0 && device < ORDINALS_MAX) {
+    return result;
+}
+
+static CUresult retain_first(CUcontext *context, CUdevice device)
+{
+    struct footprint footprint = making(device);
+    if (footprint.result != CUDA_SUCCESS) {
+        return footprint.result;
+    }
+    CUresult result = retain(context, device);
+    CUresult charged = footprint_end(&footprint, result);
+    if (charged == CUDA_SUCCESS) {
+        footprint_context_made(&footprint);
+        atomic_store(&ordinals[device].is_charged, true);
+    } else if (result == CUDA_SUCCESS) {
+        spatial_leave(device);
+        (void)below_cuDevicePrimaryCtxRelease_v2(device);
+    }
+    return charged;
+}
+
+EXPORT CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device)
+{
+    enum door at = door();
+    if (at == DOOR_CLOSED) {
+        return CUDA_ERROR_NOT_PERMITTED;
+    }
+    if (at == DOOR_PASS || device < 0 || device >= ORDINALS_MAX) {
+        return below_cuDevicePrimaryCtxRetain(context, device);
+    }
+    CUresult result = CUDA_SUCCESS;
+    if (atomic_load(&ordinals[device].is_charged)) {
+        result = retain(context, device);
+    } else {
+        pthread_mutex_lock(&retaining);
+        result = atomic_load(&ordinals[device].is_charged) ? retain(context, device) : retain_first(context, device);
+        pthread_mutex_unlock(&retaining);
+    }
+    if (result == CUDA_SUCCESS) {
         atomic_store_explicit(&ordinals[device].primary, *context, memory_order_relaxed);
     }
     return result;
@@ -251,6 +348,9 @@ static void end_primary_if_inactive(CUdevice device)
     struct context *context = handle != NULL ? find(handle) : NULL;
     if (context != NULL) {
         ended(context);
+    }
+    if (atomic_exchange(&ordinals[device].is_charged, false)) {
+        footprint_context_ended(ordinal_device(device));
     }
 }
 

@@ -41,6 +41,7 @@ struct context {
     struct sample samples[SAMPLES_MAX];
     _Atomic uint64_t lacking_bytes;   /* what the device has less than the slice may take, */
     _Atomic uint64_t lacking_read_ns; /* as of then; 0: not read yet */
+    _Atomic uint64_t extra_bytes;     /* charged for its limits, until it ends */
 };
 
 /* The context that is current in this thread, or NULL: none is, and the driver will say so. */
@@ -74,6 +75,9 @@ uint16_t device_owner(const struct mica_device *device, enum mica_memory_kind ki
 /* Of all classes but OWNER_POOL. */
 struct mica_device *owner_device(uint16_t owner);
 enum mica_memory_kind owner_kind(uint16_t owner);
+
+/* Until it ends, the context holds this much more device memory, which is charged already. */
+void context_charge_more(struct context *context, uint64_t bytes);
 
 /* Has this process contexts on more than one device? */
 bool context_is_mixed(void);

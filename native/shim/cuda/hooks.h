@@ -66,6 +66,19 @@
     X(CUresult, cuStreamSynchronize, (CUstream stream), (stream), WAIT, cuStreamSynchronize, 2000, LEGACY) \
     X(CUresult, cuStreamSynchronize_ptsz, (CUstream stream), (stream), WAIT, cuStreamSynchronize, 7000, PER_THREAD) \
     X(CUresult, cuEventSynchronize, (CUevent event), (event), WAIT, cuEventSynchronize, 2000, LEGACY) \
+    X(CUresult, cuCtxCreate, (CUcontext *context, unsigned int flags, CUdevice device), (context, flags, device), CHARGE, cuCtxCreate, 2000, LEGACY) \
+    X(CUresult, cuCtxCreate_v2, (CUcontext *context, unsigned int flags, CUdevice device), (context, flags, device), CHARGE, cuCtxCreate, 3020, LEGACY) \
+    X(CUresult, cuCtxCreate_v3, (CUcontext *context, void *affinity, int count, unsigned int flags, CUdevice device), (context, affinity, count, flags, device), CHARGE, cuCtxCreate, 11040, LEGACY) \
+    X(CUresult, cuCtxCreate_v4, (CUcontext *context, void *params, unsigned int flags, CUdevice device), (context, params, flags, device), CHARGE, cuCtxCreate, 12050, LEGACY) \
+    X(CUresult, cuCtxSetLimit, (int limit, size_t value), (limit, value), CHARGE, cuCtxSetLimit, 3010, LEGACY) \
+    X(CUresult, cuModuleLoad, (CUmodule *module, const char *path), (module, path), CHARGE, cuModuleLoad, 2000, LEGACY) \
+    X(CUresult, cuModuleLoadData, (CUmodule *module, const void *image), (module, image), CHARGE, cuModuleLoadData, 2000, LEGACY) \
+    X(CUresult, cuModuleLoadDataEx, (CUmodule *module, const void *image, unsigned int count, int *options, void **values), (module, image, count, options, values), CHARGE, cuModuleLoadDataEx, 2010, LEGACY) \
+    X(CUresult, cuModuleLoadFatBinary, (CUmodule *module, const void *image), (module, image), CHARGE, cuModuleLoadFatBinary, 2000, LEGACY) \
+    X(CUresult, cuLibraryLoadData, (CUlibrary *library, const void *code, int *jit, void **jit_values, unsigned int jit_count, int *options, void **values, unsigned int count), (library, code, jit, jit_values, jit_count, options, values, count), CHARGE, cuLibraryLoadData, 12000, LEGACY) \
+    X(CUresult, cuLibraryLoadFromFile, (CUlibrary *library, const char *path, int *jit, void **jit_values, unsigned int jit_count, int *options, void **values, unsigned int count), (library, path, jit, jit_values, jit_count, options, values, count), CHARGE, cuLibraryLoadFromFile, 12000, LEGACY) \
+    X(CUresult, cuModuleUnload, (CUmodule module), (module), REFUND, cuModuleUnload, 2000, LEGACY) \
+    X(CUresult, cuLibraryUnload, (CUlibrary library), (library), REFUND, cuLibraryUnload, 12000, LEGACY) \
     X(CUresult, cuMemMap, (CUdeviceptr address, size_t bytes, size_t offset, CUmemGenericAllocationHandle handle, unsigned long long flags), (address, bytes, offset, handle, flags), HOLD, cuMemMap, 10020, LEGACY) \
     X(CUresult, cuMemRetainAllocationHandle, (CUmemGenericAllocationHandle *handle, void *address), (handle, address), HOLD, cuMemRetainAllocationHandle, 11000, LEGACY) \
     X(CUresult, cuMemUnmap, (CUdeviceptr address, size_t bytes), (address, bytes), REFUND, cuMemUnmap, 10020, LEGACY) \
@@ -113,6 +126,7 @@
     Y(CUresult, cuCtxGetCurrent, (CUcontext *context)) \
     Y(CUresult, cuCtxGetDevice, (CUdevice *device)) \
     Y(CUresult, cuCtxSetCurrent, (CUcontext context)) \
+    Y(CUresult, cuCtxGetLimit, (size_t *value, int limit)) \
     Y(CUresult, cuDevResourceGenerateDesc, (CUdevResourceDesc *description, CUdevResource *resources, unsigned int count)) \
     Y(CUresult, cuDevSmResourceSplitByCount, (CUdevResource *groups, unsigned int *count, const CUdevResource *input, CUdevResource *rest, unsigned int flags, unsigned int smallest)) \
     Y(CUresult, cuDeviceGetDevResource, (CUdevice device, CUdevResource *resource, int type)) \

@@ -3,13 +3,6 @@
 
 #include "pool.h"
 
-#define KIND_SHIFT 61 /* above every address of user space */
-
-static uint64_t key_of(enum handle_kind kind, uint64_t handle)
-{
-    return handle ^ ((uint64_t)kind << KIND_SHIFT);
-}
-
 static struct grant refuse(CUresult result)
 {
     return (struct grant){.result = result};

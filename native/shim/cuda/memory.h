@@ -16,7 +16,12 @@
 #include "context.h"
 
 /* Handles of different kinds may have equal values. */
-enum handle_kind { KIND_POINTER = 0, KIND_ARRAY = 1, KIND_HOST = 2, KIND_REGISTERED = 3 };
+enum handle_kind { KIND_POINTER = 0, KIND_ARRAY = 1, KIND_HOST = 2, KIND_REGISTERED = 3, KIND_MODULE = 4, KIND_LIBRARY = 5, KIND_CONTEXT = 6 };
+
+static inline uint64_t key_of(enum handle_kind kind, uint64_t handle)
+{
+    return handle ^ (uint64_t)kind << 61; /* above every address of user space */
+}
 
 struct grant {
     CUresult result; /* not CUDA_SUCCESS: do not ask the driver, answer this */

@@ -29,7 +29,7 @@ class Tenant:
         return plain(driver.cuInit(0))
 
     def context(self, ordinal: int = 0) -> list[Any]:
-        result, self.ctx = driver.cuCtxCreate(None, 0, ordinal) if hasattr(driver, "cuCtxCreate") else (801, None)
+        result, self.ctx = driver.cuCtxCreate(None, 0, ordinal)
         return [int(result)]
 
     def destroy(self) -> list[Any]:
@@ -41,6 +41,9 @@ class Tenant:
 
     def reset(self, ordinal: int = 0) -> list[Any]:
         return plain(driver.cuDevicePrimaryCtxReset(ordinal))
+
+    def limit(self, which: int, value: int) -> list[Any]:
+        return plain(driver.cuCtxSetLimit(driver.CUlimit(which), value))
 
     def alloc(self, name: str, size: int) -> list[Any]:
         result, self.pointers[name] = driver.cuMemAlloc(size)

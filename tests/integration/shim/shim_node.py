@@ -47,7 +47,7 @@ cuda_version 13000
 launch_ns 2000
 block_ns 20000
 timeslice_ns 2000000
-context_bytes 268435456
+context_bytes {context_bytes}
 kernel spin* 500000
 """
 
@@ -110,11 +110,17 @@ class Node:
         self.sim_dir = root / "sim"
         self.sim_dir.mkdir()
         devices = "".join(DEVICE.format(uuid=uuid, index=index + 1) for index, uuid in enumerate(UUIDS))
-        (self.sim_dir / "node.desc").write_text(NODE + devices)
+        self.devices = devices
+        self.describe()
         self.runtime = RuntimeDir(root / "run")
         self.stack = stack
         self.quotas: dict[str, QuotaRegion] = {}
         self.tenants: list[Tenant] = []
+
+    def describe(self, context_bytes: int = 0, **costs: int) -> None:
+        """Write the node's description, before any program is started: what a process's first context takes, and other costs."""
+        more = "".join(f"{name} {value}\n" for name, value in costs.items())
+        (self.sim_dir / "node.desc").write_text(NODE.format(context_bytes=context_bytes) + more + self.devices)
 
     def quota(self, device: str) -> QuotaRegion:
         """The device's quota region, made on first use."""
