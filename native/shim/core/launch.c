@@ -7,13 +7,8 @@
 #include "launch.h"
 
 #include "credit.h"
+#include "nap.h"
 
-#include <time.h>
-
-/* The longest nap of a launch that has to wait. A new limit, share or control word takes effect within one nap. */
-#define NAP_MAX_NS 1000000ULL
-/* The shortest: below it the kernel's own timer slack (50 us) decides. */
-#define NAP_MIN_NS 20000ULL
 /* How long a process of the slice that goes first is waited for when it could go. */
 #define PROCESS_GRACE_NS 300000ULL
 #define PROCESS_NAP_NS 100000ULL
@@ -34,13 +29,6 @@ struct attempt {
     bool was_empty; /* nothing of the slice was on the device when the launch was asked for */
 };
 
-static void nap(uint64_t wait_ns)
-{
-    uint64_t ns = wait_ns > NAP_MAX_NS ? NAP_MAX_NS : wait_ns < NAP_MIN_NS ? NAP_MIN_NS : wait_ns;
-    struct timespec time = {.tv_sec = 0, .tv_nsec = (long)ns};
-    (void)nanosleep(&time, NULL); /* a signal ends the nap early, which only means to look again sooner */
-}
-
 static struct mica_process_slot *own_slot(const struct mica_device *device)
 {
     return &device->usage->processes[device->slot];
@@ -58,7 +46,8 @@ static uint64_t grant(const struct mica_slice_limits *limits, const struct mica_
 /* Count the launch as in flight if the slice has room for it. The sum is taken with it counted, so that of several that race none is overlooked. */
 static bool count_in_flight(struct attempt *attempt, const struct mica_slice_limits *limits)
 {
-    if (limits->inflight_max == 0 || attempt->work->counted) {
+    attempt->work->limited = limits->inflight_max != 0;
+    if (!attempt->work->limited || attempt->work->counted) {
         return true;
     }
     struct mica_usage_region *usage = attempt->device->usage;
@@ -135,7 +124,7 @@ static uint64_t try_submit(struct attempt *attempt, const struct mica_slice_limi
 {
     struct mica_usage_region *usage = attempt->device->usage;
     if (limits->control == MICA_CONTROL_PAUSE) {
-        return NAP_MAX_NS;
+        return MICA_NAP_MAX_NS;
     }
     attempt->grant_ns = grant(limits, attempt->work);
     uint64_t wait_ns = mica_window_wait(limits, attempt->grant_ns, now_ns);
@@ -237,7 +226,7 @@ enum mica_verdict mica_launch_admit(struct mica_device *device, struct mica_work
             return MICA_GRANTED;
         }
         last_ns = now_ns;
-        nap(wait_ns);
+        mica_nap(wait_ns);
         wait->poll(wait->context);
     }
 }

@@ -21,6 +21,7 @@ struct mica_work {
     uint64_t claim_ns;   /* to be released when its end is seen; 0: it is not alone */
     uint64_t turns;      /* of the device token, at the admission */
     bool clean;          /* what is on the device before it is this slice's too */
+    bool limited;        /* launches in flight are limited */
     bool counted;        /* in the slot's in-flight count */
 };
 

@@ -12,6 +12,8 @@
  *     REFUND   gives memory back                                          fails open: giving back is always allowed
  *     SHOW     shows the slice's memory in place of the device's          fails closed
  *     LAUNCH   submits work: waits until the slice may                    fails closed
+ *     NAME     tells what a kernel or a stream is for                         fails open
+ *     COPY     moves or fills memory: waits while a bandwidth limit says so   fails closed
  *     CONTEXT  ends a context, and with it the memory charged in it       fails open
  *     WAIT     waits for the device, after which its pools may hold less     fails closed
  *     CAPTURE  begins or ends a stream capture, in which nothing may wait         fails open
@@ -21,6 +23,10 @@
  */
 #ifndef MICA_SHIM_CUDA_HOOKS_H
 #define MICA_SHIM_CUDA_HOOKS_H
+
+#include "copies.h"
+
+#define COPY_HOOK(X, name, params, args, base, since, kind, stream, bytes) X(CUresult, name, params, args, COPY, base, since, kind)
 
 /* clang-format off */
 #define CUDA_HOOKS(X) \
@@ -118,7 +124,15 @@
     X(CUresult, cuStreamBeginCaptureToGraph, (CUstream stream, CUgraph graph, const void *nodes, const void *edges, size_t count, int mode), (stream, graph, nodes, edges, count, mode), CAPTURE, cuStreamBeginCaptureToGraph, 12030, LEGACY) \
     X(CUresult, cuStreamBeginCaptureToGraph_ptsz, (CUstream stream, CUgraph graph, const void *nodes, const void *edges, size_t count, int mode), (stream, graph, nodes, edges, count, mode), CAPTURE, cuStreamBeginCaptureToGraph, 12030, PER_THREAD) \
     X(CUresult, cuStreamEndCapture, (CUstream stream, CUgraph *graph), (stream, graph), CAPTURE, cuStreamEndCapture, 10000, LEGACY) \
-    X(CUresult, cuStreamEndCapture_ptsz, (CUstream stream, CUgraph *graph), (stream, graph), CAPTURE, cuStreamEndCapture, 10000, PER_THREAD)
+    X(CUresult, cuStreamEndCapture_ptsz, (CUstream stream, CUgraph *graph), (stream, graph), CAPTURE, cuStreamEndCapture, 10000, PER_THREAD) \
+    X(CUresult, cuModuleGetFunction, (CUfunction *function, CUmodule module, const char *name), (function, module, name), NAME, cuModuleGetFunction, 2000, LEGACY) \
+    X(CUresult, cuLibraryGetKernel, (CUkernel *kernel, CUlibrary library, const char *name), (kernel, library, name), NAME, cuLibraryGetKernel, 12000, LEGACY) \
+    X(CUresult, cuKernelGetFunction, (CUfunction *function, CUkernel kernel), (function, kernel), NAME, cuKernelGetFunction, 12000, LEGACY) \
+    X(CUresult, cuFuncSetBlockShape, (CUfunction function, int x, int y, int z), (function, x, y, z), NAME, cuFuncSetBlockShape, 2000, LEGACY) \
+    X(CUresult, cuStreamCreateWithPriority, (CUstream *stream, unsigned int flags, int priority), (stream, flags, priority), NAME, cuStreamCreateWithPriority, 5050, LEGACY) \
+    X(CUresult, cuStreamDestroy, (CUstream stream), (stream), NAME, cuStreamDestroy, 2000, LEGACY) \
+    X(CUresult, cuStreamDestroy_v2, (CUstream stream), (stream), NAME, cuStreamDestroy, 4000, LEGACY) \
+    COPIES(COPY_HOOK, X)
 
 /* What the shim itself asks of the driver: Y(return type, name, parameters). */
 #define CUDA_CALLS(Y) \

@@ -5,7 +5,9 @@
  */
 #include "capture.h"
 #include "context.h"
+#include "inflight.h"
 #include "sample.h"
+#include "urgent.h"
 
 #include "../core/cost.h"
 #include "../core/credit.h"
@@ -16,6 +18,7 @@
 /* One launch on its way to the driver. */
 struct launch {
     uint64_t key; /* of what is launched, and at what size */
+    CUfunction function; /* NULL: a graph */
     CUstream stream;
     struct context *context; /* NULL: nothing is to be settled afterwards */
     struct mica_cost *cost;
@@ -33,6 +36,9 @@ static void poll_while_waiting(void *waiting)
 {
     struct launch *launch = waiting;
     sample_poll(launch->context, mica_monotonic_ns());
+    if (launch->work.limited) {
+        (void)inflight_poll(launch->context);
+    }
     renew(launch);
 }
 
@@ -67,7 +73,7 @@ static CUresult launch_ask(struct launch *launch, struct context *context)
     }
     launch->context = context;
     launch->cost = mica_cost_find(launch->key);
-    launch->work = (struct mica_work){.urgent = false};
+    launch->work = (struct mica_work){.urgent = urgent_is(launch->function, launch->stream)};
     renew(launch);
     struct mica_wait wait = {.poll = poll_while_waiting, .context = launch};
     enum mica_verdict verdict = mica_launch_admit(context->device, &launch->work, &wait);
@@ -109,6 +115,9 @@ static CUresult launch_end(struct launch *launch, CUresult result)
     if (launch->context != NULL && result != CUDA_SUCCESS) {
         mica_cost_uncharged(launch->cost);
         mica_launch_cancel(launch->context->device, &launch->work);
+    } else if (launch->context != NULL && launch->work.counted) {
+        inflight_follow(launch->context, launch->stream);
+        mica_watch_by(launch->work.end_ns);
     }
     return result;
 }
@@ -125,11 +134,12 @@ static uint64_t volume(uint64_t x, uint64_t y, uint64_t z)
 }
 
 /* A hook that launches: admit, hand the call on, settle. */
-#define LAUNCH_HOOK(name, params, args, work_key, on_stream)                                \
+#define LAUNCH_HOOK(name, params, args, of, work_key, on_stream)                                \
     EXPORT CUresult name params                                                             \
     {                                                                                       \
         struct launch launch;                                                               \
         launch.key = (work_key);                                                            \
+        launch.function = (of);                                                             \
         launch.stream = (on_stream);                                                        \
         launch.context = NULL;                                                              \
         launch.sample = NULL;                                                               \
@@ -144,16 +154,16 @@ static uint64_t volume(uint64_t x, uint64_t y, uint64_t z)
      unsigned int block_z, unsigned int shared_bytes, CUstream stream, void **params, void **extra)
 #define KERNEL_ARGS (function, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes, stream, params, extra)
 
-LAUNCH_HOOK(cuLaunchKernel, KERNEL_PARAMS, KERNEL_ARGS, KERNEL_KEY, stream)
-LAUNCH_HOOK(cuLaunchKernel_ptsz, KERNEL_PARAMS, KERNEL_ARGS, KERNEL_KEY, per_thread(stream))
+LAUNCH_HOOK(cuLaunchKernel, KERNEL_PARAMS, KERNEL_ARGS, function, KERNEL_KEY, stream)
+LAUNCH_HOOK(cuLaunchKernel_ptsz, KERNEL_PARAMS, KERNEL_ARGS, function, KERNEL_KEY, per_thread(stream))
 
 #define COOPERATIVE_PARAMS                                                                                                            \
     (CUfunction function, unsigned int grid_x, unsigned int grid_y, unsigned int grid_z, unsigned int block_x, unsigned int block_y, \
      unsigned int block_z, unsigned int shared_bytes, CUstream stream, void **params)
 #define COOPERATIVE_ARGS (function, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes, stream, params)
 
-LAUNCH_HOOK(cuLaunchCooperativeKernel, COOPERATIVE_PARAMS, COOPERATIVE_ARGS, KERNEL_KEY, stream)
-LAUNCH_HOOK(cuLaunchCooperativeKernel_ptsz, COOPERATIVE_PARAMS, COOPERATIVE_ARGS, KERNEL_KEY, per_thread(stream))
+LAUNCH_HOOK(cuLaunchCooperativeKernel, COOPERATIVE_PARAMS, COOPERATIVE_ARGS, function, KERNEL_KEY, stream)
+LAUNCH_HOOK(cuLaunchCooperativeKernel_ptsz, COOPERATIVE_PARAMS, COOPERATIVE_ARGS, function, KERNEL_KEY, per_thread(stream))
 
 static uint64_t config_key(CUfunction function, const CUlaunchConfig *config)
 {
@@ -172,8 +182,8 @@ static CUstream config_stream(const CUlaunchConfig *config)
 #define EX_PARAMS (const CUlaunchConfig *config, CUfunction function, void **params, void **extra)
 #define EX_ARGS (config, function, params, extra)
 
-LAUNCH_HOOK(cuLaunchKernelEx, EX_PARAMS, EX_ARGS, config_key(function, config), config_stream(config))
-LAUNCH_HOOK(cuLaunchKernelEx_ptsz, EX_PARAMS, EX_ARGS, config_key(function, config), per_thread(config_stream(config)))
+LAUNCH_HOOK(cuLaunchKernelEx, EX_PARAMS, EX_ARGS, function, config_key(function, config), config_stream(config))
+LAUNCH_HOOK(cuLaunchKernelEx_ptsz, EX_PARAMS, EX_ARGS, function, config_key(function, config), per_thread(config_stream(config)))
 
 /* One kernel on several devices at once, before CUDA 13. It is charged to the device of the current context, at the size of all its parts. */
 static uint64_t parts_key(const CUDA_LAUNCH_PARAMS *launches, unsigned int count)
@@ -186,15 +196,45 @@ static uint64_t parts_key(const CUDA_LAUNCH_PARAMS *launches, unsigned int count
 }
 
 LAUNCH_HOOK(cuLaunchCooperativeKernelMultiDevice, (CUDA_LAUNCH_PARAMS * launches, unsigned int count, unsigned int flags), (launches, count, flags),
-            parts_key(launches, count), launches != NULL && count != 0 ? launches[0].hStream : NULL)
+            launches != NULL && count != 0 ? launches[0].function : NULL, parts_key(launches, count), launches != NULL && count != 0 ? launches[0].hStream : NULL)
 
-/* The calls of CUDA 1 to 3, which every driver still has. */
-LAUNCH_HOOK(cuLaunch, (CUfunction function), (function), mica_cost_key((uintptr_t)function, 1, 0), NULL)
-LAUNCH_HOOK(cuLaunchGrid, (CUfunction function, int width, int height), (function, width, height),
-            mica_cost_key((uintptr_t)function, volume((unsigned)width, (unsigned)height, 1), 0), NULL)
-LAUNCH_HOOK(cuLaunchGridAsync, (CUfunction function, int width, int height, CUstream stream), (function, width, height, stream),
-            mica_cost_key((uintptr_t)function, volume((unsigned)width, (unsigned)height, 1), 0), stream)
+/* The calls of CUDA 1 to 3, which every driver still has. A function's block is set apart from its launch; the last shapes set are kept here. */
+#define SHAPES 64
+
+static struct {
+    _Atomic uint64_t function;
+    _Atomic uint64_t threads;
+} shapes[SHAPES];
+
+static unsigned shape_of(CUfunction function)
+{
+    return (unsigned)(((uintptr_t)function * 0x9e3779b97f4a7c15ULL) >> 40) % SHAPES;
+}
+
+EXPORT CUresult cuFuncSetBlockShape(CUfunction function, int x, int y, int z)
+{
+    CUresult result = driver_load() ? below_cuFuncSetBlockShape(function, x, y, z) : CUDA_ERROR_NO_DEVICE;
+    if (result == CUDA_SUCCESS) {
+        unsigned at = shape_of(function);
+        atomic_store_explicit(&shapes[at].threads, volume((unsigned)x, (unsigned)y, (unsigned)z), memory_order_relaxed);
+        atomic_store_explicit(&shapes[at].function, (uintptr_t)function, memory_order_relaxed);
+    }
+    return result;
+}
+
+static uint64_t legacy_key(CUfunction function, int width, int height)
+{
+    unsigned at = shape_of(function);
+    bool known = atomic_load_explicit(&shapes[at].function, memory_order_relaxed) == (uintptr_t)function;
+    uint64_t threads = known ? atomic_load_explicit(&shapes[at].threads, memory_order_relaxed) : 0;
+    return mica_cost_key((uintptr_t)function, volume((unsigned)width, (unsigned)height, 1), threads);
+}
+
+LAUNCH_HOOK(cuLaunch, (CUfunction function), (function), function, legacy_key(function, 1, 1), NULL)
+LAUNCH_HOOK(cuLaunchGrid, (CUfunction function, int width, int height), (function, width, height), function, legacy_key(function, width, height), NULL)
+LAUNCH_HOOK(cuLaunchGridAsync, (CUfunction function, int width, int height, CUstream stream), (function, width, height, stream), function,
+            legacy_key(function, width, height), stream)
 
 /* A graph is launched whole, and costed whole. */
-LAUNCH_HOOK(cuGraphLaunch, (CUgraphExec graph, CUstream stream), (graph, stream), mica_cost_key((uintptr_t)graph, 0, 0), stream)
-LAUNCH_HOOK(cuGraphLaunch_ptsz, (CUgraphExec graph, CUstream stream), (graph, stream), mica_cost_key((uintptr_t)graph, 0, 0), per_thread(stream))
+LAUNCH_HOOK(cuGraphLaunch, (CUgraphExec graph, CUstream stream), (graph, stream), NULL, mica_cost_key((uintptr_t)graph, 0, 0), stream)
+LAUNCH_HOOK(cuGraphLaunch_ptsz, (CUgraphExec graph, CUstream stream), (graph, stream), NULL, mica_cost_key((uintptr_t)graph, 0, 0), per_thread(stream))

@@ -5,6 +5,8 @@
 #include "../core/credit.h"
 #include "../core/watch.h"
 #include "capture.h"
+#include "inflight.h"
+#include "urgent.h"
 #include "spatial.h"
 
 #include <pthread.h>
@@ -17,6 +19,7 @@
 #define SHIFT_MAX_NS 2000000ULL
 #define TURNS_NS 4000000ULL
 #define EARLY_NS 20000ULL
+#define FLIGHT_POLL_NS 200000ULL
 #define COUNT_NS 1000000ULL /* launches on credit are counted so long after they were made */
 
 /* Held by whoever asks for events of a context that is not its own, and around what ends contexts. Launches never take it. */
@@ -39,6 +42,8 @@ void launch_forget(void)
     mica_credit_forget();
     mica_watch_forget();
     capture_forget();
+    inflight_forget();
+    urgent_forget();
 }
 
 /* --- The pool ------------------------------------------------------------------------------------------------------- */
@@ -72,6 +77,7 @@ void sample_pool_forget(struct context *context)
             mica_token_release(context->device->token, sample->work.claim_ns, mica_monotonic_ns());
         }
     }
+    inflight_end(context);
     atomic_store(&context->pending, 0);
     atomic_store(&context->next_sample_ns, 0);
 }
@@ -268,6 +274,9 @@ uint64_t sample_watch(uint64_t now_ns)
         for (unsigned i = 0; i < CONTEXTS_MAX; i++) {
             uint64_t due_ns = watch_context(context_at(i), now_ns);
             next_ns = due_ns < next_ns ? due_ns : next_ns;
+        }
+        if (inflight_poll(NULL) && next_ns > now_ns + FLIGHT_POLL_NS) {
+            next_ns = now_ns + FLIGHT_POLL_NS;
         }
         if (mica_credit_count() && next_ns > now_ns + COUNT_NS) {
             next_ns = now_ns + COUNT_NS;

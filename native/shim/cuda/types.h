@@ -33,6 +33,10 @@ typedef struct CUmemPool_st *CUmemoryPool;
 typedef struct CUmod_st *CUmodule;
 typedef struct CUlib_st *CUlibrary;
 typedef struct CUgraph_st *CUgraph;
+typedef struct CUgraphNode_st *CUgraphNode;
+typedef struct CUlib_st *CUlibrary;
+typedef struct CUkern_st *CUkernel;
+typedef struct CUmod_st *CUmodule;
 typedef struct CUgraphExec_st *CUgraphExec;
 typedef struct CUgreenCtx_st *CUgreenCtx;
 typedef struct CUdevResourceDesc_st *CUdevResourceDesc;
@@ -47,6 +51,7 @@ typedef struct {
 #define CU_STREAM_PER_THREAD ((CUstream)0x2)
 
 enum { CU_STREAM_CAPTURE_STATUS_NONE = 0 };
+enum { CU_EVENT_DISABLE_TIMING = 2 };
 enum { CU_STREAM_CAPTURE_MODE_RELAXED = 2 };
 enum {
     CU_MEM_LOCATION_TYPE_INVALID = 0,
@@ -131,5 +136,56 @@ typedef struct {
     unsigned int NumChannels;
     unsigned int Flags;
 } CUDA_ARRAY3D_DESCRIPTOR_v1;
+
+/* What a copy is of and where to: the shim reads its extent only. */
+#define COPY_2D(name, word, pointer)                                        \
+    typedef struct {                                                        \
+        word srcXInBytes, srcY;                                             \
+        int srcMemoryType;                                                  \
+        const void *srcHost;                                                \
+        pointer srcDevice;                                                  \
+        CUarray srcArray;                                                   \
+        word srcPitch;                                                      \
+        word dstXInBytes, dstY;                                             \
+        int dstMemoryType;                                                  \
+        void *dstHost;                                                      \
+        pointer dstDevice;                                                  \
+        CUarray dstArray;                                                   \
+        word dstPitch;                                                      \
+        word WidthInBytes, Height;                                          \
+    } name;
+COPY_2D(CUDA_MEMCPY2D, size_t, CUdeviceptr)
+COPY_2D(CUDA_MEMCPY2D_v1, unsigned int, CUdeviceptr_v1)
+
+/* A copy between devices has the context of each side where this has srcOther and dstOther. */
+#define COPY_3D(name, word, pointer)                                        \
+    typedef struct {                                                        \
+        word srcXInBytes, srcY, srcZ, srcLOD;                               \
+        int srcMemoryType;                                                  \
+        const void *srcHost;                                                \
+        pointer srcDevice;                                                  \
+        CUarray srcArray;                                                   \
+        void *srcOther;                                                     \
+        word srcPitch, srcHeight;                                           \
+        word dstXInBytes, dstY, dstZ, dstLOD;                               \
+        int dstMemoryType;                                                  \
+        void *dstHost;                                                      \
+        pointer dstDevice;                                                  \
+        CUarray dstArray;                                                   \
+        void *dstOther;                                                     \
+        word dstPitch, dstHeight;                                           \
+        word WidthInBytes, Height, Depth;                                   \
+    } name;
+COPY_3D(CUDA_MEMCPY3D, size_t, CUdeviceptr)
+COPY_3D(CUDA_MEMCPY3D_v1, unsigned int, CUdeviceptr_v1)
+
+typedef struct {
+    uint64_t src[5], dst[5]; /* operands */
+    struct {
+        size_t width, height, depth;
+    } extent;
+    int srcAccessOrder;
+    unsigned int flags;
+} CUDA_MEMCPY3D_BATCH_OP;
 
 #endif
