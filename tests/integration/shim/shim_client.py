@@ -99,8 +99,42 @@ class Tenant:
         prop.type = driver.CUmemAllocationType.CU_MEM_ALLOCATION_TYPE_PINNED
         prop.location.type = driver.CUmemLocationType.CU_MEM_LOCATION_TYPE_DEVICE
         prop.location.id = 0
+        prop.requestedHandleTypes = driver.CUmemAllocationHandleType.CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR
         result, self.pointers[name] = driver.cuMemCreate(size, prop, 0)
         return [int(result)]
+
+    def map(self, name: str, handle: str, size: int) -> list[Any]:
+        """Map all of a handle's memory at new addresses."""
+        result, self.pointers[name] = driver.cuMemAddressReserve(size, 0, 0, 0)
+        return [int(result)] if int(result) else plain(driver.cuMemMap(self.pointers[name], size, 0, self.pointers[handle], 0))
+
+    def unmap(self, name: str, size: int) -> list[Any]:
+        result = plain(driver.cuMemUnmap(self.pointers[name], size))
+        return result if result[0] else plain(driver.cuMemAddressFree(self.pointers[name], size))
+
+    def import_own(self, name: str, handle: str) -> list[Any]:
+        """Export a handle and import it again, as another process would."""
+        posix = driver.CUmemAllocationHandleType.CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR
+        result, fd = driver.cuMemExportToShareableHandle(self.pointers[handle], posix, 0)
+        if int(result):
+            return [int(result)]
+        result, self.pointers[name] = driver.cuMemImportFromShareableHandle(int(fd), posix)
+        os.close(int(fd))
+        return [int(result)]
+
+    def share(self, name: str) -> str:
+        """The handle by which another process opens a pointer, in hexadecimal."""
+        result, handle = driver.cuIpcGetMemHandle(self.pointers[name])
+        return bytes(handle.reserved).hex() if not int(result) else repr(result)
+
+    def open_shared(self, name: str, text: str) -> list[Any]:
+        handle = driver.CUipcMemHandle()
+        handle.reserved = bytes.fromhex(text)
+        result, self.pointers[name] = driver.cuIpcOpenMemHandle(handle, 1)
+        return [int(result)]
+
+    def close_shared(self, name: str) -> list[Any]:
+        return plain(driver.cuIpcCloseMemHandle(self.pointers[name]))
 
     def array(self, name: str, width: int, height: int) -> list[Any]:
         shape = driver.CUDA_ARRAY_DESCRIPTOR()
