@@ -64,6 +64,11 @@ uint64_t mica_cost_estimate(const struct mica_cost *cost)
     return estimate != 0 ? estimate : MICA_COST_UNKNOWN_NS;
 }
 
+bool mica_cost_is_unknown(const struct mica_cost *cost)
+{
+    return get(&cost->estimate_ns) == 0;
+}
+
 void mica_cost_assume(struct mica_cost *cost, uint64_t estimate_ns)
 {
     uint64_t none = 0;

@@ -46,6 +46,7 @@ struct mica_cost *mica_cost_find(uint64_t key);
 
 /* What a launch is to be charged now. */
 uint64_t mica_cost_estimate(const struct mica_cost *cost);
+bool mica_cost_is_unknown(const struct mica_cost *cost);
 /* Work that was never measured is made of parts that were: begin with their sum. */
 void mica_cost_assume(struct mica_cost *cost, uint64_t estimate_ns);
 /* Whether this launch is to be measured alone: the work is new, has long not been measured in peace, or seems to have become dearer. */

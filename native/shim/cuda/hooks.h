@@ -13,6 +13,7 @@
  *     SHOW     shows the slice's memory in place of the device's          fails closed
  *     LAUNCH   submits work: waits until the slice may                    fails closed
  *     NAME     tells what a kernel or a stream is for                         fails open
+ *     GRAPH    makes or changes a graph that can be launched: what it costs   fails closed
  *     COPY     moves or fills memory: waits while a bandwidth limit says so   fails closed
  *     CONTEXT  ends a context, and with it the memory charged in it       fails open
  *     WAIT     waits for the device, after which its pools may hold less     fails closed
@@ -132,6 +133,19 @@
     X(CUresult, cuStreamCreateWithPriority, (CUstream *stream, unsigned int flags, int priority), (stream, flags, priority), NAME, cuStreamCreateWithPriority, 5050, LEGACY) \
     X(CUresult, cuStreamDestroy, (CUstream stream), (stream), NAME, cuStreamDestroy, 2000, LEGACY) \
     X(CUresult, cuStreamDestroy_v2, (CUstream stream), (stream), NAME, cuStreamDestroy, 4000, LEGACY) \
+    X(CUresult, cuGraphInstantiate, (CUgraphExec *exec, CUgraph graph, CUgraphNode *node, char *log, size_t bytes), (exec, graph, node, log, bytes), GRAPH, cuGraphInstantiate, 10000, LEGACY) \
+    X(CUresult, cuGraphInstantiate_v2, (CUgraphExec *exec, CUgraph graph, CUgraphNode *node, char *log, size_t bytes), (exec, graph, node, log, bytes), GRAPH, cuGraphInstantiate, 11000, LEGACY) \
+    X(CUresult, cuGraphInstantiateWithFlags, (CUgraphExec *exec, CUgraph graph, unsigned long long flags), (exec, graph, flags), GRAPH, cuGraphInstantiateWithFlags, 11040, LEGACY) \
+    X(CUresult, cuGraphInstantiateWithParams, (CUgraphExec *exec, CUgraph graph, void *params), (exec, graph, params), GRAPH, cuGraphInstantiateWithParams, 12000, LEGACY) \
+    X(CUresult, cuGraphInstantiateWithParams_ptsz, (CUgraphExec *exec, CUgraph graph, void *params), (exec, graph, params), GRAPH, cuGraphInstantiateWithParams, 12000, PER_THREAD) \
+    X(CUresult, cuGraphExecUpdate, (CUgraphExec exec, CUgraph graph, CUgraphNode *node, int *answer), (exec, graph, node, answer), GRAPH, cuGraphExecUpdate, 10020, LEGACY) \
+    X(CUresult, cuGraphExecUpdate_v2, (CUgraphExec exec, CUgraph graph, void *answer), (exec, graph, answer), GRAPH, cuGraphExecUpdate, 12000, LEGACY) \
+    X(CUresult, cuGraphExecChildGraphNodeSetParams, (CUgraphExec exec, CUgraphNode node, CUgraph child), (exec, node, child), GRAPH, cuGraphExecChildGraphNodeSetParams, 11010, LEGACY) \
+    X(CUresult, cuGraphNodeSetEnabled, (CUgraphExec exec, CUgraphNode node, unsigned int enabled), (exec, node, enabled), GRAPH, cuGraphNodeSetEnabled, 11060, LEGACY) \
+    X(CUresult, cuGraphExecKernelNodeSetParams, (CUgraphExec exec, CUgraphNode node, const CUDA_KERNEL_NODE_PARAMS *kernel), (exec, node, kernel), GRAPH, cuGraphExecKernelNodeSetParams, 10010, LEGACY) \
+    X(CUresult, cuGraphExecKernelNodeSetParams_v2, (CUgraphExec exec, CUgraphNode node, const CUDA_KERNEL_NODE_PARAMS *kernel), (exec, node, kernel), GRAPH, cuGraphExecKernelNodeSetParams, 12000, LEGACY) \
+    X(CUresult, cuGraphExecNodeSetParams, (CUgraphExec exec, CUgraphNode node, CUgraphNodeParams *params), (exec, node, params), GRAPH, cuGraphExecNodeSetParams, 12020, LEGACY) \
+    X(CUresult, cuGraphExecDestroy, (CUgraphExec exec), (exec), GRAPH, cuGraphExecDestroy, 10000, LEGACY) \
     COPIES(COPY_HOOK, X)
 
 /* What the shim itself asks of the driver: Y(return type, name, parameters). */
@@ -140,6 +154,15 @@
     Y(CUresult, cuCtxGetCurrent, (CUcontext *context)) \
     Y(CUresult, cuCtxGetDevice, (CUdevice *device)) \
     Y(CUresult, cuCtxSetCurrent, (CUcontext context)) \
+    Y(CUresult, cuCtxPopCurrent_v2, (CUcontext *context)) \
+    Y(CUresult, cuCtxPushCurrent_v2, (CUcontext context)) \
+    Y(CUresult, cuGraphChildGraphNodeGetGraph, (CUgraphNode node, CUgraph *graph)) \
+    Y(CUresult, cuGraphGetNodes, (CUgraph graph, CUgraphNode *nodes, size_t *count)) \
+    Y(CUresult, cuGraphKernelNodeGetParams, (CUgraphNode node, CUDA_KERNEL_NODE_PARAMS *params)) \
+    Y(CUresult, cuGraphKernelNodeGetParams_v2, (CUgraphNode node, CUDA_KERNEL_NODE_PARAMS *params)) \
+    Y(CUresult, cuGraphNodeGetParams, (CUgraphNode node, CUgraphNodeParams *params)) \
+    Y(CUresult, cuGraphNodeGetType, (CUgraphNode node, int *type)) \
+    Y(CUresult, cuStreamGetCtx, (CUstream stream, CUcontext *context)) \
     Y(CUresult, cuCtxGetLimit, (size_t *value, int limit)) \
     Y(CUresult, cuDevResourceGenerateDesc, (CUdevResourceDesc *description, CUdevResource *resources, unsigned int count)) \
     Y(CUresult, cuDevSmResourceSplitByCount, (CUdevResource *groups, unsigned int *count, const CUdevResource *input, CUdevResource *rest, unsigned int flags, unsigned int smallest)) \
@@ -154,7 +177,6 @@
     Y(CUresult, cuGreenCtxCreate, (CUgreenCtx *green, CUdevResourceDesc description, CUdevice device, unsigned int flags)) \
     Y(CUresult, cuGreenCtxDestroy, (CUgreenCtx green)) \
     Y(CUresult, cuMemPoolGetAttribute, (CUmemoryPool pool, int attribute, void *value)) \
-    Y(CUresult, cuStreamGetCtx, (CUstream stream, CUcontext *context)) \
     Y(CUresult, cuStreamIsCapturing, (CUstream stream, int *status)) \
     Y(CUresult, cuThreadExchangeStreamCaptureMode, (int *mode))
 /* clang-format on */

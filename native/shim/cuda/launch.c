@@ -5,6 +5,7 @@
  */
 #include "capture.h"
 #include "context.h"
+#include "graph.h"
 #include "inflight.h"
 #include "sample.h"
 #include "urgent.h"
@@ -185,18 +186,43 @@ static CUstream config_stream(const CUlaunchConfig *config)
 LAUNCH_HOOK(cuLaunchKernelEx, EX_PARAMS, EX_ARGS, function, config_key(function, config), config_stream(config))
 LAUNCH_HOOK(cuLaunchKernelEx_ptsz, EX_PARAMS, EX_ARGS, function, config_key(function, config), per_thread(config_stream(config)))
 
-/* One kernel on several devices at once, before CUDA 13. It is charged to the device of the current context, at the size of all its parts. */
-static uint64_t parts_key(const CUDA_LAUNCH_PARAMS *launches, unsigned int count)
+/* One kernel on several devices at once, before CUDA 13. Each part is charged to the device of its own stream's context. */
+#define PARTS_MAX 16
+
+static CUresult part_begin(struct launch *launch, const CUDA_LAUNCH_PARAMS *part)
 {
-    uint64_t total = 0;
-    for (unsigned int i = 0; launches != NULL && i < count; i++) {
-        total += volume(launches[i].gridDimX, launches[i].gridDimY, launches[i].gridDimZ);
+    CUcontext context = NULL;
+    uint64_t threads = volume(part->blockDimX, part->blockDimY, part->blockDimZ) ^ (uint64_t)part->sharedMemBytes << 32;
+    launch->key = mica_cost_key((uintptr_t)part->function, volume(part->gridDimX, part->gridDimY, part->gridDimZ), threads);
+    launch->function = part->function;
+    launch->stream = part->hStream;
+    if (driver.cuStreamGetCtx == NULL || driver.cuCtxPushCurrent_v2 == NULL || driver.cuStreamGetCtx(part->hStream, &context) != CUDA_SUCCESS) {
+        return launch_begin(launch);
     }
-    return launches != NULL && count != 0 ? mica_cost_key((uintptr_t)launches[0].function, total, 0) : 1;
+    (void)driver.cuCtxPushCurrent_v2(context);
+    CUresult result = launch_begin(launch);
+    (void)driver.cuCtxPopCurrent_v2(&context);
+    return result;
 }
 
-LAUNCH_HOOK(cuLaunchCooperativeKernelMultiDevice, (CUDA_LAUNCH_PARAMS * launches, unsigned int count, unsigned int flags), (launches, count, flags),
-            launches != NULL && count != 0 ? launches[0].function : NULL, parts_key(launches, count), launches != NULL && count != 0 ? launches[0].hStream : NULL)
+EXPORT CUresult cuLaunchCooperativeKernelMultiDevice(CUDA_LAUNCH_PARAMS *launches, unsigned int count, unsigned int flags)
+{
+    struct launch parts[PARTS_MAX] = {{.key = 0}};
+    unsigned int begun = 0;
+    CUresult result = CUDA_SUCCESS;
+    unsigned int known = launches != NULL && count <= PARTS_MAX ? count : 0; /* more than there are devices: the driver refuses it */
+    while (begun < known && result == CUDA_SUCCESS) {
+        result = part_begin(&parts[begun], &launches[begun]);
+        begun += result == CUDA_SUCCESS;
+    }
+    if (result == CUDA_SUCCESS) {
+        result = door() == DOOR_CLOSED ? CUDA_ERROR_NOT_PERMITTED : below_cuLaunchCooperativeKernelMultiDevice(launches, count, flags);
+    }
+    for (unsigned int i = 0; i < begun; i++) {
+        (void)launch_end(&parts[i], result);
+    }
+    return result;
+}
 
 /* The calls of CUDA 1 to 3, which every driver still has. A function's block is set apart from its launch; the last shapes set are kept here. */
 #define SHAPES 64
@@ -236,5 +262,5 @@ LAUNCH_HOOK(cuLaunchGridAsync, (CUfunction function, int width, int height, CUst
             legacy_key(function, width, height), stream)
 
 /* A graph is launched whole, and costed whole. */
-LAUNCH_HOOK(cuGraphLaunch, (CUgraphExec graph, CUstream stream), (graph, stream), NULL, mica_cost_key((uintptr_t)graph, 0, 0), stream)
-LAUNCH_HOOK(cuGraphLaunch_ptsz, (CUgraphExec graph, CUstream stream), (graph, stream), NULL, mica_cost_key((uintptr_t)graph, 0, 0), per_thread(stream))
+LAUNCH_HOOK(cuGraphLaunch, (CUgraphExec graph, CUstream stream), (graph, stream), NULL, graph_key(graph), stream)
+LAUNCH_HOOK(cuGraphLaunch_ptsz, (CUgraphExec graph, CUstream stream), (graph, stream), NULL, graph_key(graph), per_thread(stream))

@@ -5,6 +5,7 @@
 #include "../core/credit.h"
 #include "../core/watch.h"
 #include "capture.h"
+#include "graph.h"
 #include "inflight.h"
 #include "urgent.h"
 #include "spatial.h"
@@ -44,6 +45,7 @@ void launch_forget(void)
     capture_forget();
     inflight_forget();
     urgent_forget();
+    graph_forget();
 }
 
 /* --- The pool ------------------------------------------------------------------------------------------------------- */
@@ -113,7 +115,7 @@ static bool is_in_order(struct context *context, CUstream stream)
 struct sample *sample_begin(struct context *context, struct mica_cost *cost, const struct mica_work *work, CUstream stream)
 {
     bool in_order = is_in_order(context, stream);
-    if (work->claim_ns == 0 && mica_cost_estimate(cost) != MICA_COST_UNKNOWN_NS &&
+    if (work->claim_ns == 0 && !mica_cost_is_unknown(cost) &&
         work->now_ns < atomic_load_explicit(&context->next_sample_ns, memory_order_relaxed)) {
         return NULL;
     }

@@ -188,4 +188,32 @@ typedef struct {
     unsigned int flags;
 } CUDA_MEMCPY3D_BATCH_OP;
 
+/* The first form of it ends before `kern`. */
+typedef struct {
+    CUfunction func;
+    unsigned int gridDimX, gridDimY, gridDimZ;
+    unsigned int blockDimX, blockDimY, blockDimZ;
+    unsigned int sharedMemBytes;
+    void **kernelParams;
+    void **extra;
+    CUkernel kern;
+    CUcontext ctx;
+} CUDA_KERNEL_NODE_PARAMS;
+
+typedef struct {
+    int type;
+    int reserved[3];
+    union {
+        CUDA_KERNEL_NODE_PARAMS kernel;
+        struct {
+            uint64_t handle;
+            int kind;
+            unsigned int size;
+            CUgraph *graphs;
+            CUcontext ctx;
+        } conditional;
+        long long room[30];
+    } of;
+} CUgraphNodeParams;
+
 #endif

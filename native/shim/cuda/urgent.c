@@ -14,7 +14,7 @@ static _Atomic uintptr_t handles[HANDLES];
 static _Atomic int count;
 
 /* How the kernels of collective libraries begin. */
-static const char *const prefixes[] = {"nccl", "ncclKernel", "ncclDevKernel", "nvshmem", "msccl"};
+static const char *const prefixes[] = {"nccl", "nvshmem", "msccl"};
 
 static unsigned slot_of(uintptr_t handle)
 {
