@@ -30,23 +30,34 @@ static inline const char *bench_usage_path(void)
 }
 
 /* The slice's record: all of the compute, with a burst that never ends. */
-static inline void bench_slice_write_limits(uint64_t vram_limit_bytes, uint64_t pinned_limit_bytes, uint64_t control)
+static inline struct mica_slice_limits bench_slice_limits(uint64_t vram_limit_bytes)
 {
     struct mica_slice_limits limits = {.state = MICA_SLICE_LIVE,
                                        .generation = 1,
-                                       .control = control,
                                        .vram_limit_bytes = vram_limit_bytes,
-                                       .pinned_limit_bytes = pinned_limit_bytes,
                                        .share_ppm = MICA_PPM,
                                        .ceiling_ppm = MICA_PPM,
                                        .burst_ns = 1ULL << 50};
-    void *quota = NULL;
     mica_id_pack(BENCH_SLICE, limits.slice_id);
+    return limits;
+}
+
+static inline void bench_slice_put(const struct mica_slice_limits *limits)
+{
+    void *quota = NULL;
     if (mica_region_map(bench_path("/devices/" BENCH_DEVICE "/quota"), MICA_REGION_QUOTA, true, &quota) == MICA_REGION_OK) {
         mica_quota_heartbeat(quota, mica_monotonic_ns());
-        mica_quota_write(quota, 0, &limits);
+        mica_quota_write(quota, 0, limits);
         mica_region_unmap(quota, MICA_REGION_QUOTA);
     }
+}
+
+static inline void bench_slice_write_limits(uint64_t vram_limit_bytes, uint64_t pinned_limit_bytes, uint64_t control)
+{
+    struct mica_slice_limits limits = bench_slice_limits(vram_limit_bytes);
+    limits.pinned_limit_bytes = pinned_limit_bytes;
+    limits.control = control;
+    bench_slice_put(&limits);
 }
 
 static inline void bench_slice_write(uint64_t vram_limit_bytes, uint64_t control)

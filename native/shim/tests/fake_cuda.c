@@ -86,22 +86,42 @@ PUBLIC int cuEventCreate(void **event, unsigned flags)
     return SUCCESS;
 }
 
+static int records;
+static int measurements;
+
 PUBLIC int cuEventRecord(void *event, void *stream)
 {
     (void)event, (void)stream;
+    __atomic_fetch_add(&records, 1, __ATOMIC_SEQ_CST);
     return SUCCESS;
+}
+
+/* For tests: how many events were recorded in pairs and not measured yet. */
+PUBLIC int fake_unmeasured(void)
+{
+    return __atomic_load_n(&records, __ATOMIC_SEQ_CST) - 2 * __atomic_load_n(&measurements, __ATOMIC_SEQ_CST);
+}
+
+static int are_unfinished; /* for tests: nothing that was launched ends */
+static float elapsed_milliseconds = 0.00002F;
+
+PUBLIC void fake_work(float milliseconds, int unfinished)
+{
+    __atomic_store(&elapsed_milliseconds, &milliseconds, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&are_unfinished, unfinished, __ATOMIC_SEQ_CST);
 }
 
 PUBLIC int cuEventQuery(void *event)
 {
     (void)event;
-    return SUCCESS;
+    return __atomic_load_n(&are_unfinished, __ATOMIC_SEQ_CST) ? NOT_READY : SUCCESS;
 }
 
 PUBLIC int cuEventElapsedTime(float *milliseconds, void *start, void *end)
 {
     (void)start, (void)end;
-    *milliseconds = 0.00002F;
+    __atomic_load(&elapsed_milliseconds, milliseconds, __ATOMIC_SEQ_CST);
+    __atomic_fetch_add(&measurements, 1, __ATOMIC_SEQ_CST);
     return SUCCESS;
 }
 
