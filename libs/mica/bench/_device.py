@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -160,12 +161,18 @@ class Device:
         }
 
     @contextmanager
-    def tenants(self, wanted: Sequence[tuple[str | None, Sequence[str]]]) -> Iterator[list[TenantProcess]]:
-        """Start a program for each slice and arguments, all at the same time; killed at the end if they still run."""
+    def tenants(
+        self, wanted: Sequence[tuple[str | None, Sequence[str]]], weights: Sequence[int] = ()
+    ) -> Iterator[list[TenantProcess]]:
+        """Start a program for each slice and arguments, all at the same time; killed at the end if they still run.
+
+        ``weights``: what each program weighs within its slice, as ``mica run --weight`` says it; none says nothing.
+        """
         started: list[TenantProcess] = []
         try:
-            for slice_id, arguments in wanted:
-                started.append(TenantProcess(arguments, self.environment(slice_id)))
+            for (slice_id, arguments), weight in zip_longest(wanted, weights):
+                own = {"MICA_WEIGHT": str(weight)} if weight is not None else {}
+                started.append(TenantProcess(arguments, self.environment(slice_id) | own))
             for tenant in started:
                 tenant.wait_ready()
             for tenant in started:

@@ -52,6 +52,7 @@ class Noise(Struct, frozen=True, kw_only=True):
     """A victim that has more to do than it may: its part of the device alone and beside a flood of such kernels."""
 
     neighbour_us: int
+    window_s: float
     alone_pct: float
     beside_pct: float
     lost_pct: Spread
@@ -66,6 +67,15 @@ class Latency(Struct, frozen=True, kw_only=True):
     added_p50_ms: Spread
     added_p99_ms: Spread
     allowed_ms: float
+
+
+class Weights(Struct, frozen=True, kw_only=True):
+    """Programs of one slice, each with more to do than it may: what each weighs, and its part of what the slice got (%)."""
+
+    weights: tuple[int, ...]
+    due_pct: tuple[float, ...]
+    measured_pct: tuple[float, ...]
+    slice_pct: float
 
 
 class Vram(Struct, frozen=True, kw_only=True):
@@ -134,6 +144,7 @@ class Report(Struct, frozen=True, kw_only=True):
     noise: tuple[Noise, ...]
     latency: tuple[Latency, ...]
     vram: tuple[Vram, ...]
+    weights: Weights
     reaction: Reaction
     system: System | None = None
     machine: Machine
@@ -205,7 +216,7 @@ def share_rows(report: Report) -> list[tuple[str, ...]]:
 def remarks(report: Report) -> list[str]:
     """The rest, in a line each."""
     lines = [
-        f"beside a flood of {each.neighbour_us} us kernels: {each.beside_pct:g} % against {each.alone_pct:g} % alone, "
+        f"beside a flood of {each.neighbour_us} us kernels, for {each.window_s:g} s: {each.beside_pct:g} % against {each.alone_pct:g} % alone, "
         f"lost {_text(each.lost_pct, '%')}"
         for each in report.noise
     ]
@@ -215,6 +226,9 @@ def remarks(report: Report) -> list[str]:
         for each in report.latency
     ]
     lines += [f"{each.processes} programs took {each.taken_bytes} of {each.limit_bytes} bytes" for each in report.vram]
+    weights = report.weights
+    got, due = _list(weights.measured_pct), _list(weights.due_pct)
+    lines.append(f"programs of one slice that weigh {_list(weights.weights)} got {got} % of it, due {due}")
     reaction = report.reaction
     lines.append(f"a share raised: {_text(reaction.raised_ms, 'ms')}; lowered: {_text(reaction.lowered_ms, 'ms')}")
     if report.system is not None:
@@ -230,6 +244,10 @@ def remarks(report: Report) -> list[str]:
     machine = report.machine
     lines.append(f"{machine.cores} cores, {machine.cpu}, load {machine.load_1m}; device: {report.device}")
     return lines
+
+
+def _list(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values)
 
 
 def _text(values: Spread, unit: str) -> str:

@@ -42,6 +42,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     neighbours_us: tuple[int, ...] = (20, 2_000, 20_000)
     runs: int = 3
     window_s: float = WINDOW_S
+    window_kernels: int = WINDOW_KERNELS
     vram_processes: tuple[int, ...] = (1, 3, 8)
     steps: int = 5
     changes: int = 5
@@ -68,4 +69,4 @@ def full(runs: int) -> Plan:
 def quick() -> Plan:
     """The same parts, for a few seconds each: to see that they work, not what they say."""
     first = (TenantPlan(50, (200,), 0, 0.5, 10), TenantPlan(30, (20, 500), 16, 0.5, 10))
-    return Plan(scenarios=(first,), neighbours_us=(2_000,), runs=1, window_s=0.5, vram_processes=(2,), steps=1, changes=0)
+    return Plan(scenarios=(first,), neighbours_us=(2_000,), runs=1, window_s=0.5, window_kernels=10, vram_processes=(2,), steps=1, changes=0)

@@ -22,6 +22,7 @@ from mica.bench._isolation_report import (
     ShareError,
     Tenant,
     Vram,
+    Weights,
     spread,
     targets_of,
 )
@@ -41,6 +42,7 @@ VICTIM_US = 200
 PACED_US = 500
 PACED_PERIOD_NS = 2_500_000
 """The paced victim wants a fifth of the device, well within its half of it."""
+WEIGHTS = (100, 200, 500)
 STEP_S = 0.6
 """Between two changes of a share; the rate is settled after half of it."""
 READ_FAST_S = 0.003
@@ -52,9 +54,10 @@ def run(plan: Plan) -> Report:
     """Carry the benchmark out."""
     with shared_memory_dir() as root, Device(root, DURATIONS_US) as device:
         scenarios = tuple(_share(device, each) for each in plan.scenarios)
-        noise = tuple(_noise(device, each, plan) for each in plan.neighbours_us)
-        latency = tuple(_latency(device, each, plan) for each in plan.neighbours_us)
+        noise = _noise(device, plan)
+        latency = _latency(device, plan)
         vram = tuple(_vram(device, each) for each in plan.vram_processes)
+        weights = _weights(device, plan.window_s)
         reaction = _reaction(device, plan)
     system = measure_system(plan.changes) if plan.changes else None
     errors = [error for scenario in scenarios for tenant in scenario.tenants for error in tenant.errors_pct]
@@ -69,6 +72,7 @@ def run(plan: Plan) -> Report:
         noise=noise,
         latency=latency,
         vram=vram,
+        weights=weights,
         reaction=reaction,
         system=system,
         machine=describe_machine(),
@@ -125,36 +129,46 @@ def _beside(device: Device, victim: Sequence[str], neighbour_us: int | None, sec
     return part, outcome.p50_ns, outcome.p99_ns
 
 
-def _noise(device: Device, neighbour_us: int, plan: Plan) -> Noise:
-    lost, alone, beside = [], [], []
+def _noise(device: Device, plan: Plan) -> tuple[Noise, ...]:
+    """A victim that has more to do than it may. A run is as long as a window of either's share."""
     victim = ("work", kernel(VICTIM_US), "32")
-    for _ in range(plan.runs):
-        alone.append(_beside(device, victim, None, plan.window_s)[0])
-        beside.append(_beside(device, victim, neighbour_us, plan.window_s)[0])
-        lost.append(100.0 * (alone[-1] - beside[-1]) / alone[-1])
-    return Noise(
-        neighbour_us=neighbour_us, alone_pct=round(median(alone), 3), beside_pct=round(median(beside), 3), lost_pct=spread(lost)
-    )
+    alone = [_beside(device, victim, None, plan.window_s)[0] for _ in range(plan.runs)]
+    found = []
+    for neighbour_us in plan.neighbours_us:
+        neighbour = TenantPlan(100.0 - VICTIM_SHARE_PCT, (neighbour_us,), 0, plan.window_s, plan.window_kernels)
+        beside = [_beside(device, victim, neighbour_us, neighbour.window_s)[0] for _ in alone]
+        lost = [100.0 * (quiet - loud) / quiet for quiet, loud in zip(alone, beside, strict=True)]
+        found.append(
+            Noise(
+                neighbour_us=neighbour_us,
+                window_s=round(neighbour.window_s, 2),
+                alone_pct=round(median(alone), 3),
+                beside_pct=round(median(beside), 3),
+                lost_pct=spread(lost),
+            )
+        )
+    return tuple(found)
 
 
-def _latency(device: Device, neighbour_us: int, plan: Plan) -> Latency:
-    p50, p99, alone_p50, alone_p99 = [], [], [], []
+def _latency(device: Device, plan: Plan) -> tuple[Latency, ...]:
+    """A victim within its share, one kernel at a time."""
     victim = ("pace", kernel(PACED_US), str(PACED_PERIOD_NS))
-    for _ in range(plan.runs):
-        _, quiet_p50, quiet_p99 = _beside(device, victim, None, plan.window_s)
-        _, loud_p50, loud_p99 = _beside(device, victim, neighbour_us, plan.window_s)
-        p50.append((loud_p50 - quiet_p50) / 1e6)
-        p99.append((loud_p99 - quiet_p99) / 1e6)
-        alone_p50.append(quiet_p50 / 1e6)
-        alone_p99.append(quiet_p99 / 1e6)
-    return Latency(
-        neighbour_us=neighbour_us,
-        alone_p50_ms=round(median(alone_p50), 3),
-        alone_p99_ms=round(median(alone_p99), 3),
-        added_p50_ms=spread(p50),
-        added_p99_ms=spread(p99),
-        allowed_ms=max(QUANTUM_NS / 1e6, neighbour_us / 1e3),
-    )
+    alone = [_beside(device, victim, None, plan.window_s)[1:] for _ in range(plan.runs)]
+    found = []
+    for neighbour_us in plan.neighbours_us:
+        beside = [_beside(device, victim, neighbour_us, plan.window_s)[1:] for _ in alone]
+        added = [[(loud[at] - quiet[at]) / 1e6 for quiet, loud in zip(alone, beside, strict=True)] for at in (0, 1)]
+        found.append(
+            Latency(
+                neighbour_us=neighbour_us,
+                alone_p50_ms=round(median(quiet[0] for quiet in alone) / 1e6, 3),
+                alone_p99_ms=round(median(quiet[1] for quiet in alone) / 1e6, 3),
+                added_p50_ms=spread(added[0]),
+                added_p99_ms=spread(added[1]),
+                allowed_ms=max(QUANTUM_NS / 1e6, neighbour_us / 1e3),
+            )
+        )
+    return tuple(found)
 
 
 def _vram(device: Device, processes: int) -> Vram:
@@ -176,6 +190,24 @@ def _vram(device: Device, processes: int) -> Vram:
         taken_bytes=taken,
         held_bytes=held,
         accuracy_pct=round(100.0 - 100.0 * off / VRAM_LIMIT_BYTES, 6),
+    )
+
+
+def _weights(device: Device, seconds: float) -> Weights:
+    """Three programs of one slice."""
+    device.grant("family", VICTIM_SHARE_PCT)
+    wanted = [("family", ("work", kernel(VICTIM_US), "32"))] * len(WEIGHTS)
+    with device.tenants(wanted, WEIGHTS) as programs:
+        pids = [program.pid for program in programs]
+        device.watch(pids, SETTLE_S)
+        readings = device.watch(pids, seconds)
+    device.take_back("family")
+    got = [shares_pct((readings[0], readings[-1]), pid, 0)[0] for pid in pids]
+    return Weights(
+        weights=WEIGHTS,
+        due_pct=tuple(round(100.0 * weight / sum(WEIGHTS), 2) for weight in WEIGHTS),
+        measured_pct=tuple(round(100.0 * each / sum(got), 2) for each in got),
+        slice_pct=round(sum(got), 2),
     )
 
 

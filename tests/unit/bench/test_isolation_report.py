@@ -15,6 +15,7 @@ from mica.bench._isolation_report import (
     System,
     Tenant,
     Vram,
+    Weights,
     remarks,
     share_rows,
     spread,
@@ -32,7 +33,7 @@ FINE = Report(
     reaction_ms=4.0,
     windows=2,
     scenarios=(Scenario(tenants=(TENANT,), jain=0.9999),),
-    noise=(Noise(neighbour_us=20, alone_pct=50.0, beside_pct=49.9, lost_pct=spread([0.1, 0.3, 0.2])),),
+    noise=(Noise(neighbour_us=20, window_s=2.0, alone_pct=50.0, beside_pct=49.9, lost_pct=spread([0.1, 0.3, 0.2])),),
     latency=(
         Latency(
             neighbour_us=20_000,
@@ -43,6 +44,7 @@ FINE = Report(
             allowed_ms=20.0,
         ),
     ),
+    weights=Weights(weights=(100, 300), due_pct=(25.0, 75.0), measured_pct=(24.5, 75.5), slice_pct=50.0),
     vram=(Vram(processes=3, limit_bytes=100, taken_bytes=100, held_bytes=100, accuracy_pct=100.0),),
     reaction=Reaction(raised_ms=spread([3.0]), lowered_ms=spread([4.0])),
     machine=describe_machine(),
@@ -91,4 +93,5 @@ def test_the_table_shows_each_tenant_and_the_spread_of_each_comparison() -> None
     [row] = share_rows(FINE)
     assert row == ("1", "20, 200", "50", "49.90", "2 x 2", "0.20")
     assert any("0.2 % (0.1 to 0.3 in 3 runs)" in line for line in remarks(FINE))
+    assert any("weigh 100, 300 got 24.5, 75.5 % of it, due 25, 75" in line for line in remarks(FINE))
     assert any("withdrawn 90 ms" in line for line in remarks(replace(FINE, system=slow_system())))
