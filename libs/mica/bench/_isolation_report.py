@@ -216,8 +216,8 @@ def share_rows(report: Report) -> list[tuple[str, ...]]:
 def remarks(report: Report) -> list[str]:
     """The rest, in a line each."""
     lines = [
-        f"beside a flood of {each.neighbour_us} us kernels, for {each.window_s:g} s: {each.beside_pct:g} % against {each.alone_pct:g} % alone, "
-        f"lost {_text(each.lost_pct, '%')}"
+        f"beside a flood of {each.neighbour_us} us kernels, for {each.window_s:g} s: {each.beside_pct:g} % "
+        f"against {each.alone_pct:g} % alone, lost {_text(each.lost_pct, '%')}"
         for each in report.noise
     ]
     lines += [

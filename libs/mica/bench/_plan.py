@@ -69,4 +69,13 @@ def full(runs: int) -> Plan:
 def quick() -> Plan:
     """The same parts, for a few seconds each: to see that they work, not what they say."""
     first = (TenantPlan(50, (200,), 0, 0.5, 10), TenantPlan(30, (20, 500), 16, 0.5, 10))
-    return Plan(scenarios=(first,), neighbours_us=(2_000,), runs=1, window_s=0.5, window_kernels=10, vram_processes=(2,), steps=1, changes=0)
+    return Plan(
+        scenarios=(first,),
+        neighbours_us=(2_000,),
+        runs=1,
+        window_s=0.5,
+        window_kernels=10,
+        vram_processes=(2,),
+        steps=1,
+        changes=0,
+    )

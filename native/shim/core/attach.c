@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #define _GNU_SOURCE
 #include "attach.h"
+#include "weight.h"
 
 #include <fcntl.h>
 #include <pthread.h>
@@ -107,6 +108,7 @@ static int claim_slots(struct mica_slice *slice, struct mica_fault *fault)
             return -1;
         }
         device->slot = (unsigned)slot;
+        mica_weigh(device);
     }
     return 0;
 }

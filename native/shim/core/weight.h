@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef MICA_SHIM_WEIGHT_H
+#define MICA_SHIM_WEIGHT_H
+
+#include "slice.h"
+
+/* Write what this process weighs within its slice into its slot: MICA_WEIGHT of the environment, 1 to 10000, else MICA_WEIGHT_DEFAULT. A text that is no
+ * such number is said once on stderr. */
+void mica_weigh(struct mica_device *device);
+
+#endif

@@ -1,0 +1,26 @@
+"""What a program weighs within its slice."""
+
+import pytest
+from shim_node import Node
+
+
+@pytest.mark.parametrize(("weight", "expected"), [("300", 300), ("1", 1), ("10000", 10_000), ("", 100)])
+def test_a_program_weighs_what_its_environment_says(node: Node, weight: str, expected: int) -> None:
+    """100 where it says nothing; its children as much as it does."""
+    node.place("a")
+    tenant = node.start("a", MICA_WEIGHT=weight).started()
+    tenant("fork")
+    assert [process.weight for process in node.usage("a").processes] == [expected, expected]
+    assert tenant("reap") == 0
+    assert tenant.close() == ""
+
+
+@pytest.mark.parametrize("weight", ["0", "10001", "-5", "heavy", "1.5", "9" * 100])
+def test_a_weight_that_is_none_is_one_line_and_the_usual_one(node: Node, weight: str) -> None:
+    """What was given and what is allowed; the program runs."""
+    node.place("a")
+    tenant = node.start("a", MICA_WEIGHT=weight).started()
+    assert [process.weight for process in node.usage("a").processes] == [100]
+    errors = tenant.close()
+    assert errors.count("\n") == 1
+    assert f"MICA_WEIGHT is {weight[:40]}, allowed are 1 to 10000" in errors
