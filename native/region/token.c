@@ -17,6 +17,7 @@
 
 #define DRIVER_SLICES_NS 4000000ULL /* two turns of a driver that shares a device among processes by time */
 #define CLAIM_NS 2000000ULL /* how long a claim on the device waits for it to run dry */
+#define PROCESS_LAG_NS 20000000ULL /* what a process keeps of what others of its slice went ahead of it: of its virtual time, so that weights do not matter */
 
 static uint64_t load(const MICA_ATOMIC_U64 *word)
 {
@@ -317,7 +318,7 @@ static uint64_t weighted(const struct mica_process_slot *slot, uint64_t cost_ns)
 void mica_process_enter(struct mica_usage_region *usage, unsigned slot_index, uint64_t now_ns)
 {
     struct mica_process_slot *slot = &usage->processes[slot_index];
-    raise_to(&slot->virtual_time_ns, difference(load(&usage->process_floor_ns), weighted(slot, MICA_RETURN_NS)));
+    raise_to(&slot->virtual_time_ns, difference(load(&usage->process_floor_ns), PROCESS_LAG_NS));
     store(&slot->waiting_ns, now_ns);
 }
 

@@ -9,8 +9,9 @@
 #include "credit.h"
 #include "nap.h"
 
-/* How long a process of the slice that goes first is waited for when it could go. */
-#define PROCESS_GRACE_NS 300000ULL
+/* How long a process of the slice that goes first is waited for when it could go: another slice's turn and its own longest nap. Shorter, and it is passed
+ * over while it sleeps, however much it weighs. */
+#define PROCESS_GRACE_NS 3000000ULL
 #define PROCESS_NAP_NS 100000ULL
 /* How far communication may overdraw the rate. */
 #define URGENT_OVERDRAFT_NS 10000000ULL
