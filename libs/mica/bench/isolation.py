@@ -196,7 +196,7 @@ def _vram(device: Device, processes: int) -> Vram:
 def _weights(device: Device, seconds: float) -> Weights:
     """Three programs of one slice."""
     device.grant("family", VICTIM_SHARE_PCT)
-    wanted = [("family", ("work", kernel(VICTIM_US), "32"))] * len(WEIGHTS)
+    wanted = [("family", ("work", kernel(VICTIM_US), "0"))] * len(WEIGHTS)
     with device.tenants(wanted, WEIGHTS) as programs:
         pids = [program.pid for program in programs]
         device.watch(pids, SETTLE_S)
