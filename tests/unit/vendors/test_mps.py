@@ -54,3 +54,12 @@ def test_a_simulated_nodes_description_says_whether_it_has_one(tmp_path: Path, l
     """The real node around it is not asked."""
     (tmp_path / "node.desc").write_text(f"node n\n{line}\n")
     assert mps_pipe(tmp_path) == (str(tmp_path) if found else "")
+
+
+def test_a_daemon_that_says_its_pid_lives_as_long_as_that_process(directory: Path) -> None:
+    """Its pipe is not touched; a pid that nobody has is a dead daemon's."""
+    os.mkfifo(directory / "control")
+    (directory / "nvidia-cuda-mps-control.pid").write_text(f"{os.getpid()}\n")
+    assert mps_pipe() == str(directory)
+    (directory / "nvidia-cuda-mps-control.pid").write_text(f"{1 << 22}\n")
+    assert mps_pipe() == ""

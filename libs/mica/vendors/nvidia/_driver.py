@@ -37,12 +37,13 @@ class NvidiaDriver:
         """The devices that can be read, by index; one that cannot is left out with a warning, once per cause."""
         with nvml_call("nvmlDeviceGetCount"):
             count = self._nvml.nvmlDeviceGetCount()
+        pipe = mps_pipe(simulation_dir())
         found: list[Device] = []
         complaints: set[str] = set()
         for index in range(count):
             try:
                 with nvml_call(f"nvidia device {index}"):
-                    found.append(self._read(index))
+                    found.append(self._read(index, pipe))
             except VendorError as error:
                 complaints.add(str(error))
         for complaint in complaints - self._complaints:
@@ -77,7 +78,7 @@ class NvidiaDriver:
             self._open = False
             close_nvml()
 
-    def _read(self, index: int) -> Device:
+    def _read(self, index: int, pipe: str) -> Device:
         nvml = self._nvml
         handle = nvml.nvmlDeviceGetHandleByIndex(index)
         total, reserved, _ = self._memory(handle)
@@ -100,7 +101,7 @@ class NvidiaDriver:
             pci_bus_id=_text(nvml.nvmlDeviceGetPciInfo(handle).busId),
             numa_node=self._numa_node(handle),
             simulated=simulated(),
-            mps_pipe="" if profiles else mps_pipe(simulation_dir()),
+            mps_pipe="" if profiles else pipe,
             green_contexts=(major, minor) >= GREEN_CAPABILITY and self._cuda_version() >= GREEN_CUDA_VERSION,
         )
 
