@@ -153,19 +153,24 @@ void mica_order_correct(struct mica_usage_region *usage, struct mica_token_regio
 
 /* --- The clock ------------------------------------------------------------------------------------------------------------ */
 
-/* How many slices that wait now have a lower tag than the asker. */
-static unsigned rank_of(const struct mica_token_region *token, const struct mica_token_ask *ask, uint64_t now_ns)
+struct others {
+    unsigned waiting;
+    unsigned lower; /* of these, with a lower tag than the asker */
+};
+
+static struct others others_of(const struct mica_token_region *token, const struct mica_token_ask *ask, uint64_t now_ns)
 {
-    unsigned rank = 0;
+    struct others others = {0, 0};
     uint64_t high = waiters_high(token);
     for (uint64_t i = 0; i < high; i++) {
         const struct mica_token_waiter *waiter = &token->waiters[i];
         if (i == ask->record || !waits(waiter, now_ns))
             continue;
         uint64_t tag_ns = load(&waiter->order_tag_ns);
-        rank += tag_ns < ask->tag_ns || (tag_ns == ask->tag_ns && i < ask->record);
+        others.waiting++;
+        others.lower += tag_ns < ask->tag_ns || (tag_ns == ask->tag_ns && i < ask->record);
     }
-    return rank;
+    return others;
 }
 
 /* How long the device waits for a slice that comes first in the order, before the asker takes its place: a long kernel waits longer than a short one, because
@@ -175,19 +180,25 @@ static uint64_t grace_of(const struct mica_token_ask *ask)
     return ask->cost_ns < MICA_TOKEN_GRACE_NS ? MICA_TOKEN_GRACE_NS : ask->cost_ns < MICA_WAITER_STALE_NS ? ask->cost_ns : MICA_WAITER_STALE_NS;
 }
 
-/* When the asker may put its work on a clock that stands at `busy_ns`. */
-static uint64_t chance_ns(const struct mica_token_region *token, const struct mica_token_ask *ask, uint64_t busy_ns, uint64_t now_ns)
+/* When the asker may put its work on a clock that stands at `busy_ns`; and in `*look_ns`, when it is worth while to ask again: not for every kernel that
+ * fits once more, but when half of what may lie there has run. */
+static uint64_t chance_ns(const struct mica_token_region *token, const struct mica_token_ask *ask, uint64_t busy_ns, uint64_t now_ns, uint64_t *look_ns)
 {
-    unsigned rank = ask->urgent ? 0 : rank_of(token, ask, now_ns);
+    struct others others = others_of(token, ask, now_ns);
+    unsigned rank = ask->urgent ? 0 : others.lower;
+    *look_ns = difference(busy_ns, MICA_TOKEN_LEAD_NS);
     if (rank == 0 && ask->jumps)
         return 0;
     bool own_turn = load(&token->last_record) == ask->record + 1;
     if (own_turn && rank != 0 && sum(load(&token->turn_ns), ask->cost_ns) <= ask->quantum_ns)
         rank = 0;
-    uint64_t half_ns = own_turn ? difference(ask->quantum_ns / 2, ask->cost_ns) : 0;
-    if (rank == 0)
-        return difference(busy_ns, half_ns > MICA_TOKEN_LEAD_NS ? half_ns : MICA_TOKEN_LEAD_NS);
-    return difference(sum(busy_ns, rank * grace_of(ask)), MICA_TOKEN_LEAD_NS);
+    if (rank != 0)
+        return difference(sum(busy_ns, rank * grace_of(ask)), MICA_TOKEN_LEAD_NS);
+    uint64_t most_ns = own_turn ? (others.waiting == 0 ? ask->quantum_ns : ask->quantum_ns / 2) : 0;
+    uint64_t room_ns = difference(most_ns, ask->cost_ns);
+    if (room_ns / 2 > MICA_TOKEN_LEAD_NS)
+        *look_ns = difference(busy_ns, room_ns / 2);
+    return difference(busy_ns, room_ns > MICA_TOKEN_LEAD_NS ? room_ns : MICA_TOKEN_LEAD_NS);
 }
 
 static void wait_among(struct mica_token_region *token, const struct mica_token_ask *ask, uint64_t now_ns)
@@ -268,11 +279,10 @@ uint64_t mica_token_admit(struct mica_token_region *token, struct mica_token_ask
     while (wait_ns == 0) {
         uint64_t backlog_ns = backlog_at(busy_ns, now_ns);
         bool holds = ask->claim_ns != 0 && load(&token->alone_until_ns) == ask->claim_ns && ask->claim_ns > now_ns;
-        uint64_t at_ns = holds ? now_ns + backlog_ns : chance_ns(token, ask, now_ns + backlog_ns, now_ns);
+        uint64_t look_ns = 0;
+        uint64_t at_ns = holds ? now_ns + backlog_ns : chance_ns(token, ask, now_ns + backlog_ns, now_ns, &look_ns);
         if (at_ns > now_ns) {
-            /* Ask again when it is worth while: not for every kernel that fits once more, but when the device is about to run dry. */
-            uint64_t dry_ns = difference(backlog_ns, MICA_TOKEN_LEAD_NS);
-            wait_ns = holds || dry_ns < at_ns - now_ns ? at_ns - now_ns : dry_ns;
+            wait_ns = (look_ns > at_ns ? look_ns : at_ns) - now_ns;
             break;
         }
         if (ask->alone && backlog_ns != 0) {

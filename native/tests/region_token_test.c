@@ -139,7 +139,7 @@ static void test_shares_are_kept(void)
         printf("# plan %zu: worst error %.3f points, idle %.3f %%, most backlog %.1f us\n", i, (double)error_ppm / 1e4,
                (double)outcome.idle_ns * 100 / (double)length_ns, (double)outcome.most_backlog_ns / 1e3);
         CHECK(error_ppm < 5000);
-        CHECK(outcome.most_backlog_ns <= (QUANTUM / 2 > MICA_TOKEN_LEAD_NS ? QUANTUM / 2 : MICA_TOKEN_LEAD_NS));
+        CHECK(outcome.most_backlog_ns <= QUANTUM);
     }
 }
 
@@ -294,7 +294,7 @@ static void test_processes_share_by_weight(void)
 
 int main(void)
 {
-    check_run(test_shares_are_kept, "slices that flood the device get their shares, and what lies on it stays within half a quantum");
+    check_run(test_shares_are_kept, "slices that flood the device get their shares, and what lies on it stays within a quantum");
     check_run(test_rate_alone_floods_the_device, "the control: by rate alone more lies on the device than that");
     check_run(test_a_returning_slice_is_served_at_once, "a slice within its share waits no longer than a quantum beside one that floods");
     check_run(test_lowest_tag_goes_first, "of two that wait the lower tag goes first");
