@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mica.native import LIB_DIR
-from mica.region import Limits, QuotaRegion, RuntimeDir, UsageSnapshot, create_usage, read_usage
+from mica.region import Limits, QuotaRegion, RuntimeDir, UsageSnapshot, create_token, create_usage, read_usage
 
 GIB = 1 << 30
 MIB = 1 << 20
@@ -128,6 +128,7 @@ class Node:
             self.runtime.ensure_device(device)
             region = self.stack.enter_context(QuotaRegion.create(self.runtime.quota_path(device), device))
             region.heartbeat(monotonic_ns())
+            create_token(self.runtime.token_path(device), device)
             self.quotas[device] = region
         return self.quotas[device]
 
