@@ -145,7 +145,6 @@ struct mica_quota_region {
 
 /* A process's part of its slice's compute, relative to the slice's other processes. */
 #define MICA_WEIGHT_DEFAULT 100
-#define MICA_WEIGHT_MAX 10000
 
 /* One process of the slice. Written by that process; freed by it at exit, or by the enforcer when it is really gone. The first cache line
  * is what every allocation of every process of the slice reads, the second what the process's own launches write. */
