@@ -166,18 +166,21 @@ class MemoryProcess:
         self.alive = True
         self.ends_on: Final = {9}
         self.signals: list[int] = []
+        self.out_of_reach = False
         self._callbacks: list[Callable[[], None]] = []
 
     def on_exit(self, callback: Callable[[], None]) -> None:
         """Call back when it ends."""
         self._callbacks.append(callback)
 
-    def signal(self, number: int) -> None:
+    def signal(self, number: int) -> bool:
         """Note the signal; one in ``ends_on`` ends the process."""
-        if self.alive:
-            self.signals.append(number)
-            if number in self.ends_on:
-                self.exit()
+        if not self.alive or self.out_of_reach:
+            return False
+        self.signals.append(number)
+        if number in self.ends_on:
+            self.exit()
+        return True
 
     def exit(self) -> None:
         """End."""

@@ -112,8 +112,8 @@ class Process(Protocol):
     def on_exit(self, callback: Callable[[], None]) -> None:
         """Call back once, from the event loop, when the process is gone."""
 
-    def signal(self, number: int) -> None:
-        """Send a signal. A process that is gone is no error."""
+    def signal(self, number: int) -> bool:
+        """Send a signal; whether it was taken. A process that is gone, or out of our reach, is no error."""
 
     def close(self) -> None:
         """Let go of the descriptor; no callback comes after that."""

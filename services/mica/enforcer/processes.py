@@ -69,10 +69,13 @@ class PidfdProcess:
         """Call back once, from the running loop."""
         asyncio.get_running_loop().add_reader(self._pidfd, self._ended, callback)
 
-    def signal(self, number: int) -> None:
+    def signal(self, number: int) -> bool:
         """Send a signal; a process that is gone, or that is out of reach, is left alone."""
-        with suppress(ProcessLookupError, PermissionError):
+        try:
             signal.pidfd_send_signal(self._pidfd, number)
+        except (ProcessLookupError, PermissionError):
+            return False
+        return True
 
     def close(self) -> None:
         """Let go of the descriptor; a second call does nothing."""

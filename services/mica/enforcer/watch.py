@@ -91,10 +91,9 @@ class Watch:
             same = identity is not None and identity.started == stranger.started and not identity.of_node
             if stranger.pid not in holders or not same or stranger.pid in self._attachments.pids():
                 return Action.REPORTED
-            process.signal(number)
+            return verdict.action if process.signal(number) else Action.REPORTED
         finally:
             process.close()
-        return verdict.action
 
 
 def _at_most(before: Mapping[tuple[str, int], Member], after: Mapping[tuple[str, int], Member]) -> dict[tuple[str, int], Member]:

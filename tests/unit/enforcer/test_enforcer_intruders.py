@@ -109,6 +109,15 @@ async def test_the_nodes_own_processes_are_no_intruders(house: House) -> None:
     assert house.processes.running[900].signals == []
 
 
+async def test_a_process_out_of_the_enforcers_reach_is_reported_and_not_said_to_be_ended(house: House) -> None:
+    """An enforcer that is not root can not end everybody's processes."""
+    await occupied(house, TERMINATE)
+    stranger(house)
+    house.processes.running[900].out_of_reach = True
+    await look(house, 2)
+    assert [fact[:2] for fact in facts(house)] == [(900, "reported")]
+
+
 async def test_a_process_that_left_the_device_is_not_signalled(house: House) -> None:
     """With the descriptor open the vendor is asked again; another process may have the pid by then."""
     await occupied(house, TERMINATE)
