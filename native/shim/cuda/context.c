@@ -3,6 +3,7 @@
 
 #include "../core/live.h"
 #include "footprint.h"
+#include "graph_memory.h"
 #include "memory.h"
 #include "pool.h"
 #include "sample.h"
@@ -207,6 +208,7 @@ void context_forget_all(void)
     mica_live_forget();
     pools_forget();
     footprint_forget();
+    graph_memory_forget();
     launch_forget();
     physical_forget();
     spatial_forget();

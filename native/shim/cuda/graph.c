@@ -5,6 +5,7 @@
 #include "graph.h"
 
 #include "../core/cost.h"
+#include "graph_memory.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -194,6 +195,7 @@ static CUresult made(CUresult result, const CUgraphExec *handle, CUgraph graph)
         publish(exec, *handle);
     }
     pthread_mutex_unlock(&changing);
+    graph_memory_made(*handle, graph);
     return result;
 }
 
@@ -304,5 +306,6 @@ EXPORT CUresult cuGraphExecDestroy(CUgraphExec handle)
         exec->count = exec->room = 0;
     }
     pthread_mutex_unlock(&changing);
+    graph_memory_gone(handle);
     return below_cuGraphExecDestroy(handle);
 }

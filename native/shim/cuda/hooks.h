@@ -86,6 +86,9 @@
     X(CUresult, cuLibraryLoadFromFile, (CUlibrary *library, const char *path, int *jit, void **jit_values, unsigned int jit_count, int *options, void **values, unsigned int count), (library, path, jit, jit_values, jit_count, options, values, count), CHARGE, cuLibraryLoadFromFile, 12000, LEGACY) \
     X(CUresult, cuModuleUnload, (CUmodule module), (module), REFUND, cuModuleUnload, 2000, LEGACY) \
     X(CUresult, cuLibraryUnload, (CUlibrary library), (library), REFUND, cuLibraryUnload, 12000, LEGACY) \
+    X(CUresult, cuDeviceGraphMemTrim, (CUdevice device), (device), REFUND, cuDeviceGraphMemTrim, 11040, LEGACY) \
+    X(CUresult, cuGraphUpload, (CUgraphExec exec, CUstream stream), (exec, stream), CHARGE, cuGraphUpload, 11010, LEGACY) \
+    X(CUresult, cuGraphUpload_ptsz, (CUgraphExec exec, CUstream stream), (exec, stream), CHARGE, cuGraphUpload, 11010, PER_THREAD) \
     X(CUresult, cuMemMap, (CUdeviceptr address, size_t bytes, size_t offset, CUmemGenericAllocationHandle handle, unsigned long long flags), (address, bytes, offset, handle, flags), HOLD, cuMemMap, 10020, LEGACY) \
     X(CUresult, cuMemRetainAllocationHandle, (CUmemGenericAllocationHandle *handle, void *address), (handle, address), HOLD, cuMemRetainAllocationHandle, 11000, LEGACY) \
     X(CUresult, cuMemUnmap, (CUdeviceptr address, size_t bytes), (address, bytes), REFUND, cuMemUnmap, 10020, LEGACY) \
@@ -166,6 +169,8 @@
     Y(CUresult, cuCtxGetLimit, (size_t *value, int limit)) \
     Y(CUresult, cuDevResourceGenerateDesc, (CUdevResourceDesc *description, CUdevResource *resources, unsigned int count)) \
     Y(CUresult, cuDevSmResourceSplitByCount, (CUdevResource *groups, unsigned int *count, const CUdevResource *input, CUdevResource *rest, unsigned int flags, unsigned int smallest)) \
+    Y(CUresult, cuDeviceGetGraphMemAttribute, (CUdevice device, int attribute, void *value)) \
+    Y(CUresult, cuGraphMemAllocNodeGetParams, (CUgraphNode node, CUDA_MEM_ALLOC_NODE_PARAMS *params)) \
     Y(CUresult, cuDeviceGetDevResource, (CUdevice device, CUdevResource *resource, int type)) \
     Y(CUresult, cuDeviceGetUuid, (CUuuid *uuid, CUdevice device)) \
     Y(CUresult, cuDevicePrimaryCtxGetState, (CUdevice device, unsigned int *flags, int *active)) \

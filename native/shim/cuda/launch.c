@@ -6,6 +6,7 @@
 #include "capture.h"
 #include "context.h"
 #include "graph.h"
+#include "graph_memory.h"
 #include "inflight.h"
 #include "sample.h"
 #include "urgent.h"
@@ -261,6 +262,31 @@ LAUNCH_HOOK(cuLaunchGrid, (CUfunction function, int width, int height), (functio
 LAUNCH_HOOK(cuLaunchGridAsync, (CUfunction function, int width, int height, CUstream stream), (function, width, height, stream), function,
             legacy_key(function, width, height), stream)
 
-/* A graph is launched whole, and costed whole. */
-LAUNCH_HOOK(cuGraphLaunch, (CUgraphExec graph, CUstream stream), (graph, stream), NULL, graph_key(graph), stream)
-LAUNCH_HOOK(cuGraphLaunch_ptsz, (CUgraphExec graph, CUstream stream), (graph, stream), NULL, graph_key(graph), per_thread(stream))
+/* A graph is launched whole, and costed whole; what its nodes allocate is charged around the launch. */
+static CUresult launch_graph(CUgraphExec graph, CUstream stream, CUstream on_stream, CUresult (*below)(CUgraphExec, CUstream))
+{
+    struct launch launch;
+    launch.key = graph_key(graph);
+    launch.function = NULL;
+    launch.stream = on_stream;
+    launch.context = NULL;
+    launch.sample = NULL;
+    CUresult result = launch_begin(&launch);
+    if (result != CUDA_SUCCESS) {
+        return result;
+    }
+    struct graph_memory memory = graph_memory_begin(graph);
+    result = memory.result == CUDA_SUCCESS ? below(graph, stream) : memory.result;
+    graph_memory_end(&memory);
+    return launch_end(&launch, result);
+}
+
+EXPORT CUresult cuGraphLaunch(CUgraphExec graph, CUstream stream)
+{
+    return launch_graph(graph, stream, stream, below_cuGraphLaunch);
+}
+
+EXPORT CUresult cuGraphLaunch_ptsz(CUgraphExec graph, CUstream stream)
+{
+    return launch_graph(graph, stream, per_thread(stream), below_cuGraphLaunch_ptsz);
+}

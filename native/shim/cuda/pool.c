@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define POOLS_MAX 1024
+#define TIGHT_BYTES (64ULL << 20)
 #define ORDINALS_MAX 64
 static struct pool pools[POOLS_MAX];
 static _Atomic unsigned pools_high;             /* every pool in use lies below */
@@ -72,7 +73,10 @@ static enum mica_verdict settle(struct pool *pool)
         return MICA_GRANTED;
     }
     charge_lower(pool, reserved);
-    return charge_raise(pool, reserved);
+    enum mica_verdict verdict = charge_raise(pool, reserved);
+    const struct mica_slice_limits *limits = mica_limits_now(pool->device);
+    atomic_store_explicit(&pool->is_tight, limits != NULL && mica_memory_free(pool->device, limits) < TIGHT_BYTES, memory_order_relaxed);
+    return verdict;
 }
 
 static bool has_slack(const struct pool *pool)
@@ -106,17 +110,17 @@ bool pools_relieve(const struct mica_device *device, enum mica_memory_kind kind)
     return is_more;
 }
 
-/* Where the driver keeps what is unused, there is nothing to ask. */
-static bool may_shrink(const struct pool *pool)
+/* A pool that is used to the last byte, and was asked since the last allocation, has nothing new to tell. */
+static bool may_have_moved(const struct pool *pool)
 {
-    return has_slack(pool) && atomic_load_explicit(&pool->charged, memory_order_relaxed) > atomic_load_explicit(&pool->threshold, memory_order_relaxed);
+    return has_slack(pool) || atomic_load_explicit(&pool->fitted, memory_order_relaxed) != 0;
 }
 
 void pools_settle(void)
 {
     unsigned high = atomic_load_explicit(&pools_high, memory_order_acquire);
     for (unsigned i = 0; i < high; i++) {
-        if (may_shrink(&pools[i])) {
+        if (may_have_moved(&pools[i])) {
             pthread_mutex_lock(&settling);
             (void)settle(&pools[i]);
             pthread_mutex_unlock(&settling);
@@ -205,7 +209,6 @@ struct pool *pool_enter(CUmemoryPool handle, int location_type, CUdevice ordinal
         pool->kind = host ? MICA_MEMORY_PINNED : MICA_MEMORY_VRAM;
         pool->is_owned = is_owned;
         atomic_store(&pool->charged, 0);
-        atomic_store(&pool->threshold, 0);
         atomic_store(&pool->is_destroyed, false);
         atomic_store_explicit(&pool->handle, handle, memory_order_release); /* pairs with the acquire in find */
         unsigned index = (unsigned)(pool - pools);

@@ -15,7 +15,7 @@ struct pool {
     _Atomic bool is_destroyed;  /* its handle is gone; what is out is given back as it is freed */
     _Atomic uint64_t used;      /* bytes, rounded */
     _Atomic uint64_t charged;   /* written under `settling` only */
-    _Atomic uint64_t threshold; /* up to which the driver keeps what is unused */
+    _Atomic bool is_tight;      /* the slice had little left when the driver was asked last */
     _Atomic unsigned fitted;    /* allocations since the driver was asked */
 };
 

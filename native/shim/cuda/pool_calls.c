@@ -7,19 +7,30 @@
 #include "capture.h"
 #include "memory.h"
 
-#include <string.h>
-
-/* The driver hands out multiples of the smaller, and of the larger to those that ask for that much. */
+/* The driver hands out multiples. */
 #define UNIT_BYTES 512ULL
-#define GRANULE_BYTES (2ULL << 20)
-/* Memory that is free in a pool may be of the wrong shape, or not free yet in the order of another stream: then the driver reserves more although
- * there was room by the count. So after this many allocations that fitted it is asked all the same. */
-#define FITTED_MAX 64
+/* Memory that is free in a pool may be of the wrong shape, or not free yet in the order of another stream: then the driver reserves more although there was
+ * room by the count. So it is asked all the same after an allocation of this size, and after this many that fitted. */
+#define LARGE_BYTES (2ULL << 20)
+#define FITTED_MAX 16
 
 static uint64_t rounded(uint64_t bytes)
 {
-    uint64_t unit = bytes < GRANULE_BYTES ? UNIT_BYTES : GRANULE_BYTES;
-    return bytes > MICA_LIVE_BYTES_MAX - unit ? MICA_LIVE_BYTES_MAX : (bytes + unit - 1) / unit * unit;
+    return bytes > MICA_LIVE_BYTES_MAX - UNIT_BYTES ? MICA_LIVE_BYTES_MAX : (bytes + UNIT_BYTES - 1) / UNIT_BYTES * UNIT_BYTES;
+}
+
+struct taking {
+    CUresult result;   /* not CUDA_SUCCESS: do not ask the driver, answer this */
+    struct pool *pool; /* NULL: not enforced */
+    uint64_t bytes;
+    bool has_grown;
+};
+
+/* After an allocation: does the driver have to be asked? Where the slice is nearly full, always. */
+static bool must_settle(struct pool *pool, const struct taking *taking)
+{
+    return taking->has_grown || taking->bytes >= LARGE_BYTES || atomic_load_explicit(&pool->is_tight, memory_order_relaxed) ||
+           atomic_fetch_add_explicit(&pool->fitted, 1, memory_order_relaxed) + 1 >= FITTED_MAX;
 }
 
 /* The device that `stream` works on. Only a program with contexts on several devices has to be asked. */
@@ -33,13 +44,6 @@ static CUdevice stream_ordinal(const struct context *context, CUstream stream)
     CUdevice ordinal = context_ordinal(handle);
     return ordinal >= 0 ? ordinal : context->ordinal;
 }
-
-struct taking {
-    CUresult result;   /* not CUDA_SUCCESS: do not ask the driver, answer this */
-    struct pool *pool; /* NULL: not enforced */
-    uint64_t bytes;
-    bool has_grown;
-};
 
 static struct taking take_from(struct pool *pool, uint64_t bytes)
 {
@@ -97,7 +101,7 @@ static CUresult keep(const struct taking *taking, CUresult result, const CUdevic
         pool_returned(pool_owner(pool), taking->bytes);
     }
     enum mica_verdict verdict = MICA_GRANTED;
-    if (taking->has_grown || atomic_fetch_add_explicit(&pool->fitted, 1, memory_order_relaxed) >= FITTED_MAX) {
+    if (must_settle(pool, taking)) {
         verdict = pool_settle(pool);
     }
     if (result != CUDA_SUCCESS) {
@@ -188,14 +192,7 @@ EXPORT CUresult cuMemPoolTrimTo(CUmemoryPool pool, size_t keep_bytes)
 EXPORT CUresult cuMemPoolSetAttribute(CUmemoryPool pool, int attribute, void *value)
 {
     (void)door();
-    CUresult result = below_cuMemPoolSetAttribute(pool, attribute, value);
-    struct pool *known = result == CUDA_SUCCESS && attribute == CU_MEMPOOL_ATTR_RELEASE_THRESHOLD ? pool_find(pool) : NULL;
-    if (known != NULL) {
-        uint64_t threshold = 0;
-        memcpy(&threshold, value, sizeof threshold);
-        atomic_store_explicit(&known->threshold, threshold, memory_order_relaxed);
-    }
-    return settled(pool, result);
+    return settled(pool, below_cuMemPoolSetAttribute(pool, attribute, value));
 }
 
 /* --- The pools of a device or a place ------------------------------------------------------------------------------------ */

@@ -2,6 +2,7 @@
  *
  * Calls that wait for the device. When a program waits, the driver lets go of what its pools keep beyond their threshold, and the charge follows.
  */
+#include "graph_memory.h"
 #include "pool.h"
 
 #include "../core/below.h"
@@ -10,6 +11,7 @@ static CUresult waited(CUresult result)
 {
     if (result == CUDA_SUCCESS && mica_attach_state() == MICA_INSIDE) {
         pools_settle();
+        graph_memory_settle();
     }
     return result;
 }

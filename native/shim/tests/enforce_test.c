@@ -49,6 +49,16 @@ static struct mica_usage_region *usage;
     C(cuCtxSynchronize, (void))                                                                                                   \
     C(cuStreamBeginCapture_v2, (CUstream, int))                                                                                   \
     C(cuStreamEndCapture, (CUstream, CUgraph *))                                                                                  \
+    C(cuMemAllocAsync, (CUdeviceptr *, size_t, CUstream))                                                                         \
+    C(cuMemFreeAsync, (CUdeviceptr, CUstream))                                                                                    \
+    C(cuDeviceGetMemPool, (CUmemoryPool *, CUdevice))                                                                             \
+    C(cuMemPoolTrimTo, (CUmemoryPool, size_t))                                                                                    \
+    C(cuMemPoolSetAttribute, (CUmemoryPool, int, void *))                                                                         \
+    C(cuGraphCreate, (CUgraph *, unsigned))                                                                                       \
+    C(cuGraphAddMemAllocNode, (CUgraphNode *, CUgraph, const CUgraphNode *, size_t, CUDA_MEM_ALLOC_NODE_PARAMS *))                \
+    C(cuGraphInstantiateWithFlags, (CUgraphExec *, CUgraph, unsigned long long))                                                  \
+    C(cuGraphExecDestroy, (CUgraphExec))                                                                                          \
+    C(cuDeviceGraphMemTrim, (CUdevice))                                                                                           \
     C(cuGraphLaunch, (CUgraphExec, CUstream))                                                                                     \
     C(cuLaunchGrid, (CUfunction, int, int))                                                                                       \
     C(cuLaunchKernel, (CUfunction, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, CUstream, void **, void **))
@@ -160,6 +170,83 @@ static void test_physical(void)
           "one unmap takes several mappings away, and the handle holds on");
 }
 
+#define CHUNK (32ULL << 20)
+
+static void test_pool(void)
+{
+    CUmemoryPool pool;
+    CUdeviceptr first;
+    CUdeviceptr second;
+    uint64_t threshold = 1ULL << 40;
+    check(cuDeviceGetMemPool(&pool, 0) == 0 && cuMemAllocAsync(&first, 1000, NULL) == 0 && charged(CHUNK), "a pool is charged what the driver takes for it");
+    check(cuMemAllocAsync(&second, CHUNK - 1024, NULL) == 0 && charged(CHUNK), "what fits into that costs nothing more");
+    check(cuMemFreeAsync(first, NULL) == 0 && cuMemFree_v2(second) == 0 && charged(CHUNK), "what is freed stays charged as long as the pool keeps it");
+    check(cuCtxSynchronize() == 0 && charged(0), "and is given back when the driver lets go of it, as the program waits");
+    check(cuMemPoolSetAttribute(pool, 4, &threshold) == 0 && cuMemAllocAsync(&first, 2 * CHUNK, NULL) == 0 && cuMemFreeAsync(first, NULL) == 0 &&
+              cuCtxSynchronize() == 0 && charged(2 * CHUNK),
+          "below its threshold a pool keeps what is unused, and stays charged");
+    check(cuMemAllocAsync(&first, 2 * CHUNK, NULL) == 0 && charged(2 * CHUNK) && cuMemFreeAsync(first, NULL) == 0, "for the next that fits");
+    check(cuMemAlloc_v2(&first, LIMIT_BYTES) == 0 && charged(LIMIT_BYTES) && cuMemFree_v2(first) == 0, "or until another allocation needs it");
+    bench_slice_write(CHUNK, MICA_CONTROL_RUN);
+    check(cuMemAllocAsync(&first, CHUNK + 1, NULL) == CUDA_ERROR_OUT_OF_MEMORY && charged(0), "what does not fit is refused");
+    bench_slice_write(CHUNK - 1, MICA_CONTROL_RUN);
+    check(cuMemAllocAsync(&first, 1, NULL) == CUDA_ERROR_OUT_OF_MEMORY && charged(0), "and undone when the driver takes more for it than there is");
+    bench_slice_write(LIMIT_BYTES, MICA_CONTROL_RUN);
+    threshold = 0;
+    (void)cuMemPoolSetAttribute(pool, 4, &threshold);
+}
+
+static void *churn_pool(void *unused)
+{
+    CUdeviceptr addresses[16];
+    for (int round = 0; round < 2000; round++) {
+        for (int i = 0; i < 16; i++) {
+            if (cuMemAllocAsync(&addresses[i], (size_t)(i + 1) << 18, NULL) != 0) {
+                addresses[i] = 0;
+            }
+        }
+        if (round % 10 == 0) {
+            cuCtxSynchronize();
+        }
+        for (int i = 0; i < 16; i++) {
+            if (addresses[i] != 0) {
+                cuMemFreeAsync(addresses[i], NULL);
+            }
+        }
+    }
+    return unused;
+}
+
+static void test_pool_threads(void)
+{
+    pthread_t threads[4];
+    for (int i = 0; i < 4; i++) {
+        pthread_create(&threads[i], NULL, churn_pool, NULL);
+    }
+    for (int i = 0; i < 4; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    check(cuCtxSynchronize() == 0 && charged(0), "threads that use one pool and wait at once leave nothing charged");
+}
+
+static void test_graph_memory(void)
+{
+    const uint64_t bytes = 64ULL << 20;
+    CUgraph graph;
+    CUgraphNode node;
+    CUgraphExec exec;
+    CUdeviceptr address;
+    CUDA_MEM_ALLOC_NODE_PARAMS params = {.bytesize = bytes};
+    check(cuGraphCreate(&graph, 0) == 0 && cuGraphAddMemAllocNode(&node, graph, NULL, 0, &params) == 0 &&
+              cuGraphInstantiateWithFlags(&exec, graph, 0) == 0 && charged(0), "a graph that allocates costs nothing before it is launched");
+    check(cuGraphLaunch(exec, NULL) == 0 && charged(bytes), "its first launch charges what the driver takes");
+    check(cuGraphLaunch(exec, NULL) == 0 && charged(bytes), "the next ones charge no more");
+    check(cuDeviceGraphMemTrim(0) == 0 && charged(0), "a trim gives it back");
+    check(cuMemAlloc_v2(&address, LIMIT_BYTES - bytes + 1) == 0 && cuGraphLaunch(exec, NULL) == CUDA_ERROR_OUT_OF_MEMORY, "what does not fit is not launched");
+    check(cuMemFree_v2(address) == 0 && cuGraphLaunch(exec, NULL) == 0 && charged(bytes), "until there is room again");
+    check(cuDeviceGraphMemTrim(0) == 0 && cuGraphExecDestroy(exec) == 0 && charged(0), "and nothing is left");
+}
+
 static void test_context_end(void)
 {
     CUcontext context;
@@ -240,9 +327,12 @@ static int inside(void)
     test_pitch();
     test_pinned();
     test_physical();
+    test_pool();
+    test_pool_threads();
     test_context_end();
     test_capture();
     test_threads();
+    test_graph_memory();
     test_kill();
     printf("%d passed, %d failed\n", passed, failed);
     return failed != 0;

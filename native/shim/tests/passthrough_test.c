@@ -61,7 +61,7 @@ static void test_missing(void *library)
     int (*absent)(void) = NULL;
     *(void **)&absent = dlsym(library, "cuProfilerStart");
     check(absent() == 500, "a symbol that the driver lacks answers CUDA_ERROR_NOT_FOUND");
-    *(void **)&absent = dlsym(library, "cuMemFreeAsync");
+    *(void **)&absent = dlsym(library, "cuMemFreeAsync_ptsz");
     check(absent() == 500, "a hook that the driver lacks answers CUDA_ERROR_NOT_FOUND");
 }
 
