@@ -30,7 +30,7 @@ SHIM_TESTS := $(BUILD)/shim/tests
 SHIM_FAKE := $(SHIM_TESTS)/fake/libcuda.so.1
 SHIM_PATHS = -DSHIM_PATH='"$(SHIM_DIR)/libcuda.so.1"' -DFAKE_PATH='"$(SHIM_FAKE)"'
 
-$(SHIM_FAKE): $(BUILD)/shim/tests/fake_cuda.o $(BUILD)/shim/tests/fake_work.o $(BASELINE)
+$(SHIM_FAKE): $(BUILD)/shim/tests/fake_cuda.o $(BUILD)/shim/tests/fake_work.o $(BUILD)/shim/tests/fake_pool.o $(BASELINE)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(LDFLAGS) -shared -Wl,-Bsymbolic -Wl,-soname,libcuda.so.1 -o $@ $(filter %.o,$^) $(BASELINE_LINK)
 
