@@ -172,7 +172,8 @@ static void submitted(struct attempt *attempt, const struct mica_slice_limits *l
     work->credit_ns = attempt->grant_ns - work->cost_ns;
     work->now_ns = now_ns;
     work->end_ns = attempt->ask.end_ns;
-    work->claim_ns = attempt->ask.claim_ns;
+    work->token = attempt->token;
+    work->claim_ns = attempt->token != NULL ? attempt->ask.claim_ns : 0;
     work->clean = attempt->token != NULL && attempt->ask.clean;
     work->turns = attempt->token != NULL ? atomic_load_explicit(&attempt->token->turns, memory_order_relaxed) : 0;
 }
@@ -232,19 +233,14 @@ enum mica_verdict mica_launch_admit(struct mica_device *device, struct mica_work
     }
 }
 
-static struct mica_token_region *token_now(const struct mica_device *device, const struct mica_slice_limits *limits)
-{
-    return limits->quantum_ns != 0 ? device->token : NULL;
-}
-
-void mica_launch_correct(struct mica_device *device, uint64_t charged_ns, uint64_t actual_ns, bool clock)
+void mica_launch_correct(struct mica_device *device, uint64_t charged_ns, uint64_t actual_ns, struct mica_token_region *clock)
 {
     const struct mica_slice_limits *limits = mica_limits_now(device);
     if (limits == NULL || charged_ns == actual_ns) {
         return;
     }
     mica_rate_correct(device->usage, limits, charged_ns, actual_ns);
-    mica_order_correct(device->usage, clock ? token_now(device, limits) : NULL, limits, charged_ns, actual_ns);
+    mica_order_correct(device->usage, clock, limits, charged_ns, actual_ns);
     /* What was charged is in the sums already, and the correction has added the whole of what it really was. Unsigned wrap-around makes a subtraction of
      * the addition where the work was shorter than charged. */
     atomic_fetch_sub_explicit(&device->usage->gpu_ns, charged_ns, memory_order_relaxed);
@@ -265,9 +261,9 @@ void mica_launch_cancel(struct mica_device *device, const struct mica_work *work
     if (work->counted) {
         mica_launch_ended(device, 1);
     }
-    if (work->claim_ns != 0 && device->token != NULL) {
-        mica_token_release(device->token, work->claim_ns, mica_monotonic_ns());
+    if (work->claim_ns != 0) {
+        mica_token_release(work->token, work->claim_ns, mica_monotonic_ns());
     }
     mica_count_launches(device, (uint64_t)-1);
-    mica_launch_correct(device, work->charged_ns, 0, work->claim_ns == 0);
+    mica_launch_correct(device, work->charged_ns, 0, work->claim_ns == 0 ? work->token : NULL);
 }

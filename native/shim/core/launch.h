@@ -18,6 +18,7 @@ struct mica_work {
     uint64_t credit_ns;  /* what following launches may use up without asking */
     uint64_t now_ns;     /* CLOCK_MONOTONIC of the admission */
     uint64_t end_ns;     /* when, by estimate, the work ends */
+    struct mica_token_region *token; /* on which it was admitted; NULL: by its rate alone */
     uint64_t claim_ns;   /* to be released when its end is seen; 0: it is not alone */
     uint64_t turns;      /* of the device token, at the admission */
     bool clean;          /* what is on the device before it is this slice's too */
@@ -36,8 +37,8 @@ enum mica_verdict mica_launch_admit(struct mica_device *device, struct mica_work
 
 /* The work did not come about: take back what was charged for it and for its credit. */
 void mica_launch_cancel(struct mica_device *device, const struct mica_work *work);
-/* After the fact: what was charged as `charged_ns` took `actual_ns`. `clock`: the device's clock is still to be told. */
-void mica_launch_correct(struct mica_device *device, uint64_t charged_ns, uint64_t actual_ns, bool clock);
+/* After the fact: what was charged as `charged_ns` took `actual_ns`. `clock`: the token whose clock is to be told; NULL: none, or it knows. */
+void mica_launch_correct(struct mica_device *device, uint64_t charged_ns, uint64_t actual_ns, struct mica_token_region *clock);
 /* `count` launches that were counted as in flight have ended. */
 void mica_launch_ended(struct mica_device *device, uint64_t count);
 

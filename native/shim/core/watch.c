@@ -29,13 +29,28 @@ static void sleep_on_bell(uint32_t heard, uint64_t ns)
     (void)syscall(SYS_futex, &bell, FUTEX_WAIT_PRIVATE, heard, &time, NULL, 0);
 }
 
+/* Held during a round, and for ever from the program's exit on: then the driver is taken down under it. */
+static pthread_mutex_t looking = PTHREAD_MUTEX_INITIALIZER;
+static bool exit_is_watched;
+
+extern int __cxa_atexit(void (*call)(void *), void *with, void *library);
+extern void *const __dso_handle __attribute__((visibility("hidden")));
+
+static void stop(void *unused)
+{
+    (void)unused;
+    pthread_mutex_lock(&looking);
+}
+
 static void *watch(void *unused)
 {
     (void)prctl(PR_SET_NAME, "mica-watch");
     (void)prctl(PR_SET_TIMERSLACK, 1UL); /* of this thread: it is to see an end when it happens */
     for (;;) {
         uint32_t heard = atomic_load(&bell);
+        pthread_mutex_lock(&looking);
         uint64_t next_ns = work(mica_monotonic_ns());
+        pthread_mutex_unlock(&looking);
         atomic_store(&wakes_at, next_ns);
         uint64_t now_ns = mica_monotonic_ns();
         /* A bell rung since `heard` makes the wait return at once: nothing is missed between the look and the sleep. */
@@ -64,6 +79,8 @@ static void start(void)
     }
     pthread_attr_destroy(&attributes);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+    /* Registered after the driver was initialised, so that it runs before what the driver has registered. */
+    exit_is_watched = exit_is_watched || __cxa_atexit(stop, NULL, (void *)(uintptr_t)&__dso_handle) == 0;
 }
 
 void mica_watch_with(uint64_t (*round)(uint64_t now_ns))
@@ -87,6 +104,8 @@ void mica_watch_by(uint64_t due_ns)
 
 void mica_watch_forget(void)
 {
+    pthread_mutex_t fresh = PTHREAD_MUTEX_INITIALIZER;
+    looking = fresh;
     atomic_store(&started, 0);
     atomic_store(&wakes_at, 0);
 }

@@ -39,7 +39,9 @@ static void poll_while_waiting(void *waiting)
     struct launch *launch = waiting;
     sample_poll(launch->context, mica_monotonic_ns());
     if (launch->work.limited) {
+        int mode = capture_relax();
         (void)inflight_poll(launch->context);
+        capture_restore(mode);
     }
     renew(launch);
 }
@@ -59,7 +61,7 @@ static void take_credit(const struct launch *launch)
     mica_credit_learn(launch->key, launch->cost);
     struct mica_unused unused = mica_credit_renew(launch->context, launch->context->device, work->credit_ns);
     if (unused.ns != 0) {
-        mica_launch_correct(unused.device, unused.ns, 0, false);
+        mica_launch_correct(unused.device, unused.ns, 0, NULL);
     }
     mica_watch_by(work->now_ns + COUNT_NS);
 }

@@ -75,8 +75,8 @@ void sample_pool_forget(struct context *context)
 {
     for (unsigned i = 0; i < SAMPLES_MAX; i++) {
         struct sample *sample = &context->samples[i];
-        if (atomic_exchange(&sample->state, SAMPLE_NONE) == SAMPLE_PENDING && sample->work.claim_ns != 0 && context->device->token != NULL) {
-            mica_token_release(context->device->token, sample->work.claim_ns, mica_monotonic_ns());
+        if (atomic_exchange(&sample->state, SAMPLE_NONE) == SAMPLE_PENDING && sample->work.claim_ns != 0) {
+            mica_token_release(sample->work.token, sample->work.claim_ns, mica_monotonic_ns());
         }
     }
     inflight_end(context);
@@ -150,44 +150,45 @@ void sample_end(struct sample *sample, struct context *context, CUstream stream,
 }
 
 /* Can nothing but this work have taken the measured time? */
-static bool is_trusted(const struct mica_device *device, const struct sample *sample, bool was_alone)
+static bool is_trusted(const struct sample *sample, bool was_alone)
 {
     if (sample->work.claim_ns != 0) {
         return was_alone;
     }
-    return device->token != NULL && sample->in_order && sample->work.clean &&
-           sample->work.turns == atomic_load_explicit(&device->token->turns, memory_order_relaxed);
+    return sample->work.token != NULL && sample->in_order && sample->work.clean &&
+           sample->work.turns == atomic_load_explicit(&sample->work.token->turns, memory_order_relaxed);
 }
 
 static void settle(struct context *context, struct sample *sample, uint64_t now_ns)
 {
     struct mica_device *device = context->device;
-    struct mica_token_region *token = device->token;
     const struct mica_work *work = &sample->work;
+    struct mica_token_region *token = work->token;
     float milliseconds = 0;
     bool known = driver.cuEventElapsedTime(&milliseconds, sample->start, sample->end) == CUDA_SUCCESS && milliseconds >= 0;
-    bool was_alone = work->claim_ns != 0 && token != NULL && mica_token_release(token, work->claim_ns, now_ns);
+    bool was_alone = work->claim_ns != 0 && mica_token_release(token, work->claim_ns, now_ns);
     if (!known) {
         return;
     }
-    bool trusted = is_trusted(device, sample, was_alone);
+    bool trusted = is_trusted(sample, was_alone);
     if (trusted && !was_alone && now_ns + EARLY_NS < work->end_ns) {
         mica_token_shift(token, false, work->end_ns - now_ns);
     }
     uint64_t device_ns = spatial_device_ns(device, (uint64_t)((double)milliseconds * 1e6));
     struct mica_settlement settlement = mica_cost_measured(sample->cost, device_ns, trusted, token == NULL);
-    mica_launch_correct(device, settlement.charged_ns, settlement.actual_ns, !was_alone);
+    mica_launch_correct(device, settlement.charged_ns, settlement.actual_ns, was_alone ? NULL : token);
 }
 
 /* Its end should have been seen: the device is behind its clock. What was submitted after it may have run before it, where the driver lets processes take
  * turns: so much later, up to some of its turns, it may be. */
-static void note_late(struct mica_device *device, struct sample *sample, uint64_t now_ns)
+static void note_late(struct sample *sample, uint64_t now_ns)
 {
     uint64_t expected_ns = sample->work.end_ns + sample->shifted_ns;
-    if (device->token == NULL || sample->work.claim_ns != 0 || now_ns < expected_ns + LATE_NS || sample->shifted_ns >= SHIFT_MAX_NS) {
+    struct mica_token_region *token = sample->work.token;
+    if (token == NULL || sample->work.claim_ns != 0 || now_ns < expected_ns + LATE_NS || sample->shifted_ns >= SHIFT_MAX_NS) {
         return;
     }
-    uint64_t busy_ns = atomic_load_explicit(&device->token->busy_until_ns, memory_order_relaxed);
+    uint64_t busy_ns = atomic_load_explicit(&token->busy_until_ns, memory_order_relaxed);
     uint64_t after_ns = busy_ns > expected_ns ? busy_ns - expected_ns : 0;
     after_ns = after_ns < TURNS_NS ? after_ns : TURNS_NS;
     if (now_ns < expected_ns + LATE_NS + after_ns) {
@@ -196,7 +197,7 @@ static void note_late(struct mica_device *device, struct sample *sample, uint64_
     uint64_t by_ns = now_ns - expected_ns - after_ns;
     by_ns = by_ns < SHIFT_MAX_NS ? by_ns : SHIFT_MAX_NS;
     sample->shifted_ns += by_ns;
-    mica_token_shift(device->token, true, by_ns);
+    mica_token_shift(token, true, by_ns);
 }
 
 /* Asked too early: ask again soon at first, then in steps of a part of what it has taken. */
@@ -215,7 +216,7 @@ static uint64_t poll_one(struct context *context, struct sample *sample, uint64_
     }
     CUresult result = driver.cuEventQuery(sample->end);
     if (result == CUDA_ERROR_NOT_READY) {
-        note_late(context->device, sample, now_ns);
+        note_late(sample, now_ns);
         put_off(sample, now_ns);
         uint64_t due_ns = sample->due_ns;
         move(sample, SAMPLE_POLLED, SAMPLE_PENDING);
@@ -223,8 +224,8 @@ static uint64_t poll_one(struct context *context, struct sample *sample, uint64_
     }
     if (result == CUDA_SUCCESS) {
         settle(context, sample, mica_monotonic_ns());
-    } else if (sample->work.claim_ns != 0 && context->device->token != NULL) {
-        mica_token_release(context->device->token, sample->work.claim_ns, now_ns);
+    } else if (sample->work.claim_ns != 0) {
+        mica_token_release(sample->work.token, sample->work.claim_ns, now_ns);
     }
     atomic_fetch_sub_explicit(&context->pending, 1, memory_order_relaxed);
     move(sample, SAMPLE_POLLED, SAMPLE_FREE);
