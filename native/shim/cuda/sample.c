@@ -20,6 +20,7 @@
 #define SHIFT_MAX_NS 2000000ULL
 #define TURNS_NS 4000000ULL
 #define EARLY_NS 20000ULL
+#define GAP_NS 4000ULL
 #define FLIGHT_POLL_NS 200000ULL
 #define COUNT_NS 1000000ULL /* launches on credit are counted so long after they were made */
 
@@ -133,11 +134,15 @@ struct sample *sample_begin(struct context *context, struct mica_cost *cost, con
         move(sample, SAMPLE_OPEN, SAMPLE_FREE);
         return NULL;
     }
+    sample->gap_ns = work->claim_ns != 0 ? mica_monotonic_ns() : 0;
     return sample;
 }
 
 void sample_end(struct sample *sample, struct context *context, CUstream stream, CUresult result)
 {
+    if (sample->gap_ns != 0) {
+        sample->gap_ns = mica_monotonic_ns() - sample->gap_ns; /* the start event happened when it was recorded, the work begins with the launch */
+    }
     if (result != CUDA_SUCCESS || driver.cuEventRecord(sample->end, stream) != CUDA_SUCCESS) {
         move(sample, SAMPLE_OPEN, SAMPLE_FREE);
         return;
@@ -147,6 +152,12 @@ void sample_end(struct sample *sample, struct context *context, CUstream stream,
     atomic_fetch_add_explicit(&context->pending, 1, memory_order_relaxed);
     move(sample, SAMPLE_OPEN, SAMPLE_PENDING);
     mica_watch_by(due_ns);
+}
+
+/* A gap that is small beside the work is known well enough to be taken off; a larger one means that the machine did not run this thread. */
+static bool gap_is_small(const struct sample *sample, uint64_t elapsed_ns)
+{
+    return sample->gap_ns < elapsed_ns && (sample->gap_ns <= GAP_NS || sample->gap_ns <= elapsed_ns / 64);
 }
 
 /* Can nothing but this work have taken the measured time? */
@@ -170,11 +181,16 @@ static void settle(struct context *context, struct sample *sample, uint64_t now_
     if (!known) {
         return;
     }
+    uint64_t elapsed_ns = (uint64_t)((double)milliseconds * 1e6);
     bool trusted = is_trusted(sample, was_alone);
+    if (work->claim_ns != 0) {
+        trusted = trusted && gap_is_small(sample, elapsed_ns);
+        elapsed_ns -= trusted ? sample->gap_ns : 0;
+    }
     if (trusted && !was_alone && now_ns + EARLY_NS < work->end_ns) {
         mica_token_shift(token, false, work->end_ns - now_ns);
     }
-    uint64_t device_ns = spatial_device_ns(device, (uint64_t)((double)milliseconds * 1e6));
+    uint64_t device_ns = spatial_device_ns(device, elapsed_ns);
     struct mica_settlement settlement = mica_cost_measured(sample->cost, device_ns, trusted, token == NULL);
     mica_launch_correct(device, settlement.charged_ns, settlement.actual_ns, was_alone ? NULL : token);
 }
