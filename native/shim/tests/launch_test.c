@@ -28,6 +28,9 @@ static struct mica_usage_region *usage;
 #define CALLS(C)                                                                                                                  \
     C(cuInit, (unsigned))                                                                                                         \
     C(cuLaunchKernel, (CUfunction, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, CUstream, void **, void **)) \
+    C(cuStreamCreateWithPriority, (CUstream *, unsigned, int))                                                                    \
+    C(cuStreamDestroy_v2, (CUstream))                                                                                             \
+    C(cuModuleGetFunction, (CUfunction *, CUmodule, const char *))                                                                \
     C(cuLaunchGrid, (CUfunction, int, int))                                                                                       \
     C(cuFuncSetBlockShape, (CUfunction, int, int, int))                                                                           \
     C(cuLaunchCooperativeKernelMultiDevice, (CUDA_LAUNCH_PARAMS *, unsigned, unsigned))                                           \
@@ -222,6 +225,36 @@ static void test_limits(void)
     lift_limits();
 }
 
+/* Whether a launch is let go at once while the slice is `ahead_ns` over its rate. */
+static bool goes_at_once(CUfunction function, CUstream stream, uint64_t ahead_ns)
+{
+    uint64_t waited = usage->throttled_ns;
+    uint64_t before = usage->virtual_time_ns;
+    usage->virtual_time_ns = mica_monotonic_ns() + ahead_ns;
+    CUresult result = cuLaunchKernel(function, 4, 1, 1, 32, 1, 1, 0, stream, NULL, NULL);
+    usage->virtual_time_ns = before;
+    return result == 0 && usage->throttled_ns == waited;
+}
+
+static void test_communication(void)
+{
+    struct mica_slice_limits limits = bench_slice_limits(1ULL << 30);
+    CUstream plain;
+    CUstream fast;
+    CUfunction collective;
+    limits.burst_ns = 0;
+    bench_slice_put(&limits);
+    fake_work(0.05F, 0);
+    check(cuStreamCreateWithPriority(&plain, 0, 0) == 0 && cuStreamCreateWithPriority(&fast, 0, -1) == 0, "streams are made");
+    check(cuModuleGetFunction(&collective, (CUmodule)0x700, "ncclDevKernel_AllReduce") == 0, "a kernel is asked for by name");
+    check(goes_at_once((CUfunction)0x600, fast, 9 * MS), "a stream of higher priority may overdraw the rate");
+    check(goes_at_once(collective, NULL, 9 * MS), "and so may a kernel of a collective library");
+    check(!goes_at_once((CUfunction)0x600, plain, 100 * MS), "an ordinary stream may not");
+    check(!goes_at_once((CUfunction)0x600, fast, 100 * MS), "and nobody may by more than a period");
+    check(cuStreamDestroy_v2(fast) == 0 && cuStreamDestroy_v2(plain) == 0, "streams are ended");
+    lift_limits();
+}
+
 static void test_copies(void)
 {
     struct mica_slice_limits limits = bench_slice_limits(1ULL << 30);
@@ -287,6 +320,7 @@ static int inside(void)
     test_graphs();
     test_kinds();
     test_limits();
+    test_communication();
     test_copies();
     test_bandwidth();
     printf("%d passed, %d failed\n", passed, failed);
