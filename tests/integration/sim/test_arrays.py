@@ -139,7 +139,7 @@ def test_impossible_arrays_are_refused(node: Node, arrays: Client) -> None:
         "4, 5, 6, flags=4",
         "4, flags=1",
         "4, channels=3",
-        "4, format=0x77",
+        "4, format=0xc0, channels=2",
         "200000",
         "4, flags=0x1000",
     ):
