@@ -22,6 +22,7 @@
     X(ERROR_INVALID_IMAGE, 200, "device kernel image is invalid")                                                                          \
     X(ERROR_INVALID_CONTEXT, 201, "invalid device context")                                                                                \
     X(ERROR_NO_BINARY_FOR_GPU, 209, "no kernel image is available for execution on the device")                                            \
+    X(ERROR_MAP_FAILED, 205, "mapping of buffer object failed")                                                                             \
     X(ERROR_ALREADY_MAPPED, 208, "resource already mapped")                                                                                \
     X(ERROR_NOT_MAPPED, 211, "resource not mapped")                                                                                        \
     X(ERROR_UNSUPPORTED_LIMIT, 215, "limit is not supported on this architecture")                                                         \
@@ -194,6 +195,37 @@ enum {
     CUDA_ARRAY3D_DEPTH_TEXTURE = 0x10, CUDA_ARRAY3D_COLOR_ATTACHMENT = 0x20, CUDA_ARRAY3D_SPARSE = 0x40,
     CUDA_ARRAY3D_DEFERRED_MAPPING = 0x80, CUDA_ARRAY3D_ALL = 0x1ff
 };
+
+typedef struct {
+    unsigned char bytes[64];
+} CUipcMemHandle;
+
+typedef struct {
+    unsigned char bytes[64];
+} CUmemPoolPtrExportData;
+
+typedef struct sim_external *CUexternalMemory;
+
+typedef struct {
+    uint32_t type;
+    union {
+        int fd;
+        void *pointers[2];
+    } handle;
+    unsigned long long size;
+    unsigned flags, reserved[16];
+} CUDA_EXTERNAL_MEMORY_HANDLE_DESC;
+
+typedef struct {
+    unsigned long long offset, size;
+    unsigned flags, reserved[16];
+} CUDA_EXTERNAL_MEMORY_BUFFER_DESC;
+
+typedef struct {
+    unsigned long long offset;
+    CUDA_ARRAY3D_DESCRIPTOR array;
+    unsigned levels, reserved[16];
+} CUDA_EXTERNAL_MEMORY_MIPMAPPED_ARRAY_DESC;
 
 typedef struct {
     size_t size, alignment;

@@ -57,6 +57,16 @@ struct sim_span *sim_span_find(CUdeviceptr address)
     return at && address - spans[at - 1]->start < spans[at - 1]->bytes ? spans[at - 1] : NULL;
 }
 
+size_t sim_span_count(void)
+{
+    return count;
+}
+
+struct sim_span *sim_span_nth(size_t index)
+{
+    return spans[index];
+}
+
 bool sim_span_overlaps(CUdeviceptr start, size_t bytes)
 {
     size_t at = above(start);
@@ -108,7 +118,9 @@ bool sim_facts_find(CUdeviceptr address, struct sim_facts *facts)
     if (heap) {
         facts->heap = heap;
         facts->context = sim_heap_context(heap);
-        facts->device = facts->context ? facts->context->device : 0;
+        facts->device = sim_heap_device(heap);
+        facts->pool = sim_heap_pool(heap);
+        facts->handle_types = facts->pool ? sim_pool_handle_types(facts->pool) : 0;
         bool live = sim_heap_range(heap, address, &facts->start, &facts->bytes);
         facts->range_start = facts->start;
         facts->range_bytes = facts->bytes;
@@ -153,7 +165,9 @@ void sim_memory_drop(CUcontext context)
     for (struct sim_span *span; (span = sim_span_of(context));) {
         if (span->kind == SPAN_MANAGED)
             sim_managed_free(span);
-        else
+        else if (span->kind == SPAN_PINNED)
             sim_pinned_free(span);
+        else
+            sim_imported_free(span);
     }
 }

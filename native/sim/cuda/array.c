@@ -35,6 +35,7 @@ struct sim_mipmap {
     bool deferred;
     unsigned levels;
     CUarray level[LEVELS_MAX];
+    struct sim_span *span; /* of imported memory that it lies in, or NULL */
     struct sim_mipmap *next, *previous;
 };
 
@@ -323,6 +324,12 @@ static unsigned levels_of(const CUDA_ARRAY3D_DESCRIPTOR *d, unsigned asked)
     return asked < 1 ? 1 : asked < most ? asked : most;
 }
 
+static CUresult check_chain(const CUDA_ARRAY3D_DESCRIPTOR *descriptor)
+{
+    CUresult result = check(descriptor);
+    return result == CUDA_SUCCESS && descriptor->format == FORMAT_NV12 ? CUDA_ERROR_INVALID_VALUE : result;
+}
+
 static void mipmap_delete(CUmipmappedArray mipmap)
 {
     for (unsigned i = 0; i < mipmap->levels; i++)
@@ -330,19 +337,18 @@ static void mipmap_delete(CUmipmappedArray mipmap)
             array_delete(mipmap->level[i]);
     if (mipmap->memory)
         sim_heap_free(mipmap->context->heap, mipmap->memory);
+    if (mipmap->span)
+        sim_imported_free(mipmap->span);
     UNLINK(mipmaps, mipmap);
     sim_object_free(mipmap);
 }
 
-CUresult sim_mipmap_new(CUcontext context, const CUDA_ARRAY3D_DESCRIPTOR *descriptor, unsigned levels, unsigned char *host,
-                        size_t host_bytes, CUmipmappedArray *out)
+/* A chain without memory yet. */
+static CUmipmappedArray mipmap_new(CUcontext context, const CUDA_ARRAY3D_DESCRIPTOR *descriptor, unsigned levels)
 {
-    CUresult result = check(descriptor);
-    if (result != CUDA_SUCCESS || descriptor->format == FORMAT_NV12)
-        return result != CUDA_SUCCESS ? result : CUDA_ERROR_INVALID_VALUE;
     CUmipmappedArray mipmap = sim_object_new(MARK_MIPMAP, sizeof *mipmap);
     if (!mipmap)
-        return CUDA_ERROR_OUT_OF_MEMORY;
+        return NULL;
     LINK(mipmaps, mipmap);
     mipmap->context = context;
     mipmap->descriptor = *descriptor;
@@ -350,36 +356,65 @@ CUresult sim_mipmap_new(CUcontext context, const CUDA_ARRAY3D_DESCRIPTOR *descri
     mipmap->deferred = descriptor->flags & CUDA_ARRAY3D_DEFERRED_MAPPING;
     for (unsigned i = 0; i < mipmap->levels; i++) {
         const CUDA_ARRAY3D_DESCRIPTOR level = level_of(descriptor, i);
-        mipmap->level[i] = array_new(context, &level);
-        mipmap->bytes += bytes_of(&level);
-    }
-    if (host && mipmap->bytes > host_bytes)
-        result = CUDA_ERROR_INVALID_VALUE;
-    else if (!host && !mipmap->deferred)
-        result = sim_heap_allocate(context->heap, mipmap->bytes, &mipmap->memory);
-    if (mipmap->memory && !(host = sim_heap_host(context->heap, mipmap->memory, mipmap->bytes)))
-        result = CUDA_ERROR_OUT_OF_MEMORY;
-    for (unsigned i = 0; i < mipmap->levels; i++) {
-        if (!mipmap->level[i]) {
-            result = CUDA_ERROR_OUT_OF_MEMORY;
-            continue;
+        if (!(mipmap->level[i] = array_new(context, &level))) {
+            mipmap_delete(mipmap);
+            return NULL;
         }
         mipmap->level[i]->mipmap = mipmap;
-        mipmap->level[i]->host = host;
-        if (host)
-            host += bytes_of(&mipmap->level[i]->descriptor);
+        mipmap->bytes += bytes_of(&level);
     }
-    if (result != CUDA_SUCCESS)
-        mipmap_delete(mipmap);
-    else
-        *out = mipmap;
-    return result;
+    return mipmap;
+}
+
+static void place_levels(CUmipmappedArray mipmap, unsigned char *host)
+{
+    for (unsigned i = 0; i < mipmap->levels; i++) {
+        mipmap->level[i]->host = host;
+        host += bytes_of(&mipmap->level[i]->descriptor);
+    }
+}
+
+static CUresult create_mipmap(CUcontext context, const CUDA_ARRAY3D_DESCRIPTOR *descriptor, unsigned levels, CUmipmappedArray *out)
+{
+    CUresult result = check_chain(descriptor);
+    CUmipmappedArray mipmap = result == CUDA_SUCCESS ? mipmap_new(context, descriptor, levels) : NULL;
+    if (!mipmap)
+        return result == CUDA_SUCCESS ? CUDA_ERROR_OUT_OF_MEMORY : result;
+    if (!mipmap->deferred) {
+        result = sim_heap_allocate(context->heap, mipmap->bytes, &mipmap->memory);
+        unsigned char *host = result == CUDA_SUCCESS ? sim_heap_host(context->heap, mipmap->memory, mipmap->bytes) : NULL;
+        if (!host) {
+            mipmap_delete(mipmap);
+            return CUDA_ERROR_OUT_OF_MEMORY;
+        }
+        place_levels(mipmap, host);
+    }
+    *out = mipmap;
+    return CUDA_SUCCESS;
+}
+
+CUresult sim_mipmap_over(CUcontext context, const CUDA_ARRAY3D_DESCRIPTOR *descriptor, unsigned levels, struct sim_span *span, CUmipmappedArray *out)
+{
+    CUresult result = check_chain(descriptor);
+    CUmipmappedArray mipmap = result == CUDA_SUCCESS ? mipmap_new(context, descriptor, levels) : NULL;
+    if (!mipmap || mipmap->bytes > span->bytes) {
+        if (mipmap)
+            mipmap_delete(mipmap);
+        sim_imported_free(span);
+        return result != CUDA_SUCCESS ? result : mipmap ? CUDA_ERROR_INVALID_VALUE : CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    span->context = NULL; /* it goes with the chain now */
+    mipmap->span = span;
+    mipmap->deferred = false;
+    place_levels(mipmap, span->host);
+    *out = mipmap;
+    return CUDA_SUCCESS;
 }
 
 CUresult cuMipmappedArrayCreate(CUmipmappedArray *mipmap, const CUDA_ARRAY3D_DESCRIPTOR *descriptor, unsigned levels)
 {
     ENTER_CURRENT(mipmap && descriptor);
-    return sim_driver_leave(sim_mipmap_new(context, descriptor, levels, NULL, 0, mipmap));
+    return sim_driver_leave(create_mipmap(context, descriptor, levels, mipmap));
 }
 
 CUresult cuMipmappedArrayDestroy(CUmipmappedArray mipmap)

@@ -43,26 +43,19 @@ static CUresult make(int device, unsigned flags, CUcontext *out)
 {
     static const size_t limits[SIM_LIMITS] = {1024, 1 << 20, 8 << 20, 2, 2048, 64};
     struct sim_visible *visible = sim_visible_at(device);
-    uint64_t free_bytes, total_bytes;
-    struct sim_client client = sim_client_find();
-    if (visible->account < 0) {
-        if ((visible->account = sim_account_open(visible->place)) < 0)
-            return CUDA_ERROR_OUT_OF_MEMORY;
-        sim_account_limit(visible->account, sim_client_limit_bytes(&client, device, &visible->uuid));
-    }
+    if (sim_visible_account(visible) < 0)
+        return CUDA_ERROR_OUT_OF_MEMORY;
     if (sim_account_retain(visible->account))
         return CUDA_ERROR_OUT_OF_MEMORY;
     CUcontext context = sim_object_new(MARK_CONTEXT, sizeof *context);
-    sim_vram_info(visible->place, &free_bytes, &total_bytes);
     if (context)
-        context->heap = sim_heap_new(visible->account, total_bytes);
+        context->heap = sim_heap_new(device, context, NULL);
     if (!context || !context->heap) {
         if (context)
             sim_object_free(context);
         sim_account_release(visible->account);
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
-    sim_heap_set_context(context->heap, context);
     context->device = device;
     context->flags = flags;
     context->id = next_id++;
@@ -311,7 +304,7 @@ CUresult cuCtxSynchronize_v2(CUcontext context)
     struct sim_position newest = context->newest;
     sim_driver_leave(CUDA_SUCCESS);
     sim_position_wait(account, &newest);
-    return CUDA_SUCCESS;
+    return sim_pools_settle();
 }
 
 CUresult cuCtxSynchronize(void)

@@ -195,6 +195,7 @@ struct facts {
     A(106, d->multiprocessor_blocks_max)                                                                                                   \
     A(111, d->capability_major >= 8 ? 1024 : 0)                                                                                            \
     A(115, 1)    /* memory pools */                                                                                                        \
+    A(119, 1)    /* as POSIX file descriptors */                                                                                           \
     A(120, d->capability_major >= 9)                                                                                                       \
     A(131, d->numa_node)                                                                                                                   \
     A(134, d->numa_node)                                                                                                                   \

@@ -145,22 +145,25 @@ void sim_stream_drop_thread(CUcontext context);
 
 /* --- Memory (driver lock held) -------------------------------------------------------------------------------------------- */
 
-struct sim_heap *sim_heap_new(int account, uint64_t capacity_bytes);
+/* A heap on `device`, of a context, or of a pool, which keeps what is freed in it. NULL: out of memory. */
+struct sim_heap *sim_heap_new(int device, CUcontext context, CUmemoryPool pool);
 /* Give everything back. */
 void sim_heap_delete(struct sim_heap *heap);
+/* The same as soon as nothing is allocated in it; sim_heap_collect is called after each free. */
+void sim_heap_abandon(struct sim_heap *heap);
+void sim_heap_collect(struct sim_heap *heap);
 CUresult sim_heap_allocate(struct sim_heap *heap, size_t bytes, CUdeviceptr *address);
 CUresult sim_heap_free(struct sim_heap *heap, CUdeviceptr address);
-bool sim_heap_contains(const struct sim_heap *heap, CUdeviceptr address);
 /* Start and size of the live allocation around `address`. */
 bool sim_heap_range(const struct sim_heap *heap, CUdeviceptr address, CUdeviceptr *start, size_t *bytes);
 /* Host memory behind `bytes` at `address`, or NULL when that is not inside one live allocation. */
 unsigned char *sim_heap_host(struct sim_heap *heap, CUdeviceptr address, size_t bytes);
 struct sim_heap_use *sim_heap_use(struct sim_heap *heap);
-
 /* Any heap of this process (contexts' and pools') around `address`, or NULL. */
 struct sim_heap *sim_heap_find(CUdeviceptr address);
-CUcontext sim_heap_context(const struct sim_heap *heap);
-void sim_heap_set_context(struct sim_heap *heap, CUcontext context);
+CUcontext sim_heap_context(const struct sim_heap *heap); /* NULL: a pool's */
+CUmemoryPool sim_heap_pool(const struct sim_heap *heap); /* NULL: a context's */
+int sim_heap_device(const struct sim_heap *heap);
 
 /* Host memory for `bytes` at a unified address: device memory's backing or the host pointer itself. NULL: illegal. */
 unsigned char *sim_memory_at(uint64_t address, size_t bytes);

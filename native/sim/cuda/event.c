@@ -147,7 +147,7 @@ CUresult cuEventSynchronize(CUevent event)
     sim_driver_leave(CUDA_SUCCESS);
     if (wait)
         sim_position_wait(account, &position);
-    return CUDA_SUCCESS;
+    return sim_pools_settle();
 }
 
 CUresult cuEventElapsedTime(float *milliseconds, CUevent start, CUevent end)

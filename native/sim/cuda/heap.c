@@ -5,96 +5,40 @@
  *   addresses   an arena of reserved, inaccessible host address space: a device pointer is never a valid host pointer.
  *   granules    2 MiB each, charged to the device as a whole. An allocation of 2 MiB or more has its own.
  *   blocks      a granule shared by allocations below 2 MiB, in units of 512 bytes; it goes back with the last of them.
- *   contents    host memory, mapped when it is first touched, private to the process.
+ *   contents    host memory, mapped when it is first touched, private to the process until it is exported.
+ *   kept        granules that a pool holds on to after their allocations are gone: any later one may have them.
  *
- * Invariant: granules in use here are charged to the account, and no others.
+ * Invariant: granules in use or kept here are charged to the account, and no others.
  */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
-#include "driver.h"
+#include "block.h"
+#include "heap.h"
 
-#define UNITS (SIM_GRANULE / SIM_UNIT)
 #define TRIES 8 /* shared blocks looked at before a new one is opened */
 #define HEAPS_MAX 64
-#define SLAB 64
-
-/* Shared granule. */
-struct block {
-    unsigned free_units;
-    unsigned cursor;
-    bool listed;
-    struct run *next, *previous; /* blocks that may have room */
-    struct block *spare;
-    uint64_t used[UNITS / 64]; /* a bit for each unit */
-    uint32_t bytes[UNITS]; /* where an allocation starts: its size */
-};
-
-/* Adjacent granules that are one allocation or one block. */
-struct run {
-    uint64_t first, count;
-    size_t bytes; /* of the allocation; 0 for a block */
-    unsigned char *host;
-    struct block *block;
-};
-
-struct sim_heap {
-    int account;
-    CUcontext context;
-    void *arena;
-    CUdeviceptr base; /* in it, at a granule's boundary */
-    uint64_t granules;
-    uint64_t cursor;
-    struct run **table; /* granule -> run */
-    struct run *open;   /* blocks that may have room */
-    struct sim_heap_use use;
-};
 
 static struct sim_heap *heaps[HEAPS_MAX];
+static uint64_t kept_everywhere; /* granules */
 
-/* Blocks not in use: all their units are free. New ones come from a slab of untouched pages; none is ever given back. */
-static struct block *spare_blocks, *slab;
-static unsigned slab_left;
-
-static struct block *block_new(void)
+struct sim_heap *sim_heap_new(int device, CUcontext context, CUmemoryPool pool)
 {
-    struct block *block = spare_blocks;
-    if (block) {
-        spare_blocks = block->spare;
-    } else {
-        if (!slab_left) {
-            void *pages = mmap(NULL, SLAB * sizeof *slab, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-            if (pages == MAP_FAILED)
-                return NULL;
-            slab = pages;
-            slab_left = SLAB;
-        }
-        block = &slab[--slab_left];
-    }
-    block->free_units = UNITS;
-    block->cursor = 0;
-    block->listed = false;
-    return block;
-}
-
-static void block_free(struct block *block)
-{
-    if (!block)
-        return;
-    block->spare = spare_blocks;
-    spare_blocks = block;
-}
-
-struct sim_heap *sim_heap_new(int account, uint64_t capacity_bytes)
-{
-    int slot = 0;
+    struct sim_visible *visible = sim_visible_at(device);
+    uint64_t free_bytes, capacity_bytes;
+    int slot = 0, account = sim_visible_account(visible);
     while (slot < HEAPS_MAX && heaps[slot])
         slot++;
-    struct sim_heap *heap = slot < HEAPS_MAX ? calloc(1, sizeof *heap) : NULL;
+    struct sim_heap *heap = slot < HEAPS_MAX && account >= 0 ? calloc(1, sizeof *heap) : NULL;
     if (!heap)
         return NULL;
+    sim_vram_info(visible->place, &free_bytes, &capacity_bytes);
     heap->account = account;
+    heap->device = device;
+    heap->context = context;
+    heap->pool = pool;
+    heap->keeps = pool != NULL;
     heap->granules = 4 * (capacity_bytes / SIM_GRANULE + 1); /* addresses may fragment; memory does not */
     size_t table_bytes = heap->granules * sizeof *heap->table;
     size_t arena_bytes = (heap->granules + 1) * SIM_GRANULE;
@@ -114,10 +58,7 @@ struct sim_heap *sim_heap_new(int account, uint64_t capacity_bytes)
     return heaps[slot] = heap;
 }
 
-static uint64_t round_up(uint64_t bytes, uint64_t step)
-{
-    return (bytes + step - 1) / step * step;
-}
+/* --- Paying ------------------------------------------------------------------------------------------------------------------ */
 
 static void note_use(struct sim_heap *heap, int64_t reserved, int64_t used)
 {
@@ -128,6 +69,63 @@ static void note_use(struct sim_heap *heap, int64_t reserved, int64_t used)
         use->reserved_peak_bytes = use->reserved_bytes;
     if (use->used_bytes > use->used_peak_bytes)
         use->used_peak_bytes = use->used_bytes;
+}
+
+void sim_heap_trim(struct sim_heap *heap, uint64_t keep_bytes)
+{
+    uint64_t spare = heap->use.reserved_bytes > keep_bytes ? (heap->use.reserved_bytes - keep_bytes) / SIM_GRANULE : 0;
+    if (spare > heap->kept)
+        spare = heap->kept;
+    if (!spare)
+        return;
+    heap->kept -= spare;
+    kept_everywhere -= spare;
+    sim_vram_refund(heap->account, 0, spare * SIM_GRANULE);
+    note_use(heap, -(int64_t)(spare * SIM_GRANULE), 0);
+}
+
+void sim_heaps_settle(bool all)
+{
+    for (int slot = 0; slot < HEAPS_MAX && kept_everywhere; slot++)
+        if (heaps[slot])
+            sim_heap_trim(heaps[slot], all ? 0 : heaps[slot]->threshold_bytes);
+}
+
+void sim_heap_keep(struct sim_heap *heap, uint64_t threshold_bytes)
+{
+    heap->threshold_bytes = threshold_bytes;
+}
+
+bool sim_vram_charge_patiently(int account, uint64_t requested_bytes, uint64_t granule_bytes)
+{
+    if (granule_bytes && kept_everywhere && !sim_vram_room(account, granule_bytes))
+        sim_heaps_settle(true);
+    return !sim_vram_charge(account, requested_bytes, granule_bytes);
+}
+
+bool sim_heap_charge(struct sim_heap *heap, size_t bytes, uint64_t granules, size_t units_bytes)
+{
+    uint64_t kept = granules < heap->kept ? granules : heap->kept;
+    heap->kept -= kept; /* taken before others' are released */
+    kept_everywhere -= kept;
+    if (!sim_vram_charge_patiently(heap->account, bytes, (granules - kept) * SIM_GRANULE)) {
+        heap->kept += kept;
+        kept_everywhere += kept;
+        return false;
+    }
+    note_use(heap, (int64_t)((granules - kept) * SIM_GRANULE), (int64_t)units_bytes);
+    return true;
+}
+
+void sim_heap_refund(struct sim_heap *heap, size_t bytes, uint64_t granules, size_t units_bytes)
+{
+    if (heap->keeps) {
+        heap->kept += granules;
+        kept_everywhere += granules;
+        granules = 0;
+    }
+    sim_vram_refund(heap->account, bytes, granules * SIM_GRANULE);
+    note_use(heap, -(int64_t)(granules * SIM_GRANULE), -(int64_t)units_bytes);
 }
 
 /* --- Runs of granules ----------------------------------------------------------------------------------------------------- */
@@ -156,8 +154,7 @@ static bool find_addresses(struct sim_heap *heap, uint64_t count, uint64_t *firs
     return false;
 }
 
-/* The caller has charged the granules. */
-static struct run *open_run(struct sim_heap *heap, uint64_t count, size_t bytes)
+struct run *sim_run_open(struct sim_heap *heap, uint64_t count, size_t bytes)
 {
     struct run *run = calloc(1, sizeof *run);
     uint64_t first;
@@ -171,172 +168,113 @@ static struct run *open_run(struct sim_heap *heap, uint64_t count, size_t bytes)
     return run;
 }
 
-static void close_run(struct sim_heap *heap, struct run *run)
+void sim_run_close(struct sim_heap *heap, struct run *run)
 {
     for (uint64_t i = 0; i < run->count; i++)
         heap->table[run->first + i] = NULL;
     if (run->host)
         munmap(run->host, run->count * SIM_GRANULE);
-    block_free(run->block);
+    if (run->exported)
+        sim_share_drop(run->share);
+    if (run->stretch.bytes)
+        sim_file_give(&run->stretch);
+    sim_block_free(run->block);
     free(run);
 }
 
-static struct run *run_at(const struct sim_heap *heap, CUdeviceptr address)
+void sim_heap_abandon(struct sim_heap *heap)
 {
-    if (address < heap->base || address - heap->base >= heap->granules * SIM_GRANULE)
-        return NULL;
-    return heap->table[(address - heap->base) / SIM_GRANULE];
+    heap->abandoned = true;
+    heap->keeps = false;
+    heap->pool = NULL;
+    sim_heap_trim(heap, 0);
+    sim_heap_collect(heap);
+}
+
+void sim_heap_collect(struct sim_heap *heap)
+{
+    if (heap->abandoned && !heap->use.used_bytes)
+        sim_heap_delete(heap);
 }
 
 /* --- Shared blocks ---------------------------------------------------------------------------------------------------------- */
 
 static void list_block(struct sim_heap *heap, struct run *run)
 {
-    run->block->listed = true;
-    run->block->previous = NULL;
-    run->block->next = heap->open;
+    run->listed = true;
+    run->previous = NULL;
+    run->next = heap->open;
     if (heap->open)
-        heap->open->block->previous = run;
+        heap->open->previous = run;
     heap->open = run;
 }
 
 static void unlist_block(struct sim_heap *heap, struct run *run)
 {
-    struct block *block = run->block;
-    if (!block->listed)
+    if (!run->listed)
         return;
-    if (block->previous)
-        block->previous->block->next = block->next;
+    if (run->previous)
+        run->previous->next = run->next;
     else
-        heap->open = block->next;
-    if (block->next)
-        block->next->block->previous = block->previous;
-    block->listed = false;
+        heap->open = run->next;
+    if (run->next)
+        run->next->previous = run->previous;
+    run->listed = false;
 }
 
-static unsigned units_of(size_t bytes)
+static bool allocate_in_block(struct sim_heap *heap, struct run *run, unsigned units, size_t bytes, CUdeviceptr *address)
 {
-    return (unsigned)(round_up(bytes, SIM_UNIT) / SIM_UNIT);
-}
-
-/* First unit at or after `from` that is used (or is not), UNITS if there is none. */
-static unsigned next_unit(const struct block *block, unsigned from, bool used)
-{
-    for (unsigned word = from / 64; word < UNITS / 64; word++) {
-        uint64_t bits = used ? block->used[word] : ~block->used[word];
-        if (word == from / 64)
-            bits &= ~0ULL << from % 64;
-        if (bits)
-            return word * 64 + (unsigned)__builtin_ctzll(bits);
-    }
-    return UNITS;
-}
-
-static void mark_units(struct block *block, unsigned from, unsigned count, bool used)
-{
-    while (count) {
-        unsigned bit = from % 64, here = 64 - bit < count ? 64 - bit : count;
-        uint64_t mask = (here == 64 ? ~0ULL : (1ULL << here) - 1) << bit;
-        block->used[from / 64] = used ? block->used[from / 64] | mask : block->used[from / 64] & ~mask;
-        from += here;
-        count -= here;
-    }
-}
-
-/* A hole of `units` at or after `from`, or -1. */
-static int hole_after(const struct block *block, unsigned from, unsigned units)
-{
-    for (unsigned start = next_unit(block, from, false); start + units <= UNITS;) {
-        unsigned end = next_unit(block, start, true);
-        if (end - start >= units)
-            return (int)start;
-        start = next_unit(block, end, false);
-    }
-    return -1;
-}
-
-static int take(struct block *block, unsigned units, size_t bytes)
-{
-    if (block->free_units < units)
-        return -1;
-    int start = hole_after(block, block->cursor, units);
-    if (start < 0)
-        start = hole_after(block, 0, units);
-    if (start < 0)
-        return -1;
-    mark_units(block, (unsigned)start, units, true);
-    block->bytes[start] = (uint32_t)bytes;
-    block->free_units -= units;
-    block->cursor = (unsigned)start + units;
-    return start;
-}
-
-static CUdeviceptr address_of(const struct sim_heap *heap, const struct run *run, unsigned unit)
-{
-    return heap->base + run->first * SIM_GRANULE + unit * SIM_UNIT;
-}
-
-static CUresult allocate_in_block(struct sim_heap *heap, struct run *run, unsigned units, size_t bytes, CUdeviceptr *address)
-{
-    int start = take(run->block, units, bytes);
+    int start = sim_block_take(run->block, units, bytes);
     if (!run->block->free_units)
         unlist_block(heap, run);
-    *address = start < 0 ? 0 : address_of(heap, run, (unsigned)start);
-    return start < 0 ? CUDA_ERROR_NOT_FOUND : CUDA_SUCCESS;
+    if (start >= 0)
+        *address = sim_run_address(heap, run, (unsigned)start);
+    return start >= 0;
 }
 
 static CUresult allocate_small(struct sim_heap *heap, size_t bytes, CUdeviceptr *address)
 {
-    unsigned units = units_of(bytes);
+    unsigned units = sim_block_units(bytes);
     struct run *run = heap->open;
     for (int tries = 0; run && tries < TRIES; tries++) {
-        struct run *next = run->block->next;
-        if (run->block->free_units >= units && allocate_in_block(heap, run, units, bytes, address) == CUDA_SUCCESS) {
-            sim_vram_charge(heap->account, bytes, 0);
-            note_use(heap, 0, (int64_t)(units * SIM_UNIT));
+        struct run *next = run->next;
+        if (run->block->free_units >= units && allocate_in_block(heap, run, units, bytes, address)) {
+            sim_heap_charge(heap, bytes, 0, units * SIM_UNIT);
             return CUDA_SUCCESS;
         }
         run = next;
     }
-    if (sim_vram_charge(heap->account, bytes, SIM_GRANULE))
+    if (!sim_heap_charge(heap, bytes, 1, units * SIM_UNIT))
         return CUDA_ERROR_OUT_OF_MEMORY;
-    run = open_run(heap, 1, 0);
-    if (run && !(run->block = block_new())) {
-        close_run(heap, run);
+    run = sim_run_open(heap, 1, 0);
+    if (run && !(run->block = sim_block_new())) {
+        sim_run_close(heap, run);
         run = NULL;
     }
     if (!run) {
-        sim_vram_refund(heap->account, bytes, SIM_GRANULE);
+        sim_heap_refund(heap, bytes, 1, units * SIM_UNIT);
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
     list_block(heap, run);
-    note_use(heap, SIM_GRANULE, (int64_t)(units * SIM_UNIT));
-    return allocate_in_block(heap, run, units, bytes, address);
+    allocate_in_block(heap, run, units, bytes, address); /* an empty block has room */
+    return CUDA_SUCCESS;
 }
 
 static CUresult free_in_block(struct sim_heap *heap, struct run *run, CUdeviceptr address)
 {
-    struct block *block = run->block;
-    uint64_t offset = address - address_of(heap, run, 0);
+    uint64_t offset = address - sim_run_address(heap, run, 0);
     unsigned unit = (unsigned)(offset / SIM_UNIT);
-    if (offset % SIM_UNIT || !block->bytes[unit])
+    if (offset % SIM_UNIT || !run->block->bytes[unit])
         return CUDA_ERROR_INVALID_VALUE;
-    size_t bytes = block->bytes[unit];
-    unsigned units = units_of(bytes);
-    mark_units(block, unit, units, false);
-    block->free_units += units;
-    block->bytes[unit] = 0;
-    if (unit < block->cursor)
-        block->cursor = unit;
-    bool empty = block->free_units == UNITS;
+    size_t bytes = sim_block_give(run->block, unit);
+    bool empty = run->block->free_units == UNITS;
     if (empty) {
         unlist_block(heap, run);
-        close_run(heap, run);
-    } else if (!block->listed) {
+        sim_run_close(heap, run);
+    } else if (!run->listed) {
         list_block(heap, run);
     }
-    sim_vram_refund(heap->account, bytes, empty ? SIM_GRANULE : 0);
-    note_use(heap, empty ? -(int64_t)SIM_GRANULE : 0, -(int64_t)(units * SIM_UNIT));
+    sim_heap_refund(heap, bytes, empty, sim_block_units(bytes) * SIM_UNIT);
     return CUDA_SUCCESS;
 }
 
@@ -352,32 +290,29 @@ CUresult sim_heap_allocate(struct sim_heap *heap, size_t bytes, CUdeviceptr *add
         sim_vram_charge(heap->account, bytes, INT64_MAX / SIM_GRANULE * SIM_GRANULE); /* cannot fit; counted as refused */
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
-    uint64_t spent = round_up(bytes, SIM_GRANULE);
-    if (sim_vram_charge(heap->account, bytes, spent))
+    uint64_t granules = round_up(bytes, SIM_GRANULE) / SIM_GRANULE;
+    if (!sim_heap_charge(heap, bytes, granules, round_up(bytes, SIM_UNIT)))
         return CUDA_ERROR_OUT_OF_MEMORY;
-    struct run *run = open_run(heap, spent / SIM_GRANULE, bytes);
+    struct run *run = sim_run_open(heap, granules, bytes);
     if (!run) {
-        sim_vram_refund(heap->account, bytes, spent);
+        sim_heap_refund(heap, bytes, granules, round_up(bytes, SIM_UNIT));
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
-    note_use(heap, (int64_t)spent, (int64_t)round_up(bytes, SIM_UNIT));
-    *address = address_of(heap, run, 0);
+    *address = sim_run_address(heap, run, 0);
     return CUDA_SUCCESS;
 }
 
 CUresult sim_heap_free(struct sim_heap *heap, CUdeviceptr address)
 {
-    struct run *run = run_at(heap, address);
+    struct run *run = sim_run_at(heap, address);
     if (!run)
         return CUDA_ERROR_INVALID_VALUE;
     if (run->block)
         return free_in_block(heap, run, address);
-    if (address != address_of(heap, run, 0))
+    if (address != sim_run_address(heap, run, 0))
         return CUDA_ERROR_INVALID_VALUE;
-    uint64_t spent = run->count * SIM_GRANULE;
-    sim_vram_refund(heap->account, run->bytes, spent);
-    note_use(heap, -(int64_t)spent, -(int64_t)round_up(run->bytes, SIM_UNIT));
-    close_run(heap, run);
+    sim_heap_refund(heap, run->bytes, run->count, round_up(run->bytes, SIM_UNIT));
+    sim_run_close(heap, run);
     return CUDA_SUCCESS;
 }
 
@@ -387,19 +322,21 @@ static void drain_block(struct sim_heap *heap, struct run *run)
     for (unsigned at = 0; left; at++) {
         if (!run->block->bytes[at])
             continue;
-        left -= units_of(run->block->bytes[at]); /* the last one takes the block with it */
-        free_in_block(heap, run, address_of(heap, run, at));
+        left -= sim_block_units(run->block->bytes[at]); /* the last one takes the block with it */
+        free_in_block(heap, run, sim_run_address(heap, run, at));
     }
 }
 
 void sim_heap_delete(struct sim_heap *heap)
 {
+    heap->keeps = false;
+    sim_heap_trim(heap, 0);
     for (uint64_t i = 0; i < heap->granules && heap->use.reserved_bytes; i++) {
         struct run *run = heap->table[i];
         if (run && run->block)
             drain_block(heap, run);
         else if (run)
-            sim_heap_free(heap, address_of(heap, run, 0));
+            sim_heap_free(heap, sim_run_address(heap, run, 0));
     }
     for (int slot = 0; slot < HEAPS_MAX; slot++)
         if (heaps[slot] == heap)
@@ -408,6 +345,8 @@ void sim_heap_delete(struct sim_heap *heap)
     munmap(heap->table, heap->granules * sizeof *heap->table);
     free(heap);
 }
+
+/* --- What is where ------------------------------------------------------------------------------------------------------------------ */
 
 struct sim_heap_use *sim_heap_use(struct sim_heap *heap)
 {
@@ -419,9 +358,14 @@ CUcontext sim_heap_context(const struct sim_heap *heap)
     return heap->context;
 }
 
-void sim_heap_set_context(struct sim_heap *heap, CUcontext context)
+CUmemoryPool sim_heap_pool(const struct sim_heap *heap)
 {
-    heap->context = context;
+    return heap->pool;
+}
+
+int sim_heap_device(const struct sim_heap *heap)
+{
+    return heap->device;
 }
 
 struct sim_heap *sim_heap_find(CUdeviceptr address)
@@ -434,19 +378,19 @@ struct sim_heap *sim_heap_find(CUdeviceptr address)
 
 bool sim_heap_range(const struct sim_heap *heap, CUdeviceptr address, CUdeviceptr *start, size_t *bytes)
 {
-    const struct run *run = run_at(heap, address);
+    const struct run *run = sim_run_at(heap, address);
     if (!run)
         return false;
-    *start = address_of(heap, run, 0);
+    *start = sim_run_address(heap, run, 0);
     *bytes = run->bytes;
     if (!run->block)
         return address - *start < *bytes;
     unsigned unit = (unsigned)((address - *start) / SIM_UNIT);
     while (unit && !run->block->bytes[unit])
         unit--;
-    *start = address_of(heap, run, unit);
+    *start = sim_run_address(heap, run, unit);
     *bytes = run->block->bytes[unit];
-    return address - *start < units_of(*bytes) * SIM_UNIT;
+    return address - *start < sim_block_units(*bytes) * SIM_UNIT;
 }
 
 unsigned char *sim_heap_host(struct sim_heap *heap, CUdeviceptr address, size_t bytes)
@@ -455,12 +399,12 @@ unsigned char *sim_heap_host(struct sim_heap *heap, CUdeviceptr address, size_t 
     size_t size;
     if (!sim_heap_range(heap, address, &start, &size) || address - start + bytes > size || address + bytes < address)
         return NULL;
-    struct run *run = run_at(heap, address);
+    struct run *run = sim_run_at(heap, address);
     if (!run->host) {
         void *host = mmap(NULL, run->count * SIM_GRANULE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (host == MAP_FAILED)
             return NULL;
         run->host = host;
     }
-    return run->host + (address - address_of(heap, run, 0));
+    return run->host + (address - sim_run_address(heap, run, 0));
 }

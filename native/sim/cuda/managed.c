@@ -33,7 +33,7 @@ static struct managed *make(CUcontext context, size_t bytes)
 {
     uint64_t charged = (bytes + SIM_GRANULE - 1) / SIM_GRANULE * SIM_GRANULE;
     int account = sim_context_account(context);
-    if (charged < bytes || sim_vram_charge(account, bytes, charged))
+    if (charged < bytes || !sim_vram_charge_patiently(account, bytes, charged))
         return NULL;
     struct managed *made = calloc(1, sizeof *made);
     CUdeviceptr start = made ? sim_addresses_take(charged, SIM_GRANULE, 0) : 0;

@@ -48,11 +48,19 @@ CUresult sim_memory_free(CUdeviceptr address)
 {
     struct sim_heap *heap = sim_heap_find(address);
     struct sim_span *span = heap ? NULL : sim_span_find(address);
-    if (heap)
-        return sim_heap_free(heap, address);
-    if (!span || span->kind != SPAN_MANAGED || span->start != address)
+    if (heap) {
+        CUresult result = sim_heap_free(heap, address);
+        sim_heap_collect(heap);
+        return result;
+    }
+    if (!span || span->start != address)
         return CUDA_ERROR_INVALID_VALUE;
-    sim_managed_free(span);
+    if (span->kind == SPAN_MANAGED)
+        sim_managed_free(span);
+    else if (span->kind == SPAN_IMPORTED && sim_imported_freeable(span))
+        sim_imported_free(span);
+    else
+        return CUDA_ERROR_INVALID_VALUE;
     return CUDA_SUCCESS;
 }
 

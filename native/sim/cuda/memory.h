@@ -9,9 +9,12 @@
 
 #include "driver.h"
 
-enum { MARK_PHYSICAL = 0x50485931, MARK_ARRAY = 0x41525231, MARK_MIPMAP = 0x4d495031, MARK_TEXTURE = 0x54455831, MARK_SURFACE = 0x53554631 };
+enum { MARK_PHYSICAL = 0x50485931, MARK_ARRAY = 0x41525231, MARK_MIPMAP = 0x4d495031, MARK_TEXTURE = 0x54455831, MARK_SURFACE = 0x53554631, MARK_EXTERNAL = 0x45585431 };
 
 /* --- Spans: which addresses are whose ---------------------------------------------------------------------------------- */
+
+/* What is in the engine's table of memory that other processes may map. */
+enum sim_share_kind { SHARE_PHYSICAL = 1, SHARE_ALLOCATION, SHARE_POOL, SHARE_POOL_ALLOCATION };
 
 enum sim_span_kind { SPAN_RESERVED, SPAN_MANAGED, SPAN_PINNED, SPAN_IMPORTED };
 
@@ -27,6 +30,8 @@ struct sim_span {
 
 CUresult sim_span_add(struct sim_span *span);
 void sim_span_remove(const struct sim_span *span);
+size_t sim_span_count(void);
+struct sim_span *sim_span_nth(size_t index);
 struct sim_span *sim_span_find(CUdeviceptr address);
 bool sim_span_overlaps(CUdeviceptr start, size_t bytes);
 /* Any span of that context, or NULL. */
@@ -72,6 +77,44 @@ CUresult sim_memory_free(CUdeviceptr address);
 /* Everything that goes with a context. */
 void sim_memory_drop(CUcontext context);
 
+/* --- What heaps of pools do besides: heap.c and heap_export.c ------------------------------------------------------------------- */
+
+/* Release what is kept and not used, down to `keep_bytes` reserved. */
+void sim_heap_trim(struct sim_heap *heap, uint64_t keep_bytes);
+/* How much may stay reserved after a synchronisation. */
+void sim_heap_keep(struct sim_heap *heap, uint64_t threshold_bytes);
+/* Called after every stream, event or context synchronisation: pools keep what their thresholds allow; nothing for `all`. */
+void sim_heaps_settle(bool all);
+/* The same, for who has left the driver to wait. */
+CUresult sim_pools_settle(void);
+uint32_t sim_pool_handle_types(const struct sim_pool *pool);
+
+/* An allocation as other processes find it: its granules' slot among the exports, and where in them it is. */
+struct sim_exported {
+    int slot;
+    uint64_t id;
+    uint64_t delta;
+    size_t bytes;
+};
+CUresult sim_heap_export(struct sim_heap *heap, CUdeviceptr address, uint32_t kind, struct sim_exported *exported);
+
+/* --- The memory file: contents that others may map; file.c ---------------------------------------------------------------------- */
+
+struct sim_stretch {
+    int fd;
+    uint64_t offset;
+    size_t bytes;
+};
+/* A stretch that was never used, all zero; and its end. */
+bool sim_file_take(size_t bytes, struct sim_stretch *stretch);
+void sim_file_give(const struct sim_stretch *stretch);
+uint64_t sim_file_inode(int fd);
+/* A new descriptor of a memory file that says which share it stands for, or -1; and what such a descriptor says. */
+int sim_file_ticket(int fd, int slot, uint64_t id);
+bool sim_file_read_ticket(int fd, int *slot, uint64_t *id);
+/* The memory file of another process, or -1 when it cannot be had. */
+int sim_file_of(int pid, int fd, uint64_t inode);
+
 /* --- Arrays ------------------------------------------------------------------------------------------------------------------ */
 
 /* Where rows of a box in an array begin: `at` and `size` in bytes, rows and slices. False: not an array, or not inside it. */
@@ -80,11 +123,28 @@ bool sim_array_live(CUarray array);
 bool sim_mipmap_live(CUmipmappedArray mipmap);
 unsigned sim_array_flags(CUarray array);
 unsigned sim_texel_bytes(uint32_t format, unsigned channels); /* 0: no such texel */
-CUresult sim_mipmap_new(CUcontext context, const CUDA_ARRAY3D_DESCRIPTOR *descriptor, unsigned levels, unsigned char *host,
-                        size_t host_bytes, CUmipmappedArray *mipmap);
+/* A mip chain in the contents of imported memory, which goes with it; also when this fails. */
+CUresult sim_mipmap_over(CUcontext context, const CUDA_ARRAY3D_DESCRIPTOR *descriptor, unsigned levels, struct sim_span *span,
+                         CUmipmappedArray *mipmap);
 void sim_arrays_drop(CUcontext context);
 /* A copy of any box, in copy.c. */
 CUresult sim_copy_box(const CUDA_MEMCPY3D *copy, CUstream stream, bool wait);
+
+/* --- Memory of other processes: imported.c ---------------------------------------------------------------------------------- */
+
+struct sim_import {
+    enum sim_share_kind kind;
+    uint64_t id;
+    struct sim_stretch stretch; /* whole granules of the contents */
+    uint64_t delta, bytes;      /* the part of them that is meant */
+    int device;
+    CUcontext context;
+    struct sim_physical *physical; /* to hold while it is mapped, or NULL */
+};
+CUresult sim_imported_map(const struct sim_import *import, CUdeviceptr *address);
+void sim_imported_free(struct sim_span *span);
+/* Whether cuMemFree ends it, and not cuIpcCloseMemHandle. */
+bool sim_imported_freeable(const struct sim_span *span);
 
 /* --- Physical memory: what cuMemCreate makes ------------------------------------------------------------------------------ */
 
@@ -94,15 +154,24 @@ struct sim_physical {
     unsigned handles, mappings;
     int device;
     size_t bytes;
-    int fd; /* its contents: `bytes` from `offset` of this file */
-    uint64_t offset;
+    struct sim_stretch stretch; /* its contents */
+    bool imported;              /* its descriptor is its own */
+    bool shared;                /* it is in the table of shared memory, which pays for it */
+    int share;
+    uint64_t share_id;
     CUmemAllocationProp properties;
 };
 
 CUresult sim_physical_new(int device, size_t bytes, const CUmemAllocationProp *properties, struct sim_physical **physical);
+/* What a descriptor stands for, held by this process too. INVALID_VALUE: nothing (any more). */
+CUresult sim_physical_import(int fd, struct sim_physical **physical);
 /* Frees it when nothing refers to it any more. */
 void sim_physical_settle(struct sim_physical *physical);
 struct sim_physical *sim_physical_of(CUmemGenericAllocationHandle handle); /* NULL: no such handle */
+/* Pay, with what pools keep unused where the device has no more. */
+bool sim_vram_charge_patiently(int account, uint64_t requested_bytes, uint64_t granule_bytes);
+/* The device of this process at a place, or -1. */
+int sim_visible_of(struct sim_place place);
 /* The account of `device` in this process, made if need be; negative when there is no room for one. */
 int sim_visible_account(struct sim_visible *device);
 

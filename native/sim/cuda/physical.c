@@ -2,46 +2,21 @@
  *
  * Physical memory: cuMemCreate and its handles. It needs no context; the process's account on the device pays for it, in
  * granules, until its last handle is released and its last mapping gone.
- *
- *   contents   a stretch of one memory file of the process, so that it can be mapped at several addresses and by other
- *              processes; stretches are never given out twice, and their pages go when the memory does
+ * Once it is exported it is in the engine's table of shared memory, and lives until no process holds it.
  */
 #include <fcntl.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "driver.h"
 
-static int file = -1;
-static uint64_t file_bytes;
-
-/* A stretch of the process's memory file. */
-static bool take_stretch(size_t bytes, uint64_t *offset)
-{
-    if (file < 0 && (file = memfd_create("mica-sim-device-memory", MFD_CLOEXEC)) < 0)
-        return false;
-    if (ftruncate(file, (off_t)(file_bytes + bytes)))
-        return false;
-    *offset = file_bytes;
-    file_bytes += bytes;
-    return true;
-}
-
-int sim_visible_account(struct sim_visible *device)
-{
-    if (device->account < 0)
-        device->account = sim_account_open(device->place);
-    return device->account;
-}
-
 CUresult sim_physical_new(int device, size_t bytes, const CUmemAllocationProp *properties, struct sim_physical **out)
 {
     int account = sim_visible_account(sim_visible_at(device));
-    if (account < 0 || sim_vram_charge(account, bytes, bytes))
+    if (account < 0 || !sim_vram_charge_patiently(account, bytes, bytes))
         return CUDA_ERROR_OUT_OF_MEMORY;
     struct sim_physical *physical = sim_object_new(MARK_PHYSICAL, sizeof *physical);
-    if (!physical || !take_stretch(bytes, &physical->offset)) {
+    if (!physical || !sim_file_take(bytes, &physical->stretch)) {
         if (physical)
             sim_object_free(physical);
         sim_vram_refund(account, bytes, bytes);
@@ -49,7 +24,6 @@ CUresult sim_physical_new(int device, size_t bytes, const CUmemAllocationProp *p
     }
     physical->device = device;
     physical->bytes = bytes;
-    physical->fd = file;
     physical->properties = *properties;
     *out = physical;
     return CUDA_SUCCESS;
@@ -59,10 +33,91 @@ void sim_physical_settle(struct sim_physical *physical)
 {
     if (physical->handles || physical->mappings)
         return;
-    fallocate(physical->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)physical->offset, (off_t)physical->bytes);
-    sim_vram_refund(sim_visible_at(physical->device)->account, physical->bytes, physical->bytes);
+    bool last = physical->shared ? sim_share_drop(physical->share) : true;
+    if (last)
+        sim_file_give(&physical->stretch);
+    if (!physical->shared)
+        sim_vram_refund(sim_visible_at(physical->device)->account, physical->bytes, physical->bytes);
+    if (physical->imported)
+        close(physical->stretch.fd);
     sim_object_free(physical);
 }
+
+/* --- Between processes --------------------------------------------------------------------------------------------------------- */
+
+/* In the table of shared memory, from its first export on. */
+static bool share(struct sim_physical *physical)
+{
+    struct sim_share facts = {.kind = SHARE_PHYSICAL, .fd = physical->stretch.fd, .offset = physical->stretch.offset,
+                              .bytes = physical->bytes, .file_inode = sim_file_inode(physical->stretch.fd),
+                              .requested_bytes = physical->bytes, .granule_bytes = physical->bytes};
+    if (physical->shared)
+        return true;
+    physical->share = sim_share_make(sim_visible_at(physical->device)->account, true, &facts);
+    physical->share_id = facts.id;
+    physical->shared = physical->share >= 0;
+    return physical->shared;
+}
+
+CUresult sim_physical_import(int fd, struct sim_physical **out)
+{
+    struct sim_share facts;
+    int slot;
+    uint64_t id;
+    if (!sim_file_read_ticket(fd, &slot, &id) || sim_share_find(slot, id, &facts) || facts.kind != SHARE_PHYSICAL ||
+        sim_file_inode(fd) != facts.file_inode)
+        return CUDA_ERROR_INVALID_VALUE;
+    int device = sim_visible_of((struct sim_place){facts.device, facts.gpu_instance, facts.compute_instance});
+    if (device < 0)
+        return CUDA_ERROR_INVALID_DEVICE;
+    int own = sim_visible_account(sim_visible_at(device)) < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    struct sim_physical *physical = own < 0 ? NULL : sim_object_new(MARK_PHYSICAL, sizeof *physical);
+    if (!physical || sim_share_hold(slot, id)) {
+        if (physical)
+            sim_object_free(physical);
+        if (own >= 0)
+            close(own);
+        return physical ? CUDA_ERROR_INVALID_VALUE : CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    physical->device = device;
+    physical->bytes = facts.bytes;
+    physical->stretch = (struct sim_stretch){own, facts.offset, facts.bytes};
+    physical->imported = physical->shared = true;
+    physical->share = slot;
+    physical->share_id = id;
+    physical->properties = (CUmemAllocationProp){.type = CU_MEM_ALLOCATION_TYPE_PINNED, .handle_types = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR,
+                                                 .location = {CU_MEM_LOCATION_TYPE_DEVICE, device}};
+    *out = physical;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuMemExportToShareableHandle(void *shareable, CUmemGenericAllocationHandle handle, int type, unsigned long long flags)
+{
+    SIM_ENTER();
+    struct sim_physical *physical = sim_physical_of(handle);
+    if (!shareable || !physical || flags || !(physical->properties.handle_types & (unsigned)type))
+        return sim_driver_leave(CUDA_ERROR_INVALID_VALUE);
+    int fd = share(physical) ? sim_file_ticket(physical->stretch.fd, physical->share, physical->share_id) : -1;
+    if (fd >= 0)
+        memcpy(shareable, &fd, sizeof fd);
+    return sim_driver_leave(fd >= 0 ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY);
+}
+
+CUresult cuMemImportFromShareableHandle(CUmemGenericAllocationHandle *handle, void *shareable, int type)
+{
+    struct sim_physical *physical;
+    SIM_ENTER();
+    if (!handle || type != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR)
+        return sim_driver_leave(handle && (type == 2 || type == 4 || type == 8) ? CUDA_ERROR_NOT_SUPPORTED : CUDA_ERROR_INVALID_VALUE);
+    CUresult result = sim_physical_import((int)(uintptr_t)shareable, &physical);
+    if (result == CUDA_SUCCESS) {
+        physical->handles = 1;
+        *handle = (uintptr_t)physical;
+    }
+    return sim_driver_leave(result);
+}
+
+/* --- Handles -------------------------------------------------------------------------------------------------------------------------- */
 
 struct sim_physical *sim_physical_of(CUmemGenericAllocationHandle handle)
 {

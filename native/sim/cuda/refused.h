@@ -28,24 +28,21 @@
     R(cuCtxRecordEvent, cuCtxRecordEvent, 12050, PLAIN) \
     R(cuCtxResetPersistingL2Cache, cuCtxResetPersistingL2Cache, 11000, PLAIN) \
     R(cuCtxWaitEvent, cuCtxWaitEvent, 12050, PLAIN) \
-    R(cuDestroyExternalMemory, cuDestroyExternalMemory, 10000, PLAIN) \
     R(cuDestroyExternalSemaphore, cuDestroyExternalSemaphore, 10000, PLAIN) \
     R(cuDevResourceGenerateDesc, cuDevResourceGenerateDesc, 12040, PLAIN) \
     R(cuDevSmResourceSplitByCount, cuDevSmResourceSplitByCount, 12040, PLAIN) \
     R(cuDeviceGetDevResource, cuDeviceGetDevResource, 12040, PLAIN) \
     R(cuDeviceGetGraphMemAttribute, cuDeviceGetGraphMemAttribute, 11040, PLAIN) \
+    R(cuDeviceGraphMemTrim, cuDeviceGraphMemTrim, 11040, PLAIN) \
+    R(cuDeviceSetGraphMemAttribute, cuDeviceSetGraphMemAttribute, 11040, PLAIN) \
     R(cuDeviceGetHostAtomicCapabilities, cuDeviceGetHostAtomicCapabilities, 13000, PLAIN) \
     R(cuDeviceGetLuid, cuDeviceGetLuid, 10000, PLAIN) \
     R(cuDeviceGetNvSciSyncAttributes, cuDeviceGetNvSciSyncAttributes, 10020, PLAIN) \
     R(cuDeviceGetP2PAtomicCapabilities, cuDeviceGetP2PAtomicCapabilities, 13000, PLAIN) \
     R(cuDeviceGetP2PAttribute, cuDeviceGetP2PAttribute, 8000, PLAIN) \
     R(cuDeviceGetTexture1DLinearMaxWidth, cuDeviceGetTexture1DLinearMaxWidth, 11010, PLAIN) \
-    R(cuDeviceGraphMemTrim, cuDeviceGraphMemTrim, 11040, PLAIN) \
     R(cuDeviceRegisterAsyncNotification, cuDeviceRegisterAsyncNotification, 12040, PLAIN) \
-    R(cuDeviceSetGraphMemAttribute, cuDeviceSetGraphMemAttribute, 11040, PLAIN) \
     R(cuDeviceUnregisterAsyncNotification, cuDeviceUnregisterAsyncNotification, 12040, PLAIN) \
-    R(cuExternalMemoryGetMappedBuffer, cuExternalMemoryGetMappedBuffer, 10000, PLAIN) \
-    R(cuExternalMemoryGetMappedMipmappedArray, cuExternalMemoryGetMappedMipmappedArray, 10000, PLAIN) \
     R(cuFlushGPUDirectRDMAWrites, cuFlushGPUDirectRDMAWrites, 11030, PLAIN) \
     R(cuFuncGetParamInfo, cuFuncGetParamInfo, 12040, PLAIN) \
     R(cuFuncSetBlockShape, cuFuncSetBlockShape, 2000, PLAIN) \
@@ -137,13 +134,9 @@
     R(cuGreenCtxRecordEvent, cuGreenCtxRecordEvent, 12040, PLAIN) \
     R(cuGreenCtxStreamCreate, cuGreenCtxStreamCreate, 12050, PLAIN) \
     R(cuGreenCtxWaitEvent, cuGreenCtxWaitEvent, 12040, PLAIN) \
-    R(cuImportExternalMemory, cuImportExternalMemory, 10000, PLAIN) \
     R(cuImportExternalSemaphore, cuImportExternalSemaphore, 10000, PLAIN) \
-    R(cuIpcCloseMemHandle, cuIpcCloseMemHandle, 4010, PLAIN) \
     R(cuIpcGetEventHandle, cuIpcGetEventHandle, 4010, PLAIN) \
-    R(cuIpcGetMemHandle, cuIpcGetMemHandle, 4010, PLAIN) \
     R(cuIpcOpenEventHandle, cuIpcOpenEventHandle, 4010, PLAIN) \
-    R(cuIpcOpenMemHandle_v2, cuIpcOpenMemHandle, 11000, PLAIN) \
     R(cuKernelGetParamInfo, cuKernelGetParamInfo, 12040, PLAIN) \
     R(cuLaunch, cuLaunch, 2000, PLAIN) \
     R(cuLaunchCooperativeKernelMultiDevice, cuLaunchCooperativeKernelMultiDevice, 9000, PLAIN) \
@@ -170,22 +163,11 @@
     R(cuMemDiscardAndPrefetchBatchAsync_ptsz, cuMemDiscardAndPrefetchBatchAsync, 13000, PER_THREAD) \
     R(cuMemDiscardBatchAsync, cuMemDiscardBatchAsync, 13000, PLAIN) \
     R(cuMemDiscardBatchAsync_ptsz, cuMemDiscardBatchAsync, 13000, PER_THREAD) \
-    R(cuMemExportToShareableHandle, cuMemExportToShareableHandle, 10020, PLAIN) \
-    R(cuMemGetDefaultMemPool, cuMemGetDefaultMemPool, 13000, PLAIN) \
     R(cuMemGetHandleForAddressRange, cuMemGetHandleForAddressRange, 11070, PLAIN) \
-    R(cuMemGetMemPool, cuMemGetMemPool, 13000, PLAIN) \
-    R(cuMemImportFromShareableHandle, cuMemImportFromShareableHandle, 10020, PLAIN) \
     R(cuMemMapArrayAsync, cuMemMapArrayAsync, 11010, PLAIN) \
     R(cuMemMapArrayAsync_ptsz, cuMemMapArrayAsync, 11010, PER_THREAD) \
-    R(cuMemPoolExportPointer, cuMemPoolExportPointer, 11020, PLAIN) \
-    R(cuMemPoolExportToShareableHandle, cuMemPoolExportToShareableHandle, 11020, PLAIN) \
-    R(cuMemPoolGetAccess, cuMemPoolGetAccess, 11020, PLAIN) \
-    R(cuMemPoolImportFromShareableHandle, cuMemPoolImportFromShareableHandle, 11020, PLAIN) \
-    R(cuMemPoolImportPointer, cuMemPoolImportPointer, 11020, PLAIN) \
-    R(cuMemPoolSetAccess, cuMemPoolSetAccess, 11020, PLAIN) \
     R(cuMemPrefetchBatchAsync, cuMemPrefetchBatchAsync, 13000, PLAIN) \
     R(cuMemPrefetchBatchAsync_ptsz, cuMemPrefetchBatchAsync, 13000, PER_THREAD) \
-    R(cuMemSetMemPool, cuMemSetMemPool, 13000, PLAIN) \
     R(cuMemcpy3DBatchAsync_v2, cuMemcpy3DBatchAsync, 13000, PLAIN) \
     R(cuMemcpy3DBatchAsync_v2_ptsz, cuMemcpy3DBatchAsync, 13000, PER_THREAD) \
     R(cuMemcpy3DPeer, cuMemcpy3DPeer, 4000, PLAIN) \

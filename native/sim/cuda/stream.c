@@ -183,6 +183,7 @@ CUresult cuStreamSynchronize(CUstream stream)
 {
     ENTER_STREAM(true);
     sim_stream_finish(at);
+    sim_heaps_settle(false);
     return sim_driver_leave(CUDA_SUCCESS);
 }
 

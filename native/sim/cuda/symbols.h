@@ -141,7 +141,19 @@ enum sim_variant { VARIANT_PLAIN, VARIANT_PER_THREAD };
     M(cuMemPoolGetAttribute, cuMemPoolGetAttribute, 11020, PLAIN, (CUmemoryPool pool, int attribute, void *value))                         \
     M(cuDeviceGetDefaultMemPool, cuDeviceGetDefaultMemPool, 11020, PLAIN, (CUmemoryPool * pool, CUdevice device))                          \
     M(cuDeviceGetMemPool, cuDeviceGetMemPool, 11020, PLAIN, (CUmemoryPool * pool, CUdevice device))                                        \
-    M(cuDeviceSetMemPool, cuDeviceSetMemPool, 11020, PLAIN, (CUdevice device, CUmemoryPool pool))
+    M(cuDeviceSetMemPool, cuDeviceSetMemPool, 11020, PLAIN, (CUdevice device, CUmemoryPool pool))                                          \
+    M(cuMemPoolSetAccess, cuMemPoolSetAccess, 11020, PLAIN, (CUmemoryPool pool, const CUmemAccessDesc *descriptors, size_t n))             \
+    M(cuMemPoolGetAccess, cuMemPoolGetAccess, 11020, PLAIN, (uint32_t *flags, CUmemoryPool pool, CUmemLocation *location))                 \
+    M(cuMemPoolExportToShareableHandle, cuMemPoolExportToShareableHandle, 11020, PLAIN,                                                    \
+      (void *shareable, CUmemoryPool pool, int type, unsigned long long flags))                                                            \
+    M(cuMemPoolImportFromShareableHandle, cuMemPoolImportFromShareableHandle, 11020, PLAIN,                                                \
+      (CUmemoryPool * pool, void *shareable, int type, unsigned long long flags))                                                          \
+    M(cuMemPoolExportPointer, cuMemPoolExportPointer, 11020, PLAIN, (CUmemPoolPtrExportData * data, CUdeviceptr address))                  \
+    M(cuMemPoolImportPointer, cuMemPoolImportPointer, 11020, PLAIN,                                                                        \
+      (CUdeviceptr * address, CUmemoryPool pool, CUmemPoolPtrExportData *data))                                                            \
+    M(cuMemGetDefaultMemPool, cuMemGetDefaultMemPool, 13000, PLAIN, (CUmemoryPool * pool, CUmemLocation *location, int type))              \
+    M(cuMemGetMemPool, cuMemGetMemPool, 13000, PLAIN, (CUmemoryPool * pool, CUmemLocation *location, int type))                            \
+    M(cuMemSetMemPool, cuMemSetMemPool, 13000, PLAIN, (CUmemLocation * location, int type, CUmemoryPool pool))
 
 #define SYMBOLS_COPY(M)                                                                                                                    \
     D(M, cuMemcpy, cuMemcpy, 4000, (CUdeviceptr dst, CUdeviceptr src, size_t bytes))                                                       \
@@ -252,7 +264,11 @@ enum sim_variant { VARIANT_PLAIN, VARIANT_PER_THREAD };
       (CUdeviceptr address, size_t bytes, size_t offset, CUmemGenericAllocationHandle handle, unsigned long long flags))                   \
     M(cuMemUnmap, cuMemUnmap, 10020, PLAIN, (CUdeviceptr address, size_t bytes))                                                           \
     M(cuMemSetAccess, cuMemSetAccess, 10020, PLAIN, (CUdeviceptr address, size_t bytes, const CUmemAccessDesc *descriptors, size_t n))     \
-    M(cuMemGetAccess, cuMemGetAccess, 10020, PLAIN, (unsigned long long *flags, const CUmemLocation *location, CUdeviceptr address))
+    M(cuMemGetAccess, cuMemGetAccess, 10020, PLAIN, (unsigned long long *flags, const CUmemLocation *location, CUdeviceptr address))       \
+    M(cuMemExportToShareableHandle, cuMemExportToShareableHandle, 10020, PLAIN,                                                            \
+      (void *shareable, CUmemGenericAllocationHandle handle, int type, unsigned long long flags))                                          \
+    M(cuMemImportFromShareableHandle, cuMemImportFromShareableHandle, 10020, PLAIN,                                                        \
+      (CUmemGenericAllocationHandle * handle, void *shareable, int type))
 
 #define SYMBOLS_MANAGED(M)                                                                                                                 \
     M(cuMemAllocManaged, cuMemAllocManaged, 6000, PLAIN, (CUdeviceptr * address, size_t bytes, unsigned flags))                            \
@@ -300,6 +316,19 @@ enum sim_variant { VARIANT_PLAIN, VARIANT_PER_THREAD };
       (CUarray dst, size_t offset, const void *src, size_t bytes, CUstream stream))                                                        \
     Z(M, cuMemcpyAtoHAsync_v2, cuMemcpyAtoHAsync, 3020, 7000, (void *dst, CUarray src, size_t offset, size_t bytes, CUstream stream))
 
+#define SYMBOLS_IMPORT(M)                                                                                                                  \
+    M(cuIpcGetMemHandle, cuIpcGetMemHandle, 4010, PLAIN, (CUipcMemHandle * handle, CUdeviceptr address))                                   \
+    M(cuIpcOpenMemHandle, cuIpcOpenMemHandle, 4010, PLAIN, (CUdeviceptr * address, CUipcMemHandle handle, unsigned flags))                 \
+    M(cuIpcOpenMemHandle_v2, cuIpcOpenMemHandle, 11000, PLAIN, (CUdeviceptr * address, CUipcMemHandle handle, unsigned flags))             \
+    M(cuIpcCloseMemHandle, cuIpcCloseMemHandle, 4010, PLAIN, (CUdeviceptr address))                                                        \
+    M(cuImportExternalMemory, cuImportExternalMemory, 10000, PLAIN,                                                                        \
+      (CUexternalMemory * external, const CUDA_EXTERNAL_MEMORY_HANDLE_DESC *descriptor))                                                   \
+    M(cuExternalMemoryGetMappedBuffer, cuExternalMemoryGetMappedBuffer, 10000, PLAIN,                                                      \
+      (CUdeviceptr * address, CUexternalMemory external, const CUDA_EXTERNAL_MEMORY_BUFFER_DESC *buffer))                                  \
+    M(cuExternalMemoryGetMappedMipmappedArray, cuExternalMemoryGetMappedMipmappedArray, 10000, PLAIN,                                      \
+      (CUmipmappedArray * mipmap, CUexternalMemory external, const CUDA_EXTERNAL_MEMORY_MIPMAPPED_ARRAY_DESC *descriptor))                 \
+    M(cuDestroyExternalMemory, cuDestroyExternalMemory, 10000, PLAIN, (CUexternalMemory external))
+
 #define CUDA_SYMBOLS(M)                                                                                                                    \
     SYMBOLS_ENTRY(M)                                                                                                                       \
     SYMBOLS_DEVICE(M)                                                                                                                      \
@@ -307,6 +336,7 @@ enum sim_variant { VARIANT_PLAIN, VARIANT_PER_THREAD };
     SYMBOLS_MODULE(M)                                                                                                                      \
     SYMBOLS_MEMORY(M)                                                                                                                      \
     SYMBOLS_POOL(M)                                                                                                                        \
+    SYMBOLS_IMPORT(M)                                                                                                                      \
     SYMBOLS_ARRAY(M)                                                                                                                       \
     SYMBOLS_MANAGED(M)                                                                                                                     \
     SYMBOLS_VIRTUAL(M)                                                                                                                     \

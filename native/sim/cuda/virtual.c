@@ -103,7 +103,7 @@ CUresult cuMemMap(CUdeviceptr address, size_t bytes, size_t offset, CUmemGeneric
     struct mapping *mapping = malloc(sizeof *mapping);
     void *host = reservation->span.host + first * SIM_GRANULE;
     if (!mapping ||
-        mmap(host, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, physical->fd, (off_t)physical->offset) != host) {
+        mmap(host, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, physical->stretch.fd, (off_t)physical->stretch.offset) != host) {
         free(mapping);
         return sim_driver_leave(CUDA_ERROR_OUT_OF_MEMORY);
     }

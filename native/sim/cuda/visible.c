@@ -165,6 +165,23 @@ struct sim_visible *sim_visible_at(int device)
     return device >= 0 && device < visible_count ? &visible[device] : NULL;
 }
 
+int sim_visible_of(struct sim_place place)
+{
+    for (int i = 0; i < visible_count; i++)
+        if (!memcmp(&visible[i].place, &place, sizeof place))
+            return i;
+    return -1;
+}
+
+int sim_visible_account(struct sim_visible *device)
+{
+    if (device->account < 0 && (device->account = sim_account_open(device->place)) >= 0) {
+        struct sim_client client = sim_client_find();
+        sim_account_limit(device->account, sim_client_limit_bytes(&client, (int)(device - visible), &device->uuid));
+    }
+    return device->account;
+}
+
 const struct sim_description *sim_visible_description(const struct sim_visible *device)
 {
     return &sim_node()->devices[device->place.device];

@@ -59,6 +59,9 @@ static uint64_t requested_of(const struct sim_state *state, int device)
             if (state->processes[p].state == SIM_PROCESS_LIVE && state->processes[p].accounts[a].live &&
                 state->processes[p].accounts[a].device == device)
                 sum += state->processes[p].accounts[a].requested_bytes;
+    for (int i = 0; i < SIM_SHARES_MAX; i++)
+        if (state->shares[i].live && state->shares[i].device == device)
+            sum += state->shares[i].requested_bytes;
     return sum;
 }
 
@@ -152,7 +155,7 @@ static void put_device(struct writer *out, const struct sim_state *state, unsign
     put(out, "}");
 }
 
-static void put_account(struct writer *out, const struct sim_state *state, const struct sim_account *account)
+static void put_account(struct writer *out, const struct sim_state *state, int process, const struct sim_account *account)
 {
     struct sim_done kernels = {account->launches, account->completed, account->kernel_ns, account->multiprocessor_ns};
     struct sim_done copies = {.completed = account->copies, .ns = account->copy_ns};
@@ -160,13 +163,14 @@ static void put_account(struct writer *out, const struct sim_state *state, const
         kernels = sim_channel_done(state, &state->channels[account->channel], false);
         copies = sim_channel_done(state, &state->channels[account->channel], true);
     }
+    struct sim_paid paid = sim_share_paid(state, process, account);
     put(out, "{");
     put_text(out, "uuid", account->uuid);
     put_number(out, "device", (uint64_t)account->device);
     put_number(out, "contexts", account->contexts);
-    put_number(out, "requested_bytes", account->requested_bytes);
+    put_number(out, "requested_bytes", account->requested_bytes + paid.requested_bytes);
     put_number(out, "requested_peak_bytes", account->requested_peak_bytes);
-    put_number(out, "granule_bytes", account->granule_bytes);
+    put_number(out, "granule_bytes", account->granule_bytes + paid.granule_bytes);
     put_number(out, "granule_peak_bytes", account->granule_peak_bytes);
     put_number(out, "context_bytes", account->context_bytes);
     put_number(out, "allocations", account->allocations);
@@ -199,7 +203,7 @@ static void put_process(struct writer *out, const struct sim_state *state, int i
         if (!process->accounts[a].live)
             continue;
         put(out, "%s", comma);
-        put_account(out, state, &process->accounts[a]);
+        put_account(out, state, index, &process->accounts[a]);
         comma = ",";
     }
     put(out, "]}");

@@ -244,6 +244,7 @@ void sim_state_repair(struct sim_state *state)
                 repair_timeline(state, &device->instances[g].compute[c].timeline, (int)d, g, c);
         }
     }
+    sim_share_repair(state);
     for (int p = 0; p < SIM_PROCESSES_MAX; p++) {
         if (state->processes[p].state != SIM_PROCESS_LIVE)
             continue;

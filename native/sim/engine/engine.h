@@ -63,6 +63,8 @@ void sim_account_release(int account);
 
 /* Count an allocation of `requested` bytes that costs the device `granules` bytes more. -ENOMEM: refused and counted. */
 int sim_vram_charge(int account, uint64_t requested, uint64_t granules);
+/* Whether so much more would be granted now. */
+bool sim_vram_room(int account, uint64_t granules);
 void sim_vram_refund(int account, uint64_t requested, uint64_t granules);
 /* What is free and what there is at `place`, in bytes. */
 void sim_vram_info(struct sim_place place, uint64_t *free_bytes, uint64_t *total_bytes);
@@ -72,6 +74,27 @@ unsigned sim_place_multiprocessors(const struct sim_state *state, struct sim_pla
 
 /* A limit on what the account may hold, in bytes: for a client of MPS. */
 void sim_account_limit(int account, uint64_t limit_bytes);
+
+/* --- Memory that other processes may map: share.c ---------------------------------------------------------------------- */
+
+/* Enter memory of the account in the table. `shared`: it lives while anyone holds it, this process does so now, and what
+ * `facts` say is charged goes from the account to the entry. Else it is exported. Returns its slot, with facts->id
+ * set, or -ENOSPC. */
+int sim_share_make(int account, bool shared, struct sim_share *facts);
+/* What is in a slot now. -ENOENT: nothing of that id any more. */
+int sim_share_find(int slot, uint64_t id, struct sim_share *facts);
+/* Hold shared memory (once more). -ENOENT as above. */
+int sim_share_hold(int slot, uint64_t id);
+/* Let go of shared memory (once), or withdraw exported memory. True when shared memory is free with that. */
+bool sim_share_drop(int slot);
+void sim_share_reclaim(struct sim_state *state, int process);
+void sim_share_repair(struct sim_state *state);
+
+/* What a process pays in the table, beside its account there. */
+struct sim_paid {
+    uint64_t requested_bytes, granule_bytes;
+};
+struct sim_paid sim_share_paid(const struct sim_state *state, int process, const struct sim_account *account);
 
 /* --- Work ------------------------------------------------------------------------------------------------------------ */
 

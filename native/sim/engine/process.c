@@ -123,6 +123,7 @@ static void reclaim(struct sim_state *state, int index)
             sim_channel_drop(state, i, now_ns);
             sim_channel_forget(state, &state->channels[i]);
         }
+    sim_share_reclaim(state, index);
     process->exited_ns = now_ns;
     SIM_STORE_ORDER();
     process->state = SIM_PROCESS_EXITED;

@@ -32,6 +32,7 @@
 #define SIM_RINGS_MAX 1024   /* lanes that were ever used, of all live channels */
 #define SIM_QUEUE_DEPTH 1024 /* orders in flight per lane; the next one waits */
 #define SIM_RING 2048        /* orders remembered: the queue, and as many that are done */
+#define SIM_SHARES_MAX 4096  /* memory of one process that another may map */
 #define SIM_GRANULE (2ULL << 20)
 
 /* Keeps the compiler from moving stores across: what was written before is there if the process is killed after. */
@@ -275,6 +276,25 @@ struct sim_process {
     uint32_t threads_percent;  /* of every device, for a client of MPS; 0: all */
     char command[32];
     struct sim_account accounts[SIM_ACCOUNTS_MAX];
+    uint64_t holds[SIM_SHARES_MAX / 64]; /* a bit for each shared memory it holds */
+};
+
+/* Memory that other processes may map; see share.c. */
+struct sim_share {
+    uint32_t live;
+    int32_t owner; /* process: who pays for shared memory, whose exported memory is */
+    int32_t device;
+    int32_t gpu_instance;
+    int32_t compute_instance;
+    int32_t fd;        /* of the contents, in the process that made it */
+    int32_t owner_pid; /* in answers only: as the asking process knows it, 0 for itself */
+    uint32_t kind;     /* for whoever makes and opens it */
+    uint64_t id;       /* never used twice */
+    uint64_t offset;   /* of the contents in that file */
+    uint64_t bytes;
+    uint64_t file_inode;
+    uint64_t requested_bytes; /* charged; exported memory is charged in its owner's account instead */
+    uint64_t granule_bytes;
 };
 
 struct sim_state {
@@ -290,6 +310,7 @@ struct sim_state {
     struct sim_channel channels[SIM_CHANNELS_MAX];
     uint32_t ring_taken[SIM_RINGS_MAX]; /* derived: live channels' lanes say which ring is whose */
     struct sim_ring rings[SIM_RINGS_MAX];
+    struct sim_share shares[SIM_SHARES_MAX];
 };
 
 #endif

@@ -92,6 +92,16 @@ int sim_vram_charge(int index, uint64_t requested, uint64_t granules)
     return result;
 }
 
+bool sim_vram_room(int index, uint64_t granules)
+{
+    struct sim_state *state = sim_enter();
+    const struct sim_account *account = own_account(state, index);
+    struct sim_place place = {account->device, account->gpu_instance, account->compute_instance};
+    bool room = within_limit(account, granules) && fits(state, place, granules);
+    sim_leave(state);
+    return room;
+}
+
 void sim_vram_refund(int index, uint64_t requested, uint64_t granules)
 {
     struct sim_state *state = sim_enter();

@@ -198,9 +198,10 @@ NVML_SAME(nvmlDeviceGetMaxClockInfo, nvmlDeviceGetClockInfo);
 
 /* --- Processes ------------------------------------------------------------------------------------------------------------------ */
 
-static nvmlProcessInfo_v2_t describe(const struct sim_state *state, const struct sim_account *account, unsigned pid)
+static nvmlProcessInfo_v2_t describe(const struct sim_state *state, int process, const struct sim_account *account, unsigned pid)
 {
-    nvmlProcessInfo_v2_t info = {pid, account->granule_bytes + account->context_bytes, NONE, NONE};
+    struct sim_paid paid = sim_share_paid(state, process, account);
+    nvmlProcessInfo_v2_t info = {pid, account->granule_bytes + paid.granule_bytes + account->context_bytes, NONE, NONE};
     if (account->gpu_instance >= 0) {
         const struct sim_gpu_instance *instance = &state->devices[account->device].instances[account->gpu_instance];
         info.gpu_instance = instance->id;
@@ -230,7 +231,7 @@ static unsigned list(const struct nvml_view *view, nvmlProcessInfo_v2_t *infos, 
             if (!here(view, &process->accounts[a]) || !(pid = pid ? pid : sim_process_pid(view->state, p)))
                 continue;
             if (count < limit)
-                infos[count] = describe(view->state, &process->accounts[a], (unsigned)pid);
+                infos[count] = describe(view->state, p, &process->accounts[a], (unsigned)pid);
             count++;
         }
     }

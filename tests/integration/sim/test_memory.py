@@ -131,19 +131,6 @@ def test_an_address_inside_an_allocation_is_known(client: Client) -> None:
     assert client("[int(v) for v in ok(driver.cuMemGetAddressRange(large + (4 << 20)))] == [large, 5 << 20]")
 
 
-def test_pools_count_what_they_hold(client: Client) -> None:
-    """Reserved and used memory of the default pool are real, and their marks can be set back."""
-    client.run("pool = ok(driver.cuDeviceGetDefaultMemPool(0)); A = driver.CUmemPool_attribute")
-    client.run("p = ok(driver.cuMemAllocAsync(3 << 20, 0)); q = ok(driver.cuMemAllocAsync(1000, 0))")
-    numbers = "[int(ok(driver.cuMemPoolGetAttribute(pool, a))) for a in (A.CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT,"
-    numbers += " A.CU_MEMPOOL_ATTR_USED_MEM_CURRENT, A.CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH, A.CU_MEMPOOL_ATTR_USED_MEM_HIGH)]"
-    assert client(numbers) == [6 * MIB, 3 * MIB + 1024, 6 * MIB, 3 * MIB + 1024]
-    client.run("ok(driver.cuMemFreeAsync(p, 0))")
-    assert client(numbers) == [2 * MIB, 1024, 6 * MIB, 3 * MIB + 1024]
-    client.run("ok(driver.cuMemFreeAsync(q, 0))")
-    assert client(numbers)[:2] == [0, 0]
-
-
 def test_a_child_of_fork_cannot_use_its_parents_driver(client: Client) -> None:
     """As with the real driver, and it must not be able to touch the parent's account."""
     child = "os.write(w, code(driver.cuMemAlloc(1)).encode()), os._exit(0)"
