@@ -41,7 +41,7 @@ $(SHIM_TESTS)/%: $(BUILD)/shim/tests/%.o $(SHIM_CORE) $(REGION_LIB)
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -ldl -lpthread
 
 # The same programs for any loader of the baseline, which runs them by MICA_LOADER (see again.h): `make baseline-tests`.
-BASELINE_TESTS := $(patsubst %,$(BASELINE_DIR)/tests/%_test,live cost passthrough enforce launch)
+BASELINE_TESTS := $(patsubst %,$(BASELINE_DIR)/tests/%_test,live cost passthrough enforce spatial launch)
 $(BASELINE_DIR)/tests/%: $(BUILD)/shim/tests/%.o $(SHIM_CORE) $(REGION_LIB) $(BASELINE)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) $(BASELINE_LINK)
@@ -51,5 +51,4 @@ baseline-tests: $(BASELINE_TESTS) $(SHIM_FAKE) $(SHIM_DIR)/libcuda.so.1
 
 $(SHIM_TESTS)/passthrough_test $(SHIM_TESTS)/enforce_test $(SHIM_TESTS)/spatial_test $(SHIM_TESTS)/launch_test: | $(SHIM_FAKE) $(SHIM_DIR)/libcuda.so.1
 
-# A sanitized shim wants its runtime loaded first, which a preloaded library cannot have.
-TESTS += $(SHIM_TESTS)/live_test $(SHIM_TESTS)/map_test $(SHIM_TESTS)/cost_test $(if $(SANITIZE),,$(SHIM_TESTS)/passthrough_test $(SHIM_TESTS)/enforce_test $(SHIM_TESTS)/spatial_test $(SHIM_TESTS)/launch_test)
+TESTS += $(patsubst %,$(SHIM_TESTS)/%_test,live map cost passthrough enforce spatial launch)

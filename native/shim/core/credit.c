@@ -71,17 +71,19 @@ struct mica_unused mica_credit_renew(const void *place, struct mica_device *devi
     if (credit == NULL) {
         return (struct mica_unused){.device = device, .ns = credit_ns};
     }
-    struct mica_unused unused = {.device = credit->device, .ns = 0};
+    struct mica_device *before = atomic_load_explicit(&credit->device, memory_order_relaxed);
+    struct mica_unused unused = {.device = before, .ns = 0};
     if (credit->place != place) {
         unused.ns = credit->left_ns;
         credit->left_ns = 0;
     }
-    if (credit->device != device && credit->device != NULL) {
-        count(credit->device, take_uncounted(credit));
+    if (before != device && before != NULL) {
+        count(before, take_uncounted(credit));
     }
     unsigned record = atomic_load_explicit(&device->record, memory_order_relaxed);
     credit->place = place;
-    credit->device = device;
+    /* Release pairs with the acquire in mica_credit_count: what was made on the last device is counted there. */
+    atomic_store_explicit(&credit->device, device, memory_order_release);
     credit->sequence = &device->quota->records[record].sequence;
     /* An odd number is of a record that is changing: then the credit is void at once, which only means to ask. */
     credit->seen = atomic_load_explicit(credit->sequence, memory_order_acquire) & ~1ULL;
@@ -101,16 +103,18 @@ void mica_credit_learn(uint64_t key, struct mica_cost *cost)
 void mica_count_launches(struct mica_device *device, uint64_t launches)
 {
     struct mica_credit *credit = mica_credit_own;
-    count(device, launches + (credit != NULL && credit->device == device ? take_uncounted(credit) : 0));
+    bool own_here = credit != NULL && atomic_load_explicit(&credit->device, memory_order_relaxed) == device;
+    count(device, launches + (own_here ? take_uncounted(credit) : 0));
 }
 
 bool mica_credit_count(void)
 {
     bool any = false;
     for (unsigned i = 0; i < CREDITS_MAX; i++) {
-        uint64_t launches = credits[i].device != NULL ? take_uncounted(&credits[i]) : 0;
+        struct mica_device *device = atomic_load_explicit(&credits[i].device, memory_order_acquire);
+        uint64_t launches = device != NULL ? take_uncounted(&credits[i]) : 0;
         if (launches != 0) {
-            count(credits[i].device, launches);
+            count(device, launches);
             any = true;
         }
     }

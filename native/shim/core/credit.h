@@ -13,10 +13,10 @@
 
 #define MICA_CREDIT_RECENT 8 /* works whose cost a thread finds without a look into the table */
 
-/* One thread's. Only `launches` is read by others. */
+/* One thread's. The watcher reads `device` and the two counts. */
 struct mica_credit {
     const void *place; /* where it may be used: a context; NULL: nowhere */
-    struct mica_device *device;
+    _Atomic(struct mica_device *) device; /* written by its thread alone */
     uint64_t left_ns;
     const MICA_ATOMIC_U64 *sequence; /* of the slice's record ... */
     uint64_t seen;                   /* ... as it was when the credit was taken */

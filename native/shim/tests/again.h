@@ -19,6 +19,7 @@
 /* Returns only when it fails. */
 static inline void start_again(char **arguments, const char *shim, const char *fake)
 {
+    static char option[] = "-E";
     static char loader[1024];
     static char preload[4096];
     static char directory[1024];
@@ -34,7 +35,7 @@ static inline void start_again(char **arguments, const char *shim, const char *f
     setenv("MICA_CUDA_DRIVER", fake, 1);
     setenv("LD_LIBRARY_PATH", directory, 1);
     if (count > 0 && strstr(words[0], "qemu") != NULL) {
-        words[count++] = (char[]){"-E"};
+        words[count++] = option;
         words[count++] = preload;
     } else {
         setenv("LD_PRELOAD", preload + strlen("LD_PRELOAD="), 1);

@@ -276,7 +276,7 @@ PUBLIC int cuMemAllocPitch_v2(uint64_t *address, size_t *pitch, size_t width, si
 /* --- Capture and graphs: one stream, which captures between begin and end ------------------------------------------------------ */
 
 static int is_capturing;
-static int thread_mode;
+static _Thread_local int thread_mode;
 
 PUBLIC int cuStreamBeginCapture_v2(void *stream, int mode)
 {

@@ -4,6 +4,7 @@
  * with the program's last reference. The program starts itself again, preloaded with the shim, over the fake driver.
  */
 #define _GNU_SOURCE
+#include "again.h"
 #include "bench_slice.h"
 
 #include <dlfcn.h>
@@ -139,9 +140,7 @@ static int run(char **arguments, const char *what, const char *percent)
         if (percent != NULL) {
             setenv("CUDA_MPS_ACTIVE_THREAD_PERCENTAGE", percent, 1);
         }
-        setenv("LD_PRELOAD", SHIM_PATH, 1);
-        setenv("MICA_CUDA_DRIVER", FAKE_PATH, 1);
-        execv("/proc/self/exe", arguments);
+        start_again(arguments, SHIM_PATH, FAKE_PATH);
         _exit(1);
     }
     wait(&status);
