@@ -276,7 +276,7 @@ PUBLIC int cuMemAllocPitch_v2(uint64_t *address, size_t *pitch, size_t width, si
 /* --- Capture and graphs: one stream, which captures between begin and end ------------------------------------------------------ */
 
 static int is_capturing;
-static _Thread_local int thread_mode;
+static int thread_mode; /* of all threads: musl takes no static TLS from a library that is loaded late */
 
 PUBLIC int cuStreamBeginCapture_v2(void *stream, int mode)
 {
@@ -302,9 +302,7 @@ PUBLIC int cuStreamIsCapturing(void *stream, int *status)
 
 PUBLIC int cuThreadExchangeStreamCaptureMode(int *mode)
 {
-    int before = thread_mode;
-    thread_mode = *mode;
-    *mode = before;
+    *mode = __atomic_exchange_n(&thread_mode, *mode, __ATOMIC_RELAXED);
     return SUCCESS;
 }
 
