@@ -125,6 +125,8 @@ int mica_region_check(const struct mica_region_header *header, uint64_t file_byt
         return MICA_REGION_TRUNCATED;
     if (header->magic != MICA_REGION_MAGIC || header->layout_version == 0)
         return MICA_REGION_FOREIGN;
+    if (header->layout_version < MICA_LAYOUT_VERSION)
+        return MICA_REGION_PAST;
     if (header->layout_version > MICA_LAYOUT_VERSION)
         return MICA_REGION_FUTURE;
     if (header->kind != kind)
@@ -149,6 +151,8 @@ const char *mica_region_defect_text(int defect)
         return "not a region of mica, or a damaged one";
     case MICA_REGION_FUTURE:
         return "a layout newer than this build knows";
+    case MICA_REGION_PAST:
+        return "a layout older than this build knows: its slice was made by an older mica";
     case MICA_REGION_WRONG_KIND:
         return "a region of another kind";
     case MICA_REGION_OTHER_BOOT:

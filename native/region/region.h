@@ -27,7 +27,8 @@ enum mica_region_defect {
     MICA_REGION_FOREIGN = 2,
     MICA_REGION_FUTURE = 3,
     MICA_REGION_WRONG_KIND = 4,
-    MICA_REGION_OTHER_BOOT = 5
+    MICA_REGION_OTHER_BOOT = 5,
+    MICA_REGION_PAST = 6
 };
 int mica_region_check(const struct mica_region_header *header, uint64_t file_bytes, uint64_t kind, const char *boot_id);
 const char *mica_region_defect_text(int defect);
@@ -76,7 +77,8 @@ struct mica_charge {
     uint64_t kind; /* enum mica_memory_kind */
 };
 /* Reserve before the driver is asked: add to the own slot, sum all slots, roll back when over `limit_bytes`. 0: charged.
- * -ENOMEM: refused, and counted in `refusals`. -EOVERFLOW: the amount is absurd (over MICA_MEMORY_BYTES_MAX). Keeps VRAM's peaks.
+ * -ENOMEM: refused, and counted in `refusals`. -EOVERFLOW: the amount is absurd (over MICA_MEMORY_BYTES_MAX). -ESTALE: the slot is not
+ * held (taken away, or the file damaged), so that a charge in it would not count. Keeps VRAM's peaks.
  * A refusal means that at one instant of the call what others held for good left no room; charges still pending
  * are waited for, at most MICA_CHARGE_PATIENCE_NS (a process that was killed or stopped while it reserved). */
 #define MICA_CHARGE_PATIENCE_NS 250000000

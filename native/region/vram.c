@@ -50,6 +50,7 @@ struct ask {
 struct sum {
     uint64_t bytes;  /* at most 64 * 2^48, no overflow */
     uint64_t others; /* the same without the asker's slot */
+    bool held;       /* the asker's slot is held by somebody: else nothing in it counts */
     bool pending;    /* a charge other than the asker's is pending ... */
     bool senior;     /* ... and one of these goes first */
 };
@@ -96,7 +97,9 @@ static inline struct sum words_read(const struct ask *ask, uint64_t mine, bool f
         /* seq_cst: with the additions in word_add and the claim in slot.c, see above. The acquire half pairs with the
          * release in word_lower: memory that is seen as given back was freed by the driver before. */
         uint64_t word = 0;
-        if (atomic_load_explicit(&slot->owner, memory_order_seq_cst) & MICA_OWNER_HELD)
+        bool held = atomic_load_explicit(&slot->owner, memory_order_seq_cst) & MICA_OWNER_HELD;
+        out.held |= held && i == ask->slot;
+        if (held)
             word = atomic_load_explicit(slot_word(slot, ask->kind), memory_order_seq_cst);
         if (reading != NULL)
             reading->words[i] = word;
@@ -208,6 +211,8 @@ static int room_look(const struct ask *ask)
     struct reading reading;
     struct sum sum = words_read(ask, 0, true, &reading);
     others_note(ask, &sum);
+    if (!sum.held)
+        return -ESTALE;
     if (fits(sum.bytes, ask->bytes, ask->limit_bytes))
         return 0;
     return sum.pending || !reading_stands(ask, 0, true, &reading) ? -EAGAIN : -ENOMEM;
@@ -246,6 +251,10 @@ static int charge_try(struct ask *ask)
     if (rc < 0)
         return rc;
     struct sum sum = words_read(ask, 1, first, NULL);
+    if (!sum.held) {
+        word_lower(slot_word(&ask->region->processes[ask->slot], ask->kind), ask->bytes, 1);
+        return -ESTALE;
+    }
     if (sum.bytes > ask->limit_bytes)
         return charge_contend(ask, first);
     others_note(ask, &sum);

@@ -126,6 +126,7 @@ static void test_header_defects(void)
         {offsetof(struct mica_region_header, magic), MICA_REGION_MAGIC + 1, MICA_REGION_FOREIGN},
         {offsetof(struct mica_region_header, layout_version), 0, MICA_REGION_FOREIGN},
         {offsetof(struct mica_region_header, layout_version), MICA_LAYOUT_VERSION + 1, MICA_REGION_FUTURE},
+        {offsetof(struct mica_region_header, layout_version), 1, MICA_REGION_PAST},
         {offsetof(struct mica_region_header, kind), 0, MICA_REGION_WRONG_KIND},
         {offsetof(struct mica_region_header, size_bytes), size - 8, MICA_REGION_FOREIGN},
         {offsetof(struct mica_region_header, boot_id), 0, MICA_REGION_OTHER_BOOT},

@@ -57,6 +57,7 @@ class _Lib:
     MICA_REGION_FUTURE: int
     MICA_REGION_WRONG_KIND: int
     MICA_REGION_OTHER_BOOT: int
+    MICA_REGION_PAST: int
 
     def mica_region_create(self, path: bytes, kind: int, device_id: bytes, slice_id: Any, mode: int) -> int: ...
     def mica_region_check(self, header: Any, file_bytes: int, kind: int, boot_id: Any) -> int: ...

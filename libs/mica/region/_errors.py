@@ -46,6 +46,7 @@ class Defect(IntEnum):
     FUTURE = 3
     WRONG_KIND = 4
     OTHER_BOOT = 5
+    PAST = 6
 
 
 class RegionDefectError(RegionError):

@@ -3,6 +3,8 @@
 #include "attach.h"
 #include "weight.h"
 
+#include "fault.h"
+
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -26,14 +28,6 @@ struct mica_slice *mica_attached_slice(void)
 uint64_t mica_attach_epoch(void)
 {
     return atomic_load_explicit(&epoch, memory_order_relaxed);
-}
-
-static void report_refusal(const char *slice_name, const struct mica_fault *fault)
-{
-    char line[MICA_FAULT_TEXT + 160];
-    int length = snprintf(line, sizeof line, "mica: slice %.64s: attach refused: %s\n", slice_name, fault->text);
-    ssize_t written = write(STDERR_FILENO, line, (size_t)length);
-    (void)written;
 }
 
 #define SOCKET_PATH "/attach/socket"
@@ -93,6 +87,7 @@ static const char *door_is_shut(const struct mica_slice_limits *limits)
     return limits->control == MICA_CONTROL_KILL ? "control is kill" : NULL;
 }
 
+/* MICA_INSIDE, MICA_OUTSIDE with the fault (there is no free slot), or MICA_REFUSED with the answer. */
 static int claim_slots(struct mica_slice *slice, struct mica_fault *fault)
 {
     for (unsigned i = 0; i < slice->device_count; i++) {
@@ -100,35 +95,49 @@ static int claim_slots(struct mica_slice *slice, struct mica_fault *fault)
         const char *shut = door_is_shut(&device->limits);
         if (shut != NULL) {
             snprintf(fault->text, sizeof fault->text, "device %s: %s", device->id, shut);
-            return -1;
+            return MICA_REFUSED;
         }
         int slot = mica_slot_claim(device->usage, owner);
         if (slot < 0) {
             snprintf(fault->text, sizeof fault->text, "device %s: all %d process slots are taken", device->id, MICA_PROCESSES_MAX);
-            return -1;
+            return MICA_OUTSIDE;
         }
         device->slot = (unsigned)slot;
         mica_weigh(device);
     }
-    return 0;
+    return MICA_INSIDE;
+}
+
+/* As claim_slots; nothing is open unless the answer is MICA_INSIDE. */
+static int open_and_claim(const char *name, struct mica_fault *fault)
+{
+    if (mica_slice_open(name, true, &attached, fault) != 0) {
+        return MICA_OUTSIDE;
+    }
+    owner = mica_owner_self();
+    int state = claim_slots(&attached, fault);
+    if (state != MICA_INSIDE) {
+        release_slots(&attached);
+        mica_slice_close(&attached);
+    }
+    return state;
 }
 
 static int enter(const char *name)
 {
     struct mica_fault fault;
-    if (mica_slice_open(name, true, &attached, &fault) != 0) {
-        report_refusal(name, &fault);
-        return MICA_REFUSED;
+    enum mica_fault_policy policy = mica_fault_policy(&fault);
+    int state = policy == MICA_FAULT_UNCLEAR ? MICA_REFUSED : open_and_claim(name, &fault);
+    if (state == MICA_INSIDE) {
+        mica_fault_watch();
+        announce(&attached);
+    } else if (state == MICA_OUTSIDE && policy == MICA_FAULT_PASS) {
+        mica_fault_say(name, "not enforced", fault.text);
+    } else {
+        mica_fault_say(name, "attach refused", fault.text);
+        state = MICA_REFUSED;
     }
-    owner = mica_owner_self();
-    if (claim_slots(&attached, &fault) != 0) {
-        release_slots(&attached);
-        mica_slice_close(&attached);
-        report_refusal(name, &fault);
-        return MICA_REFUSED;
-    }
-    announce(&attached);
-    return MICA_INSIDE;
+    return state;
 }
 
 /* Runs in a forked child, which has one thread. The parent's slots are the parent's: drop the mappings, not the slots. */

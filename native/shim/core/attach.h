@@ -12,7 +12,7 @@
 
 enum mica_attach_state {
     MICA_UNDECIDED = 0, /* nothing has been asked of the shim yet */
-    MICA_OUTSIDE = 1,   /* MICA_SLICE is not set: everything passes through */
+    MICA_OUTSIDE = 1,   /* MICA_SLICE is not set, or something is at fault and the policy says so: everything passes through */
     MICA_INSIDE = 2,
     MICA_REFUSED = 3, /* said why on stderr; every enforced call fails */
     MICA_LEFT = 4     /* the process is exiting: gives nothing more, takes back everything */

@@ -5,6 +5,7 @@
 #include "limits.h"
 
 #include "attach.h"
+#include "fault.h"
 
 #include <errno.h>
 #include <string.h>
@@ -46,7 +47,7 @@ static const struct mica_slice_limits *renew(struct mica_device *device, uint64_
             return have_last ? &seen.limits : &device->limits;
         }
         if (index < 0) {
-            return NULL;
+            return !mica_fault_vanished(device) ? NULL : have_last ? &seen.limits : &device->limits;
         }
         atomic_store_explicit(&device->record, (unsigned)index, memory_order_relaxed);
         sequence = 0;

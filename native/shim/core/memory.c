@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "memory.h"
 
+#include "fault.h"
+
+#include <errno.h>
+
 static enum mica_verdict permit(struct mica_device *device, const struct mica_slice_limits *limits)
 {
     if (limits == NULL) {
@@ -36,6 +40,9 @@ enum mica_verdict mica_memory_charge(struct mica_device *device, enum mica_memor
     struct mica_charge charge;
     uint64_t limit_bytes = kind == MICA_MEMORY_VRAM ? limits->vram_limit_bytes : limits->pinned_limit_bytes != 0 ? limits->pinned_limit_bytes : UINT64_MAX;
     int result = mica_charge_make(device->usage, device->slot, kind, bytes, limit_bytes, &charge);
+    if (result == -ESTALE) {
+        return mica_fault_slot_lost(device) ? MICA_GRANTED : MICA_FORBIDDEN;
+    }
     return result == 0 ? MICA_GRANTED : MICA_NO_MEMORY;
 }
 

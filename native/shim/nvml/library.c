@@ -2,6 +2,7 @@
 #include "library.h"
 
 #include "../core/below.h"
+#include "../core/fault.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -70,14 +71,18 @@ bool library_load(void)
 static void look(void)
 {
     struct mica_fault fault;
+    struct mica_fault reason; /* an unclear policy is the CUDA shim's to say */
     const char *name = mica_slice_name();
     if (name == NULL) {
         view = VIEW_MACHINE;
     } else if (mica_slice_open(name, false, &slice, &fault) == 0) {
         view = VIEW_SLICE;
+    } else if (mica_fault_policy(&reason) == MICA_FAULT_PASS) {
+        view = VIEW_MACHINE;
+        mica_fault_say(name, "nvml shows the machine", fault.text);
     } else {
         view = VIEW_NOTHING;
-        fprintf(stderr, "mica: slice %.64s: nvml refused: %s\n", name, fault.text);
+        mica_fault_say(name, "nvml refused", fault.text);
         mica_below_refuse();
     }
 }

@@ -74,15 +74,19 @@ def _world(bus: Bus, settings: Settings, runtime: RuntimeDir, stack: AsyncExitSt
 
 
 def libraries(sim_dir: Path | None) -> Libraries:
-    """Where the shims are and, in a simulation, the drivers.
+    """Where the shims are and, in a simulation, the drivers; and what a shim does when something is at fault (MICA_ON_FAULT).
 
     Raises:
         NativeBuildError: they are not built.
+        EnforcerError: MICA_ON_FAULT is neither refuse nor pass.
     """
     shims = (shim_cuda(), shim_nvml())
+    on_fault = os.environ.get("MICA_ON_FAULT") or "refuse"
+    if on_fault not in ("refuse", "pass"):
+        raise EnforcerError(f"MICA_ON_FAULT: {on_fault[:64]!r} is neither refuse nor pass")
     if sim_dir is None:
-        return Libraries(shims=shims)
-    return Libraries(shims=shims, sim_cuda=sim_cuda(), sim_nvml=sim_nvml(), sim_dir=sim_dir.absolute())
+        return Libraries(shims=shims, on_fault=on_fault)
+    return Libraries(shims=shims, on_fault=on_fault, sim_cuda=sim_cuda(), sim_nvml=sim_nvml(), sim_dir=sim_dir.absolute())
 
 
 async def serve(enforcer: Enforcer, world: World) -> None:

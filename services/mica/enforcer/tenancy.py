@@ -29,6 +29,8 @@ class Libraries(Struct, frozen=True, kw_only=True):
     sim_cuda: Path | None = None
     sim_nvml: Path | None = None
     sim_dir: Path | None = None
+    on_fault: str = "refuse"
+    """What a shim does when it can't know the slice's limits: ``refuse`` the calls, or ``pass`` them."""
 
 
 class Mount(Struct, frozen=True):
@@ -67,6 +69,7 @@ def attach_document(node: str, slice_id: str, seats: Mapping[str, Seat], runtime
     env = {"MICA_SLICE": slice_id, "MICA_RUNTIME_DIR": str(runtime.root), "CUDA_VISIBLE_DEVICES": ",".join(visible)}
     if not hardware:
         env |= {"CUDA_VISIBLE_DEVICES": NO_DEVICE, "MICA_VISIBLE_DEVICES": ",".join(visible)}
+        env["MICA_ON_FAULT"] = libraries.on_fault
         env["LD_PRELOAD"] = ":".join(str(path) for path in libraries.shims)
     env |= _simulation(libraries, hardware=hardware)
     env |= _mps(tuple(seats.values()), runtime)

@@ -124,7 +124,11 @@ def future(content: bytearray) -> None:
     content[8:16] = (99).to_bytes(8, "little")
 
 
-@pytest.mark.parametrize("change", [truncated, foreign, future], ids=lambda change: change.__name__)
+def past(content: bytearray) -> None:
+    content[8:16] = (1).to_bytes(8, "little")
+
+
+@pytest.mark.parametrize("change", [truncated, foreign, future, past], ids=lambda change: change.__name__)
 @pytest.mark.parametrize("kind", ["quota", "usage"])
 def test_a_spoilt_region_is_refused(node: Node, kind: str, change: Callable[[bytearray], None]) -> None:
     """A region that is truncated, not ours, or of a newer layout is named, with what is wrong, and nothing works."""
@@ -136,7 +140,8 @@ def test_a_spoilt_region_is_refused(node: Node, kind: str, change: Callable[[byt
     spoil(node, path, change)
     line = refused(node.start("a"))
     assert line.startswith(f"{path}: ")
-    assert len(line) > len(f"{path}: ")
+    said = {truncated: "shorter than its region", foreign: "not a region of mica", future: "newer than", past: "older than"}
+    assert said[change] in line
 
 
 def test_another_slices_region_is_refused(node: Node) -> None:

@@ -172,6 +172,13 @@ async def test_without_a_shim_a_software_slice_shows_no_device(house: House) -> 
     assert (env["CUDA_VISIBLE_DEVICES"], env["MICA_VISIBLE_DEVICES"]) == ("mica-shim-is-not-loaded", "GPU-0")
 
 
+async def test_a_process_is_told_what_to_do_when_something_is_at_fault(house: House) -> None:
+    """Refusing is the default, and stands in the document, so that it goes before what a tenant's environment says."""
+    await house.start()
+    await house.ledger(entry("s1"))
+    assert json.loads(house.regions.documents["s1"])["env"]["MICA_ON_FAULT"] == "refuse"
+
+
 async def test_hardware_gets_its_partition_before_its_record(house: House) -> None:
     """Ready carries the partition's UUID, and processes are told to use it without a shim."""
     await house.start()
