@@ -15,6 +15,9 @@ from cuda.bindings import driver
 
 PTX = b".version 7.0\n.target sm_70\n.address_size 64\n.visible .entry %s() { ret; }\n\0"
 
+IPC_BYTES = 64
+"""Size of a CUipcMemHandle, whose bytes the binding does not show."""
+
 
 class Tenant:
     """The state of one program: its context, pointers by name, and kernel."""
@@ -125,11 +128,11 @@ class Tenant:
     def share(self, name: str) -> str:
         """The handle by which another process opens a pointer, in hexadecimal."""
         result, handle = driver.cuIpcGetMemHandle(self.pointers[name])
-        return bytes(handle.reserved).hex() if not int(result) else repr(result)
+        return ctypes.string_at(int(handle.getPtr()), IPC_BYTES).hex() if not int(result) else repr(result)
 
     def open_shared(self, name: str, text: str) -> list[Any]:
         handle = driver.CUipcMemHandle()
-        handle.reserved = bytes.fromhex(text)
+        ctypes.memmove(int(handle.getPtr()), bytes.fromhex(text), IPC_BYTES)
         result, self.pointers[name] = driver.cuIpcOpenMemHandle(handle, 1)
         return [int(result)]
 
