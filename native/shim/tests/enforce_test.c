@@ -4,13 +4,11 @@
  * nothing any more. The program starts itself again, preloaded with the shim, over the fake driver.
  */
 #define _GNU_SOURCE
-#include "again.h"
-#include "bench_slice.h"
+#include "in_slice.h"
 
 #include <dlfcn.h>
 #include <pthread.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "../cuda/types.h"
@@ -340,19 +338,6 @@ static int inside(void)
 
 int main(int count, char **arguments)
 {
-    int status = 1;
     (void)count;
-    if (getenv("MICA_SLICE") != NULL) {
-        return inside();
-    }
-    if (bench_slice_make(LIMIT_BYTES) != 0) {
-        return 1;
-    }
-    bench_slice_enter();
-    if (fork() == 0) {
-        start_again(arguments, SHIM_PATH, FAKE_PATH);
-        _exit(1);
-    }
-    wait(&status);
-    return bench_slice_remove() | (status != 0);
+    return run_in_slice(arguments, LIMIT_BYTES, inside);
 }

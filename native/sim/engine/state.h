@@ -16,7 +16,7 @@
 #include <stdint.h>
 
 #define SIM_MAGIC 0x314d49534143494dULL /* "MICASIM1" */
-#define SIM_VERSION 2
+#define SIM_VERSION 3
 
 #define SIM_NAME_MAX 96
 #define SIM_UUID_MAX 48
