@@ -85,7 +85,7 @@ class Upkeep:
                 await self._tidy(entry.value.id)
         for node in list(desk.fleet.nodes.values()):
             for id_ in {id_ for slices in node.ledger.devices.values() for id_ in slices} - seen:
-                await self._followups.tidy(node.name, id_)
+                await self._tidy(id_)
         self._waiting.wake()
 
     def _is_half_done(self, record: SliceRecord) -> bool:

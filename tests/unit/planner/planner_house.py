@@ -51,16 +51,19 @@ class Rig:
         self._losses.append((pattern, after))
 
     def hold(self, pattern: str) -> asyncio.Event:
-        """Let the next write of a key that matches wait until the event is set."""
+        """Let the next write of a key that matches, or the next ``watch.<pattern>``, wait until the event is set."""
         event = asyncio.Event()
         self._holds.append((pattern, event))
         return event
 
-    async def write(self, what: str, work: Callable[[], Awaitable[Any]]) -> Any:
+    async def held(self, what: str) -> None:
         held = next((each for each in self._holds if matches(each[0], what)), None)
         if held is not None:
             self._holds.remove(held)
             await held[1].wait()
+
+    async def write(self, what: str, work: Callable[[], Awaitable[Any]]) -> Any:
+        await self.held(what)
         loss = next((each for each in self._losses if matches(each[0], what)), None)
         if loss is None:
             return await self.pace(work, writes=True)
@@ -141,8 +144,10 @@ class _RiggedBucket:
     async def keys(self, pattern: str) -> list[str]:
         return list(await self._rig.pace(lambda: self._bucket.keys(pattern), writes=False))
 
-    def watch(self, pattern: str, kind: type[Any]) -> Any:
-        return self._bucket.watch(pattern, kind)
+    async def watch(self, pattern: str, kind: type[Any]) -> Any:
+        await self._rig.held(f"watch.{pattern}")
+        async for changes in self._bucket.watch(pattern, kind):
+            yield changes
 
 
 class _RiggedDelivery:

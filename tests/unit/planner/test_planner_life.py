@@ -1,7 +1,7 @@
 """One slice's life through the whole planner, on the memory bus with a simulated enforcer."""
 
 import pytest
-from planner_house import GIB, House, ask
+from planner_house import GIB, House, Rig, ask
 
 from mica.events import (
     Control,
@@ -173,3 +173,20 @@ async def test_commands_for_an_unknown_id_are_refused_by_name(house: House) -> N
         sequence = await house.send(command)
         [refused] = house.said(f"slice.refused.{sequence}")
         assert (refused.field, refused.given) == ("id", command.id)
+
+
+@pytest.mark.parametrize("half", ["slice.s1", "tenant.t1", "ledger.n1"])
+async def test_what_is_being_written_when_a_planner_looks_for_leftovers_is_none(house: House, half: str) -> None:
+    """A planner that looks at what others have left leaves its own first command alone: the slice becomes ready."""
+    await house.stop_planners()
+    rig = Rig(house.bus)
+    look = rig.hold("watch.slice.*")
+    await house.start_planner(rig)
+    written = rig.hold(half)
+    await house.send(ask("s1", 4))
+    look.set()
+    await house.settle()
+    written.set()
+    await house.settle()
+    assert list((await ledger(house)).devices["n1-h100"]) == ["s1"]
+    assert len(house.said("slice.ready.s1")) == 1
