@@ -49,6 +49,6 @@ $(BASELINE_DIR)/tests/%: $(BUILD)/shim/tests/%.o $(SHIM_CORE) $(REGION_LIB) $(BA
 .PHONY: baseline-tests
 baseline-tests: $(BASELINE_TESTS) $(SHIM_FAKE) $(SHIM_DIR)/libcuda.so.1
 
-$(SHIM_TESTS)/passthrough_test $(SHIM_TESTS)/enforce_test $(SHIM_TESTS)/spatial_test $(SHIM_TESTS)/launch_test: | $(SHIM_FAKE) $(SHIM_DIR)/libcuda.so.1
+$(SHIM_TESTS)/passthrough_test $(SHIM_TESTS)/enforce_test $(SHIM_TESTS)/spatial_test $(SHIM_TESTS)/launch_test $(SHIM_TESTS)/stopped_test: | $(SHIM_FAKE) $(SHIM_DIR)/libcuda.so.1
 
-TESTS += $(patsubst %,$(SHIM_TESTS)/%_test,live map cost passthrough enforce spatial launch)
+TESTS += $(patsubst %,$(SHIM_TESTS)/%_test,live map cost passthrough enforce spatial launch stopped)
