@@ -285,8 +285,8 @@ def where(address: int) -> list[str]:
     return [(info.file or b"").decode(), (info.symbol or b"").decode()]
 
 
-def main() -> None:
-    tenant = Tenant()
+def serve(tenant: Tenant) -> None:
+    """Answer until the input ends."""
     for line in iter(sys.stdin.readline, ""):
         name, *arguments = json.loads(line)
         try:
@@ -297,4 +297,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    serve(Tenant())

@@ -15,6 +15,7 @@ GIB = 1 << 30
 MIB = 1 << 20
 UUIDS = [f"GPU-6d696361-0000-4000-8000-00000000000{i}" for i in (1, 2, 3)]
 CLIENT = Path(__file__).with_name("shim_client.py")
+PEER_CLIENT = Path(__file__).with_name("peer_client.py")
 DEVICE = """device
 name NVIDIA L4
 uuid {uuid}
@@ -63,9 +64,9 @@ print(text.value.decode())
 class Tenant:
     """One running program of a tenant, asked one call at a time."""
 
-    def __init__(self, environment: dict[str, str]) -> None:
+    def __init__(self, environment: dict[str, str], client: Path = CLIENT) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, str(CLIENT)],
+            [sys.executable, str(client)],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -171,9 +172,9 @@ class Node:
             plain |= {"MICA_SLICE": slice_id, "MICA_RUNTIME_DIR": str(self.runtime.root)}
         return plain
 
-    def start(self, slice_id: str | None, **environment: str) -> Tenant:
+    def start(self, slice_id: str | None, client: Path = CLIENT, **environment: str) -> Tenant:
         """Start a program inside the slice (None: in no slice, with the shim preloaded all the same)."""
-        tenant = Tenant(self.environment(slice_id) | environment)
+        tenant = Tenant(self.environment(slice_id) | environment, client)
         self.tenants.append(tenant)
         return tenant
 

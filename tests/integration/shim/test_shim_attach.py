@@ -9,7 +9,7 @@ import pytest
 from shim_node import UUIDS, Node, Tenant, monotonic_ns
 
 from mica.events import Control
-from mica.region import SLOTS_MAX, Owner, SliceState, decode_attach, owner_of, process_start_ticks, reclaim_slot
+from mica.region import SLOTS_MAX, Owner, SliceState, decode_attach, owner_of, process_start_ticks
 
 NOT_PERMITTED = 800
 
@@ -67,20 +67,6 @@ def test_a_normal_exit_gives_the_slot_back(node: Node) -> None:
     assert tenant.close() == ""
     assert node.usage("a").processes == ()
     assert node.usage("a").launches == 1
-
-
-def test_memory_of_a_dead_process_stays_charged_until_it_is_reclaimed(node: Node) -> None:
-    """A killed process's slot is the enforcer's to free; until then its memory is not sold again."""
-    node.place("a", vram_limit_bytes=100)
-    tenant = node.start("a").started()
-    assert tenant("alloc", "p", 100) == [0]
-    tenant.process.kill()
-    tenant.process.wait()
-    (slot,) = node.usage("a").processes
-    other = node.start("a").started()
-    assert other("alloc", "p", 100) == [2]
-    assert reclaim_slot(node.runtime.usage_path("a", UUIDS[0]), slot.slot, slot.owner)
-    assert other("alloc", "p", 100) == [0]
 
 
 def test_a_process_that_exits_with_memory_keeps_its_slot(node: Node) -> None:

@@ -113,29 +113,6 @@ def test_the_end_of_a_context_gives_back_what_it_held(node: Node) -> None:
     assert node.usage("a").vram_bytes == 0
 
 
-def test_two_processes_share_one_limit(node: Node) -> None:
-    """Two processes that fill the slice at the same time together get exactly what fits, and not a byte more."""
-    node.place("a", vram_limit_bytes=256 * MIB)
-    first, second = node.start("a").started(), node.start("a").started()
-    first.send("fill", MIB)
-    second.send("fill", MIB)
-    assert first.answer() + second.answer() == 256
-    assert node.account(first)["requested_bytes"] + node.account(second)["requested_bytes"] == 256 * MIB
-
-
-def test_two_racers_never_overshoot(node: Node) -> None:
-    """While two processes take and give back what fits only once, the driver's books never show more than the limit."""
-    node.place("a", vram_limit_bytes=64 * MIB)
-    first, second = node.start("a").started(), node.start("a").started()
-    first.send("churn", 40 * MIB, 3000)
-    second.send("churn", 40 * MIB, 3000)
-    assert first.answer() + second.answer() > 0
-    device = next(device for device in node.books()["devices"] if device["uuid"] == UUIDS[0])
-    assert device["spent_peak_bytes"] <= 64 * MIB
-    assert node.usage("a").vram_bytes == 0
-    assert node.usage("a").vram_peak_bytes <= 64 * MIB
-
-
 def test_slices_do_not_see_each_other(node: Node) -> None:
     """A slice that is full leaves its neighbour what it was given."""
     node.place("a", vram_limit_bytes=64 * MIB)

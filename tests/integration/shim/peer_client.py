@@ -1,0 +1,106 @@
+"""A tenant's program for what peers' users complain of: every kind of launch, frees in any order, handles that are passed on.
+
+The same protocol as shim_client.py, and the same real bindings. With CUDA_PYTHON_CUDA_PER_THREAD_DEFAULT_STREAM=1 the binding
+asks for the `_ptsz` and `_ptds` variants of all it calls.
+"""
+
+import random
+import socket
+from typing import Any
+
+import shim_client
+from cuda.bindings import driver
+from shim_client import plain
+
+
+class PeerTenant(shim_client.Tenant):
+    """More calls of one program."""
+
+    def launch_as(self, kind: str, count: int = 1) -> list[Any]:
+        """Launch the kernel by one of the driver's calls; the last result."""
+        result: tuple[Any, ...] = (0,)
+        for _ in range(count):
+            result = getattr(self, f"launch_{kind}")()
+            if int(result[0]):
+                break
+        return [int(result[0])]
+
+    def launch_kernel(self) -> tuple[Any, ...]:
+        return driver.cuLaunchKernel(self.function, 1, 1, 1, 32, 1, 1, 0, 0, 0, 0)
+
+    def launch_cooperative(self) -> tuple[Any, ...]:
+        return driver.cuLaunchCooperativeKernel(self.function, 1, 1, 1, 32, 1, 1, 0, 0, 0)
+
+    def config(self) -> Any:
+        config = driver.CUlaunchConfig()
+        config.gridDimX = config.gridDimY = config.gridDimZ = config.blockDimY = config.blockDimZ = 1
+        config.blockDimX = 32
+        return config
+
+    def launch_ex(self) -> tuple[Any, ...]:
+        return driver.cuLaunchKernelEx(self.config(), self.function, 0, 0)
+
+    def launch_ex_cooperative(self) -> tuple[Any, ...]:
+        config, attribute = self.config(), driver.CUlaunchAttribute()
+        attribute.id = driver.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_COOPERATIVE
+        attribute.value.cooperative = 1
+        config.attrs, config.numAttrs = [attribute], 1
+        return driver.cuLaunchKernelEx(config, self.function, 0, 0)
+
+    def launch_stream(self) -> tuple[Any, ...]:
+        """In a stream of the program's own, as a kernel handle of a library."""
+        if self.stream is None:
+            self.stream = driver.cuStreamCreate(1)[1]
+        return driver.cuLaunchKernel(self.function, 1, 1, 1, 32, 1, 1, 0, self.stream, 0, 0)
+
+    def churn_async(self, rounds: int, seed: int) -> int:
+        """Allocate and free in stream order, in random sizes and order, half of it by the free of the other kind; failures."""
+        choose, held, failed = random.Random(seed), [], 0
+        for _ in range(rounds):
+            result, pointer = driver.cuMemAllocAsync(choose.choice([512, 10_000, 3 << 20]), 0)
+            failed += int(result) != 0
+            held.append(pointer)
+            if len(held) > choose.randrange(8):
+                freed = held.pop(choose.randrange(len(held)))
+                failed += int((driver.cuMemFree(freed) if choose.randrange(2) else driver.cuMemFreeAsync(freed, 0))[0]) != 0
+        failed += sum(int(driver.cuMemFreeAsync(pointer, 0)[0]) != 0 for pointer in held)
+        return failed
+
+    def pool_figures(self, pool: str) -> dict[str, int]:
+        """What the driver says is reserved and used in a pool, now and at most, by the attributes' names."""
+        kinds = driver.CUmemPool_attribute
+        named = {kind.name.removeprefix("CU_MEMPOOL_ATTR_"): kind for kind in kinds}
+        figures = ("RESERVED_MEM_CURRENT", "RESERVED_MEM_HIGH", "USED_MEM_CURRENT", "USED_MEM_HIGH")
+        return {name: int(driver.cuMemPoolGetAttribute(self.pointers[pool], named[name])[1]) for name in figures}
+
+    def listen(self, path: str) -> list[Any]:
+        self.inbox = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.inbox.bind(path)
+        return [0]
+
+    def give_handle(self, name: str, path: str) -> list[Any]:
+        """Export memory as a file descriptor and send it to another process, as NCCL does."""
+        posix = driver.CUmemAllocationHandleType.CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR
+        result, fd = driver.cuMemExportToShareableHandle(self.pointers[name], posix, 0)
+        if not int(result):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
+                out.connect(path)
+                socket.send_fds(out, [b"x"], [int(fd)])
+        return [int(result)]
+
+    def take_handle(self, name: str) -> list[Any]:
+        posix = driver.CUmemAllocationHandleType.CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR
+        _, (fd,), _, _ = socket.recv_fds(self.inbox, 1, 1)
+        result, self.pointers[name] = driver.cuMemImportFromShareableHandle(fd, posix)
+        return [int(result)]
+
+    def device_count(self) -> list[Any]:
+        return plain(driver.cuDeviceGetCount())
+
+    def device_uuid(self, ordinal: int) -> str:
+        raw = bytes(driver.cuDeviceGetUuid(ordinal)[1].bytes).hex()
+        return f"GPU-{raw[:8]}-{raw[8:12]}-{raw[12:16]}-{raw[16:20]}-{raw[20:]}"
+
+
+if __name__ == "__main__":
+    shim_client.serve(PeerTenant())
