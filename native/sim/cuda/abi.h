@@ -115,6 +115,16 @@ typedef struct {
     unsigned attribute_count;
 } CUlaunchConfig;
 
+/* CUDA_LAUNCH_PARAMS: one device's part of a launch on several. */
+typedef struct {
+    CUfunction function;
+    unsigned grid_x, grid_y, grid_z;
+    unsigned block_x, block_y, block_z;
+    unsigned shared_bytes;
+    CUstream stream;
+    void **parameters;
+} CUDA_LAUNCH_PARAMS;
+
 typedef struct {
     uint32_t id;
     uint32_t pad;

@@ -98,6 +98,7 @@ struct sim_function {
     uint64_t launches;
     int dynamic_shared_max;
     int carveout;
+    unsigned block[3], shared_bytes; /* of launches that do not say them */
     struct sim_function *next; /* of the same module */
 };
 

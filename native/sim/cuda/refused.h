@@ -45,9 +45,7 @@
     R(cuDeviceUnregisterAsyncNotification, cuDeviceUnregisterAsyncNotification, 12040, PLAIN) \
     R(cuFlushGPUDirectRDMAWrites, cuFlushGPUDirectRDMAWrites, 11030, PLAIN) \
     R(cuFuncGetParamInfo, cuFuncGetParamInfo, 12040, PLAIN) \
-    R(cuFuncSetBlockShape, cuFuncSetBlockShape, 2000, PLAIN) \
     R(cuFuncSetSharedMemConfig, cuFuncSetSharedMemConfig, 4020, PLAIN) \
-    R(cuFuncSetSharedSize, cuFuncSetSharedSize, 2000, PLAIN) \
     R(cuGraphAddBatchMemOpNode, cuGraphAddBatchMemOpNode, 11070, PLAIN) \
     R(cuGraphAddChildGraphNode, cuGraphAddChildGraphNode, 10000, PLAIN) \
     R(cuGraphAddDependencies_v2, cuGraphAddDependencies, 12030, PLAIN) \
@@ -138,10 +136,6 @@
     R(cuIpcGetEventHandle, cuIpcGetEventHandle, 4010, PLAIN) \
     R(cuIpcOpenEventHandle, cuIpcOpenEventHandle, 4010, PLAIN) \
     R(cuKernelGetParamInfo, cuKernelGetParamInfo, 12040, PLAIN) \
-    R(cuLaunch, cuLaunch, 2000, PLAIN) \
-    R(cuLaunchCooperativeKernelMultiDevice, cuLaunchCooperativeKernelMultiDevice, 9000, PLAIN) \
-    R(cuLaunchGrid, cuLaunchGrid, 2000, PLAIN) \
-    R(cuLaunchGridAsync, cuLaunchGridAsync, 2000, PLAIN) \
     R(cuLibraryEnumerateKernels, cuLibraryEnumerateKernels, 12040, PLAIN) \
     R(cuLibraryGetGlobal, cuLibraryGetGlobal, 12000, PLAIN) \
     R(cuLibraryGetKernelCount, cuLibraryGetKernelCount, 12040, PLAIN) \

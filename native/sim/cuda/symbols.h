@@ -237,6 +237,13 @@ enum sim_variant { VARIANT_PLAIN, VARIANT_PER_THREAD };
     Z(M, cuLaunchKernelEx, cuLaunchKernelEx, 11060, 11060,                                                                                 \
       (const CUlaunchConfig *config, CUfunction function, void **parameters, void **extra))                                                \
     Z(M, cuLaunchCooperativeKernel, cuLaunchCooperativeKernel, 9000, 9000, COOPERATIVE_PARAMETERS)                                         \
+    M(cuLaunchCooperativeKernelMultiDevice, cuLaunchCooperativeKernelMultiDevice, 9000, PLAIN,                                             \
+      (CUDA_LAUNCH_PARAMS * parts, unsigned count, unsigned flags))                                                                        \
+    M(cuFuncSetBlockShape, cuFuncSetBlockShape, 2000, PLAIN, (CUfunction function, int x, int y, int z))                                   \
+    M(cuFuncSetSharedSize, cuFuncSetSharedSize, 2000, PLAIN, (CUfunction function, unsigned bytes))                                        \
+    M(cuLaunch, cuLaunch, 2000, PLAIN, (CUfunction function))                                                                              \
+    M(cuLaunchGrid, cuLaunchGrid, 2000, PLAIN, (CUfunction function, int width, int height))                                               \
+    M(cuLaunchGridAsync, cuLaunchGridAsync, 2000, PLAIN, (CUfunction function, int width, int height, CUstream stream))                    \
     M(cuOccupancyMaxActiveBlocksPerMultiprocessor, cuOccupancyMaxActiveBlocksPerMultiprocessor, 6050, PLAIN,                               \
       (int *blocks, CUfunction function, int block_threads, size_t dynamic_bytes))                                                         \
     M(cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags, cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags, 7000, PLAIN,             \
