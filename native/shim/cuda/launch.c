@@ -189,42 +189,117 @@ static CUstream config_stream(const CUlaunchConfig *config)
 LAUNCH_HOOK(cuLaunchKernelEx, EX_PARAMS, EX_ARGS, function, config_key(function, config), config_stream(config))
 LAUNCH_HOOK(cuLaunchKernelEx_ptsz, EX_PARAMS, EX_ARGS, function, config_key(function, config), per_thread(config_stream(config)))
 
-/* One kernel on several devices at once, before CUDA 13. Each part is charged to the device of its own stream's context. */
-#define PARTS_MAX 16
+/* One kernel on several devices by one call. Each part is charged to the device of its own stream's context.
+ *
+ * A part that is admitted holds its device's room (launches in flight, the token) until all parts are. Two such calls that name the same devices in opposite
+ * orders would wait for each other, so parts are admitted in the order of their devices' ids, which is the same in every process. */
+#define PARTS_MAX MICA_DEVICES_MAX
 
-static CUresult part_begin(struct launch *launch, const CUDA_LAUNCH_PARAMS *part)
+struct part {
+    struct launch launch;
+    CUcontext handle; /* NULL: the driver cannot tell; the current context is the launch's */
+    struct context *context;
+};
+
+/* Make the part's context current, as the driver's calls around its launch need it. */
+static void part_enter(const struct part *part)
 {
-    CUcontext context = NULL;
-    uint64_t threads = volume(part->blockDimX, part->blockDimY, part->blockDimZ) ^ (uint64_t)part->sharedMemBytes << 32;
-    launch->key = mica_cost_key((uintptr_t)part->function, volume(part->gridDimX, part->gridDimY, part->gridDimZ), threads);
-    launch->function = part->function;
-    launch->stream = part->hStream;
-    if (driver.cuStreamGetCtx == NULL || driver.cuCtxPushCurrent_v2 == NULL || driver.cuStreamGetCtx(part->hStream, &context) != CUDA_SUCCESS) {
-        return launch_begin(launch);
+    if (part->handle != NULL) {
+        (void)driver.cuCtxPushCurrent_v2(part->handle);
     }
-    (void)driver.cuCtxPushCurrent_v2(context);
-    CUresult result = launch_begin(launch);
-    (void)driver.cuCtxPopCurrent_v2(&context);
+}
+
+static void part_leave(const struct part *part)
+{
+    CUcontext popped = NULL;
+    if (part->handle != NULL) {
+        (void)driver.cuCtxPopCurrent_v2(&popped);
+    }
+}
+
+static struct part part_of(const CUDA_LAUNCH_PARAMS *params)
+{
+    uint64_t threads = volume(params->blockDimX, params->blockDimY, params->blockDimZ) ^ (uint64_t)params->sharedMemBytes << 32;
+    struct part part = {.launch = {.key = mica_cost_key((uintptr_t)params->function, volume(params->gridDimX, params->gridDimY, params->gridDimZ), threads),
+                                   .function = params->function,
+                                   .stream = params->hStream}};
+    if (driver.cuStreamGetCtx != NULL && driver.cuCtxPushCurrent_v2 != NULL && driver.cuCtxPopCurrent_v2 != NULL &&
+        driver.cuStreamGetCtx(params->hStream, &part.handle) != CUDA_SUCCESS) {
+        part.handle = NULL;
+    }
+    part_enter(&part);
+    part.context = context_current();
+    part_leave(&part);
+    return part;
+}
+
+/* NULL: outside the slice. */
+static const struct mica_device *part_device(const struct part *part)
+{
+    return part->context != NULL ? part->context->device : NULL;
+}
+
+/* By their devices' ids. A part outside the slice goes first: it is refused before anything is charged. */
+static int part_order(const struct part *a, const struct part *b)
+{
+    const struct mica_device *of_a = part_device(a);
+    const struct mica_device *of_b = part_device(b);
+    return of_a == NULL || of_b == NULL ? (of_a != NULL) - (of_b != NULL) : strcmp(of_a->id, of_b->id);
+}
+
+/* The parts in the order in which they are admitted. False: two are on one device, which the driver refuses. */
+static bool parts_sort(struct part *parts, const CUDA_LAUNCH_PARAMS *launches, unsigned count)
+{
+    bool distinct = true;
+    for (unsigned i = 0; i < count; i++) {
+        struct part part = part_of(&launches[i]);
+        unsigned at = i;
+        for (; at > 0 && part_order(&part, &parts[at - 1]) < 0; at--) {
+            parts[at] = parts[at - 1];
+        }
+        parts[at] = part;
+        distinct &= at == 0 || part_device(&part) == NULL || part_order(&part, &parts[at - 1]) != 0;
+    }
+    return distinct;
+}
+
+static CUresult launch_parts(struct part *parts, CUDA_LAUNCH_PARAMS *launches, unsigned count, unsigned flags)
+{
+    unsigned begun = 0;
+    CUresult result = CUDA_SUCCESS;
+    while (begun < count && result == CUDA_SUCCESS) {
+        part_enter(&parts[begun]);
+        result = launch_begin(&parts[begun].launch);
+        part_leave(&parts[begun]);
+        begun += result == CUDA_SUCCESS;
+    }
+    if (result == CUDA_SUCCESS) {
+        result = below_cuLaunchCooperativeKernelMultiDevice(launches, count, flags);
+    }
+    for (unsigned i = 0; i < begun; i++) {
+        part_enter(&parts[i]);
+        (void)launch_end(&parts[i].launch, result);
+        part_leave(&parts[i]);
+    }
     return result;
 }
 
 EXPORT CUresult cuLaunchCooperativeKernelMultiDevice(CUDA_LAUNCH_PARAMS *launches, unsigned int count, unsigned int flags)
 {
-    struct launch parts[PARTS_MAX] = {{.key = 0}};
-    unsigned int begun = 0;
-    CUresult result = CUDA_SUCCESS;
-    unsigned int known = launches != NULL && count <= PARTS_MAX ? count : 0; /* more than there are devices: the driver refuses it */
-    while (begun < known && result == CUDA_SUCCESS) {
-        result = part_begin(&parts[begun], &launches[begun]);
-        begun += result == CUDA_SUCCESS;
+    struct part parts[PARTS_MAX];
+    switch (door()) {
+    case DOOR_PASS:
+        return below_cuLaunchCooperativeKernelMultiDevice(launches, count, flags);
+    case DOOR_CLOSED:
+        return CUDA_ERROR_NOT_PERMITTED;
+    default:
+        break;
     }
-    if (result == CUDA_SUCCESS) {
-        result = door() == DOOR_CLOSED ? CUDA_ERROR_NOT_PERMITTED : below_cuLaunchCooperativeKernelMultiDevice(launches, count, flags);
+    /* More parts than a slice has devices cannot be on different ones. */
+    if (launches == NULL || count > PARTS_MAX || !parts_sort(parts, launches, count)) {
+        return CUDA_ERROR_INVALID_VALUE;
     }
-    for (unsigned int i = 0; i < begun; i++) {
-        (void)launch_end(&parts[i], result);
-    }
-    return result;
+    return launch_parts(parts, launches, count, flags);
 }
 
 /* The calls of CUDA 1 to 3, which every driver still has. A function's block is set apart from its launch; the last shapes set are kept here. */

@@ -165,12 +165,12 @@ static void test_kinds(void)
     check(cuFuncSetBlockShape((CUfunction)0x400, 128, 1, 1) == 0 && charge_of_grid() == MICA_COST_UNKNOWN_NS, "another block shape is other work");
     check(cuFuncSetBlockShape((CUfunction)0x400, 64, 1, 1) == 0 && charge_of_grid() == 2 * MS, "and the first one is known still");
     finish_unknown();
-    teach(0x100 + 0x1000, 1 * MS);
-    teach(0x200 + 0x1000, 3 * MS);
-    CUDA_LAUNCH_PARAMS parts[2] = {{.function = (CUfunction)0x1100, .gridDimX = 4, .gridDimY = 1, .gridDimZ = 1, .blockDimX = 32, .blockDimY = 1, .blockDimZ = 1},
-                                   {.function = (CUfunction)0x1200, .gridDimX = 4, .gridDimY = 1, .gridDimZ = 1, .blockDimX = 32, .blockDimY = 1, .blockDimZ = 1}};
+    CUDA_LAUNCH_PARAMS parts[2] = {{.function = (CUfunction)0x1100, .gridDimX = 4, .gridDimY = 1, .gridDimZ = 1, .blockDimX = 32, .blockDimY = 1, .blockDimZ = 1}};
+    parts[1] = parts[0];
+    teach(0x1100, 1 * MS);
     before = usage->gpu_ns;
-    check(cuLaunchCooperativeKernelMultiDevice(parts, 2, 0) == 0 && usage->gpu_ns == before + 4 * MS, "a launch on several devices is charged for each part");
+    check(cuLaunchCooperativeKernelMultiDevice(parts, 1, 0) == 0 && usage->gpu_ns == before + 1 * MS, "a launch on several devices is charged for each part");
+    check(cuLaunchCooperativeKernelMultiDevice(parts, 2, 0) == CUDA_ERROR_INVALID_VALUE && usage->gpu_ns == before + 1 * MS, "and for none if two are on one device");
     finish_unknown();
 }
 

@@ -16,6 +16,10 @@ from shim_client import plain
 class PeerTenant(shim_client.Tenant):
     """More calls of one program."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts: dict[int, Any] = {}
+
     def launch_as(self, kind: str, count: int = 1) -> list[Any]:
         """Launch the kernel by one of the driver's calls; the last result."""
         result: tuple[Any, ...] = (0,)
@@ -52,6 +56,39 @@ class PeerTenant(shim_client.Tenant):
         if self.stream is None:
             self.stream = driver.cuStreamCreate(1)[1]
         return driver.cuLaunchKernel(self.function, 1, 1, 1, 32, 1, 1, 0, self.stream, 0, 0)
+
+    def launch_legacy(self) -> tuple[Any, ...]:
+        driver.cuFuncSetBlockShape(self.function, 32, 1, 1)
+        return driver.cuLaunch(self.function)
+
+    def launch_grid(self) -> tuple[Any, ...]:
+        driver.cuFuncSetBlockShape(self.function, 32, 1, 1)
+        return driver.cuLaunchGrid(self.function, 1, 1)
+
+    def launch_grid_async(self) -> tuple[Any, ...]:
+        driver.cuFuncSetBlockShape(self.function, 32, 1, 1)
+        return driver.cuLaunchGridAsync(self.function, 1, 1, 0)
+
+    def part_on(self, ordinal: int) -> list[Any]:
+        """Make ready for launches on several devices at once: a stream and the kernel on one more device."""
+        result = self.primary(ordinal)
+        self.kernel()
+        part = driver.CUDA_LAUNCH_PARAMS()
+        part.function, part.hStream = self.function, driver.cuStreamCreate(1)[1]
+        part.gridDimX = part.gridDimY = part.gridDimZ = part.blockDimY = part.blockDimZ = 1
+        part.blockDimX = 32
+        self.parts[ordinal] = part
+        return result
+
+    def gang(self, ordinals: list[int], count: int = 1) -> list[Any]:
+        """One cooperative kernel on these devices at once, in this order; the last result."""
+        parts = [self.parts[ordinal] for ordinal in ordinals]
+        result: tuple[Any, ...] = (0,)
+        for _ in range(count):
+            result = driver.cuLaunchCooperativeKernelMultiDevice(parts, len(parts), 0)
+            if int(result[0]):
+                break
+        return [int(result[0])]
 
     def churn_async(self, rounds: int, seed: int) -> int:
         """Allocate and free in stream order, in random sizes and order, half of it by the free of the other kind; failures."""

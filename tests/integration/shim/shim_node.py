@@ -185,10 +185,13 @@ class Node:
         books: dict[str, Any] = json.loads(done.stdout)
         return books
 
+    def process(self, tenant: Tenant) -> dict[str, Any]:
+        """The driver's books on one program."""
+        return next(p for p in self.books()["processes"] if p["live"] and p["own_pid"] == tenant.process.pid)
+
     def account(self, tenant: Tenant) -> dict[str, Any]:
         """The driver's books on one program and its first device."""
-        process = next(p for p in self.books()["processes"] if p["live"] and p["own_pid"] == tenant.process.pid)
-        account: dict[str, Any] = process["accounts"][0]
+        account: dict[str, Any] = self.process(tenant)["accounts"][0]
         return account
 
 
