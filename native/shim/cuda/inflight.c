@@ -1,18 +1,31 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "inflight.h"
 
+#include <stdlib.h>
 #include <string.h>
 
-#define FLIGHTS_MAX 256 /* a process follows no more; a launch beyond them is taken for ended at once */
+#define BLOCK_FLIGHTS 256
 
 enum flight_state { FLIGHT_FREE = 0, FLIGHT_OPEN = 1, FLIGHT_FLYING = 2, FLIGHT_POLLED = 3 };
 
-static struct flight {
+/* One launch that is followed. */
+struct flight {
     _Atomic int state; /* enum flight_state; whoever moves it to OPEN or POLLED owns the rest until it moves it on */
     struct context *context;
     CUevent event; /* of that context */
-} flights[FLIGHTS_MAX];
+};
+
+/* As many as were ever in flight at once. Blocks are added while others look, and never taken away. */
+static struct block {
+    struct flight flights[BLOCK_FLIGHTS];
+    _Atomic(struct block *) next;
+} blocks;
 static _Atomic int flying;
+
+/* Every flight, in `flight`. Acquire pairs with the release in add_block. */
+#define FOR_EACH_FLIGHT(flight)                                                                                                   \
+    for (struct block *block = &blocks; block != NULL; block = atomic_load_explicit(&block->next, memory_order_acquire))          \
+        for (struct flight *flight = block->flights; flight < block->flights + BLOCK_FLIGHTS; flight++)
 
 static bool move(struct flight *flight, int from, int to)
 {
@@ -20,12 +33,12 @@ static bool move(struct flight *flight, int from, int to)
     return atomic_compare_exchange_strong_explicit(&flight->state, &from, to, memory_order_acq_rel, memory_order_relaxed);
 }
 
-/* An entry whose event is of this context, or one without an event yet, or one whose event is of another. */
-static struct flight *take(struct context *context)
+/* A free one whose event is of this context, or one without an event yet, or one whose event is of another. NULL: none is free. */
+static struct flight *take_free(const struct context *context)
 {
     for (int pass = 0; pass < 2; pass++) {
-        for (unsigned i = 0; i < FLIGHTS_MAX; i++) {
-            struct flight *flight = &flights[i];
+        FOR_EACH_FLIGHT(flight)
+        {
             if (atomic_load_explicit(&flight->state, memory_order_relaxed) != FLIGHT_FREE || !move(flight, FLIGHT_FREE, FLIGHT_OPEN)) {
                 continue;
             }
@@ -36,6 +49,31 @@ static struct flight *take(struct context *context)
         }
     }
     return NULL;
+}
+
+/* The one allocation behind a launch: only with a limit on launches in flight, and only when more are than ever before. */
+static bool add_block(void)
+{
+    struct block *added = calloc(1, sizeof *added);
+    if (added == NULL) {
+        return false;
+    }
+    struct block *last = &blocks;
+    struct block *next = NULL;
+    while (!atomic_compare_exchange_strong_explicit(&last->next, &next, added, memory_order_release, memory_order_acquire)) {
+        last = next;
+        next = NULL;
+    }
+    return true;
+}
+
+static struct flight *take(const struct context *context)
+{
+    struct flight *flight = take_free(context);
+    while (flight == NULL && add_block()) {
+        flight = take_free(context);
+    }
+    return flight;
 }
 
 static bool prepare(struct flight *flight, struct context *context)
@@ -84,16 +122,17 @@ bool inflight_poll(const struct context *only)
     if (atomic_load_explicit(&flying, memory_order_relaxed) == 0) {
         return false;
     }
-    for (unsigned i = 0; i < FLIGHTS_MAX; i++) {
-        poll_one(&flights[i], only);
+    FOR_EACH_FLIGHT(flight)
+    {
+        poll_one(flight, only);
     }
     return atomic_load_explicit(&flying, memory_order_relaxed) != 0;
 }
 
 void inflight_end(struct context *context)
 {
-    for (unsigned i = 0; i < FLIGHTS_MAX; i++) {
-        struct flight *flight = &flights[i];
+    FOR_EACH_FLIGHT(flight)
+    {
         if (flight->context != context) {
             continue;
         }
@@ -109,6 +148,9 @@ void inflight_end(struct context *context)
 
 void inflight_forget(void)
 {
-    memset((void *)flights, 0, sizeof flights);
+    FOR_EACH_FLIGHT(flight)
+    {
+        memset((void *)flight, 0, sizeof *flight);
+    }
     atomic_store_explicit(&flying, 0, memory_order_relaxed);
 }

@@ -17,6 +17,7 @@
 
 #define MS 1000000ULL
 #define PATIENCE 20000 /* looks, a millisecond apart */
+#define MANY 1000
 
 static int passed;
 static int failed;
@@ -216,6 +217,14 @@ static void test_limits(void)
     limits.inflight_max = 2;
     test_third_waits(limits, 2, finish_work, "with two in flight a third launch waits");
     check(comes_to(&usage->processes[0].inflight, 0), "what has ended is in flight no more");
+    fake_work(3, 1);
+    limits.inflight_max = MANY + 2;
+    bench_slice_put(&limits);
+    for (int i = 0; i < MANY; i++) {
+        launch(0x200);
+    }
+    test_third_waits(limits, 2, finish_work, "and so does one that comes after a thousand others");
+    check(comes_to(&usage->processes[0].inflight, 0), "which all are counted until they end");
     limits.inflight_max = 0;
     limits.launch_rate_hz = 1;
     usage->launch_time_ns = mica_monotonic_ns() - 1; /* the next is due, the one after that in a second */
