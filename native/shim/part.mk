@@ -28,11 +28,16 @@ $(eval $(call SHIM,nvml,libnvidia-ml.so.1))
 # Tests: of the core by itself, and of the CUDA shim over a driver that is small enough to be certain of.
 SHIM_TESTS := $(BUILD)/shim/tests
 SHIM_FAKE := $(SHIM_TESTS)/fake/libcuda.so.1
-SHIM_PATHS = -DSHIM_PATH='"$(SHIM_DIR)/libcuda.so.1"' -DFAKE_PATH='"$(SHIM_FAKE)"'
+SHIM_FAKE_NVML := $(SHIM_TESTS)/fake_nvml/libnvidia-ml.so.1
+SHIM_PATHS = -DSHIM_PATH='"$(SHIM_DIR)/libcuda.so.1"' -DFAKE_PATH='"$(SHIM_FAKE)"' -DFAKE_NVML_PATH='"$(SHIM_FAKE_NVML)"'
 
-$(SHIM_FAKE): $(BUILD)/shim/tests/fake_cuda.o $(BUILD)/shim/tests/fake_work.o $(BUILD)/shim/tests/fake_pool.o $(BASELINE)
+$(SHIM_FAKE): $(BUILD)/shim/tests/fake_cuda.o $(BUILD)/shim/tests/fake_work.o $(BUILD)/shim/tests/fake_pool.o $(BUILD)/shim/tests/fake_context.o $(BASELINE)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(LDFLAGS) -shared -Wl,-Bsymbolic -Wl,-soname,libcuda.so.1 -o $@ $(filter %.o,$^) $(BASELINE_LINK)
+
+$(SHIM_FAKE_NVML): $(BUILD)/shim/tests/fake_nvml.o
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(LDFLAGS) -shared -Wl,-soname,libnvidia-ml.so.1 -o $@ $^
 
 $(SHIM_TESTS)/%.o: CFLAGS += $(SHIM_PATHS)
 
@@ -49,6 +54,8 @@ $(BASELINE_DIR)/tests/%: $(BUILD)/shim/tests/%.o $(SHIM_CORE) $(REGION_LIB) $(BA
 .PHONY: baseline-tests
 baseline-tests: $(BASELINE_TESTS) $(SHIM_FAKE) $(SHIM_DIR)/libcuda.so.1
 
-$(SHIM_TESTS)/passthrough_test $(SHIM_TESTS)/enforce_test $(SHIM_TESTS)/spatial_test $(SHIM_TESTS)/launch_test $(SHIM_TESTS)/stopped_test: | $(SHIM_FAKE) $(SHIM_DIR)/libcuda.so.1
+$(SHIM_TESTS)/passthrough_test $(SHIM_TESTS)/enforce_test $(SHIM_TESTS)/spatial_test $(SHIM_TESTS)/launch_test $(SHIM_TESTS)/stopped_test $(SHIM_TESTS)/footprint_test: | $(SHIM_FAKE) $(SHIM_DIR)/libcuda.so.1
 
-TESTS += $(patsubst %,$(SHIM_TESTS)/%_test,live map cost passthrough enforce spatial launch stopped)
+$(SHIM_TESTS)/footprint_test: | $(SHIM_FAKE_NVML)
+
+TESTS += $(patsubst %,$(SHIM_TESTS)/%_test,live map cost passthrough enforce spatial launch stopped footprint)
