@@ -4,7 +4,8 @@
  *
  * A tenant owns its usage file and can truncate it. The next touch of the mapping is then a SIGBUS in its own program, in a call that has no error for
  * it. The handler puts empty memory in the file's place and moves the process to the state that the policy says, so that the touch goes on
- * and every later call is answered at the door. Any other SIGBUS goes to whoever had it before.
+ * and every later call is answered at the door. Any other SIGBUS goes to whoever had it before. A thread that blocks SIGBUS cannot be helped: the kernel
+ * ends its program.
  */
 #define _GNU_SOURCE
 #include "fault.h"
@@ -59,6 +60,7 @@ static bool lies_in(const void *address, const void *region, size_t bytes)
 /* What is said with each policy. A signal handler does not print with formats. */
 #define TRUNCATED(kind) "refused from now on: its " kind " region was truncated under it: device", \
                         "not enforced any more: its " kind " region was truncated under it: device"
+#define TOKEN_TRUNCATED "held by its rate alone: its token region was truncated under it: device"
 
 /* True: `address` was in this region, which is empty memory now. */
 static bool replace(const void *address, const void *region, size_t bytes, const struct mica_device *device, const char *refusing, const char *passing)
@@ -71,26 +73,35 @@ static bool replace(const void *address, const void *region, size_t bytes, const
     return true;
 }
 
-static bool is_ours(const void *address)
+enum lost { LOST_NOTHING, LOST_ORDER, LOST_LIMITS };
+
+/* What was lost at `address`, which is empty memory now. */
+static enum lost find_lost(const void *address)
 {
     struct mica_slice *slice = mica_attached_slice();
     for (unsigned i = 0; i < slice->device_count; i++) {
         const struct mica_device *device = &slice->devices[i];
         if (replace(address, device->usage, sizeof *device->usage, device, TRUNCATED("usage")) ||
-            replace(address, device->quota, sizeof *device->quota, device, TRUNCATED("quota")) ||
-            replace(address, device->token, sizeof *device->token, device, TRUNCATED("token"))) {
-            return true;
+            replace(address, device->quota, sizeof *device->quota, device, TRUNCATED("quota"))) {
+            return LOST_LIMITS;
+        }
+        /* Empty memory is a token that nobody else has: what is left is the rate. Every slice of the device can do this to all, so it refuses nobody. */
+        if (replace(address, device->token, sizeof *device->token, device, TOKEN_TRUNCATED, TOKEN_TRUNCATED)) {
+            return LOST_ORDER;
         }
     }
-    return false;
+    return LOST_NOTHING;
 }
 
 static void on_bus_error(int number, siginfo_t *info, void *context)
 {
     int error = errno;
-    if (is_ours(info->si_addr)) {
+    enum lost lost = find_lost(info->si_addr);
+    if (lost == LOST_LIMITS) {
         int inside = MICA_INSIDE;
         atomic_compare_exchange_strong(&mica_attach_state_word, &inside, policy_at_attach == MICA_FAULT_PASS ? MICA_OUTSIDE : MICA_REFUSED);
+    }
+    if (lost != LOST_NOTHING) {
         errno = error;
         return;
     }

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ print(text.value.decode())
 class Tenant:
     """One running program of a tenant, asked one call at a time."""
 
-    def __init__(self, environment: dict[str, str], client: Path = CLIENT) -> None:
+    def __init__(self, environment: dict[str, str], client: Path = CLIENT, before: Callable[[], None] | None = None) -> None:
         self.process = subprocess.Popen(
             [sys.executable, str(client)],
             env=environment,
@@ -72,6 +73,7 @@ class Tenant:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=before,  # noqa: PLW1509 - a test starts its programs from one thread
         )
 
     def send(self, *call: Any) -> None:
@@ -172,9 +174,11 @@ class Node:
             plain |= {"MICA_SLICE": slice_id, "MICA_RUNTIME_DIR": str(self.runtime.root)}
         return plain
 
-    def start(self, slice_id: str | None, client: Path = CLIENT, **environment: str) -> Tenant:
-        """Start a program inside the slice (None: in no slice, with the shim preloaded all the same)."""
-        tenant = Tenant(self.environment(slice_id) | environment, client)
+    def start(
+        self, slice_id: str | None, client: Path = CLIENT, before: Callable[[], None] | None = None, **environment: str
+    ) -> Tenant:
+        """Start a program inside the slice (None: in no slice, with the shim preloaded all the same); first it runs `before`."""
+        tenant = Tenant(self.environment(slice_id) | environment, client, before)
         self.tenants.append(tenant)
         return tenant
 

@@ -2,14 +2,13 @@
 
 import os
 import socket
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from shim_node import UUIDS, Node, Tenant, monotonic_ns
 
 from mica.events import Control
-from mica.region import SLOTS_MAX, Owner, SliceState, decode_attach, owner_of, process_start_ticks
+from mica.region import Owner, SliceState, decode_attach, owner_of, process_start_ticks
 
 NOT_PERMITTED = 800
 
@@ -92,76 +91,6 @@ def test_a_forked_child_is_a_process_of_its_own(node: Node) -> None:
     assert node.usage("a").vram_bytes == 0
 
 
-def spoil(node: Node, path: Path, change: Callable[[bytearray], None]) -> None:
-    content = bytearray(path.read_bytes())
-    change(content)
-    path.write_bytes(content)
-
-
-def truncated(content: bytearray) -> None:
-    del content[100:]
-
-
-def foreign(content: bytearray) -> None:
-    content[0:8] = b"\x7fELF\0\0\0\0"
-
-
-def future(content: bytearray) -> None:
-    content[8:16] = (99).to_bytes(8, "little")
-
-
-def past(content: bytearray) -> None:
-    content[8:16] = (1).to_bytes(8, "little")
-
-
-@pytest.mark.parametrize("change", [truncated, foreign, future, past], ids=lambda change: change.__name__)
-@pytest.mark.parametrize("kind", ["quota", "usage"])
-def test_a_spoilt_region_is_refused(node: Node, kind: str, change: Callable[[bytearray], None]) -> None:
-    """A region that is truncated, not ours, or of a newer layout is named, with what is wrong, and nothing works."""
-    node.place("a")
-    path = node.runtime.quota_path(UUIDS[0]) if kind == "quota" else node.runtime.usage_path("a", UUIDS[0])
-    copy = path.read_bytes()
-    path.unlink()  # live files are never truncated; the enforcer here keeps its own mapping of the old one
-    path.write_bytes(copy)
-    spoil(node, path, change)
-    line = refused(node.start("a"))
-    assert line.startswith(f"{path}: ")
-    said = {truncated: "shorter than its region", foreign: "not a region of mica", future: "newer than", past: "older than"}
-    assert said[change] in line
-
-
-def test_another_slices_region_is_refused(node: Node) -> None:
-    """A usage region that was put in another slice's place is foreign."""
-    node.place("a")
-    node.place("b")
-    path = node.runtime.usage_path("a", UUIDS[0])
-    path.unlink()
-    path.symlink_to(node.runtime.usage_path("b", UUIDS[0]))
-    assert str(path) in refused(node.start("a"))
-    assert node.usage("b").processes == ()
-
-
-def test_a_missing_runtime_directory_is_refused(node: Node) -> None:
-    """Without the runtime directory the line says which directory is missing."""
-    line = refused(node.start("a", MICA_RUNTIME_DIR="/nonexistent/mica"))
-    assert line == "/nonexistent/mica/slices/a: No such file or directory"
-
-
-def test_a_missing_quota_region_is_refused(node: Node) -> None:
-    """Without the device's quota region the line says which file is missing."""
-    node.place("a")
-    path = node.runtime.quota_path(UUIDS[0])
-    path.unlink()
-    assert refused(node.start("a")) == f"{path}: No such file or directory"
-
-
-def test_a_slice_without_a_record_is_refused(node: Node) -> None:
-    """A slice that the enforcer has not made live, or has taken away, takes nobody in."""
-    node.place("a")
-    node.clear("a")
-    assert refused(node.start("a")) == f"{node.runtime.quota_path(UUIDS[0])}: no live record of this slice"
-
-
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
@@ -175,17 +104,6 @@ def test_a_slice_that_empties_takes_nobody_in(node: Node, changes: dict[str, obj
     node.place("a", **changes)
     assert refused(node.start("a")) == f"device {UUIDS[0]}: {why}"
     assert node.usage("a").processes == ()
-
-
-def test_a_full_slot_table_is_refused(node: Node) -> None:
-    """The process after the last slot is refused, and says how many there are."""
-    node.place("a")
-    path = node.runtime.usage_path("a", UUIDS[0])
-    with path.open("r+b") as file:
-        for slot in range(SLOTS_MAX):
-            file.seek(512 + 128 * slot)
-            file.write(Owner(4_000_000 + slot, 1).word.to_bytes(8, "little"))
-    assert refused(node.start("a")) == f"device {UUIDS[0]}: all {SLOTS_MAX} process slots are taken"
 
 
 def test_a_clock_from_another_time_is_refused(node: Node) -> None:
