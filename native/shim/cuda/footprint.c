@@ -1,11 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "footprint.h"
 
+#include "../core/fault.h"
+#include "../core/live.h"
 #include "own_usage.h"
 
+#include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define CONTEXT_BYTES "MICA_CONTEXT_BYTES"
 
 /* By slice device: what its contexts in this process are charged. */
 static struct {
@@ -90,12 +96,33 @@ static unsigned contexts_on(const struct mica_device *device)
     return contexts;
 }
 
+/* What a context is said to take: 0 if nothing is, or nothing that can be. That is told once. */
+static uint64_t configured_bytes(void)
+{
+    static _Atomic bool is_said;
+    const char *text = getenv(CONTEXT_BYTES);
+    char *end = NULL;
+    if (text == NULL || text[0] == '\0') {
+        return 0;
+    }
+    errno = 0;
+    unsigned long long bytes = strtoull(text, &end, 10);
+    if (errno == 0 && end[0] == '\0' && text[0] != '-' && bytes <= MICA_LIVE_BYTES_MAX) {
+        return bytes;
+    }
+    if (!atomic_exchange(&is_said, true)) {
+        char why[160];
+        snprintf(why, sizeof why, "%s: \"%.40s\" is no number of bytes, 0 to %llu", CONTEXT_BYTES, text, MICA_LIVE_BYTES_MAX);
+        mica_fault_say(mica_attached_slice()->id, "a context that cannot be measured is charged nothing", why);
+    }
+    return 0;
+}
+
 /* What a process's first context took when that was last measured in this slice; else what is configured. */
 static uint64_t expected_bytes(const struct mica_device *device)
 {
     uint64_t learnt = atomic_load_explicit(&device->usage->context_bytes, memory_order_relaxed);
-    const char *configured = getenv("MICA_CONTEXT_BYTES");
-    return learnt != 0 || configured == NULL ? learnt : strtoull(configured, NULL, 10);
+    return learnt != 0 ? learnt : configured_bytes();
 }
 
 struct footprint footprint_context_begin(struct mica_device *device)

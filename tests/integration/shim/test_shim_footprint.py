@@ -1,5 +1,6 @@
 """Device memory that nobody asks for by its size: what contexts, and their limits, take of the slice."""
 
+import pytest
 from shim_node import GIB, MIB, Node, Tenant
 
 CONTEXT = 256 * MIB
@@ -84,3 +85,23 @@ def test_a_heap_that_does_not_fit_is_refused(node: Node) -> None:
     assert tenant("primary") == [0]
     assert tenant("limit", HEAP, 2 * GIB) == [2]
     assert tenant("limit", HEAP, 64 * MIB) == [0]
+
+
+@pytest.mark.parametrize("text", ["300MiB", "-1", "1e9", str(1 << 48), "9" * 100])
+def test_a_context_size_that_is_none_is_one_line(node: Node, text: str) -> None:
+    """What was given and what is allowed; the program runs, and its context is measured all the same."""
+    node.describe(context_bytes=CONTEXT)
+    node.place("a")
+    tenant = node.start("a", MICA_CONTEXT_BYTES=text).started()
+    assert node.usage("a").vram_bytes == CONTEXT
+    why = f'MICA_CONTEXT_BYTES: "{text[:40]}" is no number of bytes, 0 to {(1 << 48) - 1}'
+    assert tenant.close().splitlines() == [f"mica: slice a: a context that cannot be measured is charged nothing: {why}"]
+
+
+@pytest.mark.parametrize(("text", "charged"), [("", 0), ("1000000", 1_000_000)])
+def test_without_the_vendors_library_a_context_is_charged_what_is_configured(node: Node, text: str, charged: int) -> None:
+    """Nothing, if nothing is."""
+    node.describe(context_bytes=CONTEXT)
+    node.place("a")
+    node.start("a", MICA_CONTEXT_BYTES=text, MICA_NVML_DRIVER="/nonexistent/libnvidia-ml.so.1").started()
+    assert node.usage("a").vram_bytes == charged
