@@ -6,6 +6,7 @@
  * docs/adr/0013-portability-baseline.md
  */
 #define _GNU_SOURCE
+#include "../core/restore.h"
 #include "driver.h"
 
 #include <dlfcn.h>
@@ -28,6 +29,10 @@ static bool is_what_programs_get(void)
 
 __attribute__((constructor)) static void open_gate(void)
 {
+    if (!mica_environment_restore()) {
+        setenv("CUDA_VISIBLE_DEVICES", CLOSED, 1);
+        return;
+    }
     const char *visible = getenv("CUDA_VISIBLE_DEVICES");
     const char *devices = getenv("MICA_VISIBLE_DEVICES");
     if (visible != NULL && devices != NULL && strcmp(visible, CLOSED) == 0 && is_what_programs_get()) {

@@ -22,6 +22,10 @@ NO_DEVICE: Final = "mica-shim-is-not-loaded"
 """Names no device: a driver without the shim in front reads this in ``CUDA_VISIBLE_DEVICES`` (native/shim/cuda/gate.c)."""
 
 
+ATTACH_FILE: Final = "/run/mica/attach.json"
+"""Where a process of a container that has lost its environment finds it again (native/shim/core/restore.c)."""
+
+
 class Libraries(Struct, frozen=True, kw_only=True):
     """Where the shims are, and the simulated drivers when there is no real one (``sim_dir``: MICA_SIM_DIR)."""
 
@@ -75,6 +79,7 @@ def attach_document(node: str, slice_id: str, seats: Mapping[str, Seat], runtime
     env |= _mps(tuple(seats.values()), runtime)
     mounts = [mount for device_id in seats for mount in _device_mounts(runtime, device_id)]
     mounts += [_writable(runtime.slice_name(slice_id)), *_library_mounts(runtime, libraries, hardware=hardware)]
+    mounts += [] if hardware else [Mount(runtime.attach_name(slice_id), ATTACH_FILE, read_only=True)]
     mounts += [_writable(pipe) for pipe in sorted({seat.mps_pipe for seat in seats.values() if seat.part != NO_PART})]
     return msgspec.json.encode(Attach(slice_id, node, mode, visible, env, tuple(mounts)))
 

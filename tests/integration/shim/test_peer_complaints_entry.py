@@ -2,6 +2,7 @@
 
 - C15 `CUDA_VISIBLE_DEVICES` that skips device 0 breaks it: `test_limits_follow_the_devices_whatever_their_numbers`
 - C16 limits are lost in child processes: `test_a_forked_child_is_a_process_of_its_own` of test_shim_attach.py
+- C17 and in SSH shells, because they are in the environment only: test_shim_lost_environment.py
 """
 
 import pytest
