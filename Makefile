@@ -57,12 +57,13 @@ baseline-test: ## the delivered shim under an old glibc and under musl (root: ch
 bench: setup ## request-to-ready latency and sustained rate, on this machine
 	$(BIN)/mica bench pipeline
 
-check: setup ## lint, types, imports, sizes, generated files
+check: setup ## lint, types, imports, sizes, the shim's reading order, generated files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python scripts/check_sizes.py
+	$(BIN)/python scripts/check_reading_order.py
 	$(BIN)/python scripts/gen_proto.py --check
 
 format: setup ## format the Python code
