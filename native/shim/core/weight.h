@@ -1,4 +1,7 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What this process weighs among the processes of its slice: of two that both have work, one of twice the weight gets twice as much of the slice's time.
+ */
 #ifndef MICA_SHIM_WEIGHT_H
 #define MICA_SHIM_WEIGHT_H
 
