@@ -111,7 +111,7 @@ static struct context *add_current(CUcontext handle)
     context->ordinal = ordinal;
     note_ordinal(ordinal);
     atomic_store_explicit(&context->lacking_read_ns, 0, memory_order_relaxed);
-    sample_pool_open(context);
+    sample_events_make(context);
     atomic_store_explicit(&context->handle, handle, memory_order_release); /* pairs with the acquire in find */
     return context;
 }
@@ -187,12 +187,10 @@ static void ended(struct context *context)
     if (context->device != NULL) {
         mica_live_sweep(context_owner(context, MICA_MEMORY_VRAM), entry_give_back);
         mica_live_sweep(context_owner(context, MICA_MEMORY_PINNED), entry_give_back);
-    }
-    if (context->device != NULL) {
         mica_memory_refund(context->device, MICA_MEMORY_VRAM, atomic_exchange(&context->extra_bytes, 0));
     }
     pools_after_context();
-    sample_pool_forget(context);
+    sample_events_forget(context);
     atomic_fetch_add_explicit(&generation, 1, memory_order_release);
     atomic_store_explicit(&context->handle, NULL, memory_order_release);
 }
@@ -209,7 +207,7 @@ void context_forget_all(void)
     pools_forget();
     footprint_forget();
     graph_memory_forget();
-    launch_forget();
+    sample_forget_all();
     physical_forget();
     spatial_forget();
     atomic_fetch_add_explicit(&generation, 1, memory_order_release);

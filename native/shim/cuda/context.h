@@ -15,7 +15,13 @@
 
 struct mica_cost;
 
-enum sample_state { SAMPLE_NONE = 0, SAMPLE_FREE = 1, SAMPLE_OPEN = 2, SAMPLE_PENDING = 3, SAMPLE_POLLED = 4 };
+enum sample_state {
+    SAMPLE_NONE = 0,    /* its events could not be made */
+    SAMPLE_FREE = 1,
+    SAMPLE_OPEN = 2,    /* a launch is being submitted between its events */
+    SAMPLE_PENDING = 3, /* both are in the stream; the end has not been seen */
+    SAMPLE_POLLED = 4   /* somebody is asking the driver for the end */
+};
 
 /* One launch being timed: an event of the driver's before it in its stream, one after it. */
 struct sample {

@@ -3,7 +3,8 @@
 
 #include "pool.h"
 
-static struct grant refuse(CUresult result)
+/* Nothing is charged: the call goes on (CUDA_SUCCESS), or is answered with an error. */
+static struct grant uncharged(CUresult result)
 {
     return (struct grant){.result = result};
 }
@@ -11,7 +12,7 @@ static struct grant refuse(CUresult result)
 static struct grant charge(struct mica_device *device, uint16_t owner, uint64_t bytes)
 {
     if (bytes > MICA_LIVE_BYTES_MAX) {
-        return refuse(CUDA_ERROR_OUT_OF_MEMORY);
+        return uncharged(CUDA_ERROR_OUT_OF_MEMORY);
     }
     enum mica_verdict verdict = mica_memory_charge(device, owner_kind(owner), bytes);
     if (verdict == MICA_NO_MEMORY && pools_relieve(device, owner_kind(owner))) {
@@ -28,13 +29,13 @@ static struct grant charge_context(enum mica_memory_kind kind, uint64_t bytes)
 {
     enum door at = door();
     if (at != DOOR_ENFORCE) {
-        return refuse(at == DOOR_PASS ? CUDA_SUCCESS : CUDA_ERROR_NOT_PERMITTED);
+        return uncharged(at == DOOR_PASS ? CUDA_SUCCESS : CUDA_ERROR_NOT_PERMITTED);
     }
     struct context *context = context_current();
     if (context == NULL) {
-        return refuse(CUDA_SUCCESS); /* without a context the driver refuses by itself */
+        return uncharged(CUDA_SUCCESS); /* without a context the driver refuses by itself */
     }
-    return context->device != NULL ? charge(context->device, context_owner(context, kind), bytes) : refuse(CUDA_ERROR_NOT_PERMITTED);
+    return context->device != NULL ? charge(context->device, context_owner(context, kind), bytes) : uncharged(CUDA_ERROR_NOT_PERMITTED);
 }
 
 struct grant grant_take(uint64_t bytes)
@@ -49,14 +50,14 @@ struct grant grant_take_pinned(uint64_t bytes)
 
 static struct grant charge_device(struct mica_device *device, enum mica_memory_kind kind, uint64_t bytes)
 {
-    return device != NULL ? charge(device, device_owner(device, kind), bytes) : refuse(CUDA_ERROR_NOT_PERMITTED);
+    return device != NULL ? charge(device, device_owner(device, kind), bytes) : uncharged(CUDA_ERROR_NOT_PERMITTED);
 }
 
 struct grant grant_take_on(CUdevice ordinal, uint64_t bytes)
 {
     enum door at = door();
     if (at != DOOR_ENFORCE) {
-        return refuse(at == DOOR_PASS ? CUDA_SUCCESS : CUDA_ERROR_NOT_PERMITTED);
+        return uncharged(at == DOOR_PASS ? CUDA_SUCCESS : CUDA_ERROR_NOT_PERMITTED);
     }
     return charge_device(ordinal_device(ordinal), MICA_MEMORY_VRAM, bytes);
 }
@@ -65,7 +66,7 @@ struct grant grant_take_on_host(uint64_t bytes)
 {
     enum door at = door();
     if (at != DOOR_ENFORCE) {
-        return refuse(at == DOOR_PASS ? CUDA_SUCCESS : CUDA_ERROR_NOT_PERMITTED);
+        return uncharged(at == DOOR_PASS ? CUDA_SUCCESS : CUDA_ERROR_NOT_PERMITTED);
     }
     /* Host memory is no device's: without a context to go by it is charged to the slice's first. */
     struct context *context = context_current();

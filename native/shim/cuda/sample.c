@@ -12,16 +12,17 @@
 
 #include <pthread.h>
 
-#define QUANTUM_NS 2000000ULL
+#define QUANTUM_NS 2000000ULL /* between two samples of a context */
+/* An end that has not come when it should have is asked for again after this, and later after a part of what the work has taken so far, up to that. */
 #define POLL_NS 50000ULL
 #define POLL_MAX_NS 500000ULL
 /* How late an end may come before the device's clock is put on, and by how much in all for one launch: a stream that waits for the host looks the same. */
 #define LATE_NS 500000ULL
 #define SHIFT_MAX_NS 2000000ULL
-#define TURNS_NS 4000000ULL
-#define EARLY_NS 20000ULL
-#define GAP_NS 4000ULL
-#define FLIGHT_POLL_NS 200000ULL
+#define TURNS_NS 4000000ULL /* two turns of a driver that shares a device among processes by time */
+#define EARLY_NS 20000ULL   /* an end that comes earlier than this before its estimate puts the device's clock back */
+#define GAP_NS 4000ULL      /* from a start event to its launch, at most: more is small only beside long work */
+#define FLIGHT_POLL_NS 200000ULL /* how often the watcher looks which launches in flight have ended */
 #define COUNT_NS 1000000ULL /* launches on credit are counted so long after they were made */
 
 /* Held by whoever asks for events of a context that is not its own, and around what ends contexts. Launches never take it. */
@@ -37,7 +38,7 @@ void sample_let_go(void)
     pthread_mutex_unlock(&holding);
 }
 
-void launch_forget(void)
+void sample_forget_all(void)
 {
     pthread_mutex_t fresh = PTHREAD_MUTEX_INITIALIZER;
     holding = fresh;
@@ -49,14 +50,14 @@ void launch_forget(void)
     graph_forget();
 }
 
-/* --- The pool ------------------------------------------------------------------------------------------------------- */
+/* --- The events of a context ----------------------------------------------------------------------------------------- */
 
 static bool can_sample(void)
 {
     return driver.cuEventCreate != NULL && driver.cuEventRecord != NULL && driver.cuEventQuery != NULL && driver.cuEventElapsedTime != NULL;
 }
 
-void sample_pool_open(struct context *context)
+void sample_events_make(struct context *context)
 {
     mica_watch_with(sample_watch);
     if (context->device == NULL || !can_sample()) {
@@ -72,7 +73,7 @@ void sample_pool_open(struct context *context)
     capture_restore(mode);
 }
 
-void sample_pool_forget(struct context *context)
+void sample_events_forget(struct context *context)
 {
     for (unsigned i = 0; i < SAMPLES_MAX; i++) {
         struct sample *sample = &context->samples[i];

@@ -10,15 +10,15 @@
 
 #include "context.h"
 
-/* Make the context's timing events; the context is current. */
-void sample_pool_open(struct context *context);
+/* Make the context's timing events, so that no launch has to; the context is current. */
+void sample_events_make(struct context *context);
 /* The context is gone, and its events with it. */
-void sample_pool_forget(struct context *context);
+void sample_events_forget(struct context *context);
 /* Around a driver call that may end contexts: nobody asks for their events meanwhile. */
 void sample_hold(void);
 void sample_let_go(void);
 /* In a forked child: it has no watcher, and none of the parent's launches. */
-void launch_forget(void);
+void sample_forget_all(void);
 
 /* Begin to time the admitted work that follows in `stream`, if it is its turn. NULL: it is not. */
 struct sample *sample_begin(struct context *context, struct mica_cost *cost, const struct mica_work *work, CUstream stream);
