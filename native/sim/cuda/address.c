@@ -136,7 +136,7 @@ bool sim_facts_find(CUdeviceptr address, struct sim_facts *facts)
     facts->managed = span->kind == SPAN_MANAGED;
     facts->imported = span->kind == SPAN_IMPORTED;
     facts->host = span->kind == SPAN_MANAGED || span->kind == SPAN_PINNED;
-    return span->kind == SPAN_RESERVED ? sim_reserved_facts(span, address, facts) : true;
+    return span->kind <= SPAN_GRAPH ? sim_reserved_facts(span, address, facts) : true;
 }
 
 bool sim_device_known(CUdeviceptr address)
@@ -154,7 +154,7 @@ unsigned char *sim_memory_at(uint64_t address, size_t bytes)
         return (unsigned char *)(uintptr_t)address;
     if (bytes > span->bytes - (address - span->start))
         return NULL;
-    if (span->kind == SPAN_RESERVED && !sim_reserved_accessible(span, address, bytes))
+    if (span->kind <= SPAN_GRAPH && !sim_reserved_accessible(span, address, bytes))
         return NULL;
     return span->host + (address - span->start);
 }

@@ -16,7 +16,7 @@ enum { MARK_PHYSICAL = 0x50485931, MARK_ARRAY = 0x41525231, MARK_MIPMAP = 0x4d49
 /* What is in the engine's table of memory that other processes may map. */
 enum sim_share_kind { SHARE_PHYSICAL = 1, SHARE_ALLOCATION, SHARE_POOL, SHARE_POOL_ALLOCATION };
 
-enum sim_span_kind { SPAN_RESERVED, SPAN_MANAGED, SPAN_PINNED, SPAN_IMPORTED };
+enum sim_span_kind { SPAN_RESERVED, SPAN_GRAPH, SPAN_MANAGED, SPAN_PINNED, SPAN_IMPORTED };
 
 /* Adjacent addresses. Spans never overlap. The contents of start + n are at host + n. */
 struct sim_span {
@@ -175,7 +175,14 @@ int sim_visible_of(struct sim_place place);
 /* The account of `device` in this process, made if need be; negative when there is no room for one. */
 int sim_visible_account(struct sim_visible *device);
 
-/* Facts and contents of spans made by cuMemAddressReserve, and the end of others. */
+/* Reservations of addresses, with physical memory mapped into them: SPAN_RESERVED by the program, SPAN_GRAPH for graphs. Sizes are
+ * whole granules. INVALID_VALUE: no such reservation, or not in this state. */
+CUdeviceptr sim_reservation_make(enum sim_span_kind kind, size_t bytes, size_t alignment, CUdeviceptr hint); /* 0: no room */
+CUresult sim_reservation_end(enum sim_span_kind kind, CUdeviceptr address, size_t bytes);
+CUresult sim_reservation_map(enum sim_span_kind kind, CUdeviceptr address, size_t bytes, struct sim_physical *physical, uint32_t access);
+CUresult sim_reservation_unmap(enum sim_span_kind kind, CUdeviceptr address, size_t bytes);
+
+/* Facts and contents of reservations, and the end of other spans. */
 bool sim_reserved_facts(const struct sim_span *span, CUdeviceptr address, struct sim_facts *facts);
 bool sim_reserved_accessible(const struct sim_span *span, CUdeviceptr address, size_t bytes);
 void sim_managed_free(struct sim_span *span);

@@ -28,16 +28,16 @@ struct reservation {
     struct granule *granules; /* one for each granule of the span */
 };
 
-static struct reservation *reservation_at(CUdeviceptr address)
+static struct reservation *reservation_at(CUdeviceptr address, enum sim_span_kind kind)
 {
     struct sim_span *span = sim_span_find(address);
-    return span && span->kind == SPAN_RESERVED ? (struct reservation *)span : NULL;
+    return span && span->kind == kind ? (struct reservation *)span : NULL;
 }
 
 /* The reservation that `bytes` at `address` lie in, in whole granules, and which ones; NULL when there is none. */
-static struct reservation *stretch(CUdeviceptr address, size_t bytes, uint64_t *first, uint64_t *count)
+static struct reservation *stretch(CUdeviceptr address, size_t bytes, enum sim_span_kind kind, uint64_t *first, uint64_t *count)
 {
-    struct reservation *reservation = reservation_at(address);
+    struct reservation *reservation = reservation_at(address, kind);
     if (!reservation || !bytes || address % SIM_GRANULE || bytes % SIM_GRANULE ||
         bytes > reservation->span.bytes - (address - reservation->span.start))
         return NULL;
@@ -46,16 +46,15 @@ static struct reservation *stretch(CUdeviceptr address, size_t bytes, uint64_t *
     return reservation;
 }
 
-CUresult cuMemAddressReserve(CUdeviceptr *address, size_t bytes, size_t alignment, CUdeviceptr hint, unsigned long long flags)
+/* --- For the program's reservations and for those of graphs ---------------------------------------------------------------------- */
+
+CUdeviceptr sim_reservation_make(enum sim_span_kind kind, size_t bytes, size_t alignment, CUdeviceptr hint)
 {
-    SIM_ENTER();
-    if (!address || !bytes || bytes % SIM_GRANULE || flags || alignment & (alignment - 1))
-        return sim_driver_leave(CUDA_ERROR_INVALID_VALUE);
     struct reservation *made = calloc(1, sizeof *made);
     CUdeviceptr start = made ? sim_addresses_take(bytes, alignment > SIM_GRANULE ? alignment : SIM_GRANULE, hint) : 0;
     CUdeviceptr twin = start ? sim_addresses_take(bytes, SIM_GRANULE, 0) : 0;
     if (twin) {
-        made->span = (struct sim_span){.kind = SPAN_RESERVED, .start = start, .bytes = bytes, .host = (unsigned char *)(uintptr_t)twin};
+        made->span = (struct sim_span){.kind = kind, .start = start, .bytes = bytes, .host = (unsigned char *)(uintptr_t)twin};
         made->granules = calloc(bytes / SIM_GRANULE, sizeof *made->granules);
     }
     if (!twin || !made->granules || sim_span_add(&made->span) != CUDA_SUCCESS) {
@@ -66,52 +65,48 @@ CUresult cuMemAddressReserve(CUdeviceptr *address, size_t bytes, size_t alignmen
         if (made)
             free(made->granules);
         free(made);
-        return sim_driver_leave(CUDA_ERROR_OUT_OF_MEMORY);
+        return 0;
     }
-    *address = start;
-    return sim_driver_leave(CUDA_SUCCESS);
+    return start;
 }
 
-CUresult cuMemAddressFree(CUdeviceptr address, size_t bytes)
+CUresult sim_reservation_end(enum sim_span_kind kind, CUdeviceptr address, size_t bytes)
 {
-    SIM_ENTER();
-    struct reservation *reservation = reservation_at(address);
+    struct reservation *reservation = reservation_at(address, kind);
     if (!reservation || reservation->span.start != address || reservation->span.bytes != bytes)
-        return sim_driver_leave(CUDA_ERROR_INVALID_VALUE);
+        return CUDA_ERROR_INVALID_VALUE;
     for (uint64_t i = 0; i < bytes / SIM_GRANULE; i++)
         if (reservation->granules[i].mapping)
-            return sim_driver_leave(CUDA_ERROR_INVALID_VALUE);
+            return CUDA_ERROR_INVALID_VALUE;
     sim_span_remove(&reservation->span);
     sim_addresses_give(address, bytes);
     sim_addresses_give((uintptr_t)reservation->span.host, bytes);
     free(reservation->granules);
     free(reservation);
-    return sim_driver_leave(CUDA_SUCCESS);
+    return CUDA_SUCCESS;
 }
 
-CUresult cuMemMap(CUdeviceptr address, size_t bytes, size_t offset, CUmemGenericAllocationHandle handle, unsigned long long flags)
+CUresult sim_reservation_map(enum sim_span_kind kind, CUdeviceptr address, size_t bytes, struct sim_physical *physical, uint32_t access)
 {
     uint64_t first, count;
-    SIM_ENTER();
-    struct sim_physical *physical = sim_physical_of(handle);
-    struct reservation *reservation = stretch(address, bytes, &first, &count);
-    if (!physical || !reservation || flags || offset || bytes > physical->bytes)
-        return sim_driver_leave(CUDA_ERROR_INVALID_VALUE);
+    struct reservation *reservation = stretch(address, bytes, kind, &first, &count);
+    if (!reservation || bytes > physical->bytes)
+        return CUDA_ERROR_INVALID_VALUE;
     for (uint64_t i = first; i < first + count; i++)
         if (reservation->granules[i].mapping)
-            return sim_driver_leave(CUDA_ERROR_INVALID_VALUE);
+            return CUDA_ERROR_INVALID_VALUE;
     struct mapping *mapping = malloc(sizeof *mapping);
     void *host = reservation->span.host + first * SIM_GRANULE;
     if (!mapping ||
         mmap(host, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, physical->stretch.fd, (off_t)physical->stretch.offset) != host) {
         free(mapping);
-        return sim_driver_leave(CUDA_ERROR_OUT_OF_MEMORY);
+        return CUDA_ERROR_OUT_OF_MEMORY;
     }
     *mapping = (struct mapping){physical, first, count};
     physical->mappings++;
     for (uint64_t i = first; i < first + count; i++)
-        reservation->granules[i] = (struct granule){mapping, CU_MEM_ACCESS_NONE};
-    return sim_driver_leave(CUDA_SUCCESS);
+        reservation->granules[i] = (struct granule){mapping, access};
+    return CUDA_SUCCESS;
 }
 
 /* Whether the granules are mapped throughout, and begin and end where mappings do. */
@@ -126,13 +121,12 @@ static bool whole_mappings(const struct reservation *reservation, uint64_t first
     return true;
 }
 
-CUresult cuMemUnmap(CUdeviceptr address, size_t bytes)
+CUresult sim_reservation_unmap(enum sim_span_kind kind, CUdeviceptr address, size_t bytes)
 {
     uint64_t first, count;
-    SIM_ENTER();
-    struct reservation *reservation = stretch(address, bytes, &first, &count);
+    struct reservation *reservation = stretch(address, bytes, kind, &first, &count);
     if (!reservation || !whole_mappings(reservation, first, count))
-        return sim_driver_leave(CUDA_ERROR_INVALID_VALUE);
+        return CUDA_ERROR_INVALID_VALUE;
     mmap(reservation->span.host + first * SIM_GRANULE, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
     for (uint64_t at = first; at < first + count;) {
         struct mapping *mapping = reservation->granules[at].mapping;
@@ -143,14 +137,48 @@ CUresult cuMemUnmap(CUdeviceptr address, size_t bytes)
         sim_physical_settle(mapping->physical);
         free(mapping);
     }
-    return sim_driver_leave(CUDA_SUCCESS);
+    return CUDA_SUCCESS;
+}
+
+/* --- The program's ---------------------------------------------------------------------------------------------------------------- */
+
+CUresult cuMemAddressReserve(CUdeviceptr *address, size_t bytes, size_t alignment, CUdeviceptr hint, unsigned long long flags)
+{
+    SIM_ENTER();
+    if (!address || !bytes || bytes % SIM_GRANULE || flags || alignment & (alignment - 1))
+        return sim_driver_leave(CUDA_ERROR_INVALID_VALUE);
+    CUdeviceptr start = sim_reservation_make(SPAN_RESERVED, bytes, alignment, hint);
+    if (start)
+        *address = start;
+    return sim_driver_leave(start ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY);
+}
+
+CUresult cuMemAddressFree(CUdeviceptr address, size_t bytes)
+{
+    SIM_ENTER();
+    return sim_driver_leave(sim_reservation_end(SPAN_RESERVED, address, bytes));
+}
+
+CUresult cuMemMap(CUdeviceptr address, size_t bytes, size_t offset, CUmemGenericAllocationHandle handle, unsigned long long flags)
+{
+    SIM_ENTER();
+    struct sim_physical *physical = sim_physical_of(handle);
+    if (!physical || flags || offset)
+        return sim_driver_leave(CUDA_ERROR_INVALID_VALUE);
+    return sim_driver_leave(sim_reservation_map(SPAN_RESERVED, address, bytes, physical, CU_MEM_ACCESS_NONE));
+}
+
+CUresult cuMemUnmap(CUdeviceptr address, size_t bytes)
+{
+    SIM_ENTER();
+    return sim_driver_leave(sim_reservation_unmap(SPAN_RESERVED, address, bytes));
 }
 
 CUresult cuMemSetAccess(CUdeviceptr address, size_t bytes, const CUmemAccessDesc *descriptors, size_t n)
 {
     uint64_t first, count;
     SIM_ENTER();
-    struct reservation *reservation = stretch(address, bytes, &first, &count);
+    struct reservation *reservation = stretch(address, bytes, SPAN_RESERVED, &first, &count);
     if (!reservation || !descriptors || !n)
         return sim_driver_leave(CUDA_ERROR_INVALID_VALUE);
     for (uint64_t i = first; i < first + count; i++)
@@ -177,7 +205,7 @@ CUresult cuMemSetAccess(CUdeviceptr address, size_t bytes, const CUmemAccessDesc
 CUresult cuMemGetAccess(unsigned long long *flags, const CUmemLocation *location, CUdeviceptr address)
 {
     SIM_ENTER();
-    struct reservation *reservation = reservation_at(address);
+    struct reservation *reservation = reservation_at(address, SPAN_RESERVED);
     const struct granule *granule = reservation ? &reservation->granules[(address - reservation->span.start) / SIM_GRANULE] : NULL;
     if (!flags || !location || !granule || !granule->mapping || location->type == CU_MEM_LOCATION_TYPE_INVALID)
         return sim_driver_leave(CUDA_ERROR_INVALID_VALUE);
