@@ -311,6 +311,92 @@ typedef struct {
     unsigned char reserved[54];
 } CUmemPoolProps;
 
+/* --- Graphs -------------------------------------------------------------------------------------------------------------- */
+
+typedef struct sim_graph *CUgraph;
+typedef struct sim_graph_node *CUgraphNode;
+typedef struct sim_graph_exec *CUgraphExec;
+
+/* The first form ends before `kernel`. */
+typedef struct {
+    CUfunction function;
+    unsigned grid[3], block[3], shared_bytes;
+    void **parameters, **extra;
+    CUkernel kernel;
+    CUcontext context;
+} CUDA_KERNEL_NODE_PARAMS;
+
+typedef struct {
+    CUdeviceptr dst;
+    size_t pitch;
+    unsigned value, element;
+    size_t width, height;
+} CUDA_MEMSET_NODE_PARAMS;
+
+typedef struct {
+    CUhostFn function;
+    void *data;
+} CUDA_HOST_NODE_PARAMS;
+
+typedef struct {
+    CUcontext context;
+    unsigned count;
+    CUstreamValue *list;
+    unsigned flags;
+} CUDA_BATCH_MEM_OP_NODE_PARAMS;
+
+typedef struct {
+    CUmemPoolProps pool;
+    const CUmemAccessDesc *access;
+    size_t access_count, bytes;
+    CUdeviceptr address; /* out */
+} CUDA_MEM_ALLOC_NODE_PARAMS;
+
+typedef struct {
+    unsigned char from_port, to_port, type, reserved[5];
+} CUgraphEdgeData;
+
+typedef struct {
+    int type, reserved[3];
+    union {
+        CUDA_KERNEL_NODE_PARAMS kernel;
+        struct {
+            int flags, reserved;
+            CUcontext context;
+            CUDA_MEMCPY3D box;
+        } copy;
+        CUDA_MEMSET_NODE_PARAMS fill;
+        CUDA_HOST_NODE_PARAMS host;
+        CUgraph child;
+        CUevent event;
+        CUDA_MEM_ALLOC_NODE_PARAMS alloc;
+        CUdeviceptr free;
+        CUDA_BATCH_MEM_OP_NODE_PARAMS values;
+        unsigned char room[232];
+    } of;
+    long long more;
+} CUgraphNodeParams;
+
+typedef struct {
+    uint64_t flags;
+    CUstream upload;
+    CUgraphNode error_node;
+    int result;
+} CUDA_GRAPH_INSTANTIATE_PARAMS;
+
+typedef struct {
+    int result;
+    CUgraphNode node, from;
+} CUgraphExecUpdateResultInfo;
+
+_Static_assert(sizeof(CUDA_MEM_ALLOC_NODE_PARAMS) == 120 && sizeof(CUgraphNodeParams) == 256 && sizeof(CUDA_GRAPH_INSTANTIATE_PARAMS) == 32,
+               "as the driver lays them out");
+
+enum { CU_GRAPH_INSTANTIATE_AUTO_FREE = 1, CU_GRAPH_INSTANTIATE_UPLOAD = 2, CU_GRAPH_INSTANTIATE_DEVICE_LAUNCH = 4, CU_GRAPH_INSTANTIATE_ALL = 15 };
+enum { CU_GRAPH_EXEC_UPDATE_SUCCESS, CU_GRAPH_EXEC_UPDATE_ERROR, CU_GRAPH_EXEC_UPDATE_TOPOLOGY, CU_GRAPH_EXEC_UPDATE_TYPE, CU_GRAPH_EXEC_UPDATE_NOT_SUPPORTED = 6 };
+enum { CU_STREAM_CAPTURE_NONE, CU_STREAM_CAPTURE_ACTIVE, CU_STREAM_CAPTURE_INVALIDATED };
+enum { CU_STREAM_CAPTURE_GLOBAL, CU_STREAM_CAPTURE_THREAD_LOCAL, CU_STREAM_CAPTURE_RELAXED };
+
 typedef struct {
     int threads_per_block, block_dim[3], grid_dim[3];
     int shared_per_block, constant_bytes, warp, pitch_max, registers_per_block, clock_khz, texture_align;

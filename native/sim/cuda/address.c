@@ -12,6 +12,7 @@
 
 static struct sim_span **spans;
 static size_t count, room;
+bool sim_memory_is_planned;
 
 /* Index of the first span that starts above `address`. */
 static size_t above(CUdeviceptr address)
@@ -154,6 +155,8 @@ unsigned char *sim_memory_at(uint64_t address, size_t bytes)
         return (unsigned char *)(uintptr_t)address;
     if (bytes > span->bytes - (address - span->start))
         return NULL;
+    if (span->kind == SPAN_GRAPH && sim_memory_is_planned)
+        return span->host + (address - span->start);
     if (span->kind <= SPAN_GRAPH && !sim_reserved_accessible(span, address, bytes))
         return NULL;
     return span->host + (address - span->start);

@@ -299,6 +299,9 @@ CUresult cuCtxGetApiVersion(CUcontext context, unsigned *version)
 CUresult cuCtxSynchronize_v2(CUcontext context)
 {
     ENTER_CONTEXT(context, true);
+    CUresult permitted = sim_capture_permits_context(context);
+    if (permitted != CUDA_SUCCESS)
+        return sim_driver_leave(permitted);
     sim_gate_wait(context, NULL);
     int account = sim_context_account(context);
     struct sim_position newest = context->newest;

@@ -167,7 +167,11 @@ static CUresult run(const struct sim_work *work, CUstream stream, bool wait)
     CUstream at;
     SIM_ENTER();
     CUresult result = sim_stream_find(stream, &at);
+    if (result == CUDA_SUCCESS && wait)
+        result = sim_capture_permits_unsafe();
     if (result == CUDA_SUCCESS)
+        result = sim_capture_permits(at, wait);
+    if (result == CUDA_SUCCESS && !at->capture) /* a capture checks what it takes */
         result = sim_work_check(at, work);
     if (result == CUDA_SUCCESS && wait)
         sim_stream_finish(at);

@@ -28,6 +28,12 @@ struct sim_heap_use {
     uint64_t used_bytes, used_peak_bytes;         /* in units of SIM_UNIT */
 };
 
+/* Nodes of a graph, without repetitions. */
+struct sim_nodes {
+    CUgraphNode *at;
+    size_t count, room;
+};
+
 /* What a process sees as a device: a whole one, or a compute instance. */
 struct sim_visible {
     struct sim_place place;
@@ -52,6 +58,9 @@ struct sim_stream {
     unsigned lane;                /* of its kernels */
     struct sim_position position; /* its newest order, and what that was told to wait for */
     unsigned deferred;            /* orders that wait for the host; see gate.c */
+    struct sim_capture *capture;  /* that its work goes to, or NULL; see capture.c */
+    struct sim_nodes captured;    /* what its next node there comes after */
+    CUstream next_captured;       /* of the same capture */
 };
 
 struct sim_context {
@@ -82,6 +91,8 @@ struct sim_event {
     uint64_t record_ns; /* when it was recorded */
     uint64_t end_ns;    /* when it happened; 0: not known yet */
     struct sim_event *next, *previous; /* events not known yet */
+    uint64_t capture_id;       /* of the capture that it was recorded in last, over or not; 0: in none */
+    struct sim_nodes captured; /* what waits for it there comes after these */
 };
 
 struct sim_module {
@@ -168,6 +179,8 @@ int sim_heap_device(const struct sim_heap *heap);
 
 /* Host memory for `bytes` at a unified address: device memory's backing or the host pointer itself. NULL: illegal. */
 unsigned char *sim_memory_at(uint64_t address, size_t bytes);
+/* What is asked for is only planned: memory that a graph will allocate counts as there. */
+extern bool sim_memory_is_planned;
 bool sim_host_known(uint64_t address);
 
 /* --- Work ------------------------------------------------------------------------------------------------------------------ */
@@ -188,7 +201,7 @@ struct sim_fill {
     size_t width, height;
 };
 
-enum sim_work_kind { WORK_EMPTY, WORK_KERNEL, WORK_COPY, WORK_FILL, WORK_HOST, WORK_CALLBACK, WORK_RECORD, WORK_WAIT, WORK_VALUES };
+enum sim_work_kind { WORK_EMPTY, WORK_KERNEL, WORK_COPY, WORK_FILL, WORK_HOST, WORK_CALLBACK, WORK_RECORD, WORK_WAIT, WORK_VALUES, WORK_GIVE };
 
 /* What a stream can be given, and what a node of a graph is. */
 struct sim_work {
@@ -208,8 +221,11 @@ struct sim_work {
         } callback;
         struct {
             CUevent event;
+            bool external; /* a capture takes it for a node */
         } record;
         struct {
+            CUevent event;
+            bool external;
             CUevent pending; /* its record is deferred itself; else NULL, and it is over when `account` is at `position` */
             int account;
             struct sim_position position;
@@ -218,6 +234,7 @@ struct sim_work {
             CUstreamValue *list; /* allocated */
             unsigned count, done;
         } values;
+        struct sim_graph_block *give; /* memory of a graph that is over with */
     };
 };
 
@@ -232,6 +249,7 @@ const struct sim_position *sim_stream_after(const struct sim_stream *stream, str
 /* The stream's newest work is at `reached` now. */
 void sim_stream_reach(CUstream stream, const struct sim_position *reached);
 
+CUresult sim_values_check(CUstreamValue *values, unsigned count);
 CUresult sim_kernel_check(CUstream stream, const struct sim_kernel *kernel);
 CUresult sim_kernel_start(CUstream stream, const struct sim_kernel *kernel, const struct sim_position *after, struct sim_position *reached);
 CUresult sim_copy_check(const CUDA_MEMCPY3D *copy);
@@ -254,6 +272,29 @@ void sim_gate_drop(CUcontext context);
 void sim_gate_sleep(void);
 /* This is the driver's own thread: functions of the host must not call the driver. */
 extern _Thread_local bool sim_gate_is_ours __attribute__((tls_model("initial-exec")));
+
+/* --- Captures (capture.c) -------------------------------------------------------------------------------------------------- */
+
+extern unsigned sim_captures; /* that have begun and not ended */
+/* Whether the stream may be given work, and waited for: not if that concerns a stream that is capturing, which then is for nothing. */
+CUresult sim_capture_permits(CUstream stream, bool to_wait);
+/* The same for a whole context. */
+CUresult sim_capture_permits_context(CUcontext context);
+/* Whether this thread may do what could disturb a capture of its own, or of others. */
+CUresult sim_capture_permits_unsafe(void);
+/* Work given to a capturing stream. */
+CUresult sim_capture_add(CUstream stream, const struct sim_work *work);
+/* A wait for an event that was recorded in a capture. */
+CUresult sim_capture_wait(CUstream stream, CUevent event);
+CUresult sim_capture_alloc(CUstream stream, size_t bytes, CUdeviceptr *address);
+CUresult sim_capture_free(CUstream stream, CUdeviceptr address);
+/* A stream goes; an event does. */
+void sim_capture_leave(CUstream stream);
+void sim_capture_forget(CUevent event);
+
+/* As cuMemFree does it with memory that a graph allocated. */
+CUresult sim_graph_memory_free(CUdeviceptr address);
+CUresult sim_graph_block_give(struct sim_graph_block *block);
 
 /* Give a new stream its lane and its number. */
 void sim_stream_place(CUstream stream);

@@ -7,6 +7,8 @@
 
 #include "driver.h"
 
+#define EXTERNAL 1u /* a capture takes it for a node of its own */
+
 static struct sim_event *unsettled;
 
 static void unlink_event(CUevent event)
@@ -77,6 +79,7 @@ CUresult cuEventDestroy_v2(CUevent event)
     while (event->deferred) /* deferred work names it */
         sim_gate_sleep();
     unlink_event(event);
+    sim_capture_forget(event);
     sim_object_free(event);
     return sim_driver_leave(CUDA_SUCCESS);
 }
@@ -96,7 +99,7 @@ void sim_event_record(CUevent event, const struct sim_position *position)
     unsettled = event;
 }
 
-CUresult cuEventRecord(CUevent event, CUstream stream)
+static CUresult record(CUevent event, CUstream stream, bool external)
 {
     CUstream at;
     SIM_ENTER();
@@ -106,9 +109,17 @@ CUresult cuEventRecord(CUevent event, CUstream stream)
     if (result == CUDA_SUCCESS) {
         struct sim_work work = {.kind = WORK_RECORD};
         work.record.event = event;
-        result = sim_stream_submit(at, &work);
+        work.record.external = external;
+        if (event->capture_id)
+            sim_capture_forget(event);
+        result = external && !at->capture ? CUDA_ERROR_ILLEGAL_STATE : sim_stream_submit(at, &work);
     }
     return sim_driver_leave(result);
+}
+
+CUresult cuEventRecord(CUevent event, CUstream stream)
+{
+    return record(event, stream, false);
 }
 
 CUresult cuEventRecord_ptsz(CUevent event, CUstream stream)
@@ -118,7 +129,7 @@ CUresult cuEventRecord_ptsz(CUevent event, CUstream stream)
 
 CUresult cuEventRecordWithFlags(CUevent event, CUstream stream, unsigned flags)
 {
-    return flags > 1 ? CUDA_ERROR_INVALID_VALUE : cuEventRecord(event, stream);
+    return flags > 1 ? CUDA_ERROR_INVALID_VALUE : record(event, stream, flags & EXTERNAL);
 }
 
 CUresult cuEventRecordWithFlags_ptsz(CUevent event, CUstream stream, unsigned flags)
@@ -126,19 +137,29 @@ CUresult cuEventRecordWithFlags_ptsz(CUevent event, CUstream stream, unsigned fl
     return cuEventRecordWithFlags(event, sim_per_thread(stream), flags);
 }
 
+/* Whether the program may ask when it happens. */
+static CUresult check(CUevent event)
+{
+    if (!sim_marked(event, MARK_EVENT))
+        return CUDA_ERROR_INVALID_HANDLE;
+    return event->capture_id ? CUDA_ERROR_CAPTURED_EVENT : sim_capture_permits_unsafe();
+}
+
 CUresult cuEventQuery(CUevent event)
 {
     SIM_ENTER();
-    if (!sim_marked(event, MARK_EVENT))
-        return sim_driver_leave(CUDA_ERROR_INVALID_HANDLE);
+    CUresult usable = check(event);
+    if (usable != CUDA_SUCCESS)
+        return sim_driver_leave(usable);
     return sim_driver_leave(sim_event_settle(event) ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY);
 }
 
 CUresult cuEventSynchronize(CUevent event)
 {
     SIM_ENTER();
-    if (!sim_marked(event, MARK_EVENT))
-        return sim_driver_leave(CUDA_ERROR_INVALID_HANDLE);
+    CUresult usable = check(event);
+    if (usable != CUDA_SUCCESS)
+        return sim_driver_leave(usable);
     while (event->deferred)
         sim_gate_sleep();
     bool wait = !sim_event_settle(event);
@@ -158,6 +179,8 @@ CUresult cuEventElapsedTime(float *milliseconds, CUevent start, CUevent end)
     if (!sim_marked(start, MARK_EVENT) || !sim_marked(end, MARK_EVENT) || start->account != end->account ||
         ((start->flags | end->flags) & CU_EVENT_DISABLE_TIMING) || !(start->recorded || start->deferred) || !(end->recorded || end->deferred))
         return sim_driver_leave(CUDA_ERROR_INVALID_HANDLE);
+    if (start->capture_id || end->capture_id)
+        return sim_driver_leave(CUDA_ERROR_CAPTURED_EVENT);
     if (!sim_event_settle(start) || !sim_event_settle(end))
         return sim_driver_leave(CUDA_ERROR_NOT_READY);
     *milliseconds = (float)((double)((int64_t)(end->end_ns - start->end_ns)) / 1e6);
@@ -168,6 +191,7 @@ SIM_SAME(cuEventElapsedTime_v2, cuEventElapsedTime);
 struct sim_work sim_event_wait(CUevent event)
 {
     struct sim_work work = {.kind = WORK_WAIT};
+    work.wait.event = event;
     work.wait.account = event->account;
     if (event->deferred)
         work.wait.pending = event;
@@ -183,9 +207,12 @@ CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned flags)
     CUresult result = flags <= 1 ? sim_stream_find(stream, &at) : CUDA_ERROR_INVALID_VALUE;
     if (result == CUDA_SUCCESS && !sim_marked(event, MARK_EVENT))
         result = CUDA_ERROR_INVALID_HANDLE;
+    if (result == CUDA_SUCCESS && event->capture_id && !(flags & EXTERNAL))
+        return sim_driver_leave(sim_capture_wait(at, event));
     if (result == CUDA_SUCCESS) {
         struct sim_work work = sim_event_wait(event);
-        result = sim_stream_submit(at, &work);
+        work.wait.external = flags & EXTERNAL;
+        result = work.wait.external && !at->capture ? CUDA_ERROR_ILLEGAL_STATE : sim_stream_submit(at, &work);
     }
     return sim_driver_leave(result);
 }

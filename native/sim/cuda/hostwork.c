@@ -76,18 +76,27 @@ static bool is_reachable(const CUstreamValue *value)
     return sim_device_known(value->at.address) && sim_memory_at(value->at.address, wide ? 8 : 4);
 }
 
+CUresult sim_values_check(CUstreamValue *values, unsigned count)
+{
+    if (!count || count > 256 || !values)
+        return CUDA_ERROR_INVALID_VALUE;
+    for (unsigned i = 0; i < count; i++)
+        if (!is_valid(&values[i]) || !is_reachable(&values[i]))
+            return CUDA_ERROR_INVALID_VALUE;
+    return CUDA_SUCCESS;
+}
+
 CUresult cuStreamBatchMemOp_v2(CUstream stream, unsigned count, CUstreamValue *values, unsigned flags)
 {
     CUstream at;
-    if (!count || count > 256 || !values || flags)
+    if (flags)
         return CUDA_ERROR_INVALID_VALUE;
     struct sim_work work = {.kind = WORK_VALUES};
     work.values.count = count;
     SIM_ENTER();
-    CUresult result = sim_stream_find(stream, &at);
-    for (unsigned i = 0; i < count && result == CUDA_SUCCESS; i++)
-        if (!is_valid(&values[i]) || !is_reachable(&values[i]))
-            result = CUDA_ERROR_INVALID_VALUE;
+    CUresult result = sim_values_check(values, count);
+    if (result == CUDA_SUCCESS)
+        result = sim_stream_find(stream, &at);
     if (result == CUDA_SUCCESS && !(work.values.list = malloc(count * sizeof *values)))
         result = CUDA_ERROR_OUT_OF_MEMORY;
     if (result == CUDA_SUCCESS) {

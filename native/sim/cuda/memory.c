@@ -29,7 +29,8 @@ CUresult cuMemGetInfo_v2(size_t *free_bytes, size_t *total_bytes)
 CUresult cuMemAlloc_v2(CUdeviceptr *address, size_t bytes)
 {
     ENTER_CURRENT(address && bytes);
-    return sim_driver_leave(sim_heap_allocate(context->heap, bytes, address));
+    CUresult permitted = sim_capture_permits_unsafe();
+    return sim_driver_leave(permitted == CUDA_SUCCESS ? sim_heap_allocate(context->heap, bytes, address) : permitted);
 }
 
 CUresult cuMemAllocPitch_v2(CUdeviceptr *address, size_t *pitch, size_t width, size_t height, unsigned element)
@@ -38,7 +39,9 @@ CUresult cuMemAllocPitch_v2(CUdeviceptr *address, size_t *pitch, size_t width, s
     ENTER_CURRENT(address && pitch && width && height && (element == 4 || element == 8 || element == 16));
     if (row < width || __builtin_mul_overflow(row, height, &bytes))
         return sim_driver_leave(CUDA_ERROR_INVALID_VALUE);
-    CUresult result = sim_heap_allocate(context->heap, bytes, address);
+    CUresult result = sim_capture_permits_unsafe();
+    if (result == CUDA_SUCCESS)
+        result = sim_heap_allocate(context->heap, bytes, address);
     if (result == CUDA_SUCCESS)
         *pitch = row;
     return sim_driver_leave(result);
@@ -55,6 +58,8 @@ CUresult sim_memory_free(CUdeviceptr address)
     }
     if (!span || span->start != address)
         return CUDA_ERROR_INVALID_VALUE;
+    if (span->kind == SPAN_GRAPH)
+        return sim_graph_memory_free(address);
     if (span->kind == SPAN_MANAGED)
         sim_managed_free(span);
     else if (span->kind == SPAN_IMPORTED && sim_imported_freeable(span))
@@ -69,5 +74,6 @@ CUresult cuMemFree_v2(CUdeviceptr address)
     SIM_ENTER();
     if (!address)
         return sim_driver_leave(CUDA_SUCCESS);
-    return sim_driver_leave(sim_memory_free(address));
+    CUresult permitted = sim_capture_permits_unsafe();
+    return sim_driver_leave(permitted == CUDA_SUCCESS ? sim_memory_free(address) : permitted);
 }

@@ -160,6 +160,7 @@ struct sim_physical {
     int share;
     uint64_t share_id;
     CUmemAllocationProp properties;
+    struct sim_physical *kept_next; /* kept for graphs; see graph_memory.c */
 };
 
 CUresult sim_physical_new(int device, size_t bytes, const CUmemAllocationProp *properties, struct sim_physical **physical);

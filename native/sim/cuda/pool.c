@@ -37,6 +37,8 @@ static CUresult allocate(CUmemoryPool pool, size_t bytes, CUstream stream, CUdev
 {
     if (!address || !bytes || pool->imported) /* an imported pool is for its owner to allocate from */
         return CUDA_ERROR_INVALID_VALUE;
+    if (stream->capture)
+        return sim_capture_alloc(stream, bytes, address);
     if (stream->context->device != pool->device)
         return CUDA_ERROR_NOT_SUPPORTED;
     if (!pool->heap) {
@@ -88,7 +90,7 @@ CUresult cuMemFreeAsync(CUdeviceptr address, CUstream stream)
     CUresult found = sim_stream_find(stream, &at);
     if (found != CUDA_SUCCESS || !address)
         return sim_driver_leave(found);
-    return sim_driver_leave(sim_memory_free(address));
+    return sim_driver_leave(at->capture ? sim_capture_free(at, address) : sim_memory_free(address));
 }
 
 CUresult cuMemFreeAsync_ptsz(CUdeviceptr address, CUstream stream)

@@ -32,9 +32,6 @@
     R(cuDevResourceGenerateDesc, cuDevResourceGenerateDesc, 12040, PLAIN) \
     R(cuDevSmResourceSplitByCount, cuDevSmResourceSplitByCount, 12040, PLAIN) \
     R(cuDeviceGetDevResource, cuDeviceGetDevResource, 12040, PLAIN) \
-    R(cuDeviceGetGraphMemAttribute, cuDeviceGetGraphMemAttribute, 11040, PLAIN) \
-    R(cuDeviceGraphMemTrim, cuDeviceGraphMemTrim, 11040, PLAIN) \
-    R(cuDeviceSetGraphMemAttribute, cuDeviceSetGraphMemAttribute, 11040, PLAIN) \
     R(cuDeviceGetHostAtomicCapabilities, cuDeviceGetHostAtomicCapabilities, 13000, PLAIN) \
     R(cuDeviceGetLuid, cuDeviceGetLuid, 10000, PLAIN) \
     R(cuDeviceGetNvSciSyncAttributes, cuDeviceGetNvSciSyncAttributes, 10020, PLAIN) \
@@ -46,85 +43,21 @@
     R(cuFlushGPUDirectRDMAWrites, cuFlushGPUDirectRDMAWrites, 11030, PLAIN) \
     R(cuFuncGetParamInfo, cuFuncGetParamInfo, 12040, PLAIN) \
     R(cuFuncSetSharedMemConfig, cuFuncSetSharedMemConfig, 4020, PLAIN) \
-    R(cuGraphAddBatchMemOpNode, cuGraphAddBatchMemOpNode, 11070, PLAIN) \
-    R(cuGraphAddChildGraphNode, cuGraphAddChildGraphNode, 10000, PLAIN) \
-    R(cuGraphAddDependencies_v2, cuGraphAddDependencies, 12030, PLAIN) \
-    R(cuGraphAddEmptyNode, cuGraphAddEmptyNode, 10000, PLAIN) \
-    R(cuGraphAddEventRecordNode, cuGraphAddEventRecordNode, 11010, PLAIN) \
-    R(cuGraphAddEventWaitNode, cuGraphAddEventWaitNode, 11010, PLAIN) \
     R(cuGraphAddExternalSemaphoresSignalNode, cuGraphAddExternalSemaphoresSignalNode, 11020, PLAIN) \
     R(cuGraphAddExternalSemaphoresWaitNode, cuGraphAddExternalSemaphoresWaitNode, 11020, PLAIN) \
-    R(cuGraphAddHostNode, cuGraphAddHostNode, 10000, PLAIN) \
-    R(cuGraphAddKernelNode_v2, cuGraphAddKernelNode, 12000, PLAIN) \
-    R(cuGraphAddMemAllocNode, cuGraphAddMemAllocNode, 11040, PLAIN) \
-    R(cuGraphAddMemFreeNode, cuGraphAddMemFreeNode, 11040, PLAIN) \
-    R(cuGraphAddMemcpyNode, cuGraphAddMemcpyNode, 10000, PLAIN) \
-    R(cuGraphAddMemsetNode, cuGraphAddMemsetNode, 10000, PLAIN) \
-    R(cuGraphAddNode_v2, cuGraphAddNode, 12030, PLAIN) \
-    R(cuGraphBatchMemOpNodeGetParams, cuGraphBatchMemOpNodeGetParams, 11070, PLAIN) \
-    R(cuGraphBatchMemOpNodeSetParams, cuGraphBatchMemOpNodeSetParams, 11070, PLAIN) \
-    R(cuGraphChildGraphNodeGetGraph, cuGraphChildGraphNodeGetGraph, 10000, PLAIN) \
-    R(cuGraphClone, cuGraphClone, 10000, PLAIN) \
     R(cuGraphConditionalHandleCreate, cuGraphConditionalHandleCreate, 12030, PLAIN) \
-    R(cuGraphCreate, cuGraphCreate, 10000, PLAIN) \
     R(cuGraphDebugDotPrint, cuGraphDebugDotPrint, 11030, PLAIN) \
-    R(cuGraphDestroy, cuGraphDestroy, 10000, PLAIN) \
-    R(cuGraphDestroyNode, cuGraphDestroyNode, 10000, PLAIN) \
-    R(cuGraphEventRecordNodeGetEvent, cuGraphEventRecordNodeGetEvent, 11010, PLAIN) \
-    R(cuGraphEventRecordNodeSetEvent, cuGraphEventRecordNodeSetEvent, 11010, PLAIN) \
-    R(cuGraphEventWaitNodeGetEvent, cuGraphEventWaitNodeGetEvent, 11010, PLAIN) \
-    R(cuGraphEventWaitNodeSetEvent, cuGraphEventWaitNodeSetEvent, 11010, PLAIN) \
-    R(cuGraphExecBatchMemOpNodeSetParams, cuGraphExecBatchMemOpNodeSetParams, 11070, PLAIN) \
-    R(cuGraphExecChildGraphNodeSetParams, cuGraphExecChildGraphNodeSetParams, 11010, PLAIN) \
-    R(cuGraphExecDestroy, cuGraphExecDestroy, 10000, PLAIN) \
-    R(cuGraphExecEventRecordNodeSetEvent, cuGraphExecEventRecordNodeSetEvent, 11010, PLAIN) \
-    R(cuGraphExecEventWaitNodeSetEvent, cuGraphExecEventWaitNodeSetEvent, 11010, PLAIN) \
     R(cuGraphExecExternalSemaphoresSignalNodeSetParams, cuGraphExecExternalSemaphoresSignalNodeSetParams, 11020, PLAIN) \
     R(cuGraphExecExternalSemaphoresWaitNodeSetParams, cuGraphExecExternalSemaphoresWaitNodeSetParams, 11020, PLAIN) \
-    R(cuGraphExecGetFlags, cuGraphExecGetFlags, 12000, PLAIN) \
-    R(cuGraphExecHostNodeSetParams, cuGraphExecHostNodeSetParams, 10020, PLAIN) \
-    R(cuGraphExecKernelNodeSetParams_v2, cuGraphExecKernelNodeSetParams, 12000, PLAIN) \
-    R(cuGraphExecMemcpyNodeSetParams, cuGraphExecMemcpyNodeSetParams, 10020, PLAIN) \
-    R(cuGraphExecMemsetNodeSetParams, cuGraphExecMemsetNodeSetParams, 10020, PLAIN) \
-    R(cuGraphExecNodeSetParams, cuGraphExecNodeSetParams, 12020, PLAIN) \
-    R(cuGraphExecUpdate_v2, cuGraphExecUpdate, 12000, PLAIN) \
     R(cuGraphExternalSemaphoresSignalNodeGetParams, cuGraphExternalSemaphoresSignalNodeGetParams, 11020, PLAIN) \
     R(cuGraphExternalSemaphoresSignalNodeSetParams, cuGraphExternalSemaphoresSignalNodeSetParams, 11020, PLAIN) \
     R(cuGraphExternalSemaphoresWaitNodeGetParams, cuGraphExternalSemaphoresWaitNodeGetParams, 11020, PLAIN) \
     R(cuGraphExternalSemaphoresWaitNodeSetParams, cuGraphExternalSemaphoresWaitNodeSetParams, 11020, PLAIN) \
-    R(cuGraphGetEdges_v2, cuGraphGetEdges, 12030, PLAIN) \
-    R(cuGraphGetNodes, cuGraphGetNodes, 10000, PLAIN) \
-    R(cuGraphGetRootNodes, cuGraphGetRootNodes, 10000, PLAIN) \
-    R(cuGraphHostNodeGetParams, cuGraphHostNodeGetParams, 10000, PLAIN) \
-    R(cuGraphHostNodeSetParams, cuGraphHostNodeSetParams, 10000, PLAIN) \
-    R(cuGraphInstantiateWithFlags, cuGraphInstantiateWithFlags, 11040, PLAIN) \
-    R(cuGraphInstantiateWithParams, cuGraphInstantiateWithParams, 12000, PLAIN) \
-    R(cuGraphInstantiateWithParams_ptsz, cuGraphInstantiateWithParams, 12000, PER_THREAD) \
     R(cuGraphKernelNodeCopyAttributes, cuGraphKernelNodeCopyAttributes, 11000, PLAIN) \
     R(cuGraphKernelNodeGetAttribute, cuGraphKernelNodeGetAttribute, 11000, PLAIN) \
-    R(cuGraphKernelNodeGetParams_v2, cuGraphKernelNodeGetParams, 12000, PLAIN) \
     R(cuGraphKernelNodeSetAttribute, cuGraphKernelNodeSetAttribute, 11000, PLAIN) \
-    R(cuGraphKernelNodeSetParams_v2, cuGraphKernelNodeSetParams, 12000, PLAIN) \
-    R(cuGraphLaunch, cuGraphLaunch, 10000, PLAIN) \
-    R(cuGraphLaunch_ptsz, cuGraphLaunch, 10000, PER_THREAD) \
-    R(cuGraphMemAllocNodeGetParams, cuGraphMemAllocNodeGetParams, 11040, PLAIN) \
-    R(cuGraphMemFreeNodeGetParams, cuGraphMemFreeNodeGetParams, 11040, PLAIN) \
-    R(cuGraphMemcpyNodeGetParams, cuGraphMemcpyNodeGetParams, 10000, PLAIN) \
-    R(cuGraphMemcpyNodeSetParams, cuGraphMemcpyNodeSetParams, 10000, PLAIN) \
-    R(cuGraphMemsetNodeGetParams, cuGraphMemsetNodeGetParams, 10000, PLAIN) \
-    R(cuGraphMemsetNodeSetParams, cuGraphMemsetNodeSetParams, 10000, PLAIN) \
-    R(cuGraphNodeFindInClone, cuGraphNodeFindInClone, 10000, PLAIN) \
-    R(cuGraphNodeGetDependencies_v2, cuGraphNodeGetDependencies, 12030, PLAIN) \
-    R(cuGraphNodeGetDependentNodes_v2, cuGraphNodeGetDependentNodes, 12030, PLAIN) \
-    R(cuGraphNodeGetEnabled, cuGraphNodeGetEnabled, 11060, PLAIN) \
-    R(cuGraphNodeGetType, cuGraphNodeGetType, 10000, PLAIN) \
-    R(cuGraphNodeSetEnabled, cuGraphNodeSetEnabled, 11060, PLAIN) \
-    R(cuGraphNodeSetParams, cuGraphNodeSetParams, 12020, PLAIN) \
     R(cuGraphReleaseUserObject, cuGraphReleaseUserObject, 11030, PLAIN) \
-    R(cuGraphRemoveDependencies_v2, cuGraphRemoveDependencies, 12030, PLAIN) \
     R(cuGraphRetainUserObject, cuGraphRetainUserObject, 11030, PLAIN) \
-    R(cuGraphUpload, cuGraphUpload, 11010, PLAIN) \
-    R(cuGraphUpload_ptsz, cuGraphUpload, 11010, PER_THREAD) \
     R(cuGreenCtxCreate, cuGreenCtxCreate, 12040, PLAIN) \
     R(cuGreenCtxDestroy, cuGreenCtxDestroy, 12040, PLAIN) \
     R(cuGreenCtxGetDevResource, cuGreenCtxGetDevResource, 12040, PLAIN) \
@@ -190,25 +123,13 @@
     R(cuParamSetv, cuParamSetv, 2000, PLAIN) \
     R(cuSignalExternalSemaphoresAsync, cuSignalExternalSemaphoresAsync, 10000, PLAIN) \
     R(cuSignalExternalSemaphoresAsync_ptsz, cuSignalExternalSemaphoresAsync, 10000, PER_THREAD) \
-    R(cuStreamBeginCaptureToGraph, cuStreamBeginCaptureToGraph, 12030, PLAIN) \
-    R(cuStreamBeginCaptureToGraph_ptsz, cuStreamBeginCaptureToGraph, 12030, PER_THREAD) \
-    R(cuStreamBeginCapture_v2, cuStreamBeginCapture, 10010, PLAIN) \
-    R(cuStreamBeginCapture_v2_ptsz, cuStreamBeginCapture, 10010, PER_THREAD) \
     R(cuStreamCopyAttributes, cuStreamCopyAttributes, 11000, PLAIN) \
     R(cuStreamCopyAttributes_ptsz, cuStreamCopyAttributes, 11000, PER_THREAD) \
-    R(cuStreamEndCapture, cuStreamEndCapture, 10000, PLAIN) \
-    R(cuStreamEndCapture_ptsz, cuStreamEndCapture, 10000, PER_THREAD) \
     R(cuStreamGetAttribute, cuStreamGetAttribute, 11000, PLAIN) \
     R(cuStreamGetAttribute_ptsz, cuStreamGetAttribute, 11000, PER_THREAD) \
-    R(cuStreamGetCaptureInfo_v2, cuStreamGetCaptureInfo, 11030, PLAIN) \
-    R(cuStreamGetCaptureInfo_v2_ptsz, cuStreamGetCaptureInfo, 12030, PER_THREAD) \
-    R(cuStreamGetCaptureInfo_v3, cuStreamGetCaptureInfo, 12030, PLAIN) \
-    R(cuStreamGetCaptureInfo_v3_ptsz, cuStreamGetCaptureInfo, 12030, PER_THREAD) \
     R(cuStreamGetGreenCtx, cuStreamGetGreenCtx, 12040, PLAIN) \
     R(cuStreamSetAttribute, cuStreamSetAttribute, 11000, PLAIN) \
     R(cuStreamSetAttribute_ptsz, cuStreamSetAttribute, 11000, PER_THREAD) \
-    R(cuStreamUpdateCaptureDependencies_v2, cuStreamUpdateCaptureDependencies, 12030, PLAIN) \
-    R(cuStreamUpdateCaptureDependencies_v2_ptsz, cuStreamUpdateCaptureDependencies, 12030, PER_THREAD) \
     R(cuSurfRefGetArray, cuSurfRefGetArray, 3000, PLAIN) \
     R(cuSurfRefSetArray, cuSurfRefSetArray, 3000, PLAIN) \
     R(cuTensorMapEncodeIm2col, cuTensorMapEncodeIm2col, 12000, PLAIN) \

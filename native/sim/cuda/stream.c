@@ -115,6 +115,7 @@ CUresult cuStreamDestroy_v2(CUstream stream)
     SIM_ENTER();
     if (!sim_marked(stream, MARK_STREAM))
         return sim_driver_leave(CUDA_ERROR_INVALID_HANDLE);
+    sim_capture_leave(stream);
     if (stream->deferred)
         stream->mark = MARK_STREAM_CLOSING; /* what it was given is still done */
     else
@@ -140,7 +141,6 @@ STREAM_GETTER(cuStreamGetFlags, unsigned, flags, at->flags)
 STREAM_GETTER(cuStreamGetId, unsigned long long, id, at->id)
 STREAM_GETTER(cuStreamGetCtx, CUcontext, context, at->context)
 STREAM_GETTER(cuStreamGetDevice, CUdevice, device, at->context->device)
-STREAM_GETTER(cuStreamIsCapturing, int, status, 0)
 
 CUresult cuStreamGetCtx_v2(CUstream stream, CUcontext *context, void **green)
 {
@@ -154,21 +154,13 @@ CUresult cuStreamGetCtx_v2_ptsz(CUstream stream, CUcontext *context, void **gree
     return cuStreamGetCtx_v2(sim_per_thread(stream), context, green);
 }
 
-CUresult cuThreadExchangeStreamCaptureMode(int *mode)
-{
-    static _Thread_local int current;
-    if (!mode || *mode < 0 || *mode > 2)
-        return CUDA_ERROR_INVALID_VALUE;
-    int before = current;
-    current = *mode;
-    *mode = before;
-    return CUDA_SUCCESS;
-}
-
 CUresult cuStreamQuery(CUstream stream)
 {
     ENTER_STREAM(true);
     struct sim_position joined;
+    CUresult permitted = sim_capture_permits(at, true);
+    if (permitted != CUDA_SUCCESS)
+        return sim_driver_leave(permitted);
     bool done = !sim_gate_needed(at, &(struct sim_work){.kind = WORK_EMPTY}) &&
                 sim_position_done(sim_context_account(at->context), ends_at(at, &joined), NULL);
     return sim_driver_leave(done ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY);
@@ -182,6 +174,9 @@ CUresult cuStreamQuery_ptsz(CUstream stream)
 CUresult cuStreamSynchronize(CUstream stream)
 {
     ENTER_STREAM(true);
+    CUresult permitted = sim_capture_permits(at, true);
+    if (permitted != CUDA_SUCCESS)
+        return sim_driver_leave(permitted);
     sim_stream_finish(at);
     sim_heaps_settle(false);
     return sim_driver_leave(CUDA_SUCCESS);

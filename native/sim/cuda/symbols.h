@@ -213,8 +213,6 @@ enum sim_variant { VARIANT_PLAIN, VARIANT_PER_THREAD };
       (CUstream stream, CUdeviceptr address, uint64_t value, unsigned flags))                                                              \
     Z(M, cuStreamBatchMemOp_v2, cuStreamBatchMemOp, 11070, 11070,                                                                          \
       (CUstream stream, unsigned count, CUstreamValue *values, unsigned flags))                                                            \
-    Z(M, cuStreamIsCapturing, cuStreamIsCapturing, 10000, 10000, (CUstream stream, int *status))                                           \
-    M(cuThreadExchangeStreamCaptureMode, cuThreadExchangeStreamCaptureMode, 10010, PLAIN, (int *mode))                                     \
     M(cuEventCreate, cuEventCreate, 2000, PLAIN, (CUevent * event, unsigned flags))                                                        \
     M(cuEventDestroy, cuEventDestroy, 2000, PLAIN, (CUevent event))                                                                        \
     M(cuEventDestroy_v2, cuEventDestroy, 4000, PLAIN, (CUevent event))                                                                     \
@@ -336,6 +334,8 @@ enum sim_variant { VARIANT_PLAIN, VARIANT_PER_THREAD };
       (CUmipmappedArray * mipmap, CUexternalMemory external, const CUDA_EXTERNAL_MEMORY_MIPMAPPED_ARRAY_DESC *descriptor))                 \
     M(cuDestroyExternalMemory, cuDestroyExternalMemory, 10000, PLAIN, (CUexternalMemory external))
 
+#include "symbols_graph.h"
+
 #define CUDA_SYMBOLS(M)                                                                                                                    \
     SYMBOLS_ENTRY(M)                                                                                                                       \
     SYMBOLS_DEVICE(M)                                                                                                                      \
@@ -348,6 +348,10 @@ enum sim_variant { VARIANT_PLAIN, VARIANT_PER_THREAD };
     SYMBOLS_MANAGED(M)                                                                                                                     \
     SYMBOLS_VIRTUAL(M)                                                                                                                     \
     SYMBOLS_COPY(M)                                                                                                                        \
+    SYMBOLS_GRAPH(M)                                                                                                                       \
+    SYMBOLS_NODE(M)                                                                                                                        \
+    SYMBOLS_EXEC(M)                                                                                                                        \
+    SYMBOLS_CAPTURE(M)                                                                                                                     \
     SYMBOLS_STREAM(M)                                                                                                                      \
     SYMBOLS_LAUNCH(M)
 

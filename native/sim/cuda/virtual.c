@@ -226,7 +226,7 @@ bool sim_reserved_facts(const struct sim_span *span, CUdeviceptr address, struct
     facts->start = span->start + mapping->first * SIM_GRANULE;
     facts->bytes = mapping->count * SIM_GRANULE;
     facts->device = mapping->physical->device;
-    facts->physical = mapping->physical;
+    facts->physical = span->kind == SPAN_RESERVED ? mapping->physical : NULL;
     facts->handle_types = mapping->physical->properties.handle_types;
     facts->access = reservation->granules[(address - span->start) / SIM_GRANULE].access;
     return true;

@@ -90,6 +90,10 @@ CUresult sim_work_start(CUstream stream, const struct sim_work *work, const stru
             sim_position_join(reached, pending ? &pending->position : &work->wait.position);
         break;
     }
+    case WORK_GIVE:
+        if (sim_graph_block_give(work->give) != CUDA_SUCCESS)
+            return CUDA_ERROR_INVALID_VALUE;
+        break;
     default: /* the host has done its part */
         break;
     }
@@ -100,6 +104,11 @@ CUresult sim_work_start(CUstream stream, const struct sim_work *work, const stru
 CUresult sim_stream_submit(CUstream stream, const struct sim_work *work)
 {
     struct sim_position joined, reached;
+    if (__builtin_expect(sim_captures, 0)) {
+        CUresult permitted = sim_capture_permits(stream, false);
+        if (stream->capture || permitted != CUDA_SUCCESS)
+            return stream->capture ? sim_capture_add(stream, work) : permitted;
+    }
     if (sim_gate_needed(stream, work))
         return sim_gate_defer(stream, work);
     reached.lanes = 0;
