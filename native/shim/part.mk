@@ -29,7 +29,8 @@ $(eval $(call SHIM,nvml,libnvidia-ml.so.1))
 SHIM_TESTS := $(BUILD)/shim/tests
 SHIM_FAKE := $(SHIM_TESTS)/fake/libcuda.so.1
 SHIM_FAKE_NVML := $(SHIM_TESTS)/fake_nvml/libnvidia-ml.so.1
-SHIM_PATHS = -DSHIM_PATH='"$(SHIM_DIR)/libcuda.so.1"' -DFAKE_PATH='"$(SHIM_FAKE)"' -DFAKE_NVML_PATH='"$(SHIM_FAKE_NVML)"'
+SHIM_TRUNCATING := $(SHIM_TESTS)/truncating.so
+SHIM_PATHS = -DSHIM_PATH='"$(SHIM_DIR)/libcuda.so.1"' -DFAKE_PATH='"$(SHIM_FAKE)"' -DFAKE_NVML_PATH='"$(SHIM_FAKE_NVML)"' -DTRUNCATING_PATH='"$(SHIM_TRUNCATING)"'
 
 $(SHIM_FAKE): $(BUILD)/shim/tests/fake_cuda.o $(BUILD)/shim/tests/fake_work.o $(BUILD)/shim/tests/fake_pool.o $(BUILD)/shim/tests/fake_context.o $(BASELINE)
 	@mkdir -p $(@D)
@@ -38,6 +39,10 @@ $(SHIM_FAKE): $(BUILD)/shim/tests/fake_cuda.o $(BUILD)/shim/tests/fake_work.o $(
 $(SHIM_FAKE_NVML): $(BUILD)/shim/tests/fake_nvml.o
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(LDFLAGS) -shared -Wl,-soname,libnvidia-ml.so.1 -o $@ $^
+
+$(SHIM_TRUNCATING): $(BUILD)/shim/tests/truncating.o
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(LDFLAGS) -shared -o $@ $^
 
 $(SHIM_TESTS)/%.o: CFLAGS += $(SHIM_PATHS)
 
@@ -54,8 +59,9 @@ $(BASELINE_DIR)/tests/%: $(BUILD)/shim/tests/%.o $(SHIM_CORE) $(REGION_LIB) $(BA
 .PHONY: baseline-tests
 baseline-tests: $(BASELINE_TESTS) $(SHIM_FAKE) $(SHIM_DIR)/libcuda.so.1
 
-$(SHIM_TESTS)/passthrough_test $(SHIM_TESTS)/enforce_test $(SHIM_TESTS)/spatial_test $(SHIM_TESTS)/launch_test $(SHIM_TESTS)/stopped_test $(SHIM_TESTS)/footprint_test: | $(SHIM_FAKE) $(SHIM_DIR)/libcuda.so.1
+$(SHIM_TESTS)/passthrough_test $(SHIM_TESTS)/enforce_test $(SHIM_TESTS)/spatial_test $(SHIM_TESTS)/launch_test $(SHIM_TESTS)/stopped_test $(SHIM_TESTS)/footprint_test $(SHIM_TESTS)/lost_test: | $(SHIM_FAKE) $(SHIM_DIR)/libcuda.so.1
 
 $(SHIM_TESTS)/footprint_test: | $(SHIM_FAKE_NVML)
+$(SHIM_TESTS)/lost_test: | $(SHIM_TRUNCATING)
 
-TESTS += $(patsubst %,$(SHIM_TESTS)/%_test,live map cost passthrough enforce spatial launch stopped footprint)
+TESTS += $(patsubst %,$(SHIM_TESTS)/%_test,live map cost passthrough enforce spatial launch stopped footprint lost)

@@ -123,13 +123,25 @@ static int open_and_claim(const char *name, struct mica_fault *fault)
     return state;
 }
 
+/* A region was truncated under this process, in a signal handler. While it attaches, enter will see. */
+static void on_lost(bool pass)
+{
+    int inside = MICA_INSIDE;
+    atomic_compare_exchange_strong(&mica_attach_state_word, &inside, pass ? MICA_OUTSIDE : MICA_REFUSED);
+}
+
 static int enter(const char *name)
 {
     struct mica_fault fault;
     enum mica_fault_policy policy = mica_fault_policy(&fault);
+    mica_fault_watch(&attached, "", on_lost);
     int state = policy == MICA_FAULT_UNCLEAR ? MICA_REFUSED : open_and_claim(name, &fault);
+    if (mica_fault_is_lost()) { /* and told */
+        release_slots(&attached);
+        mica_slice_close(&attached);
+        return policy == MICA_FAULT_PASS ? MICA_OUTSIDE : MICA_REFUSED;
+    }
     if (state == MICA_INSIDE) {
-        mica_fault_watch();
         announce(&attached);
     } else if (state == MICA_OUTSIDE && policy == MICA_FAULT_PASS) {
         mica_fault_say(name, "not enforced", fault.text);

@@ -27,7 +27,10 @@ bool mica_fault_vanished(const struct mica_device *device);
 /* The same of its process slot, without which nothing that it takes would count. True: it goes on uncounted. */
 bool mica_fault_slot_lost(const struct mica_device *device);
 
-/* From now on a file that is truncated under its mapping ends the enforcement, by the policy, and not the program. */
-void mica_fault_watch(void);
+/* From now on a file of `slice` (which may be opened later) that is truncated under its mapping ends the enforcement, and not the program: `end` is told, in a
+ * signal handler, whether calls are to pass. `who` goes before what is said. */
+void mica_fault_watch(struct mica_slice *slice, const char *who, void (*end)(bool pass));
+/* Has that happened since? */
+bool mica_fault_is_lost(void);
 
 #endif

@@ -3,7 +3,7 @@
  * What is lost under a running process: its slice's record, or the file below a mapping.
  *
  * A tenant owns its usage file and can truncate it. The next touch of the mapping is then a SIGBUS in its own program, in a call that has no error for
- * it. The handler puts empty memory in the file's place and moves the process to the state that the policy says, so that the touch goes on
+ * it. The handler puts empty memory in the file's place and has the enforcement end as the policy says, so that the touch goes on
  * and every later call is answered at the door. Any other SIGBUS goes to whoever had it before. A thread that blocks SIGBUS cannot be helped: the kernel
  * ends its program.
  */
@@ -20,7 +20,15 @@
 
 static struct sigaction before;
 static bool is_watched;
-static enum mica_fault_policy policy_at_attach;
+
+/* What is watched. Written before the first mapping is made, read by the handler. */
+static struct {
+    struct mica_slice *slice;
+    const char *who;
+    enum mica_fault_policy policy;
+    void (*end)(bool pass);
+    _Atomic bool is_lost;
+} watched;
 
 /* Says it once in a process. True: the policy is to pass. */
 static bool passes(const struct mica_device *device, const char *lost, const char *passing, _Atomic uint64_t *said_in_epoch)
@@ -57,51 +65,68 @@ static bool lies_in(const void *address, const void *region, size_t bytes)
     return region != NULL && at >= start && at - start < bytes;
 }
 
-/* What is said with each policy. A signal handler does not print with formats. */
-#define TRUNCATED(kind) "refused from now on: its " kind " region was truncated under it: device", \
-                        "not enforced any more: its " kind " region was truncated under it: device"
-#define TOKEN_TRUNCATED "held by its rate alone: its token region was truncated under it: device"
-
-/* True: `address` was in this region, which is empty memory now. */
-static bool replace(const void *address, const void *region, size_t bytes, const struct mica_device *device, const char *refusing, const char *passing)
+/* A signal handler does not print with formats. */
+static void say(const struct mica_device *device, const char *const *parts, size_t count)
 {
-    if (!lies_in(address, region, bytes) ||
-        mmap((void *)(uintptr_t)region, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED) {
-        return false;
+    char what[160];
+    size_t length = 0;
+    for (size_t i = 0; i < count; i++) {
+        size_t bytes = strlen(parts[i]);
+        memcpy(what + length, parts[i], bytes);
+        length += bytes;
     }
-    mica_fault_say(mica_attached_slice()->id, policy_at_attach == MICA_FAULT_PASS ? passing : refusing, device->id);
-    return true;
+    what[length] = '\0';
+    mica_fault_say(watched.slice->id, what, device->id);
 }
 
-enum lost { LOST_NOTHING, LOST_ORDER, LOST_LIMITS };
-
-/* What was lost at `address`, which is empty memory now. */
-static enum lost find_lost(const void *address)
+/* True: `address` was in this region, which is empty memory now. */
+static bool replace(const void *address, const void *region, size_t bytes)
 {
-    struct mica_slice *slice = mica_attached_slice();
-    for (unsigned i = 0; i < slice->device_count; i++) {
-        const struct mica_device *device = &slice->devices[i];
-        if (replace(address, device->usage, sizeof *device->usage, device, TRUNCATED("usage")) ||
-            replace(address, device->quota, sizeof *device->quota, device, TRUNCATED("quota"))) {
-            return LOST_LIMITS;
-        }
-        /* Empty memory is a token that nobody else has: what is left is the rate. Every slice of the device can do this to all, so it refuses nobody. */
-        if (replace(address, device->token, sizeof *device->token, device, TOKEN_TRUNCATED, TOKEN_TRUNCATED)) {
-            return LOST_ORDER;
+    return lies_in(address, region, bytes) &&
+           mmap((void *)(uintptr_t)region, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED;
+}
+
+static void say_truncated(const struct mica_device *device, const char *then, const char *kind)
+{
+    const char *const parts[] = {watched.who, then, ": its ", kind, " region was truncated under it: device"};
+    say(device, parts, sizeof parts / sizeof parts[0]);
+}
+
+/* The regions of one device. True: `address` was in one of them. */
+static bool replace_on(const struct mica_device *device, const void *address)
+{
+    const char *kind = replace(address, device->usage, sizeof *device->usage)   ? "usage"
+                       : replace(address, device->quota, sizeof *device->quota) ? "quota"
+                                                                                : NULL;
+    if (kind != NULL) {
+        bool pass = watched.policy == MICA_FAULT_PASS;
+        say_truncated(device, pass ? "not enforced any more" : "refused from now on", kind);
+        atomic_store(&watched.is_lost, true);
+        watched.end(pass);
+        return true;
+    }
+    /* Empty memory is a token that nobody else has: what is left is the rate. Every slice of the device can do this to all, so it refuses nobody. */
+    if (replace(address, device->token, sizeof *device->token)) {
+        say_truncated(device, "held by its rate alone", "token");
+        return true;
+    }
+    return false;
+}
+
+static bool is_ours(const void *address)
+{
+    for (unsigned i = 0; i < watched.slice->device_count; i++) {
+        if (replace_on(&watched.slice->devices[i], address)) {
+            return true;
         }
     }
-    return LOST_NOTHING;
+    return false;
 }
 
 static void on_bus_error(int number, siginfo_t *info, void *context)
 {
     int error = errno;
-    enum lost lost = find_lost(info->si_addr);
-    if (lost == LOST_LIMITS) {
-        int inside = MICA_INSIDE;
-        atomic_compare_exchange_strong(&mica_attach_state_word, &inside, policy_at_attach == MICA_FAULT_PASS ? MICA_OUTSIDE : MICA_REFUSED);
-    }
-    if (lost != LOST_NOTHING) {
+    if (is_ours(info->si_addr)) {
         errno = error;
         return;
     }
@@ -114,13 +139,22 @@ static void on_bus_error(int number, siginfo_t *info, void *context)
     }
 }
 
-void mica_fault_watch(void)
+void mica_fault_watch(struct mica_slice *slice, const char *who, void (*end)(bool pass))
 {
     struct mica_fault fault;
     struct sigaction action = {.sa_sigaction = on_bus_error, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART};
-    policy_at_attach = mica_fault_policy(&fault);
+    watched.slice = slice;
+    watched.who = who;
+    watched.policy = mica_fault_policy(&fault);
+    watched.end = end;
+    atomic_store(&watched.is_lost, false);
     if (!is_watched) { /* a forked child has its parent's handler */
         sigemptyset(&action.sa_mask);
         is_watched = sigaction(SIGBUS, &action, &before) == 0;
     }
+}
+
+bool mica_fault_is_lost(void)
+{
+    return atomic_load(&watched.is_lost);
 }

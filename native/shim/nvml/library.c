@@ -13,7 +13,7 @@ struct library_calls library;
 static pthread_once_t loading = PTHREAD_ONCE_INIT;
 static pthread_once_t looking = PTHREAD_ONCE_INIT;
 static _Atomic bool is_loaded;
-static enum view view; /* written once, in look */
+static _Atomic(enum view) view; /* written in look, and when a region is lost */
 static struct mica_slice slice;
 
 static const char *const pass_names[] = {
@@ -68,6 +68,15 @@ bool library_load(void)
     return atomic_load_explicit(&is_loaded, memory_order_acquire);
 }
 
+/* The slice cannot be read any more: from now on. In a signal handler. */
+static void on_lost(bool pass)
+{
+    view = pass ? VIEW_MACHINE : VIEW_NOTHING;
+    if (!pass) {
+        mica_below_refuse();
+    }
+}
+
 static void look(void)
 {
     struct mica_fault fault;
@@ -75,7 +84,14 @@ static void look(void)
     const char *name = mica_slice_name();
     if (name == NULL) {
         view = VIEW_MACHINE;
-    } else if (mica_slice_open(name, false, &slice, &fault) == 0) {
+        return;
+    }
+    mica_fault_watch(&slice, "nvml ", on_lost);
+    int opened = mica_slice_open(name, false, &slice, &fault);
+    if (mica_fault_is_lost()) {
+        return; /* told, and decided */
+    }
+    if (opened == 0) {
         view = VIEW_SLICE;
     } else if (mica_fault_policy(&reason) == MICA_FAULT_PASS) {
         view = VIEW_MACHINE;
