@@ -141,6 +141,9 @@ void mica_order_charge(struct mica_usage_region *usage, struct mica_token_region
 void mica_order_correct(struct mica_usage_region *usage, struct mica_token_region *token, const struct mica_slice_limits *limits,
                         uint64_t charged_ns, uint64_t actual_ns);
 
+/* What is on the device before a piece of work is of its own slice only: perhaps not; by the clock; even if the driver let others' work wait. */
+enum mica_clean { MICA_CLEAN_NO = 0, MICA_CLEAN_LIKELY = 1, MICA_CLEAN_SURE = 2 };
+
 /* One slice's wish to submit work to the device. */
 struct mica_token_ask {
     uint64_t record;     /* of the slice, below MICA_SLICES_MAX */
@@ -152,15 +155,20 @@ struct mica_token_ask {
     uint64_t jumps;      /* 1: nothing of the slice is on the device, and this is short: it need not wait until the device runs dry, once it comes first */
     uint64_t claim_ns;   /* in and out, 0 at first: the alone_until word while it is this asker's */
     uint64_t end_ns;     /* out: where the clock stands after the work */
-    uint64_t clean;      /* out: what is on the device before it is this slice's too */
+    uint64_t clean;      /* out, enum mica_clean */
 };
 /* Returns 0 when the work is on the clock and is to be submitted, else the nanoseconds after which to ask again; the slice is then
  * among the waiting. */
 uint64_t mica_token_admit(struct mica_token_region *token, struct mica_token_ask *ask, uint64_t now_ns);
 /* The asker gives up. */
 void mica_token_leave(struct mica_token_region *token, const struct mica_token_ask *ask);
+/* The end of the work that has the device alone will not be seen: let others come. */
+void mica_token_unclaim(struct mica_token_region *token, uint64_t claim_ns);
 /* The end of the work that had the device alone was seen. False: its time had run out, and others may have come meanwhile. */
 bool mica_token_release(struct mica_token_region *token, uint64_t claim_ns, uint64_t now_ns);
+/* The work that was admitted until `end_ns`, with `cost_ns` to run, reached the driver at `now_ns`. Where the device had nothing else to do it waited for
+ * it, and the clock is put on. Returns when, by estimate, the work ends now. */
+uint64_t mica_token_made(struct mica_token_region *token, uint64_t end_ns, uint64_t cost_ns, uint64_t now_ns);
 /* The device is behind the clock (`late`), or ahead of it, by `by_ns`. */
 void mica_token_shift(struct mica_token_region *token, bool late, uint64_t by_ns);
 

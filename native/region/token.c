@@ -209,12 +209,16 @@ static void wait_among(struct mica_token_region *token, const struct mica_token_
     store(&waiter->seen_ns, now_ns);
 }
 
+void mica_token_unclaim(struct mica_token_region *token, uint64_t claim_ns)
+{
+    if (claim_ns != 0)
+        atomic_compare_exchange_strong_explicit(&token->alone_until_ns, &claim_ns, 0, memory_order_relaxed, memory_order_relaxed);
+}
+
 void mica_token_leave(struct mica_token_region *token, const struct mica_token_ask *ask)
 {
     store(&token->waiters[ask->record].seen_ns, 0);
-    uint64_t claim_ns = ask->claim_ns;
-    if (claim_ns != 0)
-        atomic_compare_exchange_strong_explicit(&token->alone_until_ns, &claim_ns, 0, memory_order_relaxed, memory_order_relaxed);
+    mica_token_unclaim(token, ask->claim_ns);
 }
 
 static uint64_t backlog_at(uint64_t busy_ns, uint64_t now_ns)
@@ -230,6 +234,13 @@ static uint64_t clean_from(uint64_t backlog_ns, uint64_t now_ns)
     return now_ns + backlog_ns + (backlog_ns > MICA_TOKEN_LEAD_NS ? backlog_ns + DRIVER_SLICES_NS : 0);
 }
 
+static enum mica_clean cleanness(uint64_t from_ns, uint64_t now_ns)
+{
+    if (now_ns < from_ns)
+        return MICA_CLEAN_NO;
+    return now_ns - from_ns < MICA_TOKEN_LEAD_NS + DRIVER_SLICES_NS ? MICA_CLEAN_LIKELY : MICA_CLEAN_SURE;
+}
+
 static void submitted(struct mica_token_region *token, struct mica_token_ask *ask, uint64_t backlog_ns, uint64_t now_ns)
 {
     bool own_turn = load(&token->last_record) == ask->record + 1;
@@ -241,7 +252,7 @@ static void submitted(struct mica_token_region *token, struct mica_token_ask *as
         store(&token->clean_from_ns, clean_from(backlog_ns, now_ns));
         atomic_fetch_add_explicit(&token->turns, 1, memory_order_relaxed);
     }
-    ask->clean = own_turn && now_ns >= load(&token->clean_from_ns);
+    ask->clean = own_turn ? cleanness(load(&token->clean_from_ns), now_ns) : MICA_CLEAN_NO;
     store(&token->waiters[ask->record].seen_ns, 0);
 }
 
@@ -310,6 +321,17 @@ bool mica_token_release(struct mica_token_region *token, uint64_t claim_ns, uint
         return false;
     store(&token->busy_until_ns, now_ns); /* it was the only work, and it is done */
     return now_ns <= claim_ns;
+}
+
+uint64_t mica_token_made(struct mica_token_region *token, uint64_t end_ns, uint64_t cost_ns, uint64_t now_ns)
+{
+    uint64_t late_ns = sum(now_ns, cost_ns);
+    if (late_ns <= end_ns)
+        return end_ns;
+    /* If others came after it, their work ran in the gap, or made its own clock right. */
+    uint64_t seen = end_ns;
+    atomic_compare_exchange_strong_explicit(&token->busy_until_ns, &seen, late_ns, memory_order_relaxed, memory_order_relaxed);
+    return late_ns;
 }
 
 void mica_token_shift(struct mica_token_region *token, bool late, uint64_t by_ns)

@@ -64,4 +64,4 @@ $(SHIM_TESTS)/passthrough_test $(SHIM_TESTS)/enforce_test $(SHIM_TESTS)/spatial_
 $(SHIM_TESTS)/footprint_test: | $(SHIM_FAKE_NVML)
 $(SHIM_TESTS)/lost_test: | $(SHIM_TRUNCATING)
 
-TESTS += $(patsubst %,$(SHIM_TESTS)/%_test,live map cost passthrough enforce spatial launch stopped footprint lost)
+TESTS += $(patsubst %,$(SHIM_TESTS)/%_test,live map cost share passthrough enforce spatial launch stopped footprint lost)

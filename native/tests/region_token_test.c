@@ -236,6 +236,39 @@ static void test_alone_runs_out(void)
     CHECK(!mica_token_release(&token, alone.claim_ns, NOW + MICA_TOKEN_ALONE_NS + 5)); /* it was not alone to its end */
 }
 
+static void test_a_late_launch_puts_the_clock_on(void)
+{
+    reset();
+    struct mica_token_ask late = ask_of(0, 100, 300000), next = ask_of(0, 200, 300000);
+    CHECK_EQUAL(mica_token_admit(&token, &late, NOW), 0);
+    CHECK_EQUAL(mica_token_made(&token, late.end_ns, late.cost_ns, NOW + 70000), NOW + 370000);
+    CHECK_EQUAL(atomic_load(&token.busy_until_ns), NOW + 370000);
+    CHECK_EQUAL(mica_token_admit(&token, &next, NOW + 80000), 0);
+    CHECK_EQUAL(mica_token_made(&token, next.end_ns, next.cost_ns, NOW + 90000), NOW + 670000); /* the device had other work to do meanwhile */
+    CHECK_EQUAL(atomic_load(&token.busy_until_ns), NOW + 670000);
+    CHECK_EQUAL(mica_token_made(&token, NOW + 370000, 300000, NOW + 500000), NOW + 800000);
+    CHECK_EQUAL(atomic_load(&token.busy_until_ns), NOW + 670000); /* others came after it */
+}
+
+static enum mica_clean clean_at(uint64_t now_ns)
+{
+    struct mica_token_ask own = ask_of(1, 200, 100000);
+    CHECK_EQUAL(mica_token_admit(&token, &own, now_ns), 0);
+    return (enum mica_clean)own.clean;
+}
+
+static void test_only_long_after_others_work_is_a_turn_clean(void)
+{
+    reset();
+    struct mica_token_ask other = ask_of(0, 100, 400000);
+    CHECK_EQUAL(mica_token_admit(&token, &other, NOW), 0);
+    CHECK_EQUAL(clean_at(NOW), MICA_CLEAN_NO);          /* the turn begins behind the other's work ... */
+    CHECK_EQUAL(clean_at(NOW + 300000), MICA_CLEAN_NO); /* ... which has not ended */
+    CHECK_EQUAL(clean_at(NOW + 500000), MICA_CLEAN_LIKELY);
+    CHECK_EQUAL(clean_at(NOW + 4000000), MICA_CLEAN_LIKELY); /* a driver that takes processes in turns may have put it off */
+    CHECK_EQUAL(clean_at(NOW + 6000000), MICA_CLEAN_SURE);
+}
+
 static void test_damaged_words_hold_nobody(void)
 {
     reset();
@@ -303,6 +336,8 @@ int main(void)
     check_run(test_a_dead_submitter_heals, "work of a process that was killed is waited for as long as it was to take, and no longer");
     check_run(test_alone, "work of unknown cost has the device alone from the moment it is empty until its end is seen");
     check_run(test_alone_runs_out, "and no longer than its patience");
+    check_run(test_a_late_launch_puts_the_clock_on, "a launch that an empty device waited for puts the clock on");
+    check_run(test_only_long_after_others_work_is_a_turn_clean, "only long after others' work a turn is surely its slice's own");
     check_run(test_damaged_words_hold_nobody, "damaged words hold nobody up");
     check_run(test_urgent_goes_ahead_of_the_order, "communication goes ahead of the order, not of the clock");
     check_run(test_a_raised_share_counts_for_old_debt, "a share that is raised is in force for what was used before, too");

@@ -13,6 +13,9 @@
 #define RISE_SHIFT 12
 /* Work that is charged this much without a trusted measurement is measured alone again; an empty device costs about a thousandth of it. */
 #define RECHECK_NS 2000000000ULL
+/* Work whose time varies, or one of whose times was wrong, is measured again sooner. */
+#define RECHECK_VARIES_NS (RECHECK_NS / 16)
+#define NEAR_SHIFT 3 /* an eighth of the estimate is near it */
 #define ABOVE_MAX 16
 
 static struct mica_cost table[ENTRIES];
@@ -107,12 +110,19 @@ void mica_cost_uncharged(struct mica_cost *cost)
     }
 }
 
+static bool is_near(uint64_t estimate, uint64_t measured)
+{
+    return (measured > estimate ? measured - estimate : estimate - measured) <= estimate >> NEAR_SHIFT;
+}
+
+static uint64_t averaged(uint64_t estimate, uint64_t measured)
+{
+    return measured > estimate ? estimate + ((measured - estimate + 3) >> AVERAGE_SHIFT) : estimate - ((estimate - measured + 3) >> AVERAGE_SHIFT);
+}
+
 static uint64_t next_trusted(uint64_t estimate, uint64_t measured, uint32_t before)
 {
-    if (estimate == 0 || before < KNOWN_AFTER) {
-        return measured;
-    }
-    return measured > estimate ? estimate + ((measured - estimate + 3) >> AVERAGE_SHIFT) : estimate - ((estimate - measured + 3) >> AVERAGE_SHIFT);
+    return estimate == 0 || before < KNOWN_AFTER ? measured : averaged(estimate, measured);
 }
 
 static uint64_t next_untrusted(const struct mica_cost *cost, uint64_t estimate, uint64_t measured, bool shared)
@@ -128,7 +138,7 @@ static uint64_t next_untrusted(const struct mica_cost *cost, uint64_t estimate, 
     return estimate + (rise < measured - estimate ? rise : measured - estimate);
 }
 
-static void note_trusted(struct mica_cost *cost, uint64_t measured_ns)
+static void note_trusted(struct mica_cost *cost, uint64_t estimate_ns, uint64_t measured_ns)
 {
     uint64_t lowest = get(&cost->lowest_ns);
     if (lowest == 0 || measured_ns < lowest) {
@@ -136,7 +146,7 @@ static void note_trusted(struct mica_cost *cost, uint64_t measured_ns)
     } else {
         set(&cost->lowest_ns, lowest + ((measured_ns - lowest) >> 4)); /* forget a low that does not come again */
     }
-    set(&cost->charged_ns, 0);
+    set(&cost->charged_ns, is_near(estimate_ns, measured_ns) ? 0 : RECHECK_NS - RECHECK_VARIES_NS);
     atomic_store_explicit(&cost->tries, 0, memory_order_relaxed);
     atomic_store_explicit(&cost->above, 0, memory_order_relaxed);
 }
@@ -150,17 +160,19 @@ static void note_untrusted(struct mica_cost *cost, uint64_t estimate_ns, uint64_
     }
 }
 
-struct mica_settlement mica_cost_measured(struct mica_cost *cost, uint64_t measured_ns, bool trusted, bool shared)
+struct mica_settlement mica_cost_measured(struct mica_cost *cost, uint64_t measured_ns, enum mica_trust trust, bool shared)
 {
+    bool trusted = trust == MICA_TRUST_FULL;
     uint64_t measured = measured_ns != 0 ? measured_ns : 1;
     uint32_t known = trusted ? atomic_fetch_add_explicit(&cost->trusted, 1, memory_order_relaxed) : 0;
     uint64_t before = get(&cost->estimate_ns);
     uint64_t after;
     do {
-        after = trusted ? next_trusted(before, measured, known) : next_untrusted(cost, before, measured, shared);
+        bool refines = trust == MICA_TRUST_NEAR && is_near(before, measured);
+        after = trusted ? next_trusted(before, measured, known) : refines ? averaged(before, measured) : next_untrusted(cost, before, measured, shared);
     } while (!atomic_compare_exchange_weak_explicit(&cost->estimate_ns, &before, after, memory_order_relaxed, memory_order_relaxed));
     if (trusted) {
-        note_trusted(cost, measured);
+        note_trusted(cost, before, measured);
     } else if (before != 0) {
         note_untrusted(cost, before, measured);
     }

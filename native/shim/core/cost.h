@@ -2,9 +2,10 @@
  *
  * What a kernel costs: device time per function and shape of its launch, learnt from measured launches.
  *
- * An elapsed time on a shared device is the work's own time plus whatever else ran in between. A measurement is *trusted* when nothing else can have run: the
- * launch had the device alone, or lay between launches of its own slice. Trusted ones are averaged. Of the others a lower one than was ever trusted is
- * believed at once, and a higher one says nothing.
+ * An elapsed time on a shared device is the work's own time plus whatever else ran in between. A measurement is trusted when nothing else can have run: the
+ * launch had the device alone, or lay between launches of its own slice long after others' work. Trusted ones are averaged. One that lay between launches of its
+ * own slice soon after others' work makes the estimate more exact where it is near it. Of the rest a lower one than was ever trusted is believed at once,
+ * and a higher one says nothing.
  */
 #ifndef MICA_SHIM_COST_H
 #define MICA_SHIM_COST_H
@@ -25,6 +26,13 @@ struct mica_cost {
     _Atomic uint32_t trusted;     /* measurements */
     _Atomic uint32_t tries;       /* to measure alone, since the last trusted measurement */
     _Atomic uint32_t above;       /* measurements in a row that were far above the estimate */
+};
+
+/* How sure it is that a measured time is the work's own. */
+enum mica_trust {
+    MICA_TRUST_NONE, /* other work may well have run in between */
+    MICA_TRUST_NEAR, /* it should not have: the time is believed where it is near the estimate */
+    MICA_TRUST_FULL, /* nothing else can have run */
 };
 
 /* The difference that a measurement makes to what was charged before it. */
@@ -60,6 +68,6 @@ void mica_cost_uncharged(struct mica_cost *cost);
 
 /* A launch took `measured_ns`. What launches were charged while the work was unknown is to be corrected by the answer. `shared`: slices of this device run at
  * the same time, so that no measurement can be trusted and a higher one must count a little. */
-struct mica_settlement mica_cost_measured(struct mica_cost *cost, uint64_t measured_ns, bool trusted, bool shared);
+struct mica_settlement mica_cost_measured(struct mica_cost *cost, uint64_t measured_ns, enum mica_trust trust, bool shared);
 
 #endif

@@ -174,7 +174,7 @@ static void submitted(struct attempt *attempt, const struct mica_slice_limits *l
     work->end_ns = attempt->ask.end_ns;
     work->token = attempt->token;
     work->claim_ns = attempt->token != NULL ? attempt->ask.claim_ns : 0;
-    work->clean = attempt->token != NULL && attempt->ask.clean;
+    work->clean = attempt->token != NULL ? (enum mica_clean)attempt->ask.clean : MICA_CLEAN_NO;
     work->turns = attempt->token != NULL ? atomic_load_explicit(&attempt->token->turns, memory_order_relaxed) : 0;
 }
 
@@ -230,6 +230,18 @@ enum mica_verdict mica_launch_admit(struct mica_device *device, struct mica_work
         last_ns = now_ns;
         mica_nap(wait_ns);
         wait->poll(wait->context);
+    }
+}
+
+/* Credit that is not used yet is on the clock and not on the device: so much less may lie before the work. */
+void mica_launch_made(struct mica_work *work)
+{
+    if (work->token != NULL) {
+        work->made_ns = mica_monotonic_ns();
+        if (work->made_ns + work->charged_ns + CREDIT_MAX_NS > work->end_ns) {
+            work->clean = MICA_CLEAN_NO;
+        }
+        work->end_ns = mica_token_made(work->token, work->end_ns, work->charged_ns, work->made_ns);
     }
 }
 

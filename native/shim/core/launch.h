@@ -22,7 +22,8 @@ struct mica_work {
     struct mica_token_region *token; /* on which it was admitted; NULL: by its rate alone */
     uint64_t claim_ns;   /* to be released when its end is seen; 0: it is not alone */
     uint64_t turns;      /* of the device token, at the admission */
-    bool clean;          /* what is on the device before it is this slice's too */
+    enum mica_clean clean; /* NO also where nothing is on the device before it */
+    uint64_t made_ns;    /* CLOCK_MONOTONIC when the driver had it; on a token only */
     bool limited;        /* launches in flight are limited */
     bool counted;        /* in the slot's in-flight count */
 };
@@ -36,6 +37,8 @@ struct mica_wait {
 /* Wait until the slice may submit the work to the device, and charge it. */
 enum mica_verdict mica_launch_admit(struct mica_device *device, struct mica_work *work, const struct mica_wait *wait);
 
+/* The driver has the work. */
+void mica_launch_made(struct mica_work *work);
 /* The work did not come about: take back what was charged for it and for its credit. */
 void mica_launch_cancel(struct mica_device *device, const struct mica_work *work);
 /* After the fact: what was charged as `charged_ns` took `actual_ns`. `clock`: the token whose clock is to be told; NULL: none, or it knows. */

@@ -31,7 +31,7 @@ struct sample {
     struct mica_cost *cost;
     struct mica_work work;
     uint64_t due_ns;     /* when to ask for its end next */
-    uint64_t gap_ns;     /* an empty device waited so long between the start event and the launch */
+    uint64_t started_ns; /* CLOCK_MONOTONIC of the start event; 0: it is not needed */
     uint64_t shifted_ns; /* how much the device's clock was put on because it was late */
     bool in_order;       /* only work of the same stream lies before it */
 };

@@ -91,6 +91,10 @@ static CUresult launch_ask(struct launch *launch, struct context *context)
     take_credit(launch);
     sample_poll(context, launch->work.now_ns);
     launch->sample = sample_begin(context, launch->cost, &launch->work, launch->stream);
+    if (launch->sample == NULL) {
+        mica_token_unclaim(launch->work.token, launch->work.claim_ns);
+        launch->work.claim_ns = 0;
+    }
     return CUDA_SUCCESS;
 }
 
@@ -113,8 +117,11 @@ static CUresult launch_begin(struct launch *launch)
 
 static CUresult launch_end(struct launch *launch, CUresult result)
 {
+    if (launch->context != NULL) {
+        mica_launch_made(&launch->work);
+    }
     if (launch->sample != NULL) {
-        sample_end(launch->sample, launch->context, launch->stream, result);
+        sample_end(launch->sample, launch->context, &launch->work, launch->stream, result);
     }
     if (launch->context != NULL && result != CUDA_SUCCESS) {
         mica_cost_uncharged(launch->cost);

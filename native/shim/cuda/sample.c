@@ -128,23 +128,21 @@ struct sample *sample_begin(struct context *context, struct mica_cost *cost, con
     atomic_store_explicit(&context->next_sample_ns, work->now_ns + QUANTUM_NS, memory_order_relaxed);
     mica_device_touch(context->device, work->now_ns);
     sample->cost = cost;
-    sample->work = *work;
     sample->in_order = in_order;
     sample->shifted_ns = 0;
     if (driver.cuEventRecord(sample->start, stream) != CUDA_SUCCESS) {
         move(sample, SAMPLE_OPEN, SAMPLE_FREE);
         return NULL;
     }
-    sample->gap_ns = work->claim_ns != 0 ? mica_monotonic_ns() : 0;
+    sample->started_ns = work->claim_ns != 0 ? mica_monotonic_ns() : 0;
     return sample;
 }
 
-void sample_end(struct sample *sample, struct context *context, CUstream stream, CUresult result)
+void sample_end(struct sample *sample, struct context *context, const struct mica_work *work, CUstream stream, CUresult result)
 {
-    if (sample->gap_ns != 0) {
-        sample->gap_ns = mica_monotonic_ns() - sample->gap_ns; /* the start event happened when it was recorded, the work begins with the launch */
-    }
+    sample->work = *work;
     if (result != CUDA_SUCCESS || driver.cuEventRecord(sample->end, stream) != CUDA_SUCCESS) {
+        mica_token_unclaim(work->token, work->claim_ns);
         move(sample, SAMPLE_OPEN, SAMPLE_FREE);
         return;
     }
@@ -155,20 +153,27 @@ void sample_end(struct sample *sample, struct context *context, CUstream stream,
     mica_watch_by(due_ns);
 }
 
-/* A gap that is small beside the work is known well enough to be taken off; a larger one means that the machine did not run this thread. */
-static bool gap_is_small(const struct sample *sample, uint64_t elapsed_ns)
+/* How long an empty device waited between the start event, which happened when it was recorded, and the launch. */
+static uint64_t gap_of(const struct sample *sample)
 {
-    return sample->gap_ns < elapsed_ns && (sample->gap_ns <= GAP_NS || sample->gap_ns <= elapsed_ns / 64);
+    return sample->work.made_ns - sample->started_ns;
 }
 
-/* Can nothing but this work have taken the measured time? */
-static bool is_trusted(const struct sample *sample, bool was_alone)
+/* A gap that is small beside the work is known well enough to be taken off; a larger one means that the machine did not run this thread. */
+static bool gap_is_small(uint64_t gap_ns, uint64_t elapsed_ns)
 {
-    if (sample->work.claim_ns != 0) {
-        return was_alone;
+    return gap_ns < elapsed_ns && (gap_ns <= GAP_NS || gap_ns <= elapsed_ns / 64);
+}
+
+/* How sure it is that nothing but this work has taken the measured time. */
+static enum mica_trust trust_in(const struct sample *sample, bool was_alone, uint64_t elapsed_ns)
+{
+    const struct mica_work *work = &sample->work;
+    if (work->claim_ns != 0) {
+        return was_alone && gap_is_small(gap_of(sample), elapsed_ns) ? MICA_TRUST_FULL : MICA_TRUST_NONE;
     }
-    return sample->work.token != NULL && sample->in_order && sample->work.clean &&
-           sample->work.turns == atomic_load_explicit(&sample->work.token->turns, memory_order_relaxed);
+    bool own_turn = work->token != NULL && sample->in_order && work->turns == atomic_load_explicit(&work->token->turns, memory_order_relaxed);
+    return !own_turn || work->clean == MICA_CLEAN_NO ? MICA_TRUST_NONE : work->clean == MICA_CLEAN_LIKELY ? MICA_TRUST_NEAR : MICA_TRUST_FULL;
 }
 
 static void settle(struct context *context, struct sample *sample, uint64_t now_ns)
@@ -183,16 +188,13 @@ static void settle(struct context *context, struct sample *sample, uint64_t now_
         return;
     }
     uint64_t elapsed_ns = (uint64_t)((double)milliseconds * 1e6);
-    bool trusted = is_trusted(sample, was_alone);
-    if (work->claim_ns != 0) {
-        trusted = trusted && gap_is_small(sample, elapsed_ns);
-        elapsed_ns -= trusted ? sample->gap_ns : 0;
-    }
-    if (trusted && !was_alone && now_ns + EARLY_NS < work->end_ns) {
+    enum mica_trust trust = trust_in(sample, was_alone, elapsed_ns);
+    elapsed_ns -= trust == MICA_TRUST_FULL && was_alone ? gap_of(sample) : 0;
+    if (trust == MICA_TRUST_FULL && !was_alone && now_ns + EARLY_NS < work->end_ns) {
         mica_token_shift(token, false, work->end_ns - now_ns);
     }
     uint64_t device_ns = spatial_device_ns(device, elapsed_ns);
-    struct mica_settlement settlement = mica_cost_measured(sample->cost, device_ns, trusted, token == NULL);
+    struct mica_settlement settlement = mica_cost_measured(sample->cost, device_ns, trust, token == NULL);
     mica_launch_correct(device, settlement.charged_ns, settlement.actual_ns, was_alone ? NULL : token);
 }
 

@@ -23,7 +23,7 @@ void sample_forget_all(void);
 /* Begin to time the admitted work that follows in `stream`, if it is its turn. NULL: it is not. */
 struct sample *sample_begin(struct context *context, struct mica_cost *cost, const struct mica_work *work, CUstream stream);
 /* The launch is in the stream (or, `result` says, is not). */
-void sample_end(struct sample *sample, struct context *context, CUstream stream, CUresult result);
+void sample_end(struct sample *sample, struct context *context, const struct mica_work *work, CUstream stream, CUresult result);
 
 /* Settle what has been measured by now. The context is current. */
 void sample_poll(struct context *context, uint64_t now_ns);

@@ -24,12 +24,17 @@ static struct mica_cost *work(uint64_t function, uint64_t grid)
 
 static struct mica_settlement trusted(struct mica_cost *cost, uint64_t ns)
 {
-    return mica_cost_measured(cost, ns, true, false);
+    return mica_cost_measured(cost, ns, MICA_TRUST_FULL, false);
 }
 
 static struct mica_settlement untrusted(struct mica_cost *cost, uint64_t ns)
 {
-    return mica_cost_measured(cost, ns, false, false);
+    return mica_cost_measured(cost, ns, MICA_TRUST_NONE, false);
+}
+
+static struct mica_settlement near(struct mica_cost *cost, uint64_t ns)
+{
+    return mica_cost_measured(cost, ns, MICA_TRUST_NEAR, false);
 }
 
 static void test_first_measurement(void)
@@ -75,6 +80,43 @@ static void test_alone(void)
     check(!mica_cost_wants_alone(cost), "work that never ends in time is let go");
 }
 
+static void test_wrong_alone(void)
+{
+    struct mica_cost *cost = work(0x1c00, 64);
+    trusted(cost, 200000);
+    trusted(cost, 200000);
+    trusted(cost, 760000);
+    check(mica_cost_estimate(cost) > 250000, "a measurement that nothing contradicts counts");
+    check(!mica_cost_wants_alone(cost), "and does not hold others up at once");
+    for (int i = 0; i < 126; i++) {
+        mica_cost_charged(cost, 1000000);
+    }
+    check(mica_cost_wants_alone(cost), "but where it was far from the estimate another follows after an eighth of a second of charges");
+    trusted(cost, mica_cost_estimate(cost) + 1000);
+    for (int i = 0; i < 126; i++) {
+        mica_cost_charged(cost, 1000000);
+    }
+    check(!mica_cost_wants_alone(cost), "until one agrees");
+}
+
+static void test_near(void)
+{
+    struct mica_cost *cost = work(0x1d00, 64);
+    trusted(cost, 200000);
+    trusted(cost, 190000);
+    near(cost, 600000);
+    check(mica_cost_estimate(cost) == 190000, "a time from soon after others' work is not believed where it is far from the estimate");
+    for (int i = 0; i < 50; i++) {
+        near(cost, 200000);
+    }
+    check(mica_cost_estimate(cost) > 199900 && mica_cost_estimate(cost) <= 200000, "and makes it more exact where it is near");
+    for (int i = 0; i < 2001; i++) {
+        mica_cost_charged(cost, 1000000);
+        near(cost, 200000);
+    }
+    check(mica_cost_wants_alone(cost), "it does not stand for a measurement alone");
+}
+
 static void test_average(void)
 {
     struct mica_cost *cost = work(0x2000, 1);
@@ -93,13 +135,13 @@ static void test_average(void)
 static void test_shared(void)
 {
     struct mica_cost *cost = work(0x2400, 1);
-    mica_cost_measured(cost, 1000000, false, true);
+    mica_cost_measured(cost, 1000000, MICA_TRUST_NONE, true);
     for (int i = 0; i < 500; i++) {
-        mica_cost_measured(cost, 3000000, false, true);
+        mica_cost_measured(cost, 3000000, MICA_TRUST_NONE, true);
     }
     check(mica_cost_estimate(cost) < 1150000, "where nothing can be trusted, a second of inflated measurements raises the estimate by less than 15 %");
     for (int i = 0; i < 20000; i++) {
-        mica_cost_measured(cost, 3000000, false, true);
+        mica_cost_measured(cost, 3000000, MICA_TRUST_NONE, true);
     }
     check(mica_cost_estimate(cost) == 3000000, "work that stays longer is charged what it takes in the end, and no more");
 }
@@ -129,6 +171,8 @@ int main(void)
 {
     test_first_measurement();
     test_alone();
+    test_wrong_alone();
+    test_near();
     test_average();
     test_shared();
     test_assumed();
