@@ -90,6 +90,20 @@ class PeerTenant(shim_client.Tenant):
                 break
         return [int(result[0])]
 
+    def graph(self, kernels: int) -> list[Any]:
+        """Record so many launches of the kernel into a graph, as frameworks do, and make it executable."""
+        stream = driver.cuStreamCreate(1)[1]
+        mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_GLOBAL
+        results: list[tuple[Any, ...]] = [driver.cuStreamBeginCapture(stream, mode)]
+        results += [driver.cuLaunchKernel(self.function, 1, 1, 1, 32, 1, 1, 0, stream, 0, 0) for _ in range(kernels)]
+        results.append(driver.cuStreamEndCapture(stream))
+        results.append(driver.cuGraphInstantiate(results[-1][1], 0))
+        self.executable = results[-1][1]
+        return [max(int(result[0]) for result in results)]
+
+    def launch_graph(self) -> tuple[Any, ...]:
+        return driver.cuGraphLaunch(self.executable, 0)
+
     def churn_async(self, rounds: int, seed: int) -> int:
         """Allocate and free in stream order, in random sizes and order, half of it by the free of the other kind; failures."""
         choose, held, failed = random.Random(seed), [], 0
