@@ -4,8 +4,11 @@ The same protocol as shim_client.py, and the same real bindings. With CUDA_PYTHO
 asks for the `_ptsz` and `_ptds` variants of all it calls.
 """
 
+import json
 import random
 import socket
+import subprocess
+import sys
 from typing import Any
 
 import shim_client
@@ -103,6 +106,13 @@ class PeerTenant(shim_client.Tenant):
 
     def launch_graph(self) -> tuple[Any, ...]:
         return driver.cuGraphLaunch(self.executable, 0)
+
+    def child(self, words: list[str], calls: list[list[Any]]) -> list[Any]:
+        """What a program started by this one, by these words and the client's, answers to the calls."""
+        lines = "".join(json.dumps(call) + "\n" for call in calls)
+        command = [*words, sys.executable, shim_client.__file__]
+        done = subprocess.run(command, input=lines, capture_output=True, text=True, check=True)
+        return [json.loads(line) for line in done.stdout.splitlines()]
 
     def churn_async(self, rounds: int, seed: int) -> int:
         """Allocate and free in stream order, in random sizes and order, half of it by the free of the other kind; failures."""
