@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Enforcement of a slice's compute limits on one device: who may submit work, and when. Work is whatever the device then does on its own for some time: a kernel, or a
- * graph of them. Once submitted it cannot be called back, so all that is enforced is enforced before.
+ * Enforcement of a slice's compute limits on one device: who may submit work, and when. Work is whatever the device then does on its own for some time:
+ * a kernel, or a graph of them. Once submitted it cannot be called back, so all that is enforced is enforced before.
  */
 #ifndef MICA_SHIM_LAUNCH_H
 #define MICA_SHIM_LAUNCH_H

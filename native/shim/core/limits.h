@@ -15,8 +15,8 @@ enum mica_verdict {
     MICA_KILLED = 3     /* control word kill */
 };
 
-/* The newest limits of the slice on this device, or NULL when its record is gone and the policy for that is to refuse (see fault.h). While the enforcer is in the middle of a change this is the
- * last good copy. Valid in this thread until its next call. */
+/* The newest limits of the slice on this device, or NULL when its record is gone and the policy for that is to refuse (see fault.h). While the enforcer is in
+ * the middle of a change this is the last good copy. Valid in this thread until its next call. */
 const struct mica_slice_limits *mica_limits_now(struct mica_device *device);
 
 /* Note that the process lives: at sampled calls, not at every one. */

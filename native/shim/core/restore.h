@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The environment of a slice, for processes that were started without it. Shells of an SSH server, and children that are given an environment of their own, have
- * lost MICA_SLICE and all that goes with it. In a container the slice's attach file is mounted at one place, and has it.
+ * The environment of a slice, for processes that were started without it. Shells of an SSH server, and children that are given an environment of their
+ * own, have lost MICA_SLICE and all that goes with it. In a container the slice's attach file is mounted at one place, and has it.
  */
 #ifndef MICA_SHIM_RESTORE_H
 #define MICA_SHIM_RESTORE_H

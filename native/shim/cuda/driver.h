@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The real driver's own functions below the hooks, and the door every hook goes through. A hook is the shim's function of a driver's name: programs call it, and
- * it calls the driver's own, which is named below_NAME here.
+ * The real driver's own functions below the hooks, and the door every hook goes through. A hook is the shim's function of a driver's name: programs call
+ * it, and it calls the driver's own, which is named below_NAME here.
  */
 #ifndef MICA_SHIM_CUDA_DRIVER_H
 #define MICA_SHIM_CUDA_DRIVER_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Launches in flight: submitted to the device and not ended there. In a slice that has a limit on them each is followed by an event of the driver's, which tells
- * when it has ended.
+ * Launches in flight: submitted to the device and not ended there. In a slice that has a limit on them each is followed by an event of the driver's,
+ * which tells when it has ended.
  */
 #ifndef MICA_SHIM_CUDA_INFLIGHT_H
 #define MICA_SHIM_CUDA_INFLIGHT_H

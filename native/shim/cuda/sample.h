@@ -2,8 +2,9 @@
  *
  * Timing of sampled launches: about one per context and quantum, and every launch that has the device alone.
  *
- * An event is a mark in a stream; the driver tells how much time lay between the device's passing two of them. A launch is timed by one before and one after it.
- * Nothing here waits for the device: an end event is asked whether it has happened, by the watcher when it should have, and by launches that wait anyway.
+ * An event is a mark in a stream; the driver tells how much time lay between the device's passing two of them. A launch is timed by one before and one
+ * after it. Nothing here waits for the device: an end event is asked whether it has happened, by the watcher when it should have, and by launches that
+ * wait anyway.
  */
 #ifndef MICA_SHIM_CUDA_SAMPLE_H
 #define MICA_SHIM_CUDA_SAMPLE_H

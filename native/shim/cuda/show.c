@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What the slice has, shown as if it were the whole device. Programs size their caches by what the driver says is free: a device of which most is refused later is
- * of no use to them.
+ * What the slice has, shown as if it were the whole device. Programs size their caches by what the driver says is free: a device of which most is
+ * refused later is of no use to them.
  */
 #define _GNU_SOURCE
 #include "context.h"

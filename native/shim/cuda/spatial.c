@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Green contexts: contexts whose kernels run on some of the device's multiprocessors only. These are split into groups of the smallest size that it offers, in an order that is the same in every
- * process. A slice takes the groups that lie between its offset and its end, so that slices whose parts do not overlap in the record do not overlap on
- * the device either.
+ * Green contexts: contexts whose kernels run on some of the device's multiprocessors only. These are split into groups of the smallest size that it
+ * offers, in an order that is the same in every process. A slice takes the groups that lie between its offset and its end, so that slices whose parts do
+ * not overlap in the record do not overlap on the device either.
  */
 #define _GNU_SOURCE
 #include "spatial.h"

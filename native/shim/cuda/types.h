@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What all these are is said in ../README.md. The few types of the CUDA driver's interface that the enforced calls use, declared by hand: no CUDA toolkit is needed to build. Handles are
- * opaque pointers; structs have the public layout up to the last member that the shim reads.
+ * What all these are is said in ../README.md. The few types of the CUDA driver's interface that the enforced calls use, declared by hand: no CUDA
+ * toolkit is needed to build. Handles are opaque pointers; structs have the public layout up to the last member that the shim reads.
  */
 #ifndef MICA_SHIM_CUDA_TYPES_H
 #define MICA_SHIM_CUDA_TYPES_H
