@@ -22,14 +22,19 @@ enum mica_fault_policy mica_fault_policy(struct mica_fault *fault)
     return MICA_FAULT_UNCLEAR;
 }
 
-/* No printf: a signal handler says something, too. */
-static size_t append(char *line, size_t length, const char *text)
+/* No printf: a signal handler says something, too. What the environment says may contain line feeds; what is said is one line all the same. */
+static size_t append(char *line, size_t length, const char *text, size_t bytes_max)
 {
-    size_t bytes = strlen(text);
+    size_t bytes = strnlen(text, bytes_max);
     if (bytes > LINE_BYTES - 1 - length) {
         bytes = LINE_BYTES - 1 - length;
     }
-    memcpy(line + length, text, bytes);
+    for (size_t i = 0; i < bytes; i++) {
+        line[length + i] = text[i];
+        if ((unsigned char)text[i] < ' ') {
+            line[length + i] = '?';
+        }
+    }
     return length + bytes;
 }
 
@@ -39,7 +44,7 @@ void mica_fault_say(const char *slice_name, const char *what, const char *why)
     char line[LINE_BYTES];
     size_t length = 0;
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
-        length = append(line, length, parts[i]);
+        length = append(line, length, parts[i], parts[i] == slice_name ? MICA_ID_TEXT - 1 : LINE_BYTES);
     }
     line[length++] = '\n';
     ssize_t written = write(STDERR_FILENO, line, length);
