@@ -311,6 +311,24 @@ typedef struct {
     unsigned char reserved[54];
 } CUmemPoolProps;
 
+/* --- Parts of a device --------------------------------------------------------------------------------------------------- */
+
+typedef struct sim_green *CUgreenCtx;
+typedef struct sim_resource_set *CUdevResourceDesc;
+enum { CU_DEV_RESOURCE_SM = 1, CU_DEV_RESOURCE_LAST = 10000 };
+enum { CU_GREEN_CTX_DEFAULT_STREAM = 1 };
+
+/* CUdevResource; the driver's own bytes say which multiprocessors of which device it names. */
+typedef struct {
+    int type;
+    uint32_t magic, device, first;
+    unsigned char own[80];
+    unsigned count, least, step; /* multiprocessors; of the smallest part, and from size to size */
+    unsigned char more[28];
+    void *next;
+} CUdevResource;
+_Static_assert(sizeof(CUdevResource) == 144 && offsetof(CUdevResource, count) == 96, "as the driver lays it out");
+
 /* --- Graphs -------------------------------------------------------------------------------------------------------------- */
 
 typedef struct sim_graph *CUgraph;

@@ -39,7 +39,7 @@ int sim_context_account(CUcontext context)
     return sim_visible_at(context->device)->account;
 }
 
-static CUresult make(int device, unsigned flags, CUcontext *out)
+static CUresult make(int device, unsigned flags, CUcontext shares, CUcontext *out)
 {
     static const size_t limits[SIM_LIMITS] = {1024, 1 << 20, 8 << 20, 2, 2048, 64};
     struct sim_visible *visible = sim_visible_at(device);
@@ -49,7 +49,7 @@ static CUresult make(int device, unsigned flags, CUcontext *out)
         return CUDA_ERROR_OUT_OF_MEMORY;
     CUcontext context = sim_object_new(MARK_CONTEXT, sizeof *context);
     if (context)
-        context->heap = sim_heap_new(device, context, NULL);
+        context->heap = shares ? shares->heap : sim_heap_new(device, context, NULL);
     if (!context || !context->heap) {
         if (context)
             sim_object_free(context);
@@ -61,6 +61,7 @@ static CUresult make(int device, unsigned flags, CUcontext *out)
     context->id = next_id++;
     context->multiprocessors = visible->multiprocessors;
     context->part = -1;
+    context->shares = shares;
     context->legacy = (struct sim_stream){.mark = MARK_STREAM, .context = context, .lane = SIM_LANE_COMPUTE};
     memcpy(context->limits, limits, sizeof limits);
     *out = context;
@@ -72,39 +73,77 @@ static void destroy(CUcontext context)
     int account = sim_context_account(context);
     sim_gate_drop(context);
     context->legacy.mark = 0;
-    sim_memory_drop(context);
-    sim_heap_delete(context->heap);
+    if (!context->shares) {
+        sim_memory_drop(context);
+        sim_heap_delete(context->heap);
+    }
     sim_account_release(account);
     sim_object_free(context);
 }
 
+CUresult sim_context_make_part(struct sim_visible *visible, unsigned lane, unsigned multiprocessors, CUcontext *out)
+{
+    CUcontext primary = visible->primary;
+    CUresult made = make(primary->device, primary->flags, primary, out);
+    if (made != CUDA_SUCCESS)
+        return made;
+    (*out)->part = (int)lane;
+    (*out)->multiprocessors = multiprocessors;
+    (*out)->legacy.lane = lane;
+    return CUDA_SUCCESS;
+}
+
+void sim_context_forget(void)
+{
+    pop();
+}
+
+void sim_context_end_part(CUcontext context)
+{
+    destroy(context);
+}
+
 /* --- The primary context ---------------------------------------------------------------------------------------------------- */
+
+CUresult sim_primary_retain(int device)
+{
+    struct sim_visible *at = sim_visible_at(device);
+    if (!at)
+        return CUDA_ERROR_INVALID_DEVICE;
+    if (!at->primary) {
+        CUresult made = make(device, at->primary_flags, NULL, &at->primary);
+        if (made != CUDA_SUCCESS)
+            return made;
+        at->primary->primary = true;
+    }
+    at->primary_references++;
+    return CUDA_SUCCESS;
+}
 
 CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device)
 {
     if (!context)
         return CUDA_ERROR_INVALID_VALUE;
     SIM_ENTER();
-    struct sim_visible *at = sim_visible_at(device);
-    if (!at)
-        return sim_driver_leave(CUDA_ERROR_INVALID_DEVICE);
-    if (!at->primary) {
-        CUresult made = make(device, at->primary_flags, &at->primary);
-        if (made != CUDA_SUCCESS)
-            return sim_driver_leave(made);
-        at->primary->primary = true;
-    }
-    at->primary_references++;
-    *context = at->primary;
-    return sim_driver_leave(CUDA_SUCCESS);
+    CUresult retained = sim_primary_retain(device);
+    if (retained == CUDA_SUCCESS)
+        *context = sim_visible_at(device)->primary;
+    return sim_driver_leave(retained);
 }
 
 static void drop_primary(struct sim_visible *at)
 {
     CUcontext primary = at->primary;
+    sim_greens_drop(primary->device);
     at->primary = NULL;
     at->primary_references = 0;
     destroy(primary);
+}
+
+void sim_primary_release(struct sim_visible *visible)
+{
+    if (visible->primary && !--visible->primary_references)
+        drop_primary(visible);
 }
 
 CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device)
@@ -115,8 +154,7 @@ CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device)
         return sim_driver_leave(CUDA_ERROR_INVALID_DEVICE);
     if (!at->primary)
         return sim_driver_leave(CUDA_ERROR_INVALID_CONTEXT);
-    if (!--at->primary_references)
-        drop_primary(at);
+    sim_primary_release(at);
     return sim_driver_leave(CUDA_SUCCESS);
 }
 SIM_SAME(cuDevicePrimaryCtxRelease, cuDevicePrimaryCtxRelease_v2);
@@ -166,7 +204,7 @@ CUresult cuCtxCreate_v2(CUcontext *context, unsigned flags, CUdevice device)
         return sim_driver_leave(CUDA_ERROR_INVALID_DEVICE);
     if (depth == STACK_MAX)
         return sim_driver_leave(CUDA_ERROR_OUT_OF_MEMORY);
-    CUresult made = make(device, flags, context);
+    CUresult made = make(device, flags, NULL, context);
     if (made == CUDA_SUCCESS)
         push(*context);
     return sim_driver_leave(made);
@@ -186,7 +224,7 @@ CUresult cuCtxCreate_v4(CUcontext *context, void *parameters, unsigned flags, CU
 CUresult cuCtxDestroy_v2(CUcontext context)
 {
     SIM_ENTER();
-    if (!sim_marked(context, MARK_CONTEXT) || context->primary)
+    if (!sim_marked(context, MARK_CONTEXT) || context->primary || context->shares)
         return sim_driver_leave(CUDA_ERROR_INVALID_CONTEXT);
     if (sim_context_current() == context)
         pop();

@@ -18,7 +18,7 @@
 #define SIM_UNIT 512ULL /* addresses are multiples of it */
 #define SIM_LIMITS 10
 
-enum sim_mark { MARK_CONTEXT = 0x43545831, MARK_STREAM = 0x53545231, MARK_STREAM_CLOSING = 0x53545230, MARK_EVENT = 0x45564e31, MARK_MODULE = 0x4d4f4431, MARK_FUNCTION = 0x46554e31, MARK_POOL = 0x504f4f31 };
+enum sim_mark { MARK_CONTEXT = 0x43545831, MARK_STREAM = 0x53545231, MARK_STREAM_CLOSING = 0x53545230, MARK_EVENT = 0x45564e31, MARK_MODULE = 0x4d4f4431, MARK_FUNCTION = 0x46554e31, MARK_POOL = 0x504f4f31, MARK_GREEN = 0x47524e31, MARK_RESOURCES = 0x52455331 };
 
 /* Device memory of one context or pool; see heap.c. */
 struct sim_heap;
@@ -78,6 +78,8 @@ struct sim_context {
     struct sim_heap *heap;
     size_t limits[SIM_LIMITS];
     unsigned cache_config, shared_config;
+    CUcontext shares;   /* the primary context, whose memory it has; NULL: it has its own */
+    CUgreenCtx green;   /* whose multiprocessors it has, or NULL */
 };
 
 struct sim_event {
@@ -146,7 +148,18 @@ struct sim_visible *sim_visible_at(int device); /* NULL when out of range */
 const struct sim_description *sim_visible_description(const struct sim_visible *device);
 unsigned sim_visible_multiprocessors(const struct sim_visible *device);
 
+/* A context with the primary one's memory, whose kernels run in `lane` on so many multiprocessors; and its end. */
+CUresult sim_context_make_part(struct sim_visible *visible, unsigned lane, unsigned multiprocessors, CUcontext *out);
+void sim_context_end_part(CUcontext context);
+/* The primary context of a device, made if need be, with one reference more; and one less. */
+CUresult sim_primary_retain(int device);
+void sim_primary_release(struct sim_visible *visible);
+/* End all green contexts of a device: its primary context goes. */
+void sim_greens_drop(int device);
+
 CUcontext sim_context_current(void);
+/* This thread's current context goes; the one below it is current. */
+void sim_context_forget(void);
 /* The context that `stream` belongs to (the current one for NULL and the special handles). */
 CUresult sim_stream_find(CUstream handle, CUstream *stream);
 bool sim_marked(const void *object, uint32_t mark);
@@ -296,6 +309,7 @@ void sim_capture_forget(CUevent event);
 CUresult sim_graph_memory_free(CUdeviceptr address);
 CUresult sim_graph_block_give(struct sim_graph_block *block);
 
+CUresult sim_stream_make(CUcontext context, unsigned flags, int priority, CUstream *stream);
 /* Give a new stream its lane and its number. */
 void sim_stream_place(CUstream stream);
 /* Wait for everything before now in `stream`, which sim_stream_find gave. Leaves the driver lock while it waits. */

@@ -12,6 +12,8 @@ CUresult sim_enter_current(CUcontext *context)
         return sim_driver_leave(CUDA_ERROR_INVALID_CONTEXT);
     if (!sim_marked(*context, MARK_CONTEXT))
         return sim_driver_leave(CUDA_ERROR_CONTEXT_IS_DESTROYED);
+    if ((*context)->shares)
+        *context = (*context)->shares;
     return CUDA_SUCCESS;
 }
 CUresult cuMemGetInfo_v2(size_t *free_bytes, size_t *total_bytes)

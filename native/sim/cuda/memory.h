@@ -62,7 +62,7 @@ bool sim_facts_find(CUdeviceptr address, struct sim_facts *facts);
 /* Whether a copy or fill may name `address` as device memory: it is, or it is host memory that the driver knows. */
 bool sim_device_known(CUdeviceptr address);
 
-/* Enter the driver with a current context. */
+/* Enter the driver with the context whose memory the current one has. */
 CUresult sim_enter_current(CUcontext *context);
 #define ENTER_CURRENT(valid)                                                                                                               \
     CUcontext context;                                                                                                                     \

@@ -22,16 +22,10 @@
     R(cuCtxDetach, cuCtxDetach, 2000, PLAIN) \
     R(cuCtxDisablePeerAccess, cuCtxDisablePeerAccess, 4000, PLAIN) \
     R(cuCtxEnablePeerAccess, cuCtxEnablePeerAccess, 4000, PLAIN) \
-    R(cuCtxFromGreenCtx, cuCtxFromGreenCtx, 12040, PLAIN) \
-    R(cuCtxGetDevResource, cuCtxGetDevResource, 12040, PLAIN) \
     R(cuCtxGetExecAffinity, cuCtxGetExecAffinity, 11040, PLAIN) \
-    R(cuCtxRecordEvent, cuCtxRecordEvent, 12050, PLAIN) \
     R(cuCtxResetPersistingL2Cache, cuCtxResetPersistingL2Cache, 11000, PLAIN) \
     R(cuCtxWaitEvent, cuCtxWaitEvent, 12050, PLAIN) \
     R(cuDestroyExternalSemaphore, cuDestroyExternalSemaphore, 10000, PLAIN) \
-    R(cuDevResourceGenerateDesc, cuDevResourceGenerateDesc, 12040, PLAIN) \
-    R(cuDevSmResourceSplitByCount, cuDevSmResourceSplitByCount, 12040, PLAIN) \
-    R(cuDeviceGetDevResource, cuDeviceGetDevResource, 12040, PLAIN) \
     R(cuDeviceGetHostAtomicCapabilities, cuDeviceGetHostAtomicCapabilities, 13000, PLAIN) \
     R(cuDeviceGetLuid, cuDeviceGetLuid, 10000, PLAIN) \
     R(cuDeviceGetNvSciSyncAttributes, cuDeviceGetNvSciSyncAttributes, 10020, PLAIN) \
@@ -58,12 +52,6 @@
     R(cuGraphKernelNodeSetAttribute, cuGraphKernelNodeSetAttribute, 11000, PLAIN) \
     R(cuGraphReleaseUserObject, cuGraphReleaseUserObject, 11030, PLAIN) \
     R(cuGraphRetainUserObject, cuGraphRetainUserObject, 11030, PLAIN) \
-    R(cuGreenCtxCreate, cuGreenCtxCreate, 12040, PLAIN) \
-    R(cuGreenCtxDestroy, cuGreenCtxDestroy, 12040, PLAIN) \
-    R(cuGreenCtxGetDevResource, cuGreenCtxGetDevResource, 12040, PLAIN) \
-    R(cuGreenCtxGetId, cuGreenCtxGetId, 12090, PLAIN) \
-    R(cuGreenCtxRecordEvent, cuGreenCtxRecordEvent, 12040, PLAIN) \
-    R(cuGreenCtxStreamCreate, cuGreenCtxStreamCreate, 12050, PLAIN) \
     R(cuGreenCtxWaitEvent, cuGreenCtxWaitEvent, 12040, PLAIN) \
     R(cuImportExternalSemaphore, cuImportExternalSemaphore, 10000, PLAIN) \
     R(cuIpcGetEventHandle, cuIpcGetEventHandle, 4010, PLAIN) \
@@ -127,7 +115,6 @@
     R(cuStreamCopyAttributes_ptsz, cuStreamCopyAttributes, 11000, PER_THREAD) \
     R(cuStreamGetAttribute, cuStreamGetAttribute, 11000, PLAIN) \
     R(cuStreamGetAttribute_ptsz, cuStreamGetAttribute, 11000, PER_THREAD) \
-    R(cuStreamGetGreenCtx, cuStreamGetGreenCtx, 12040, PLAIN) \
     R(cuStreamSetAttribute, cuStreamSetAttribute, 11000, PLAIN) \
     R(cuStreamSetAttribute_ptsz, cuStreamSetAttribute, 11000, PER_THREAD) \
     R(cuSurfRefGetArray, cuSurfRefGetArray, 3000, PLAIN) \

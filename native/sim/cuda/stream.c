@@ -86,23 +86,27 @@ void sim_stream_finish(CUstream stream)
     if (found != CUDA_SUCCESS)                                                                                                             \
     return sim_driver_leave(found)
 
-CUresult cuStreamCreateWithPriority(CUstream *stream, unsigned flags, int priority)
+CUresult sim_stream_make(CUcontext context, unsigned flags, int priority, CUstream *stream)
 {
-    SIM_ENTER();
-    CUcontext context = sim_context_current();
-    if (!context || !sim_marked(context, MARK_CONTEXT))
-        return sim_driver_leave(CUDA_ERROR_INVALID_CONTEXT);
     if (!stream || flags > CU_STREAM_NON_BLOCKING)
-        return sim_driver_leave(CUDA_ERROR_INVALID_VALUE);
+        return CUDA_ERROR_INVALID_VALUE;
     CUstream made = sim_object_new(MARK_STREAM, sizeof *made);
     if (!made)
-        return sim_driver_leave(CUDA_ERROR_OUT_OF_MEMORY);
+        return CUDA_ERROR_OUT_OF_MEMORY;
     made->context = context;
     made->flags = flags;
     made->priority = priority > 0 ? 0 : priority < -5 ? -5 : priority;
     sim_stream_place(made);
     *stream = made;
-    return sim_driver_leave(CUDA_SUCCESS);
+    return CUDA_SUCCESS;
+}
+
+CUresult cuStreamCreateWithPriority(CUstream *stream, unsigned flags, int priority)
+{
+    SIM_ENTER();
+    CUcontext context = sim_context_current();
+    bool valid = context && sim_marked(context, MARK_CONTEXT);
+    return sim_driver_leave(valid ? sim_stream_make(context, flags, priority, stream) : CUDA_ERROR_INVALID_CONTEXT);
 }
 
 CUresult cuStreamCreate(CUstream *stream, unsigned flags)
@@ -142,14 +146,16 @@ STREAM_GETTER(cuStreamGetId, unsigned long long, id, at->id)
 STREAM_GETTER(cuStreamGetCtx, CUcontext, context, at->context)
 STREAM_GETTER(cuStreamGetDevice, CUdevice, device, at->context->device)
 
-CUresult cuStreamGetCtx_v2(CUstream stream, CUcontext *context, void **green)
+/* Of a green context's stream the context is no context of the program's, and the other way round. */
+CUresult cuStreamGetCtx_v2(CUstream stream, CUcontext *context, CUgreenCtx *green)
 {
-    if (green)
-        *green = NULL;
-    return cuStreamGetCtx(stream, context);
+    ENTER_STREAM(context && green);
+    *green = at->context->green;
+    *context = *green ? NULL : at->context;
+    return sim_driver_leave(CUDA_SUCCESS);
 }
 
-CUresult cuStreamGetCtx_v2_ptsz(CUstream stream, CUcontext *context, void **green)
+CUresult cuStreamGetCtx_v2_ptsz(CUstream stream, CUcontext *context, CUgreenCtx *green)
 {
     return cuStreamGetCtx_v2(sim_per_thread(stream), context, green);
 }

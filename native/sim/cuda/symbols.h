@@ -197,7 +197,7 @@ enum sim_variant { VARIANT_PLAIN, VARIANT_PER_THREAD };
     Z(M, cuStreamGetFlags, cuStreamGetFlags, 5050, 7000, (CUstream stream, unsigned *flags))                                               \
     Z(M, cuStreamGetId, cuStreamGetId, 12000, 12000, (CUstream stream, unsigned long long *id))                                            \
     Z(M, cuStreamGetCtx, cuStreamGetCtx, 9020, 9020, (CUstream stream, CUcontext * context))                                               \
-    Z(M, cuStreamGetCtx_v2, cuStreamGetCtx, 12050, 12050, (CUstream stream, CUcontext * context, void **green))                            \
+    Z(M, cuStreamGetCtx_v2, cuStreamGetCtx, 12050, 12050, (CUstream stream, CUcontext * context, CUgreenCtx * green))                           \
     Z(M, cuStreamGetDevice, cuStreamGetDevice, 12080, 12080, (CUstream stream, CUdevice * device))                                         \
     Z(M, cuStreamQuery, cuStreamQuery, 2000, 7000, (CUstream stream))                                                                      \
     Z(M, cuStreamSynchronize, cuStreamSynchronize, 2000, 7000, (CUstream stream))                                                          \
@@ -334,6 +334,24 @@ enum sim_variant { VARIANT_PLAIN, VARIANT_PER_THREAD };
       (CUmipmappedArray * mipmap, CUexternalMemory external, const CUDA_EXTERNAL_MEMORY_MIPMAPPED_ARRAY_DESC *descriptor))                 \
     M(cuDestroyExternalMemory, cuDestroyExternalMemory, 10000, PLAIN, (CUexternalMemory external))
 
+#define SYMBOLS_GREEN(M)                                                                                                                   \
+    M(cuDeviceGetDevResource, cuDeviceGetDevResource, 12040, PLAIN, (CUdevice device, CUdevResource * resource, int type))                 \
+    M(cuCtxGetDevResource, cuCtxGetDevResource, 12040, PLAIN, (CUcontext context, CUdevResource * resource, int type))                     \
+    M(cuGreenCtxGetDevResource, cuGreenCtxGetDevResource, 12040, PLAIN, (CUgreenCtx green, CUdevResource * resource, int type))            \
+    M(cuDevSmResourceSplitByCount, cuDevSmResourceSplitByCount, 12040, PLAIN,                                                              \
+      (CUdevResource * groups, unsigned *count, const CUdevResource *input, CUdevResource *rest, unsigned flags, unsigned least_count))    \
+    M(cuDevResourceGenerateDesc, cuDevResourceGenerateDesc, 12040, PLAIN,                                                                  \
+      (CUdevResourceDesc * description, CUdevResource * resources, unsigned count))                                                        \
+    M(cuGreenCtxCreate, cuGreenCtxCreate, 12040, PLAIN,                                                                                    \
+      (CUgreenCtx * green, CUdevResourceDesc description, CUdevice device, unsigned flags))                                                \
+    M(cuGreenCtxDestroy, cuGreenCtxDestroy, 12040, PLAIN, (CUgreenCtx green))                                                              \
+    M(cuCtxFromGreenCtx, cuCtxFromGreenCtx, 12040, PLAIN, (CUcontext * context, CUgreenCtx green))                                         \
+    M(cuGreenCtxGetId, cuGreenCtxGetId, 12090, PLAIN, (CUgreenCtx green, unsigned long long *id))                                          \
+    M(cuGreenCtxStreamCreate, cuGreenCtxStreamCreate, 12050, PLAIN, (CUstream * stream, CUgreenCtx green, unsigned flags, int priority))   \
+    M(cuStreamGetGreenCtx, cuStreamGetGreenCtx, 12040, PLAIN, (CUstream stream, CUgreenCtx * green))                                       \
+    M(cuCtxRecordEvent, cuCtxRecordEvent, 12050, PLAIN, (CUcontext context, CUevent event))                                                \
+    M(cuGreenCtxRecordEvent, cuGreenCtxRecordEvent, 12040, PLAIN, (CUgreenCtx green, CUevent event))
+
 #include "symbols_graph.h"
 
 #define CUDA_SYMBOLS(M)                                                                                                                    \
@@ -348,6 +366,7 @@ enum sim_variant { VARIANT_PLAIN, VARIANT_PER_THREAD };
     SYMBOLS_MANAGED(M)                                                                                                                     \
     SYMBOLS_VIRTUAL(M)                                                                                                                     \
     SYMBOLS_COPY(M)                                                                                                                        \
+    SYMBOLS_GREEN(M)                                                                                                                       \
     SYMBOLS_GRAPH(M)                                                                                                                       \
     SYMBOLS_NODE(M)                                                                                                                        \
     SYMBOLS_EXEC(M)                                                                                                                        \

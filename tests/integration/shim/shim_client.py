@@ -218,6 +218,12 @@ class Tenant:
     def bad_launch(self) -> list[Any]:
         return plain(driver.cuLaunchKernel(self.function, 0, 1, 1, 32, 1, 1, 0, 0, 0, 0))
 
+    def multiprocessors(self) -> list[Any]:
+        """How many the current context has."""
+        context = driver.cuCtxGetCurrent()[1]
+        result, resource = driver.cuCtxGetDevResource(context, driver.CUdevResourceType.CU_DEV_RESOURCE_TYPE_SM)
+        return [int(result), resource.sm.smCount]
+
     def sync(self) -> list[Any]:
         return plain(driver.cuCtxSynchronize())
 

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 
 import pytest
-from shim_node import Node
+from shim_node import MIB, Node
 
 from mica.region import Spatial
 
+MS = 1_000_000
 Eventually = Callable[[Callable[[], bool]], None]
 
 
@@ -39,3 +40,35 @@ def test_a_process_that_started_before_its_slice_had_a_part_costs_all_of_the_dev
         assert tenant("launch", 10) == [0]
         assert tenant("sync") == [0]
     eventually(lambda: node.usage("a").gpu_ns == pytest.approx(node.account(tenant)["kernel_ns"], rel=0.1))
+
+
+def test_two_slices_with_green_contexts_work_side_by_side(node: Node, eventually: Eventually) -> None:
+    """Each has the multiprocessors of its own half, is charged that half of the time, and neither waits for the other."""
+    node.describe(mps=1)
+    for slice_id, offset_ppm in (("a", 0), ("b", 500_000)):
+        part = {"spatial_kind": Spatial.GREEN, "spatial_ppm": 500_000, "spatial_offset_ppm": offset_ppm}
+        node.place(slice_id, share_ppm=500_000, burst_ns=20 * MS, **part)
+    tenants = {slice_id: node.start(slice_id).started() for slice_id in "ab"}
+    for tenant in tenants.values():
+        assert tenant("multiprocessors") == [0, 28]  # seven of fourteen groups of four; two of 58 are in none
+        tenant.send("launch", 400)
+    for tenant in tenants.values():
+        assert tenant.answer() == [0]
+        assert tenant("sync") == [0]
+    ran = {slice_id: node.account(tenant)["kernel_ns"] for slice_id, tenant in tenants.items()}
+    assert node.books()["devices"][0]["busy_ns"] < 0.8 * sum(ran.values())
+    eventually(lambda: all(node.usage(each).gpu_ns == pytest.approx(ran[each] / 2, rel=0.1) for each in "ab"))
+
+
+def test_a_part_ends_with_its_program_and_memory_is_charged_as_ever(node: Node) -> None:
+    """Memory of a green context is the slice's; the last release of the primary context gives context and memory back."""
+    node.describe(mps=1)
+    node.place("a", spatial_kind=Spatial.GREEN, spatial_ppm=250_000, spatial_offset_ppm=0)
+    tenant = node.start("a").started()
+    assert tenant("multiprocessors") == [0, 12]
+    assert tenant("alloc", "p", 4 * MIB) == [0]
+    assert node.usage("a").vram_bytes == 4 * MIB
+    assert tenant("reset") == [0]
+    assert node.usage("a").vram_bytes == 0
+    assert tenant("primary") == [0]
+    assert tenant("multiprocessors") == [0, 12]
