@@ -219,7 +219,8 @@ struct mica_token_region {
     MICA_ATOMIC_U64 order_floor_ns; /* the order tag of the work submitted last: where a slice that was idle joins the order */
     MICA_ATOMIC_U64 waiters_high;   /* every entry in use is below it; it only grows */
     MICA_ATOMIC_U64 clean_from_ns;  /* when, by estimate, nothing is left on the device but the last submitter's work */
-    uint64_t reserved[24];
+    MICA_ATOMIC_U64 brief_until_ns; /* when, by estimate, the last brief work of a slice within its share ends */
+    uint64_t reserved[23];
     struct mica_token_waiter waiters[MICA_SLICES_MAX];
 };
 

@@ -201,6 +201,20 @@ static uint64_t chance_ns(const struct mica_token_region *token, const struct mi
     return difference(busy_ns, room_ns > MICA_TOKEN_LEAD_NS ? room_ns : MICA_TOKEN_LEAD_NS);
 }
 
+/* How long work is kept from others' brief work that is on the device. A driver that takes processes in turns would switch to it at once, and come back when
+ * it has run for a whole turn, however little of the other was left. For no longer than its own turn might be, and only where it is longer than the lead. */
+static uint64_t spares_ns(const struct mica_token_region *token, struct mica_token_ask *ask, uint64_t now_ns)
+{
+    uint64_t left_ns = difference(load(&token->brief_until_ns), now_ns);
+    bool own_turn = load(&token->last_record) == ask->record + 1;
+    if (left_ns == 0 || left_ns > MICA_TOKEN_BACKLOG_MAX_NS || own_turn || ask->cost_ns <= MICA_TOKEN_LEAD_NS)
+        return 0;
+    if (ask->spared_ns == 0)
+        ask->spared_ns = now_ns;
+    uint64_t most_ns = difference(ask->spared_ns + ask->quantum_ns, now_ns);
+    return left_ns < most_ns ? left_ns : most_ns;
+}
+
 static void wait_among(struct mica_token_region *token, const struct mica_token_ask *ask, uint64_t now_ns)
 {
     struct mica_token_waiter *waiter = &token->waiters[ask->record];
@@ -252,6 +266,8 @@ static void submitted(struct mica_token_region *token, struct mica_token_ask *as
         store(&token->clean_from_ns, clean_from(backlog_ns, now_ns));
         atomic_fetch_add_explicit(&token->turns, 1, memory_order_relaxed);
     }
+    if (ask->brief)
+        store(&token->brief_until_ns, ask->end_ns);
     ask->clean = own_turn ? cleanness(load(&token->clean_from_ns), now_ns) : MICA_CLEAN_NO;
     store(&token->waiters[ask->record].seen_ns, 0);
 }
@@ -296,6 +312,9 @@ uint64_t mica_token_admit(struct mica_token_region *token, struct mica_token_ask
             wait_ns = (look_ns > at_ns ? look_ns : at_ns) - now_ns;
             break;
         }
+        wait_ns = holds ? 0 : spares_ns(token, ask, now_ns);
+        if (wait_ns != 0)
+            break;
         if (ask->alone && backlog_ns != 0) {
             wait_ns = claim(token, ask, now_ns + backlog_ns + CLAIM_NS) ? backlog_ns : MICA_TOKEN_GRACE_NS;
             break;
@@ -329,8 +348,9 @@ uint64_t mica_token_made(struct mica_token_region *token, uint64_t end_ns, uint6
     if (late_ns <= end_ns)
         return end_ns;
     /* If others came after it, their work ran in the gap, or made its own clock right. */
-    uint64_t seen = end_ns;
+    uint64_t seen = end_ns, brief_ns = end_ns;
     atomic_compare_exchange_strong_explicit(&token->busy_until_ns, &seen, late_ns, memory_order_relaxed, memory_order_relaxed);
+    atomic_compare_exchange_strong_explicit(&token->brief_until_ns, &brief_ns, late_ns, memory_order_relaxed, memory_order_relaxed);
     return late_ns;
 }
 

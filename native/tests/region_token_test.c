@@ -269,15 +269,35 @@ static void test_only_long_after_others_work_is_a_turn_clean(void)
     CHECK_EQUAL(clean_at(NOW + 6000000), MICA_CLEAN_SURE);
 }
 
+static void test_brief_work_is_spared(void)
+{
+    reset();
+    struct mica_token_ask brief = ask_of(0, 200, 400000), longer = ask_of(1, 100, 2000000), shorter = ask_of(2, 300, 100000);
+    brief.jumps = brief.brief = 1;
+    CHECK_EQUAL(mica_token_admit(&token, &brief, NOW), 0);
+    CHECK_EQUAL(mica_token_made(&token, brief.end_ns, brief.cost_ns, NOW + 20000), NOW + 420000);
+    CHECK_EQUAL(mica_token_admit(&token, &longer, NOW + 100000), 320000); /* although there is room by the clock */
+    mica_token_leave(&token, &longer);
+    CHECK_EQUAL(mica_token_admit(&token, &shorter, NOW + 100000), 0);
+    brief.tag_ns = 0;
+    for (uint64_t at_ns = NOW + 200000; at_ns < NOW + 2000000; at_ns += 100000) {
+        CHECK_EQUAL(mica_token_admit(&token, &brief, at_ns), 0); /* one after the other */
+        CHECK(mica_token_admit(&token, &longer, at_ns) != 0);
+    }
+    atomic_store(&token.busy_until_ns, NOW + 2200000);
+    CHECK_EQUAL(mica_token_admit(&token, &longer, NOW + 2100000), 0); /* a quantum after it could have gone */
+}
+
 static void test_damaged_words_hold_nobody(void)
 {
     reset();
-    struct mica_token_ask ask = ask_of(0, 100, 50000);
+    struct mica_token_ask ask = ask_of(0, 100, 2000000);
+    atomic_store(&token.brief_until_ns, NEVER);
     atomic_store(&token.busy_until_ns, NEVER);
     atomic_store(&token.alone_until_ns, NEVER);
     atomic_store(&token.waiters_high, NEVER);
     CHECK_EQUAL(mica_token_admit(&token, &ask, NOW), 0);
-    CHECK_EQUAL(ask.end_ns, NOW + 50000);
+    CHECK_EQUAL(ask.end_ns, NOW + 2000000);
 }
 
 static void test_urgent_goes_ahead_of_the_order(void)
@@ -338,6 +358,7 @@ int main(void)
     check_run(test_alone_runs_out, "and no longer than its patience");
     check_run(test_a_late_launch_puts_the_clock_on, "a launch that an empty device waited for puts the clock on");
     check_run(test_only_long_after_others_work_is_a_turn_clean, "only long after others' work a turn is surely its slice's own");
+    check_run(test_brief_work_is_spared, "long work does not go in the middle of a slice's brief work, nor wait for it for more than a quantum");
     check_run(test_damaged_words_hold_nobody, "damaged words hold nobody up");
     check_run(test_urgent_goes_ahead_of_the_order, "communication goes ahead of the order, not of the clock");
     check_run(test_a_raised_share_counts_for_old_debt, "a share that is raised is in force for what was used before, too");
