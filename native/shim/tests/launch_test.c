@@ -200,6 +200,34 @@ static void test_third_waits(struct mica_slice_limits limits, uint64_t let_go, v
     check(comes_to(&usage->launches, launches + 3), "and goes on when it may");
 }
 
+static void *launch_many(void *unused)
+{
+    for (int i = 0; i < MANY / 4; i++) {
+        launch(0x200);
+    }
+    return unused;
+}
+
+/* Threads that find every place taken at the same time each make more. */
+static void test_many_in_flight(void)
+{
+    struct mica_slice_limits limits = bench_slice_limits(1ULL << 30);
+    pthread_t threads[8];
+    limits.inflight_max = 3 * MANY;
+    bench_slice_put(&limits);
+    fake_work(3, 1);
+    for (int i = 0; i < 8; i++) {
+        pthread_create(&threads[i], NULL, launch_many, NULL);
+    }
+    for (int i = 0; i < 8; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    check(usage->processes[0].inflight == 8 * (MANY / 4), "what several threads have in flight is counted");
+    fake_work(3, 0);
+    check(comes_to(&usage->processes[0].inflight, 0), "until it has ended");
+    bench_slice_write(1ULL << 30, MICA_CONTROL_RUN);
+}
+
 static void finish_work(void)
 {
     fake_work(3, 0);
@@ -326,6 +354,7 @@ static int inside(void)
     check(cuInit(0) == 0, "the process is attached");
     test_graphs();
     test_kinds();
+    test_many_in_flight();
     test_limits();
     test_communication();
     test_copies();
