@@ -123,6 +123,8 @@ uint64_t mica_window_wait(const struct mica_slice_limits *limits, uint64_t cost_
 #define MICA_TOKEN_GRACE_NS 200000ULL
 /* A launch of unknown cost has the device to itself until it is measured, and at most so long. */
 #define MICA_TOKEN_ALONE_NS 100000000ULL
+/* By how much a device may be behind its clock, which is why it is not taken for empty sooner. */
+#define MICA_TOKEN_BEHIND_NS 100000ULL
 /* Work on the clock beyond this is not waited for: a damaged word, or a kernel that the driver itself must share out. */
 #define MICA_TOKEN_BACKLOG_MAX_NS 2000000000ULL
 /* A slice that submits again within this time after its last work's end was not idle ... */

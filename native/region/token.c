@@ -315,8 +315,9 @@ uint64_t mica_token_admit(struct mica_token_region *token, struct mica_token_ask
         wait_ns = holds ? 0 : spares_ns(token, ask, now_ns);
         if (wait_ns != 0)
             break;
-        if (ask->alone && backlog_ns != 0) {
-            wait_ns = claim(token, ask, now_ns + backlog_ns + CLAIM_NS) ? backlog_ns : MICA_TOKEN_GRACE_NS;
+        uint64_t dry_ns = ask->alone ? backlog_at(sum(busy_ns, MICA_TOKEN_BEHIND_NS), now_ns) : 0;
+        if (dry_ns != 0) {
+            wait_ns = claim(token, ask, now_ns + dry_ns + CLAIM_NS) ? dry_ns : MICA_TOKEN_GRACE_NS;
             break;
         }
         if (ask->alone && !claim(token, ask, now_ns + MICA_TOKEN_ALONE_NS)) {
