@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from shim_faults import AT_START, NOT_PERMITTED, one_line, without_override
+from shim_faults import AT_START, NOT_PERMITTED, SPOILT, forbidden, missing, one_line, spoilt, without_override
 from shim_node import GIB, UUIDS, Node, Tenant
 
 from mica.events import Control
@@ -44,6 +44,21 @@ def test_at_the_start(node: Node, fault: str, policy: str) -> None:
     else:
         free_everything(tenant)
         assert one_line(tenant) == f"mica: slice a: not enforced: {broken.text}"
+
+
+@pytest.mark.parametrize("policy", ["refuse", "pass"])
+@pytest.mark.parametrize("how", ["missing", "forbidden", *SPOILT])
+def test_without_a_token(node: Node, how: str, policy: str) -> None:
+    """A device token that cannot be used refuses nobody and frees nobody: the slice is held by its rate, and that is told."""
+    node.place("a", quantum_ns=2_000_000)
+    path = node.runtime.token_path(UUIDS[0])
+    change, text = SPOILT.get(how, (None, ""))
+    broken = missing(path) if how == "missing" else forbidden(path) if change is None else spoilt(path, change, text)
+    tenant = node.start("a", before=without_override, MICA_ON_FAULT=policy).started()
+    assert tenant("total") == [0, GIB]
+    assert tenant("launch", 10) == [0]
+    assert node.usage("a").launches == 10
+    assert one_line(tenant) == f"mica: slice a: no device token, held by its rate alone: {broken.text}"
 
 
 @pytest.mark.parametrize("policy", ["refuse", "pass"])

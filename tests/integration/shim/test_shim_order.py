@@ -5,7 +5,7 @@ import signal
 from collections.abc import Callable
 
 import pytest
-from shim_node import UUIDS, Node, Tenant
+from shim_node import Node, Tenant
 
 MS = 1_000_000
 QUANTUM_NS = 2 * MS
@@ -61,19 +61,6 @@ def test_what_is_counted_is_what_the_driver_saw(node: Node) -> None:
     assert tenant("sync") == [0]
     assert node.account(tenant)["kernel_ns"] == 200 * KERNEL_NS
     assert node.usage("a").gpu_ns == pytest.approx(200 * KERNEL_NS, rel=0.01)
-
-
-def test_a_missing_token_is_said_once(node: Node) -> None:
-    """Without its device's token a slice is held by its rate alone; the program runs, and one line says so."""
-    node.place("a", quantum_ns=QUANTUM_NS)
-    path = node.runtime.token_path(UUIDS[0])
-    path.unlink()
-    tenant = node.start("a").started()
-    assert tenant("launch", 10) == [0]
-    assert node.usage("a").launches == 10
-    assert tenant.close().splitlines() == [
-        f"mica: slice a: no device token, held by its rate alone: {path}: No such file or directory"
-    ]
 
 
 def test_processes_of_a_slice_share_by_weight(node: Node, eventually: Eventually) -> None:
