@@ -52,6 +52,7 @@ def _lines(node: NodeFile) -> Iterator[str]:
     yield f"block_ns {costs.block_ns}"
     yield f"timeslice_ns {costs.timeslice_ns}"
     yield f"context_bytes {costs.context_bytes}"
+    yield f"module_bytes {costs.module_bytes}"
     yield f"pcie_bytes_per_s {costs.pcie_bytes_per_s}"
     yield f"seed {costs.seed}"
     yield f"mps {int(node.mps)}"

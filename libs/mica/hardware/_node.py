@@ -51,14 +51,16 @@ class Costs(Struct, frozen=True, forbid_unknown_fields=True):
 
     A kernel takes ``launch_ns`` + waves * ``block_ns``. A process keeps a device for ``timeslice_ns`` while others wait; 0
     runs all launches strictly in order of submission. ``context_bytes`` is the footprint of a process's first context on
-    a device: none by default, because what tenants are sold is what they ask for. Copies to and from the host take their
-    bytes / ``pcie_bytes_per_s`` in each direction (0: no time). ``seed`` decides all noise.
+    a device, ``module_bytes`` that of each module: none by default, because what tenants are sold is what they ask for.
+    Copies to and from the host take their bytes / ``pcie_bytes_per_s`` in each direction (0: no time). ``seed`` decides
+    all noise.
     """
 
     launch_ns: NonNegative = 2_000
     block_ns: NonNegative = 50_000
     timeslice_ns: NonNegative = 2_000_000
     context_bytes: NonNegative = 0
+    module_bytes: NonNegative = 0
     pcie_bytes_per_s: NonNegative = 25_000_000_000
     seed: NonNegative = 0
     kernel: Annotated[tuple[KernelCost, ...], Meta(max_length=KERNEL_RULES_MAX)] = ()

@@ -72,6 +72,7 @@ static void destroy(CUcontext context)
 {
     int account = sim_context_account(context);
     sim_gate_drop(context);
+    sim_modules_drop(context);
     context->legacy.mark = 0;
     if (!context->shares) {
         sim_memory_drop(context);

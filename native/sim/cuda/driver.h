@@ -100,6 +100,8 @@ struct sim_event {
 struct sim_module {
     uint32_t mark;
     CUcontext context; /* NULL: a library */
+    CUcontext payer;   /* whose footprint it is part of, or NULL */
+    struct sim_module *next;
     char *names;       /* zero-separated entry names, ended by an empty one; NULL: any name is in it */
 };
 
@@ -151,6 +153,8 @@ unsigned sim_visible_multiprocessors(const struct sim_visible *device);
 /* A context with the primary one's memory, whose kernels run in `lane` on so many multiprocessors; and its end. */
 CUresult sim_context_make_part(struct sim_visible *visible, unsigned lane, unsigned multiprocessors, CUcontext *out);
 void sim_context_end_part(CUcontext context);
+/* Modules that go with a context. */
+void sim_modules_drop(CUcontext context);
 /* The primary context of a device, made if need be, with one reference more; and one less. */
 CUresult sim_primary_retain(int device);
 void sim_primary_release(struct sim_visible *visible);

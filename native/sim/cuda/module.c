@@ -14,6 +14,7 @@
 #define FATBIN_WRAPPER_MAGIC 0x466243b1u
 
 static struct sim_function *functions; /* of all modules: at most one per module and name */
+static struct sim_module *modules;
 
 static bool name_byte(char c)
 {
@@ -77,6 +78,26 @@ static CUresult inspect(const void *image, char **names)
     return (*names = ptx_names(image)) ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
 }
 
+/* What its code and variables take of the device. A library is loaded where it is first needed: here, the current context. */
+static CUresult pay(CUmodule module)
+{
+    uint64_t bytes = sim_node()->module_bytes;
+    CUcontext payer = module->context ? module->context : sim_context_current();
+    if (!bytes || !payer || !sim_marked(payer, MARK_CONTEXT))
+        return CUDA_SUCCESS;
+    if (sim_footprint_add(sim_context_account(payer), bytes))
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    module->payer = payer;
+    return CUDA_SUCCESS;
+}
+
+static void refund(CUmodule module)
+{
+    if (module->payer)
+        sim_footprint_sub(sim_context_account(module->payer), sim_node()->module_bytes);
+    module->payer = NULL;
+}
+
 static CUresult load(CUmodule *module, const void *image, CUcontext context)
 {
     char *names;
@@ -92,6 +113,14 @@ static CUresult load(CUmodule *module, const void *image, CUcontext context)
     }
     made->context = context;
     made->names = names;
+    result = pay(made);
+    if (result != CUDA_SUCCESS) {
+        free(names);
+        sim_object_free(made);
+        return result;
+    }
+    made->next = modules;
+    modules = made;
     *module = made;
     return CUDA_SUCCESS;
 }
@@ -100,6 +129,8 @@ CUresult cuModuleLoadData(CUmodule *module, const void *image)
 {
     SIM_ENTER();
     CUcontext context = sim_context_current();
+    if (context && context->shares)
+        context = context->shares;
     return sim_driver_leave(context ? load(module, image, context) : CUDA_ERROR_INVALID_CONTEXT);
 }
 SIM_SAME(cuModuleLoadFatBinary, cuModuleLoadData);
@@ -138,11 +169,13 @@ CUresult cuModuleLoad(CUmodule *module, const char *path)
     return result;
 }
 
-static CUresult unload(CUmodule module)
+static void drop(CUmodule module)
 {
-    SIM_ENTER();
-    if (!sim_marked(module, MARK_MODULE))
-        return sim_driver_leave(CUDA_ERROR_INVALID_HANDLE);
+    struct sim_module **place = &modules;
+    while (*place != module)
+        place = &(*place)->next;
+    *place = module->next;
+    refund(module);
     for (struct sim_function **at = &functions; *at;) {
         CUfunction function = *at;
         if (function->module != module) {
@@ -155,7 +188,26 @@ static CUresult unload(CUmodule module)
     }
     free(module->names);
     sim_object_free(module);
-    return sim_driver_leave(CUDA_SUCCESS);
+}
+
+void sim_modules_drop(CUcontext context)
+{
+    for (CUmodule module = modules, next; module; module = next) {
+        next = module->next;
+        if (module->payer == context)
+            refund(module);
+        if (module->context == context)
+            drop(module);
+    }
+}
+
+static CUresult unload(CUmodule module)
+{
+    SIM_ENTER();
+    bool there = sim_marked(module, MARK_MODULE);
+    if (there)
+        drop(module);
+    return sim_driver_leave(there ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE);
 }
 
 CUresult cuModuleUnload(CUmodule module)

@@ -30,6 +30,7 @@ static const struct field node_fields[] = {
     NODE_TEXT(driver_version), FIELD(sim_node, FIELD_U32, cuda_version),
     NODE_U64(launch_ns),       NODE_U64(block_ns),
     NODE_U64(timeslice_ns),    NODE_U64(context_bytes),
+    NODE_U64(module_bytes),
     NODE_U64(pcie_bytes_per_s), NODE_U64(seed),
     FIELD(sim_node, FIELD_U32, mps),
 };

@@ -60,6 +60,9 @@ int sim_account_open(struct sim_place place);
 /* A context came or went; the first one of an account pays the context's footprint. -ENOMEM when it does not fit. */
 int sim_account_retain(int account);
 void sim_account_release(int account);
+/* What else nobody asks for by its size came or went. -ENOMEM when it does not fit. */
+int sim_footprint_add(int account, uint64_t bytes);
+void sim_footprint_sub(int account, uint64_t bytes);
 
 /* Count an allocation of `requested` bytes that costs the device `granules` bytes more. -ENOMEM: refused and counted. */
 int sim_vram_charge(int account, uint64_t requested, uint64_t granules);

@@ -118,7 +118,7 @@ struct sim_node {
     uint64_t launch_ns;         /* fixed cost of a launch */
     uint64_t block_ns;          /* one wave of blocks of a kernel no rule names */
     uint64_t timeslice_ns;      /* a process keeps the device so long while others wait; 0: strictly in order of submission */
-    uint64_t context_bytes;
+    uint64_t context_bytes, module_bytes; /* what a process's first context takes, and each module */
     uint64_t pcie_bytes_per_s;  /* each direction of each device; 0: copies to and from the host take no time */
     struct sim_kernel_rule rules[SIM_RULES_MAX];
     struct sim_description devices[SIM_DEVICES_MAX];
@@ -249,7 +249,7 @@ struct sim_account {
     uint64_t requested_peak_bytes;
     uint64_t granule_bytes;
     uint64_t granule_peak_bytes;
-    uint64_t context_bytes;
+    uint64_t context_bytes; /* of its contexts and modules */
     uint64_t allocations;
     uint64_t refusals;
     uint64_t limit_bytes; /* of granules and contexts, for a client of MPS; 0: none */

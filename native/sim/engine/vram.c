@@ -202,6 +202,33 @@ void sim_account_limit(int index, uint64_t limit_bytes)
     sim_leave(state);
 }
 
+int sim_footprint_add(int index, uint64_t bytes)
+{
+    struct sim_state *state = sim_enter();
+    struct sim_account *account = own_account(state, index);
+    struct sim_place place = {account->device, account->gpu_instance, account->compute_instance};
+    int result = within_limit(account, bytes) && fits(state, place, bytes) ? 0 : -ENOMEM;
+    if (!result) {
+        account->context_bytes += bytes;
+        SIM_STORE_ORDER();
+        *sim_vram_spent(state, place) += bytes;
+        note_peak(state, place, account);
+    }
+    sim_leave(state);
+    return result;
+}
+
+void sim_footprint_sub(int index, uint64_t bytes)
+{
+    struct sim_state *state = sim_enter();
+    struct sim_account *account = own_account(state, index);
+    struct sim_place place = {account->device, account->gpu_instance, account->compute_instance};
+    account->context_bytes -= bytes;
+    SIM_STORE_ORDER();
+    *sim_vram_spent(state, place) -= bytes;
+    sim_leave(state);
+}
+
 int sim_account_retain(int index)
 {
     struct sim_state *state = sim_enter();

@@ -200,11 +200,14 @@ class Tenant:
         return plain(driver.cuDeviceTotalMem(ordinal))
 
     def kernel(self, name: str = "spin") -> list[Any]:
-        result, module = driver.cuModuleLoadData(PTX % name.encode())
+        result, self.module = driver.cuModuleLoadData(PTX % name.encode())
         if int(result):
             return [int(result)]
-        result, self.function = driver.cuModuleGetFunction(module, name.encode())
+        result, self.function = driver.cuModuleGetFunction(self.module, name.encode())
         return [int(result)]
+
+    def unload(self) -> list[Any]:
+        return plain(driver.cuModuleUnload(self.module))
 
     def launch(self, count: int = 1) -> list[Any]:
         """Launch; the last result."""

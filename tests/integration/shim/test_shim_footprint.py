@@ -4,6 +4,7 @@ import pytest
 from shim_node import GIB, MIB, Node, Tenant
 
 CONTEXT = 256 * MIB
+MODULE = 12 * MIB
 HEAP = 2
 
 
@@ -105,3 +106,44 @@ def test_without_the_vendors_library_a_context_is_charged_what_is_configured(nod
     node.place("a")
     node.start("a", MICA_CONTEXT_BYTES=text, MICA_NVML_DRIVER="/nonexistent/libnvidia-ml.so.1").started()
     assert node.usage("a").vram_bytes == charged
+
+
+def test_a_module_is_charged_what_it_takes(node: Node) -> None:
+    """Each loaded module is charged what the driver counts for it, shown as used, and given back when it is unloaded."""
+    node.describe(module_bytes=MODULE)
+    node.place("a")
+    tenant = open_in(node)
+    assert tenant("primary") == [0]
+    for count in (1, 2):
+        assert tenant("kernel") == [0]
+        assert node.usage("a").vram_bytes == count * MODULE == node.account(tenant)["context_bytes"]
+    assert tenant("info") == [0, GIB - 2 * MODULE, GIB]
+    assert tenant("unload") == [0]
+    assert node.usage("a").vram_bytes == MODULE == node.account(tenant)["context_bytes"]
+
+
+def test_a_module_that_does_not_fit_is_not_loaded(node: Node) -> None:
+    """In a slice without room for it, loading is out of memory and leaves nothing in the driver; once there is room it works."""
+    node.describe(module_bytes=MODULE)
+    node.place("a", vram_limit_bytes=MODULE + MIB)
+    tenant = open_in(node)
+    assert tenant("primary") == [0]
+    assert tenant("alloc", "p", 2 * MIB) == [0]
+    assert tenant("kernel") == [2]
+    assert (node.usage("a").vram_bytes, node.account(tenant)["context_bytes"]) == (2 * MIB, 0)
+    assert tenant("free", "p") == [0]
+    assert tenant("kernel") == [0]
+    assert tenant("alloc", "p", 2 * MIB) == [2]
+
+
+def test_modules_go_with_their_context(node: Node) -> None:
+    """The reset of a context gives back what its modules took, and a program that loads again is charged again."""
+    node.describe(context_bytes=CONTEXT, module_bytes=MODULE)
+    node.place("a")
+    tenant = open_in(node)
+    for _ in range(2):
+        assert tenant("primary") == [0]
+        assert tenant("kernel") == [0]
+        assert node.usage("a").vram_bytes == CONTEXT + MODULE
+        assert tenant("reset") == [0]
+        assert (node.usage("a").vram_bytes, node.account(tenant)["context_bytes"]) == (0, 0)
