@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from mica.bench._errors import BenchError
 from mica.bench._shares import Reading
+from mica.bench._withheld import withheld_ns
 from mica.events import PPM
 from mica.hardware import BooksReader, Costs, DeviceEntry, KernelCost, NodeFile, device_uuid, write_node_desc
 from mica.native import bench_tenant, shim_cuda, shim_nvml, sim_cuda, sim_nvml
@@ -187,7 +188,7 @@ class Device:
         books = self._books.read()
         of_pid = {process.pid: process for process in books.processes if process.live}
         kernel_ns = {pid: sum(account.kernel_ns for account in of_pid[pid].accounts) if pid in of_pid else 0 for pid in pids}
-        return Reading(books.now_ns, kernel_ns)
+        return Reading(books.now_ns, kernel_ns, withheld_ns(pids))
 
     def held_bytes(self) -> int:
         """Device memory that programs have asked for and hold, by the driver's books."""

@@ -32,13 +32,18 @@ class ShareError(Struct, frozen=True):
 
 
 class Tenant(Struct, frozen=True, kw_only=True):
-    """One tenant of a scenario. ``errors_pct``: one for each window."""
+    """One tenant of a scenario, with its error in each window.
+
+    ``withheld_pct``: for what part of each window the machine withheld processors from the scenario's programs; those of
+    several threads add up.
+    """
 
     share_pct: float
     measured_pct: float
     kernels_us: tuple[int, ...]
     window_s: float
     errors_pct: tuple[float, ...]
+    withheld_pct: tuple[float, ...]
 
 
 class Scenario(Struct, frozen=True, kw_only=True):
@@ -59,13 +64,17 @@ class Noise(Struct, frozen=True, kw_only=True):
 
 
 class Latency(Struct, frozen=True, kw_only=True):
-    """A victim within its share: from its launch to the end of its kernel, and what the flood adds to that."""
+    """A victim within its share: from its launch to the end of its kernel, and what the flood adds to that.
+
+    ``bare_added_p99_ms``: the same two programs on the driver itself, where it alone shares the device out.
+    """
 
     neighbour_us: int
     alone_p50_ms: float
     alone_p99_ms: float
     added_p50_ms: Spread
     added_p99_ms: Spread
+    bare_added_p99_ms: Spread
     allowed_ms: float
 
 
@@ -185,6 +194,8 @@ def _at_most(figure: float, most: float, unit: str) -> Target:
     return Target(figure, f"at most {most:g} {unit}", figure <= most)
 
 
+FED_PCT: Final = 10.0
+"""Of a window, summed over all threads: what some programs that wake up thousands of times wait anyway."""
 TARGET_HEAD: Final = ("", "measured", "target", "")
 SHARE_HEAD: Final = ("tenants", "kernels (us)", "share %", "measured %", "window s", "worst error")
 
@@ -213,16 +224,30 @@ def share_rows(report: Report) -> list[tuple[str, ...]]:
     ]
 
 
+def _worst_window(report: Report) -> str:
+    every = [
+        window for each in report.scenarios for t in each.tenants for window in zip(t.errors_pct, t.withheld_pct, strict=True)
+    ]
+    error, withheld = max(every)
+    fed = [error for error, withheld in every if withheld <= FED_PCT]
+    return (
+        f"in the worst window ({error:g} points) processors were withheld from the programs for {withheld:g} % of it; "
+        f"of {len(every)} windows {len(fed)} had at most {FED_PCT:g} %, the worst of them {max(fed, default=0.0):g} points"
+    )
+
+
 def remarks(report: Report) -> list[str]:
     """The rest, in a line each."""
-    lines = [
+    lines = [_worst_window(report)]
+    lines += [
         f"beside a flood of {each.neighbour_us} us kernels, for {each.window_s:g} s: {each.beside_pct:g} % "
         f"against {each.alone_pct:g} % alone, lost {_text(each.lost_pct, '%')}"
         for each in report.noise
     ]
     lines += [
         f"launch to end, flood of {each.neighbour_us} us: alone p50 {each.alone_p50_ms:g} p99 {each.alone_p99_ms:g} ms, "
-        f"added p50 {_text(each.added_p50_ms, 'ms')}, p99 {_text(each.added_p99_ms, 'ms')}"
+        f"added p50 {_text(each.added_p50_ms, 'ms')}, p99 {_text(each.added_p99_ms, 'ms')}; "
+        f"without slices p99 {_text(each.bare_added_p99_ms, 'ms')}"
         for each in report.latency
     ]
     lines += [f"{each.processes} programs took {each.taken_bytes} of {each.limit_bytes} bytes" for each in report.vram]

@@ -12,10 +12,22 @@ PERCENT = 100.0
 
 
 class Reading(Struct, frozen=True):
-    """The books at one moment: ``at_ns`` of CLOCK_MONOTONIC, and by process what its kernels have taken so far (ns)."""
+    """The books at one moment: ``at_ns`` of CLOCK_MONOTONIC, and by process what its kernels have taken so far (ns).
+
+    ``withheld_ns``: the processor time that the programs wanted and did not get so far.
+    """
 
     at_ns: int
     kernel_ns: Mapping[int, int]
+    withheld_ns: int = 0
+
+
+class Window(Struct, frozen=True):
+    """A process's part of the device in one window (percent), how long that was, and the processor time withheld in it (ns)."""
+
+    share_pct: float
+    length_ns: int
+    withheld_ns: int
 
 
 class Jump(Struct, frozen=True):
@@ -27,16 +39,22 @@ class Jump(Struct, frozen=True):
 
 
 def shares_pct(readings: Sequence[Reading], process: int, window_ns: int) -> list[float]:
-    """The process's part of the device in percent, in windows of at least ``window_ns`` that follow each other.
+    """The process's part of the device in percent, in each of `windows`."""
+    return [window.share_pct for window in windows(readings, process, window_ns)]
+
+
+def windows(readings: Sequence[Reading], process: int, window_ns: int) -> list[Window]:
+    """Windows of at least ``window_ns`` that follow each other.
 
     A window ends at the first reading that makes it long enough; what is left over at the end is in none.
     """
-    found: list[float] = []
+    found: list[Window] = []
     begin = readings[0]
     for reading in readings[1:]:
         length_ns = reading.at_ns - begin.at_ns
         if length_ns >= window_ns:
-            found.append(PERCENT * (reading.kernel_ns[process] - begin.kernel_ns[process]) / length_ns)
+            share_pct = PERCENT * (reading.kernel_ns[process] - begin.kernel_ns[process]) / length_ns
+            found.append(Window(share_pct, length_ns, reading.withheld_ns - begin.withheld_ns))
             begin = reading
     return found
 

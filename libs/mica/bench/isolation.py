@@ -4,6 +4,8 @@ Tenants are programs under the shim, on a simulated device whose own books are t
 windows of 2 s, or of 400 kernels of the tenant where those take longer: one kernel more or less is no error of the share. Loss
 and latency compare a victim beside a neighbour that floods the device with the same victim alone in its slice.
 
+Windows in which the machine did not run the tenants count like any other; what it withheld from them stands beside each.
+
 Invariant: nothing that the shim counts goes into a figure, and a target that is missed is printed as missed.
 """
 
@@ -28,7 +30,7 @@ from mica.bench._isolation_report import (
 )
 from mica.bench._machine import describe_machine
 from mica.bench._plan import DURATIONS_US, Plan, TenantPlan, full, quick
-from mica.bench._shares import jain, jump, shares_pct
+from mica.bench._shares import jain, jump, shares_pct, windows
 from mica.bench._system import measure_system
 
 __all__ = ["Plan", "full", "quick", "run"]
@@ -95,7 +97,7 @@ def _share(device: Device, plan: Sequence[TenantPlan]) -> Scenario:
     whole_ns = readings[-1].at_ns - readings[0].at_ns
     tenants = []
     for tenant, pid in zip(plan, pids, strict=True):
-        got = shares_pct(readings, pid, int(tenant.window_s * 1e9))
+        got = windows(readings, pid, int(tenant.window_s * 1e9))
         over_all = 100.0 * (readings[-1].kernel_ns[pid] - readings[0].kernel_ns[pid]) / whole_ns
         tenants.append(
             Tenant(
@@ -103,27 +105,36 @@ def _share(device: Device, plan: Sequence[TenantPlan]) -> Scenario:
                 kernels_us=tenant.kernels_us,
                 window_s=round(tenant.window_s, 2),
                 measured_pct=round(over_all, 3),
-                errors_pct=tuple(round(abs(each - tenant.share_pct), 3) for each in got),
+                errors_pct=tuple(round(abs(each.share_pct - tenant.share_pct), 3) for each in got),
+                withheld_pct=tuple(round(100.0 * each.withheld_ns / each.length_ns, 2) for each in got),
             )
         )
     fair = jain([tenant.measured_pct / tenant.share_pct for tenant in tenants])
     return Scenario(tenants=tuple(tenants), jain=round(fair, 6))
 
 
-def _beside(device: Device, victim: Sequence[str], neighbour_us: int | None, seconds: float) -> tuple[float, int, int]:
-    """Run a victim alone or beside a flood; its part of the device (percent), and its latency p50 and p99 (ns)."""
-    device.grant("victim", VICTIM_SHARE_PCT)
-    wanted: list[tuple[str | None, Sequence[str]]] = [("victim", victim)]
+def _beside(
+    device: Device, victim: Sequence[str], neighbour_us: int | None, seconds: float, *, bare: bool = False
+) -> tuple[float, int, int]:
+    """Run a victim alone or beside a flood; its part of the device (percent), and its latency p50 and p99 (ns).
+
+    Args:
+        bare: both on the driver itself, in no slice.
+    """
+    programs_of = {"victim": victim}
     if neighbour_us is not None:
-        device.grant("flood", 100.0 - VICTIM_SHARE_PCT)
-        wanted.append(("flood", ("work", kernel(neighbour_us), "0")))
+        programs_of["flood"] = ("work", kernel(neighbour_us), "0")
+    slices = {} if bare else {"victim": VICTIM_SHARE_PCT, "flood": 100.0 - VICTIM_SHARE_PCT}
+    granted = [name for name in programs_of if name in slices]
+    for name in granted:
+        device.grant(name, slices[name])
+    wanted = [(name if name in slices else None, arguments) for name, arguments in programs_of.items()]
     with device.tenants(wanted) as programs:
         pids = [programs[0].pid]
         device.watch(pids, SETTLE_S)
         readings = device.watch(pids, seconds)
         outcome = programs[0].stop()
-    for name, _ in wanted:
-        assert name is not None
+    for name in granted:
         device.take_back(name)
     [part, *_] = shares_pct((readings[0], readings[-1]), pids[0], 0)
     return part, outcome.p50_ns, outcome.p99_ns
@@ -150,14 +161,27 @@ def _noise(device: Device, plan: Plan) -> tuple[Noise, ...]:
     return tuple(found)
 
 
+def _latencies(
+    device: Device, victim: Sequence[str], neighbour_us: int | None, plan: Plan, *, bare: bool = False
+) -> list[tuple[int, int]]:
+    """p50 and p99 (ns) of each run."""
+    return [_beside(device, victim, neighbour_us, plan.window_s, bare=bare)[1:] for _ in range(plan.runs)]
+
+
+def _added_ms(alone: Sequence[tuple[int, int]], beside: Sequence[tuple[int, int]]) -> tuple[list[float], list[float]]:
+    """What the neighbour adds to p50 and to p99 in each run."""
+    p50, p99 = ([(loud[at] - quiet[at]) / 1e6 for quiet, loud in zip(alone, beside, strict=True)] for at in (0, 1))
+    return p50, p99
+
+
 def _latency(device: Device, plan: Plan) -> tuple[Latency, ...]:
     """A victim within its share, one kernel at a time."""
     victim = ("pace", kernel(PACED_US), str(PACED_PERIOD_NS))
-    alone = [_beside(device, victim, None, plan.window_s)[1:] for _ in range(plan.runs)]
+    alone, bare_alone = (_latencies(device, victim, None, plan, bare=bare) for bare in (False, True))
     found = []
     for neighbour_us in plan.neighbours_us:
-        beside = [_beside(device, victim, neighbour_us, plan.window_s)[1:] for _ in alone]
-        added = [[(loud[at] - quiet[at]) / 1e6 for quiet, loud in zip(alone, beside, strict=True)] for at in (0, 1)]
+        added = _added_ms(alone, _latencies(device, victim, neighbour_us, plan))
+        bare_added = _added_ms(bare_alone, _latencies(device, victim, neighbour_us, plan, bare=True))
         found.append(
             Latency(
                 neighbour_us=neighbour_us,
@@ -165,6 +189,7 @@ def _latency(device: Device, plan: Plan) -> tuple[Latency, ...]:
                 alone_p99_ms=round(median(quiet[1] for quiet in alone) / 1e6, 3),
                 added_p50_ms=spread(added[0]),
                 added_p99_ms=spread(added[1]),
+                bare_added_p99_ms=spread(bare_added[1]),
                 allowed_ms=max(QUANTUM_NS / 1e6, neighbour_us / 1e3),
             )
         )

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mica.bench._plan import SCENARIOS, TenantPlan
-from mica.bench._shares import Reading, jain, jump, shares_pct
+from mica.bench._shares import Reading, jain, jump, shares_pct, windows
 
 MS = 1_000_000
 PID = 7
@@ -36,6 +36,12 @@ def test_a_process_that_pauses_has_less_in_that_window_alone() -> None:
 def test_readings_that_come_late_make_a_window_longer_not_fuller() -> None:
     """The part is of the time that really passed."""
     assert shares_pct(books([(300, 0.4)], every_ms=30), PID, 100 * MS) == pytest.approx([40.0, 40.0], abs=0.01)
+
+
+def test_a_window_says_what_was_withheld_in_it() -> None:
+    """And not what was withheld before."""
+    readings = [Reading(at * 100 * MS, {PID: at * 30 * MS}, 5_000 + at * at * MS) for at in range(5)]
+    assert [window.withheld_ns for window in windows(readings, PID, 200 * MS)] == [4 * MS, 12 * MS]
 
 
 @given(st.lists(st.floats(0.01, 1.0), min_size=1, max_size=8))

@@ -24,7 +24,9 @@ from mica.bench._isolation_report import (
 )
 from mica.bench._machine import describe_machine
 
-TENANT = Tenant(share_pct=50.0, measured_pct=49.9, kernels_us=(20, 200), window_s=2.0, errors_pct=(0.1, 0.2))
+TENANT = Tenant(
+    share_pct=50.0, measured_pct=49.9, kernels_us=(20, 200), window_s=2.0, errors_pct=(0.1, 0.2), withheld_pct=(1.0, 30.0)
+)
 FINE = Report(
     share_error_pct=ShareError(mean=0.15, max=0.2),
     jain=0.9999,
@@ -41,6 +43,7 @@ FINE = Report(
             alone_p99_ms=0.6,
             added_p50_ms=spread([1.0]),
             added_p99_ms=spread([19.0]),
+            bare_added_p99_ms=spread([18.5]),
             allowed_ms=20.0,
         ),
     ),
@@ -86,6 +89,16 @@ def test_a_figure_beyond_its_target_is_missed_and_the_report_does_not_hold(chang
     assert not report.holds
     assert [name for name, target in report.targets.items() if not target.holds] == [missed]
     assert [row[0] for row in target_rows(report) if row[-1] == "MISSED"] == [missed]
+
+
+def test_what_the_machine_withheld_stands_beside_the_worst_window_and_excuses_nothing() -> None:
+    """The window counts as measured."""
+    [line] = [line for line in remarks(FINE) if "worst window" in line]
+    assert "(0.2 points) processors were withheld from the programs for 30 % of it" in line
+    assert "of 2 windows 1 had at most 10 %, the worst of them 0.1 points" in line
+    starved = replace(TENANT, errors_pct=(0.1, 9.0))
+    report = replace(FINE, share_error_pct=ShareError(mean=0.1, max=9.0), scenarios=(Scenario(tenants=(starved,), jain=0.9999),))
+    assert not targets_of(report).holds
 
 
 def test_the_table_shows_each_tenant_and_the_spread_of_each_comparison() -> None:
