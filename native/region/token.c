@@ -93,10 +93,15 @@ static uint64_t waiters_high(const struct mica_token_region *token)
     return high < MICA_SLICES_MAX ? high : MICA_SLICES_MAX;
 }
 
+/* Heard of lately. A time that lies ahead of the clock by more than two readers of it are apart is damaged, and would be believed until it has come. */
+static bool is_recent(uint64_t seen_ns, uint64_t now_ns)
+{
+    return seen_ns != 0 && difference(now_ns, seen_ns) <= MICA_WAITER_STALE_NS && difference(seen_ns, now_ns) <= MICA_WAITER_STALE_NS;
+}
+
 static bool waits(const struct mica_token_waiter *waiter, uint64_t now_ns)
 {
-    uint64_t seen_ns = load(&waiter->seen_ns);
-    return seen_ns != 0 && difference(now_ns, seen_ns) <= MICA_WAITER_STALE_NS;
+    return is_recent(load(&waiter->seen_ns), now_ns);
 }
 
 static uint64_t floor_at(const struct mica_token_region *token, uint64_t now_ns)
@@ -383,8 +388,7 @@ int mica_process_wait(struct mica_usage_region *usage, unsigned slot_index, uint
     store(&own->waiting_ns, now_ns);
     for (uint64_t i = 0; i < high && i < MICA_PROCESSES_MAX; i++) {
         const struct mica_process_slot *slot = &usage->processes[i];
-        uint64_t waiting_ns = load(&slot->waiting_ns);
-        if (i == slot_index || waiting_ns == 0 || difference(now_ns, waiting_ns) > MICA_WAITER_STALE_NS)
+        if (i == slot_index || !is_recent(load(&slot->waiting_ns), now_ns))
             continue;
         if ((load(&slot->owner) & MICA_OWNER_HELD) != 0 && load(&slot->virtual_time_ns) < own_ns)
             return 1;
