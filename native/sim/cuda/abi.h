@@ -334,6 +334,8 @@ _Static_assert(sizeof(CUdevResource) == 144 && offsetof(CUdevResource, count) ==
 typedef struct sim_graph *CUgraph;
 typedef struct sim_graph_node *CUgraphNode;
 typedef struct sim_graph_exec *CUgraphExec;
+typedef struct sim_user_object *CUuserObject;
+enum { CU_USER_OBJECT_NO_DESTRUCTOR_SYNC = 1, CU_GRAPH_USER_OBJECT_MOVE = 1 };
 
 /* The first form ends before `kernel`. */
 typedef struct {

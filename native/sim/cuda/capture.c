@@ -320,7 +320,7 @@ CUresult cuStreamEndCapture(CUstream handle, CUgraph *graph)
     if (result == CUDA_SUCCESS)
         *graph = capture->graph;
     finish(capture, result == CUDA_SUCCESS);
-    return sim_driver_leave(result);
+    return sim_user_objects_leave(result);
 }
 
 CUresult cuStreamEndCapture_ptsz(CUstream stream, CUgraph *graph)

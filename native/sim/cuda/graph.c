@@ -118,6 +118,7 @@ void sim_graph_delete(CUgraph graph)
 {
     while (graph->last)
         sim_node_delete(graph->last);
+    sim_graph_give_back(graph);
     sim_object_free(graph);
 }
 
@@ -173,10 +174,12 @@ CUgraph sim_graph_copy(CUgraph graph, CUresult *error)
             sim_graph_delete(copy);
             copy = NULL;
         }
-    if (copy) {
-        copy->origin = graph->id;
-        *error = CUDA_SUCCESS;
+    if (copy && (*error = sim_graph_lend_all(copy, graph)) != CUDA_SUCCESS) {
+        sim_graph_delete(copy);
+        copy = NULL;
     }
+    if (copy)
+        copy->origin = graph->id;
     free(order);
     free(made);
     return copy;
@@ -210,7 +213,7 @@ CUresult cuGraphDestroy(CUgraph graph)
 {
     ENTER_GRAPH(graph, !graph->owner);
     sim_graph_delete(graph);
-    return sim_driver_leave(CUDA_SUCCESS);
+    return sim_user_objects_leave(CUDA_SUCCESS);
 }
 
 CUresult cuGraphClone(CUgraph *copy, CUgraph graph)
@@ -238,7 +241,7 @@ CUresult cuGraphDestroyNode(CUgraphNode node)
     if (node->block) /* the graph frees what it allocates */
         return sim_driver_leave(CUDA_ERROR_NOT_SUPPORTED);
     sim_node_delete(node);
-    return sim_driver_leave(CUDA_SUCCESS);
+    return sim_user_objects_leave(CUDA_SUCCESS);
 }
 
 /* --- Lists: with no room given, how many there are; else as many as there is room for, and the rest of the room empty ------------- */

@@ -11,7 +11,7 @@
 
 #include "driver.h"
 
-enum { MARK_GRAPH = 0x47524631, MARK_NODE = 0x4e4f4431, MARK_EXEC = 0x45584331, MARK_CAPTURE = 0x43415031 };
+enum { MARK_GRAPH = 0x47524631, MARK_NODE = 0x4e4f4431, MARK_EXEC = 0x45584331, MARK_CAPTURE = 0x43415031, MARK_USER_OBJECT = 0x55534f31 };
 
 enum sim_node_type {
     NODE_KERNEL, NODE_COPY, NODE_FILL, NODE_HOST, NODE_CHILD, NODE_EMPTY, NODE_WAIT, NODE_RECORD, NODE_SIGNAL_EXTERNAL, NODE_WAIT_EXTERNAL,
@@ -53,6 +53,7 @@ struct sim_graph {
     CUgraphNode owner;    /* the node whose child it is, or NULL */
     unsigned allocations; /* its NODE_ALLOC and NODE_FREE */
     bool instantiated;    /* and has allocations: no second time */
+    struct sim_lent *lent; /* user objects */
 };
 
 struct sim_graph_exec {
@@ -112,6 +113,14 @@ CUresult sim_node_set_free(CUgraphNode node, CUdeviceptr address);
 
 /* A graph that is started in a capturing stream. */
 CUresult sim_capture_child(CUstream stream, CUgraph graph);
+
+/* --- User objects: user_object.c ---------------------------------------------------------------------------------------------- */
+
+/* A copy of a graph has the same objects as it; a graph that goes has none. */
+CUresult sim_graph_lend_all(CUgraph graph, CUgraph from);
+void sim_graph_give_back(CUgraph graph);
+/* The last step of every call that may have ended a graph: leave the driver, and destroy what nobody uses any more. */
+CUresult sim_user_objects_leave(CUresult result);
 
 /* --- Captures: capture.c ------------------------------------------------------------------------------------------------------- */
 

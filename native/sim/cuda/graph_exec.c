@@ -93,7 +93,7 @@ CUresult cuGraphExecDestroy(CUgraphExec exec)
         exec->of->instantiated = false;
     exec->ended = true;
     end_if_idle(exec);
-    return sim_driver_leave(CUDA_SUCCESS);
+    return sim_user_objects_leave(CUDA_SUCCESS);
 }
 
 CUresult cuGraphExecGetFlags(CUgraphExec exec, uint64_t *flags)
@@ -239,7 +239,7 @@ CUresult cuGraphExecUpdate_v2(CUgraphExec exec, CUgraph graph, CUgraphExecUpdate
     if (!info || !sim_marked(exec, MARK_EXEC) || exec->ended || !sim_marked(graph, MARK_GRAPH))
         return sim_driver_leave(CUDA_ERROR_INVALID_VALUE);
     *info = (CUgraphExecUpdateResultInfo){CU_GRAPH_EXEC_UPDATE_SUCCESS, NULL, NULL};
-    return sim_driver_leave(update(exec, graph, info));
+    return sim_user_objects_leave(update(exec, graph, info));
 }
 
 CUresult cuGraphExecUpdate(CUgraphExec exec, CUgraph graph, CUgraphNode *node, int *why)
@@ -406,7 +406,7 @@ CUresult cuGraphLaunch(CUgraphExec exec, CUstream stream)
     result = start(at, exec);
     exec->busy--;
     end_if_idle(exec);
-    return sim_driver_leave(result);
+    return sim_user_objects_leave(result);
 }
 
 CUresult cuGraphLaunch_ptsz(CUgraphExec exec, CUstream stream)

@@ -50,8 +50,6 @@
     R(cuGraphKernelNodeCopyAttributes, cuGraphKernelNodeCopyAttributes, 11000, PLAIN) \
     R(cuGraphKernelNodeGetAttribute, cuGraphKernelNodeGetAttribute, 11000, PLAIN) \
     R(cuGraphKernelNodeSetAttribute, cuGraphKernelNodeSetAttribute, 11000, PLAIN) \
-    R(cuGraphReleaseUserObject, cuGraphReleaseUserObject, 11030, PLAIN) \
-    R(cuGraphRetainUserObject, cuGraphRetainUserObject, 11030, PLAIN) \
     R(cuGreenCtxWaitEvent, cuGreenCtxWaitEvent, 12040, PLAIN) \
     R(cuImportExternalSemaphore, cuImportExternalSemaphore, 10000, PLAIN) \
     R(cuIpcGetEventHandle, cuIpcGetEventHandle, 4010, PLAIN) \
@@ -150,9 +148,6 @@
     R(cuTexRefSetMipmapLevelBias, cuTexRefSetMipmapLevelBias, 5000, PLAIN) \
     R(cuTexRefSetMipmapLevelClamp, cuTexRefSetMipmapLevelClamp, 5000, PLAIN) \
     R(cuTexRefSetMipmappedArray, cuTexRefSetMipmappedArray, 5000, PLAIN) \
-    R(cuUserObjectCreate, cuUserObjectCreate, 11030, PLAIN) \
-    R(cuUserObjectRelease, cuUserObjectRelease, 11030, PLAIN) \
-    R(cuUserObjectRetain, cuUserObjectRetain, 11030, PLAIN) \
     R(cuWaitExternalSemaphoresAsync, cuWaitExternalSemaphoresAsync, 10000, PLAIN) \
     R(cuWaitExternalSemaphoresAsync_ptsz, cuWaitExternalSemaphoresAsync, 10000, PER_THREAD)
 

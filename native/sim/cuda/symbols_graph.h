@@ -11,6 +11,12 @@
 
 #define SYMBOLS_GRAPH(M)                                                                                                                   \
     M(cuGraphCreate, cuGraphCreate, 10000, PLAIN, (CUgraph * graph, unsigned flags))                                                       \
+    M(cuUserObjectCreate, cuUserObjectCreate, 11030, PLAIN,                                                                                \
+      (CUuserObject * object, void *data, CUhostFn destroy, unsigned references, unsigned flags))                                          \
+    M(cuUserObjectRetain, cuUserObjectRetain, 11030, PLAIN, (CUuserObject object, unsigned count))                                         \
+    M(cuUserObjectRelease, cuUserObjectRelease, 11030, PLAIN, (CUuserObject object, unsigned count))                                       \
+    M(cuGraphRetainUserObject, cuGraphRetainUserObject, 11030, PLAIN, (CUgraph graph, CUuserObject object, unsigned count, unsigned flags))\
+    M(cuGraphReleaseUserObject, cuGraphReleaseUserObject, 11030, PLAIN, (CUgraph graph, CUuserObject object, unsigned count))              \
     M(cuGraphDestroy, cuGraphDestroy, 10000, PLAIN, (CUgraph graph))                                                                       \
     M(cuGraphClone, cuGraphClone, 10000, PLAIN, (CUgraph * copy, CUgraph graph))                                                           \
     M(cuGraphNodeFindInClone, cuGraphNodeFindInClone, 10000, PLAIN, (CUgraphNode * found, CUgraphNode node, CUgraph clone))                \

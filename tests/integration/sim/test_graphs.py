@@ -188,6 +188,23 @@ def test_what_dies_with_its_process_is_given_back(node: Node, client: Client) ->
     assert ready(heir)("ok(driver.cuMemGetInfo())[1] - free_bytes()") < 1 << 30
 
 
+def test_what_a_graph_was_lent_is_given_back_once_when_nobody_uses_it(client: Client) -> None:
+    """A user object outlives the program's reference and the graph, and is destroyed with the last executable graph."""
+    ready(client).run(
+        "import ctypes; gone = []\n"
+        "@ctypes.CFUNCTYPE(None, ctypes.c_void_p)\n"
+        "def destroyed(data): gone.append(data)\n"
+        "at = ctypes.cast(destroyed, ctypes.c_void_p).value\n"
+        "flag = driver.CUuserObject_flags.CU_USER_OBJECT_NO_DESTRUCTOR_SYNC\n"
+        "o = ok(driver.cuUserObjectCreate(7, driver.CUhostFn(at), 1, flag))"
+    )
+    client.run("ok(driver.cuGraphRetainUserObject(g, o, 1, 1)); x = make(); y = make(); ok(driver.cuGraphDestroy(g))")
+    client.run("ok(driver.cuGraphExecDestroy(x))")
+    assert client("gone") == []
+    client.run("ok(driver.cuGraphExecDestroy(y))")
+    assert client("gone, code(driver.cuUserObjectRelease(o, 1))") == [[7], "CUDA_ERROR_INVALID_VALUE"]
+
+
 def test_bad_graphs_are_refused(client: Client) -> None:
     """Foreign and destroyed nodes and graphs, bad shapes, an address that is no graph's: one error each, nothing added."""
     ready(client).run("h = ok(driver.cuGraphCreate(0)); other = node(graph=h)")
