@@ -2,9 +2,9 @@
  *
  * The device token: a clock without a holder, and the order in which the slices put their work on it.
  *
- * Order is start-time fair queueing (Goyal, Vin, Cheng: SIGCOMM 1996). Work of cost c carries the tag that its slice's order time shows, and moves that by
- * c * 1e6 / share_ppm; the lowest tag goes first. The floor is the tag of the work submitted last, or that of a waiting slice if it is lower: a slice that comes back from idleness
- * starts there, neither behind those who were busy meanwhile nor with what it did not use.
+ * Order is start-time fair queueing (Goyal, Vin, Cheng: SIGCOMM 1996). Work of cost c carries the tag that its slice's order time shows, and moves that
+ * by c * 1e6 / share_ppm; the lowest tag goes first. The floor is the tag of the work submitted last, or that of a waiting slice if it is lower: a slice
+ * that comes back from idleness starts there, neither behind those who were busy meanwhile nor with what it did not use.
  *
  * A turn ends early or late by no more than the quantum: a slice that is no longer the lowest goes on until its turn is a quantum long, so that the
  * device does not change hands with every launch. The error of a share is therefore bounded by one quantum or one kernel, however long it runs.

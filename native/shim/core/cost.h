@@ -2,10 +2,10 @@
  *
  * What a kernel costs: device time per function and shape of its launch, learnt from measured launches.
  *
- * An elapsed time on a shared device is the work's own time plus whatever else ran in between. A measurement is trusted when nothing else can have run: the
- * launch had the device alone, or lay between launches of its own slice long after others' work. Trusted ones are averaged. One that lay between launches of its
- * own slice soon after others' work makes the estimate more exact where it is near it. Of the rest a lower one than was ever trusted is believed at once,
- * and a higher one says nothing.
+ * An elapsed time on a shared device is the work's own time plus whatever else ran in between. A measurement is trusted when nothing else can have run:
+ * the launch had the device alone, or lay between launches of its own slice long after others' work. Trusted ones are averaged. One that lay between
+ * launches of its own slice soon after others' work makes the estimate more exact where it is near it. Of the rest a lower one than was ever trusted is
+ * believed at once, and a higher one says nothing.
  */
 #ifndef MICA_SHIM_COST_H
 #define MICA_SHIM_COST_H

@@ -3,7 +3,8 @@
  * The fast path of a launch. A launch that was admitted takes a little more device time than it needs; the launches that follow it in the same thread and
  * context use that up without a clock, a shared write or a lock: some loads, a compare of the record's sequence, a subtraction.
  *
- * Invariant: credit is charged before it is used. It is void as soon as the slice's record moves, so that a new limit or control word holds for the next launch.
+ * Invariant: credit is charged before it is used. It is void as soon as the slice's record moves, so that a new limit or control word holds for the next
+ * launch.
  */
 #ifndef MICA_SHIM_CREDIT_H
 #define MICA_SHIM_CREDIT_H

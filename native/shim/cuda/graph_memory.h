@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Memory that graphs allocate when they run. The driver takes it from the device at a graph's first launch, keeps it for the next, and lets go when it is told to trim.
+ * Memory that graphs allocate when they run. The driver takes it from the device at a graph's first launch, keeps it for the next, and lets go when it
+ * is told to trim.
  *
  *     instantiated:   graph_memory_made(exec, graph)
  *     launched:       struct graph_memory memory = graph_memory_begin(exec);
