@@ -13,8 +13,10 @@
 #define RISE_SHIFT 12
 /* Work that is charged this much without a trusted measurement is measured alone again; an empty device costs about a thousandth of it. */
 #define RECHECK_NS 2000000000ULL
-/* Work whose time varies, or one of whose times was wrong, is measured again sooner. */
+/* Work whose time varies, one of whose times was wrong, or that seems to have become dearer, is measured again sooner: after so much, but not more often than
+ * every so many launches. Others wait for one kernel each time, which so stays outside the 99th percentile of what they wait for. */
 #define RECHECK_VARIES_NS (RECHECK_NS / 16)
+#define RECHECK_LAUNCHES 100
 #define NEAR_SHIFT 3 /* an eighth of the estimate is near it */
 #define ABOVE_MAX 16
 
@@ -80,13 +82,19 @@ void mica_cost_assume(struct mica_cost *cost, uint64_t estimate_ns)
     }
 }
 
+static uint64_t launches_ns(uint64_t estimate_ns)
+{
+    return estimate_ns < RECHECK_NS / RECHECK_LAUNCHES ? estimate_ns * RECHECK_LAUNCHES : RECHECK_NS;
+}
+
 bool mica_cost_wants_alone(const struct mica_cost *cost)
 {
+    uint64_t charged_ns = get(&cost->charged_ns);
     if (atomic_load_explicit(&cost->tries, memory_order_relaxed) >= TRIES_MAX) {
         return false; /* it never ends in time: a persistent kernel, or a stream that waits for the host */
     }
-    return atomic_load_explicit(&cost->trusted, memory_order_relaxed) < KNOWN_AFTER || get(&cost->charged_ns) > RECHECK_NS ||
-           atomic_load_explicit(&cost->above, memory_order_relaxed) > ABOVE_MAX;
+    bool is_dearer = atomic_load_explicit(&cost->above, memory_order_relaxed) > ABOVE_MAX && charged_ns >= launches_ns(get(&cost->estimate_ns));
+    return atomic_load_explicit(&cost->trusted, memory_order_relaxed) < KNOWN_AFTER || charged_ns > RECHECK_NS || is_dearer;
 }
 
 void mica_cost_tries_alone(struct mica_cost *cost)
@@ -146,7 +154,8 @@ static void note_trusted(struct mica_cost *cost, uint64_t estimate_ns, uint64_t 
     } else {
         set(&cost->lowest_ns, lowest + ((measured_ns - lowest) >> 4)); /* forget a low that does not come again */
     }
-    set(&cost->charged_ns, is_near(estimate_ns, measured_ns) ? 0 : RECHECK_NS - RECHECK_VARIES_NS);
+    uint64_t again_ns = launches_ns(measured_ns) > RECHECK_VARIES_NS ? launches_ns(measured_ns) : RECHECK_VARIES_NS;
+    set(&cost->charged_ns, is_near(estimate_ns, measured_ns) ? 0 : RECHECK_NS - again_ns);
     atomic_store_explicit(&cost->tries, 0, memory_order_relaxed);
     atomic_store_explicit(&cost->above, 0, memory_order_relaxed);
 }

@@ -73,6 +73,10 @@ static void test_alone(void)
     for (int i = 0; i < 20; i++) {
         untrusted(cost, 3000000);
     }
+    check(!mica_cost_wants_alone(cost), "others are not held up by every hundredth launch or more often");
+    for (int i = 0; i < 100; i++) {
+        mica_cost_charged(cost, 1000000);
+    }
     check(mica_cost_wants_alone(cost) && mica_cost_estimate(cost) == 1000000, "work that seems to have become dearer is measured again, and not believed before");
     for (int i = 0; i < 10; i++) {
         mica_cost_tries_alone(cost);

@@ -234,6 +234,7 @@ static uint64_t step(struct world *world)
 /* --- Shares ---------------------------------------------------------------------------------------------------------------- */
 
 struct plan {
+    double bound_pct; /* of a window's error */
     unsigned count;
     struct {
         uint64_t share_pct, kernel_us;
@@ -241,11 +242,12 @@ struct plan {
 };
 
 static const struct plan plans[] = {
-    {2, {{50, 200}, {50, 200}}},
-    {2, {{90, 100}, {5, 200}}},
-    {3, {{60, 100}, {30, 1000}, {10, 100}}},
-    {4, {{40, 100}, {30, 5000}, {20, 500}, {10, 200}}},
-    {8, {{5, 50}, {5, 100}, {10, 100}, {10, 500}, {15, 200}, {15, 100}, {20, 1000}, {20, 50}}},
+    {0.5, 2, {{50, 200}, {50, 200}}},
+    {0.5, 2, {{90, 100}, {5, 200}}},
+    {0.5, 3, {{60, 100}, {30, 1000}, {10, 100}}},
+    {0.5, 4, {{40, 100}, {30, 5000}, {20, 500}, {10, 200}}},
+    {0.5, 8, {{5, 50}, {5, 100}, {10, 100}, {10, 500}, {15, 200}, {15, 100}, {20, 1000}, {20, 50}}},
+    {1.25, 2, {{60, 50000}, {40, 50}}},
 };
 
 static void begin(struct world *world, const struct plan *plan, uint64_t seed)
@@ -301,7 +303,7 @@ static void test_every_window(void)
     for (size_t i = 0; i < sizeof plans / sizeof plans[0]; i++) {
         double worst = worst_over_seeds(&plans[i], POLICY_OWN);
         printf("# plan %zu: worst window %.3f points\n", i, worst);
-        CHECK(worst < 0.5);
+        CHECK(worst < plans[i].bound_pct);
     }
 }
 
@@ -317,7 +319,7 @@ static void test_delays_forgotten(void)
 
 int main(void)
 {
-    check_run(test_every_window, "in every window of two seconds every slice gets its share, to half a point");
+    check_run(test_every_window, "in every window of two seconds every slice gets its share, to half a point or half a kernel");
     check_run(test_turns_believed, "the control: a time that others' work lengthened is not to be believed, or a slice loses more than is allowed");
     check_run(test_delays_forgotten, "the control: a device that waited for a launch is behind its clock, and what is measured on it is wrong");
     return check_finish();
