@@ -68,19 +68,19 @@ static void fill(void)
     }
 }
 
-/* The driver's answer is the very function that it exports under a hook's name: the usual case, and exact to the variant. */
-static void *own_for_function(const void *found)
+/* The hook of the very function that the driver exports: the usual case, and exact to the variant. */
+static const struct hook *hook_of_function(const void *found)
 {
     for (uint16_t at = by_function.first[function_bucket(found)]; at != 0; at = by_function.next[at - 1]) {
         if (below_of(&hooks[at - 1]) == found) {
-            return hooks[at - 1].own;
+            return &hooks[at - 1];
         }
     }
     return NULL;
 }
 
-/* A driver may answer with an entry point other than the exported one. Then the name, the version and the flags say which is meant. */
-static void *own_for_name(const char *symbol, int version, uint64_t flags)
+/* The hook that is meant by a name, a version and flags. */
+static const struct hook *hook_of_name(const char *symbol, int version, uint64_t flags)
 {
     enum stream_kind wanted = (flags & CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM) != 0 ? PER_THREAD : LEGACY;
     const struct hook *best = NULL;
@@ -94,9 +94,11 @@ static void *own_for_name(const char *symbol, int version, uint64_t flags)
             best = hook;
         }
     }
-    return best != NULL ? best->own : NULL;
+    return best;
 }
 
+/* The driver's word counts: the hook is that of the function it answers with. The name decides where that leaves it open: one function may be
+ * exported under several names, and an answer may be an entry point that is not exported. */
 static void put_own(const char *symbol, void **function, int version, uint64_t flags)
 {
     if (symbol == NULL || function == NULL || *function == NULL) {
@@ -104,12 +106,13 @@ static void put_own(const char *symbol, void **function, int version, uint64_t f
     }
     static pthread_once_t filling = PTHREAD_ONCE_INIT;
     pthread_once(&filling, fill);
-    void *own = own_for_function(*function);
-    if (own == NULL) {
-        own = own_for_name(symbol, version, flags);
+    const struct hook *hook = hook_of_name(symbol, version, flags);
+    if (hook == NULL || below_of(hook) != *function) {
+        const struct hook *exact = hook_of_function(*function);
+        hook = exact != NULL ? exact : hook;
     }
-    if (own != NULL) {
-        *function = own;
+    if (hook != NULL) {
+        *function = hook->own;
     }
 }
 
