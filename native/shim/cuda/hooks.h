@@ -151,6 +151,9 @@
     X(CUresult, cuGraphExecDestroy, (CUgraphExec exec), (exec), GRAPH, cuGraphExecDestroy, 10000, LEGACY) \
     COPIES(COPY_HOOK, X)
 
+/* What later versions call by the base name of another function: Z(name, base, since). */
+#define CUDA_RENAMED(Z) Z(cuGraphInstantiateWithFlags, cuGraphInstantiate, 12000)
+
 /* What the shim itself asks of the driver: Y(return type, name, parameters). */
 #define CUDA_CALLS(Y) \
     Y(CUresult, cuCtxFromGreenCtx, (CUcontext *context, CUgreenCtx green)) \

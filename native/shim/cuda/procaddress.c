@@ -23,6 +23,9 @@ static const struct hook hooks[] = {
     {#base, since, stream, offsetof(struct hooked_calls, name), (void *)(uintptr_t)name},
     CUDA_HOOKS(X)
 #undef X
+#define Z(name, base, since) {#base, since, LEGACY, offsetof(struct hooked_calls, name), (void *)(uintptr_t)name},
+    CUDA_RENAMED(Z)
+#undef Z
 };
 #define HOOK_COUNT (sizeof hooks / sizeof hooks[0])
 

@@ -74,6 +74,10 @@ static void test_inner_entry_point(void *library)
     check(get("cuMemAlloc", &function, 12000, 0, &status) == 0 && function == dlsym(library, "cuMemAlloc_v2"),
           "a driver's answer that is no exported function is mapped by name and version");
     check(get("cuMemAlloc", &function, 2000, 0, &status) == 0 && function == dlsym(library, "cuMemAlloc"), "an old version is given the old function");
+    check(get("cuGraphInstantiate", &function, 11000, 0, &status) == 0 && function == dlsym(library, "cuGraphInstantiate_v2"),
+          "a name that another function took over is the old one's before");
+    check(get("cuGraphInstantiate", &function, 12000, 0, &status) == 0 && function == dlsym(library, "cuGraphInstantiateWithFlags"),
+          "and the new one's from that version on");
     check(get("cuNothing", &function, 12000, 0, &status) == 0 && function == NULL && status == 1, "what the driver does not know stays unknown");
     check(get("", &function, 12000, 0, &status) == 0 && function == NULL, "the empty name is the driver's to answer");
 }
