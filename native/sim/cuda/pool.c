@@ -39,8 +39,6 @@ static CUresult allocate(CUmemoryPool pool, size_t bytes, CUstream stream, CUdev
         return CUDA_ERROR_INVALID_VALUE;
     if (stream->capture)
         return sim_capture_alloc(stream, bytes, address);
-    if (stream->context->device != pool->device)
-        return CUDA_ERROR_NOT_SUPPORTED;
     if (!pool->heap) {
         pool->heap = sim_heap_new(pool->device, NULL, pool);
         if (!pool->heap)

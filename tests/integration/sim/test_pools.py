@@ -57,6 +57,17 @@ def test_kept_memory_is_used_again_before_more_is_asked_for(node: Node, pools: C
     assert spent(node) == (12 * MIB, 14 * MIB)
 
 
+def test_a_pool_may_be_of_another_device_than_the_stream(node: Node) -> None:
+    """The device that the pool is of pays."""
+    client = node.client(CUDA_VISIBLE_DEVICES="0,2")
+    client.run("start()")
+    client.run(f"exec({SETUP!r}, globals())")
+    client.run("other = ok(driver.cuMemPoolCreate(props(1))); p = ok(driver.cuMemAllocFromPoolAsync(1000, other, 0))")
+    assert [device.requested_bytes for device in node.books().devices] == [0, 0, 1000]
+    client.run("give(p)")
+    assert [device.requested_bytes for device in node.books().devices] == [0, 0, 0]
+
+
 def test_the_release_threshold_stays_reserved(node: Node, pools: Client) -> None:
     """A synchronisation leaves as much reserved as the threshold says; trimming goes below it."""
     assert pools("tell(pool, 'RELEASE_THRESHOLD', 6 << 20)") == "CUDA_SUCCESS"
