@@ -97,11 +97,11 @@ class Tenant:
     def destroy_pool(self, pool: str) -> list[Any]:
         return plain(driver.cuMemPoolDestroy(self.pointers[pool]))
 
-    def create(self, name: str, size: int) -> list[Any]:
+    def create(self, name: str, size: int, ordinal: int = 0) -> list[Any]:
         prop = driver.CUmemAllocationProp()
         prop.type = driver.CUmemAllocationType.CU_MEM_ALLOCATION_TYPE_PINNED
         prop.location.type = driver.CUmemLocationType.CU_MEM_LOCATION_TYPE_DEVICE
-        prop.location.id = 0
+        prop.location.id = ordinal
         prop.requestedHandleTypes = driver.CUmemAllocationHandleType.CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR
         result, self.pointers[name] = driver.cuMemCreate(size, prop, 0)
         return [int(result)]
