@@ -187,6 +187,8 @@ CUresult cuGetProcAddress_v2(const char *name, void **function, int version, uin
     if (!name || !function || flags > 3)
         return CUDA_ERROR_INVALID_VALUE;
     *function = NULL;
+    if (version > cuda_version())
+        return CUDA_ERROR_INVALID_VALUE;
     bool known = false;
     const struct sim_symbol *symbol = look_up(name, version, flags & CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM, &known);
     if (symbol)

@@ -158,6 +158,12 @@ def test_look_up_says_why_it_found_nothing(lookup: Client) -> None:
     assert lookup("at('cuMemAllocAsync', 11000)") == [0, None, 2]
 
 
+def test_a_version_beyond_the_drivers_is_no_version(lookup: Client) -> None:
+    """Whatever the name, and whatever there is of it."""
+    for name in ("cuInit", "cuNoSuchThing"):
+        assert lookup(f"at('{name}', 13010)") == [1, None, -1]
+
+
 def test_export_tables_are_refused(lookup: Client) -> None:
     """No undocumented table is answered, whatever its id."""
     call = "lib.cuGetExportTable(ctypes.byref(t), (ctypes.c_char * 16).from_buffer_copy(bytes(range(16))))"
