@@ -164,6 +164,11 @@ struct mica_token_ask {
 /* Returns 0 when the work is on the clock and is to be submitted, else the nanoseconds after which to ask again; the slice is then
  * among the waiting. */
 uint64_t mica_token_admit(struct mica_token_region *token, struct mica_token_ask *ask, uint64_t now_ns);
+/* When, by estimate, the slice has nothing on the device any more: `ask` was admitted at `now_ns`. Work that jumped ends not with the clock but when the driver,
+ * which takes processes in turns, has let it by. */
+uint64_t mica_token_active_until(const struct mica_token_ask *ask, uint64_t now_ns);
+/* Whether the slice has nothing on the device now, although it had when it began to ask, and more than a turn of others' work is there. */
+bool mica_token_let_by(const struct mica_token_region *token, const struct mica_usage_region *usage, uint64_t quantum_ns, uint64_t now_ns);
 /* The asker gives up. */
 void mica_token_leave(struct mica_token_region *token, const struct mica_token_ask *ask);
 /* The end of the work that has the device alone will not be seen: let others come. */

@@ -15,7 +15,8 @@
  */
 #include "region.h"
 
-#define DRIVER_SLICES_NS 4000000ULL /* two turns of a driver that shares a device among processes by time */
+#define DRIVER_SLICE_NS 2000000ULL /* a turn of a driver that shares a device among processes by time */
+#define DRIVER_SLICES_NS (2 * DRIVER_SLICE_NS)
 #define CLAIM_NS 2000000ULL /* how long a claim on the device waits for it to run dry */
 #define PROCESS_LAG_NS 20000000ULL /* what a process keeps of what others of its slice went ahead of it: of its virtual time, so that weights do not matter */
 
@@ -226,6 +227,17 @@ static void wait_among(struct mica_token_region *token, const struct mica_token_
     raise_to(&token->waiters_high, ask->record + 1);
     store(&waiter->order_tag_ns, ask->tag_ns);
     store(&waiter->seen_ns, now_ns);
+}
+
+uint64_t mica_token_active_until(const struct mica_token_ask *ask, uint64_t now_ns)
+{
+    uint64_t passed_ns = sum(now_ns + DRIVER_SLICE_NS, ask->cost_ns);
+    return ask->jumps && passed_ns < ask->end_ns ? passed_ns : ask->end_ns;
+}
+
+bool mica_token_let_by(const struct mica_token_region *token, const struct mica_usage_region *usage, uint64_t quantum_ns, uint64_t now_ns)
+{
+    return now_ns >= load(&usage->active_until_ns) && difference(load(&token->busy_until_ns), now_ns) > quantum_ns;
 }
 
 void mica_token_unclaim(struct mica_token_region *token, uint64_t claim_ns)

@@ -270,6 +270,23 @@ static void test_only_long_after_others_work_is_a_turn_clean(void)
     CHECK_EQUAL(clean_at(NOW + 6000000), MICA_CLEAN_SURE);
 }
 
+static void test_work_that_jumped_is_soon_over(void)
+{
+    reset();
+    struct mica_slice_limits limits = {.share_ppm = 500000, .ceiling_ppm = 500000, .quantum_ns = QUANTUM};
+    struct mica_token_ask longer = ask_of(7, 0, 20000000), brief = ask_of(0, 100, 500000);
+    CHECK_EQUAL(mica_token_admit(&token, &longer, NOW), 0);
+    CHECK_EQUAL(mica_token_active_until(&longer, NOW), NOW + 20000000);
+    brief.jumps = 1;
+    CHECK_EQUAL(mica_token_admit(&token, &brief, NOW + 1000000), 0);
+    CHECK_EQUAL(brief.end_ns, NOW + 20500000);
+    CHECK_EQUAL(mica_token_active_until(&brief, NOW + 1000000), NOW + 3500000); /* the driver lets it by */
+    mica_order_charge(&usages[0], &token, &limits, 100, 500000, NOW + 3500000);
+    CHECK(!mica_token_let_by(&token, &usages[0], QUANTUM, NOW + 3400000));
+    CHECK(mica_token_let_by(&token, &usages[0], QUANTUM, NOW + 3500000));
+    CHECK(!mica_token_let_by(&token, &usages[0], QUANTUM, NOW + 19000000)); /* it is as good to wait */
+}
+
 static void test_brief_work_is_spared(void)
 {
     reset();
@@ -359,6 +376,7 @@ int main(void)
     check_run(test_alone_runs_out, "and no longer than its patience");
     check_run(test_a_late_launch_puts_the_clock_on, "a launch that an empty device waited for puts the clock on");
     check_run(test_only_long_after_others_work_is_a_turn_clean, "only long after others' work a turn is surely its slice's own");
+    check_run(test_work_that_jumped_is_soon_over, "work that jumped is over when the driver has let it by, not when the clock has run out");
     check_run(test_brief_work_is_spared, "long work does not go in the middle of a slice's brief work, nor wait for it for more than a quantum");
     check_run(test_damaged_words_hold_nobody, "damaged words hold nobody up");
     check_run(test_urgent_goes_ahead_of_the_order, "communication goes ahead of the order, not of the clock");

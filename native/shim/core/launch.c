@@ -26,8 +26,8 @@ struct attempt {
     struct mica_token_ask ask;
     uint64_t grant_ns; /* the cost with its credit */
     uint64_t rank_since_ns;
+    bool was_empty; /* nothing of the slice was on the device when the launch was asked for, or the driver has let it by since */
     bool rate_is_paid;
-    bool was_empty; /* nothing of the slice was on the device when the launch was asked for */
 };
 
 static struct mica_process_slot *own_slot(const struct mica_device *device)
@@ -112,6 +112,7 @@ static uint64_t submit_by_token(struct attempt *attempt, const struct mica_slice
     attempt->ask.quantum_ns = limits->quantum_ns;
     attempt->ask.alone = attempt->work->alone;
     attempt->ask.urgent = attempt->work->urgent;
+    attempt->was_empty |= mica_token_let_by(attempt->token, attempt->device->usage, limits->quantum_ns, now_ns);
     attempt->ask.jumps = attempt->was_empty && attempt->grant_ns <= limits->quantum_ns;
     attempt->ask.brief = attempt->ask.jumps && atomic_load_explicit(&attempt->device->usage->virtual_time_ns, memory_order_relaxed) <= now_ns;
     uint64_t wait_ns = mica_token_admit(attempt->token, &attempt->ask, now_ns);
@@ -165,7 +166,8 @@ static void submitted(struct attempt *attempt, const struct mica_slice_limits *l
 {
     struct mica_work *work = attempt->work;
     struct mica_device *device = attempt->device;
-    mica_order_charge(device->usage, attempt->token, limits, attempt->ask.tag_ns, attempt->grant_ns, attempt->ask.end_ns);
+    uint64_t active_until_ns = attempt->token != NULL ? mica_token_active_until(&attempt->ask, now_ns) : attempt->ask.end_ns;
+    mica_order_charge(device->usage, attempt->token, limits, attempt->ask.tag_ns, attempt->grant_ns, active_until_ns);
     mica_process_charge(device->usage, device->slot, attempt->grant_ns);
     mica_count_launches(device, 1);
     add_time(device, attempt->grant_ns);

@@ -137,12 +137,13 @@ static void ask(struct world *world, unsigned index, uint64_t now_ns)
     struct mica_slice_limits limits = limits_of(tenant);
     if (!tenant->asking) {
         tenant->asking = true;
-        tenant->ask = (struct mica_token_ask){.record = index, .quantum_ns = QUANTUM_NS};
         tenant->was_empty = now_ns >= atomic_load(&tenant->usage.active_until_ns);
+        tenant->ask = (struct mica_token_ask){.record = index, .quantum_ns = QUANTUM_NS};
         tenant->ask.tag_ns = mica_order_enter(&tenant->usage, &world->token, &limits, now_ns);
     }
     tenant->ask.cost_ns = mica_cost_estimate(&tenant->cost);
     tenant->ask.alone = mica_cost_wants_alone(&tenant->cost);
+    tenant->was_empty |= mica_token_let_by(&world->token, &tenant->usage, QUANTUM_NS, now_ns);
     tenant->ask.jumps = tenant->was_empty && tenant->ask.cost_ns <= QUANTUM_NS;
     uint64_t wait_ns = mica_rate_wait(&tenant->usage, &limits, now_ns);
     if (wait_ns == 0)
@@ -152,7 +153,7 @@ static void ask(struct world *world, unsigned index, uint64_t now_ns)
         return;
     }
     mica_rate_charge(&tenant->usage, &limits, tenant->ask.cost_ns);
-    mica_order_charge(&tenant->usage, &world->token, &limits, tenant->ask.tag_ns, tenant->ask.cost_ns, tenant->ask.end_ns);
+    mica_order_charge(&tenant->usage, &world->token, &limits, tenant->ask.tag_ns, tenant->ask.cost_ns, mica_token_active_until(&tenant->ask, now_ns));
     mica_cost_charged(&tenant->cost, tenant->ask.cost_ns);
     tenant->turns = atomic_load(&world->token.turns);
     tenant->launching = true;
