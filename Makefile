@@ -9,7 +9,7 @@ BINDING := libs/mica/region/_abi.abi3.so
 SHIM := libs/mica/native/lib/shim/libcuda.so.1
 
 .DEFAULT_GOAL := help
-.PHONY: kills model sanitize help setup native demo test bench check format proto proofs baseline-test compose-test clean
+.PHONY: fuzz kills model sanitize help setup native demo test bench check format proto proofs baseline-test compose-test clean
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -42,10 +42,13 @@ test: setup check ## every test: native, unit, property, integration, acceptance
 	$(MAKE) -C native test
 	$(BIN)/python -m pytest
 
-proofs: baseline-test sanitize model kills ## what takes longer than a test may: old C libraries, sanitizers, models
+proofs: baseline-test sanitize model kills fuzz ## what takes longer than a test may: old C libraries, sanitizers, models
 
 model: ## the shared-memory protocols, checked exhaustively, and their broken variants
 	native/model/check.sh
+
+fuzz: ## what reads bytes that others have written, for 5 s each; native/fuzz/check.sh SECONDS for longer
+	native/fuzz/check.sh 5
 
 kills: native ## thousands of programs of a slice, killed at random moments
 	$(MAKE) -s -C native chaos CHAOS_KILLS=4000
