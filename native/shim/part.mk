@@ -19,7 +19,12 @@ define SHIM
 $(SHIM_DIR)/$(2): $(BUILD)/shim/$(1)/pass.o $(patsubst %.c,$(BUILD)/%.o,$(sort $(wildcard shim/$(1)/*.c))) $(SHIM_CORE) $(REGION_LIB) $(BASELINE) shim/$(1)/$(2:.so.1=.map)
 	@mkdir -p $$(@D)
 	$$(CC) $$(CFLAGS) $$(LDFLAGS) $$(SHIM_LDFLAGS) -Wl,-soname,$(2) -Wl,--version-script,shim/$(1)/$(2:.so.1=.map) -o $$@ $$(filter %.o %.a,$$^) $(BASELINE_LINK)
-ALL += $$(SHIM_DIR)/$(2)
+
+# What some programs ask for first, and machines with development packages have: the name without a version. Here it is a library that holds nothing,
+# and needs the shim, which lies beside it. Preloaded like the shim, or found in its place, it leads there.
+$(SHIM_DIR)/$(2:.so.1=.so): $(SHIM_DIR)/$(2)
+	$$(CC) -nostdlib -shared -Wl,-z,noexecstack -Wl,-z,nodelete -Wl,--no-as-needed -Wl,-soname,$(2:.so.1=.so) -Wl,--enable-new-dtags -Wl,-rpath,'$$$$ORIGIN' -o $$@ $$<
+ALL += $$(SHIM_DIR)/$(2) $$(SHIM_DIR)/$(2:.so.1=.so)
 endef
 
 $(eval $(call SHIM,cuda,libcuda.so.1))
@@ -57,10 +62,11 @@ $(BASELINE_DIR)/tests/%: $(BUILD)/shim/tests/%.o $(SHIM_CORE) $(REGION_LIB) $(BA
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) $(BASELINE_LINK)
 
 .PHONY: baseline-tests
-baseline-tests: $(BASELINE_TESTS) $(SHIM_FAKE) $(SHIM_DIR)/libcuda.so.1
+baseline-tests: $(BASELINE_TESTS) $(SHIM_FAKE) $(SHIM_DIR)/libcuda.so.1 $(SHIM_DIR)/libcuda.so
 
 $(SHIM_TESTS)/passthrough_test $(SHIM_TESTS)/enforce_test $(SHIM_TESTS)/spatial_test $(SHIM_TESTS)/launch_test $(SHIM_TESTS)/stopped_test $(SHIM_TESTS)/footprint_test $(SHIM_TESTS)/lost_test: | $(SHIM_FAKE) $(SHIM_DIR)/libcuda.so.1
 
+$(SHIM_TESTS)/passthrough_test: | $(SHIM_DIR)/libcuda.so
 $(SHIM_TESTS)/footprint_test: | $(SHIM_FAKE_NVML)
 $(SHIM_TESTS)/lost_test: | $(SHIM_TRUNCATING)
 

@@ -24,6 +24,12 @@ def shim_nvml() -> Path:
     return _built(LIB_DIR / "shim" / "libnvidia-ml.so.1")
 
 
+def shims() -> tuple[Path, ...]:
+    """Return what a program of a software slice preloads: the shims, by both their names. Raises NativeBuildError."""
+    versioned = shim_cuda(), shim_nvml()
+    return *versioned, *(_built(path.with_suffix("")) for path in versioned)
+
+
 def sim_cuda() -> Path:
     """Return the simulated libcuda. Raises NativeBuildError."""
     return _built(LIB_DIR / "sim" / "libcuda.so.1")

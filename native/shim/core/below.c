@@ -3,7 +3,6 @@
 #include "below.h"
 
 #include <dlfcn.h>
-#include <link.h>
 #include <limits.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -32,11 +31,12 @@ static const char *const standard_dirs[] = {
 
 extern const char own_start[] __asm__("__ehdr_start") __attribute__((visibility("hidden"))); /* where this shim was loaded, by the linker */
 
-/* Is it this very shim, under whatever name? The loader loads no file twice. */
+/* Is it this very shim, under whatever name, or leads there? The loader loads no file twice. */
 static bool is_this_shim(void *handle)
 {
-    struct link_map *map = NULL;
-    return dlinfo(handle, RTLD_DI_LINKMAP, &map) == 0 && map->l_addr == (uintptr_t)own_start;
+    Dl_info info;
+    const void *symbol = dlsym(handle, mica_below.names[0]);
+    return symbol != NULL && dladdr(symbol, &info) != 0 && info.dli_fbase == own_start;
 }
 
 /* NULL, with `*is_own`: the file is this shim. NULL without: dlerror says why. */

@@ -35,6 +35,34 @@ static const char *const all_names[] = {
 #undef X
 };
 
+static int is_the_shims(const void *symbol)
+{
+    Dl_info info;
+    return symbol != NULL && dladdr(symbol, &info) != 0 && strcmp(info.dli_fname, SHIM_PATH) == 0;
+}
+
+/* Also once the driver, which has the same name, is loaded below. */
+static void test_ways_in(void)
+{
+    static const char *const names[] = {"libcuda.so.1", "libcuda.so"};
+    for (size_t i = 0; i < 2; i++) {
+        void *library = dlopen(names[i], RTLD_NOW);
+        check(library != NULL && is_the_shims(dlsym(library, "cuInit")), "dlopen by name gives the preloaded shim");
+        check(library != NULL && is_the_shims(dlsym(library, "cuCtxGetCurrent")), "and for what is passed through");
+        check(library != NULL && dlopen(names[i], RTLD_NOW | RTLD_NOLOAD) == library, "and every time the same");
+    }
+    check(is_the_shims(dlsym(RTLD_DEFAULT, "cuInit")), "a program finds the shim's symbols without a library");
+    check(is_the_shims(dlsym(RTLD_NEXT, "cuInit")), "and behind its own");
+}
+
+static void test_export_table(void *library)
+{
+    int (*get)(const void **, const void *) = NULL;
+    const void *table = NULL;
+    *(void **)&get = dlsym(library, "cuGetExportTable");
+    check(get(&table, &passed) == 81 && table == &passed, "export tables are the driver's to answer");
+}
+
 static void test_symbols(void *library)
 {
     int missing = 0;
@@ -91,16 +119,17 @@ int main(int count, char **arguments)
         return 1;
     }
     void *library = dlopen("libcuda.so.1", RTLD_NOW);
-    Dl_info info;
     if (library == NULL) {
         printf("FAILED: %s\n0 passed, 1 failed\n", dlerror());
         return 1;
     }
-    check(dladdr(dlsym(library, "cuInit"), &info) != 0 && strcmp(info.dli_fname, SHIM_PATH) == 0, "dlopen by name gives the preloaded shim");
+    test_ways_in();
     test_symbols(library);
     test_arguments(library);
     test_missing(library);
     test_inner_entry_point(library);
+    test_export_table(library);
+    test_ways_in();
     printf("%d passed, %d failed\n", passed, failed);
     return failed != 0;
 }

@@ -253,6 +253,11 @@ class Tenant:
         result, pointer, status = driver.cuGetProcAddress(name.encode(), version, flags)
         return [int(result), int(status), where(int(pointer)) if pointer else None]
 
+    def opened(self, library: str | None, symbol: str) -> str:
+        """The file that a symbol lies in, where the program opens the library, or looks in all that there is (None)."""
+        found = ctypes.cast(getattr(ctypes.CDLL(library), symbol), ctypes.c_void_p).value
+        return where(found or 0)[0]
+
     def nvml(self) -> dict[str, Any]:
         import pynvml
 

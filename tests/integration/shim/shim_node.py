@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from mica.native import LIB_DIR
+from mica.native import LIB_DIR, shims
 from mica.region import Limits, QuotaRegion, RuntimeDir, UsageSnapshot, create_token, create_usage, read_usage
 
 GIB = 1 << 30
@@ -166,7 +166,7 @@ class Node:
         plain |= {"MICA_SIM_DIR": str(self.sim_dir), "LD_LIBRARY_PATH": str(LIB_DIR / "sim")}
         if shim:
             plain |= {
-                "LD_PRELOAD": f"{LIB_DIR}/shim/libcuda.so.1:{LIB_DIR}/shim/libnvidia-ml.so.1",
+                "LD_PRELOAD": ":".join(map(str, shims())),
                 "MICA_CUDA_DRIVER": f"{LIB_DIR}/sim/libcuda.so.1",
                 "MICA_NVML_DRIVER": f"{LIB_DIR}/sim/libnvidia-ml.so.1",
             }

@@ -15,7 +15,7 @@ import pytest
 from shim_node import CLIENT, GIB, MIB, UUIDS, Node
 
 from mica.enforcer.tenancy import ATTACH_FILE, NO_DEVICE
-from mica.native import LIB_DIR
+from mica.native import shims
 
 NO_SUCH_DEVICE = 100
 ENTER = ["unshare", "--user", "--map-root-user", "--mount"]
@@ -39,7 +39,7 @@ def _namespaces() -> None:
 def container(node: Node, root: Path, attach: str | None) -> list[str]:
     """The words before a command that run it in a container of slice a, with an attach file or without."""
     shutil.copytree("/etc", root / "etc", symlinks=True, ignore_dangling_symlinks=True)
-    (root / "etc" / "ld.so.preload").write_text(f"{LIB_DIR}/shim/libcuda.so.1 {LIB_DIR}/shim/libnvidia-ml.so.1\n")
+    (root / "etc" / "ld.so.preload").write_text(" ".join(map(str, shims())) + "\n")
     if attach is not None:
         (root / "attach.json").write_text(attach)
     machine = {name: value for name, value in node.environment(None).items() if name.startswith(("MICA_", "LD_LIBRARY"))}
