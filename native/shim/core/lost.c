@@ -21,6 +21,8 @@
 static struct sigaction before;
 static bool is_watched;
 
+enum kind { USAGE, QUOTA, TOKEN, KINDS };
+
 /* What is watched. Written before the first mapping is made, read by the handler. */
 static struct {
     struct mica_slice *slice;
@@ -28,6 +30,7 @@ static struct {
     enum mica_fault_policy policy;
     void (*end)(bool pass);
     _Atomic bool is_lost;
+    _Atomic bool is_told[MICA_DEVICES_MAX][KINDS];
 } watched;
 
 /* Says it once in a process. True: the policy is to pass. */
@@ -79,38 +82,48 @@ static void say(const struct mica_device *device, const char *const *parts, size
     mica_fault_say(watched.slice->id, what, device->id);
 }
 
-/* True: `address` was in this region, which is empty memory now. */
-static bool replace(const void *address, const void *region, size_t bytes)
+static bool replace(const void *region, size_t bytes)
 {
-    return lies_in(address, region, bytes) &&
-           mmap((void *)(uintptr_t)region, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED;
+    return mmap((void *)(uintptr_t)region, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED;
 }
 
-static void say_truncated(const struct mica_device *device, const char *then, const char *kind)
+/* Several threads may meet the same loss at once: one of them tells. */
+static void say_truncated(const struct mica_device *device, const char *then, enum kind kind)
 {
-    const char *const parts[] = {watched.who, then, ": its ", kind, " region was truncated under it: device"};
-    say(device, parts, sizeof parts / sizeof parts[0]);
+    static const char *const names[KINDS] = {"usage", "quota", "token"};
+    const char *const parts[] = {watched.who, then, ": its ", names[kind], " region was truncated under it: device"};
+    if (!atomic_exchange(&watched.is_told[device - watched.slice->devices][kind], true)) {
+        say(device, parts, sizeof parts / sizeof parts[0]);
+    }
 }
 
-/* The regions of one device. True: `address` was in one of them. */
+/* The enforcement ends before the empty memory can be read: another thread that went on with it would take it for the slice's. */
+static bool limits_lost(const struct mica_device *device, enum kind kind, const void *region, size_t bytes)
+{
+    bool pass = watched.policy == MICA_FAULT_PASS;
+    atomic_store(&watched.is_lost, true);
+    watched.end(pass);
+    say_truncated(device, pass ? "not enforced any more" : "refused from now on", kind);
+    return replace(region, bytes);
+}
+
+/* Empty memory is a token that nobody else has: what is left is the rate. Every slice of the device can do this to all, so it refuses nobody. */
+static bool token_lost(const struct mica_device *device)
+{
+    say_truncated(device, "held by its rate alone", TOKEN);
+    return replace(device->token, sizeof *device->token);
+}
+
+/* The regions of one device. True: `address` was in one of them, which is empty memory now. */
 static bool replace_on(const struct mica_device *device, const void *address)
 {
-    const char *kind = replace(address, device->usage, sizeof *device->usage)   ? "usage"
-                       : replace(address, device->quota, sizeof *device->quota) ? "quota"
-                                                                                : NULL;
-    if (kind != NULL) {
-        bool pass = watched.policy == MICA_FAULT_PASS;
-        say_truncated(device, pass ? "not enforced any more" : "refused from now on", kind);
-        atomic_store(&watched.is_lost, true);
-        watched.end(pass);
-        return true;
+    if (lies_in(address, device->usage, sizeof *device->usage)) {
+        return limits_lost(device, USAGE, device->usage, sizeof *device->usage);
     }
-    /* Empty memory is a token that nobody else has: what is left is the rate. Every slice of the device can do this to all, so it refuses nobody. */
-    if (replace(address, device->token, sizeof *device->token)) {
-        say_truncated(device, "held by its rate alone", "token");
-        return true;
+    if (lies_in(address, device->quota, sizeof *device->quota)) {
+        return limits_lost(device, QUOTA, device->quota, sizeof *device->quota);
     }
-    return false;
+    return lies_in(address, device->token, sizeof *device->token) && token_lost(device);
 }
 
 static bool is_ours(const void *address)
@@ -148,6 +161,7 @@ void mica_fault_watch(struct mica_slice *slice, const char *who, void (*end)(boo
     watched.policy = mica_fault_policy(&fault);
     watched.end = end;
     atomic_store(&watched.is_lost, false);
+    memset((void *)watched.is_told, 0, sizeof watched.is_told);
     if (!is_watched) { /* a forked child has its parent's handler */
         sigemptyset(&action.sa_mask);
         is_watched = sigaction(SIGBUS, &action, &before) == 0;
