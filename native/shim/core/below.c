@@ -132,6 +132,9 @@ void *mica_pass_resolve(_Atomic(void *) *target)
     if (atomic_load(&is_refused)) {
         return (void *)(uintptr_t)mica_below.refused;
     }
+    if (mica_below.denied != NULL && mica_below.denied[target - mica_pass_targets] && mica_below.denies()) {
+        return (void *)(uintptr_t)mica_below.refused; /* asked again each time: it ends with the slice */
+    }
     if (mica_below_open() != NULL) {
         found = mica_below_symbol(mica_below.names[target - mica_pass_targets]);
         if (found == NULL) {

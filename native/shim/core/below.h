@@ -17,6 +17,8 @@ struct mica_below {
     const char *variable;        /* environment variable with its absolute path */
     const char *const *names;    /* of the symbols passed through, in the order of their stubs */
     size_t count;
+    const bool *denied;          /* which of them are refused where `denies` says so; NULL: none */
+    bool (*denies)(void);
     int (*missing)(void);        /* answers a call of a symbol that the library does not have */
     int (*absent)(void);         /* answers every call when there is no library */
     int (*refused)(void);        /* answers every call once the slice's processes are to stop */

@@ -4,7 +4,7 @@
  * function's signature. The target of a stub is at first its own second half, which has the symbol looked up in the library below; from then on it
  * is the real function.
  *
- * MICA_SYMBOLS names the file with the list, one PASS(name) a line.
+ * MICA_SYMBOLS names the file with the list, one PASS(name) or DENY(name) a line.
  */
 #if defined(__x86_64__)
 
@@ -131,6 +131,7 @@
 mica_pass_targets:
 
 #define PASS(name) pass name
+#define DENY(name) pass name
 #include MICA_SYMBOLS
 
     .section .note.GNU-stack, "", %progbits

@@ -6,7 +6,7 @@
  *
  * class: OPEN    finds the slice; fails closed
  *        SELECT  knows the slice's devices only
- *        SHOW    shows the slice's memory
+ *        SHOW    shows the slice's memory and activity
  *        FILTER  lists the slice's processes only
  */
 #ifndef MICA_SHIM_NVML_HOOKS_H
@@ -28,6 +28,8 @@
     X(nvmlReturn_t, nvmlDeviceGetHandleBySerial, (const char *serial, nvmlDevice_t *device), (serial, device), SELECT) \
     X(nvmlReturn_t, nvmlDeviceGetIndex, (nvmlDevice_t device, unsigned int *index), (device, index), SELECT) \
     X(nvmlReturn_t, nvmlDeviceGetMemoryInfo, (nvmlDevice_t device, nvmlMemory_t *memory), (device, memory), SHOW) \
+    X(nvmlReturn_t, nvmlDeviceGetBAR1MemoryInfo, (nvmlDevice_t device, nvmlBAR1Memory_t *memory), (device, memory), SHOW) \
+    X(nvmlReturn_t, nvmlDeviceGetUtilizationRates, (nvmlDevice_t device, nvmlUtilization_t *utilization), (device, utilization), SHOW) \
     X(nvmlReturn_t, nvmlDeviceGetMemoryInfo_v2, (nvmlDevice_t device, nvmlMemory_v2_t *memory), (device, memory), SHOW) \
     X(nvmlReturn_t, nvmlDeviceGetComputeRunningProcesses, (nvmlDevice_t device, unsigned int *count, void *processes), (device, count, processes), FILTER) \
     X(nvmlReturn_t, nvmlDeviceGetComputeRunningProcesses_v2, (nvmlDevice_t device, unsigned int *count, void *processes), (device, count, processes), FILTER) \

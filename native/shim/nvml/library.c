@@ -2,6 +2,7 @@
 #include "library.h"
 
 #include "../core/below.h"
+#include "activity.h"
 #include "../core/fault.h"
 
 #include <pthread.h>
@@ -18,9 +19,24 @@ static struct mica_slice slice;
 
 static const char *const pass_names[] = {
 #define PASS(name) #name,
+#define DENY(name) #name,
 #include "symbols.def"
 #undef PASS
+#undef DENY
 };
+
+static const bool denied[] = {
+#define PASS(name) false,
+#define DENY(name) true,
+#include "symbols.def"
+#undef PASS
+#undef DENY
+};
+
+static bool is_in_slice(void)
+{
+    return library_view() == VIEW_SLICE;
+}
 
 static int answer_missing(void)
 {
@@ -41,6 +57,8 @@ const struct mica_below mica_below = {.soname = "libnvidia-ml.so.1",
                                       .variable = "MICA_NVML_DRIVER",
                                       .names = pass_names,
                                       .count = sizeof pass_names / sizeof pass_names[0],
+                                      .denied = denied,
+                                      .denies = is_in_slice,
                                       .missing = answer_missing,
                                       .absent = answer_absent,
                                       .refused = answer_refused};
@@ -93,6 +111,7 @@ static void look(void)
     }
     if (opened == 0) {
         view = VIEW_SLICE;
+        activity_begin(&slice);
     } else if (mica_fault_policy(&reason) == MICA_FAULT_PASS) {
         view = VIEW_MACHINE;
         mica_fault_say(name, "nvml shows the machine", fault.text);

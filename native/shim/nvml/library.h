@@ -33,6 +33,14 @@ typedef struct {
     unsigned long long total, reserved, free, used; /* bytes */
 } nvmlMemory_v2_t;
 
+typedef struct {
+    unsigned long long total, free, used; /* bytes */
+} nvmlBAR1Memory_t;
+
+typedef struct {
+    unsigned int gpu, memory; /* percent of the time, over the last moments */
+} nvmlUtilization_t;
+
 #define X(type, name, params, ...) EXPORT type name params;
 NVML_HOOKS(X)
 #undef X

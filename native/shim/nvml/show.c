@@ -4,6 +4,8 @@
  */
 #include "library.h"
 
+#include "activity.h"
+
 #include <errno.h>
 #include <string.h>
 
@@ -74,6 +76,48 @@ static nvmlReturn_t slice_memory_v2(nvmlDevice_t handle, nvmlMemory_v2_t *memory
 
 SHOW_HOOK(nvmlDeviceGetMemoryInfo, (nvmlDevice_t device, nvmlMemory_t *memory), (device, memory), slice_memory(device, memory))
 SHOW_HOOK(nvmlDeviceGetMemoryInfo_v2, (nvmlDevice_t device, nvmlMemory_v2_t *memory), (device, memory), slice_memory_v2(device, memory))
+
+/* What is mapped for the host is not counted by slice: none of it is shown, and no more than the slice has memory. */
+static nvmlReturn_t slice_bar1(nvmlDevice_t handle, nvmlBAR1Memory_t *memory)
+{
+    nvmlReturn_t result = below_nvmlDeviceGetBAR1MemoryInfo(handle, memory);
+    const struct mica_device *device = result == NVML_SUCCESS ? handle_device(handle) : NULL;
+    uint64_t limit = 0;
+    if (result != NVML_SUCCESS) {
+        return result;
+    }
+    if (device == NULL || !limit_bytes(device, &limit)) {
+        return NVML_ERROR_NO_PERMISSION;
+    }
+    memory->total = limit < memory->total ? limit : memory->total;
+    memory->free = memory->total;
+    memory->used = 0;
+    return NVML_SUCCESS;
+}
+
+/* --- Activity ------------------------------------------------------------------------------------------------------------ */
+
+/* How busy the slice keeps its share of the device. The device's memory is taken to be as busy for it as it is for everybody. */
+static nvmlReturn_t slice_utilization(nvmlDevice_t handle, nvmlUtilization_t *utilization)
+{
+    nvmlReturn_t result = below_nvmlDeviceGetUtilizationRates(handle, utilization);
+    struct mica_device *device = result == NVML_SUCCESS ? handle_device(handle) : NULL;
+    struct mica_slice_limits limits;
+    if (result != NVML_SUCCESS) {
+        return result;
+    }
+    if (device == NULL || mica_quota_find(device->quota, library_slice()->id_words, &limits) < 0) {
+        return NVML_ERROR_NO_PERMISSION;
+    }
+    unsigned int own = activity_percent(device, limits.share_ppm);
+    utilization->memory = utilization->gpu != 0 ? utilization->memory * own / utilization->gpu : 0;
+    utilization->memory = utilization->memory < 100 ? utilization->memory : 100;
+    utilization->gpu = own;
+    return NVML_SUCCESS;
+}
+
+SHOW_HOOK(nvmlDeviceGetBAR1MemoryInfo, (nvmlDevice_t device, nvmlBAR1Memory_t *memory), (device, memory), slice_bar1(device, memory))
+SHOW_HOOK(nvmlDeviceGetUtilizationRates, (nvmlDevice_t device, nvmlUtilization_t *utilization), (device, utilization), slice_utilization(device, utilization))
 
 /* --- Processes --------------------------------------------------------------------------------------------------------- */
 

@@ -273,6 +273,22 @@ class Tenant:
             "pids": [[p.pid for p in pynvml.nvmlDeviceGetComputeRunningProcesses(handle)] for handle in handles],
         }
 
+    def nvml_activity(self) -> dict[str, Any]:
+        import pynvml
+
+        pynvml.nvmlInit()
+        device = pynvml.nvmlDeviceGetHandleByIndex(0)
+        bar1, rates = pynvml.nvmlDeviceGetBAR1MemoryInfo(device), pynvml.nvmlDeviceGetUtilizationRates(device)
+        return {"bar1": [bar1.bar1Total, bar1.bar1Free, bar1.bar1Used], "gpu": rates.gpu}
+
+    def nvml_answers(self, names: list[str]) -> dict[str, int]:
+        """What calls answer that are given nothing."""
+        import pynvml
+
+        pynvml.nvmlInit()
+        library = ctypes.CDLL("libnvidia-ml.so.1")
+        return {name: library[name]() for name in names}
+
     def nvml_by_uuid(self, uuid: str) -> str:
         import pynvml
 

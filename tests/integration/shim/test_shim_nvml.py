@@ -1,6 +1,15 @@
 """NVML under the shim: the slice's devices, memory and processes, and nobody else's."""
 
+import re
+from collections.abc import Callable
+from pathlib import Path
+
 from shim_node import GIB, MIB, UUIDS, Node
+
+SYMBOLS = Path(__file__).parents[3] / "native" / "shim" / "nvml" / "symbols.def"
+NOT_SUPPORTED, NO_PERMISSION = 3, 4
+
+Eventually = Callable[[Callable[[], bool]], None]
 
 
 def test_only_the_slices_devices_are_there(node: Node) -> None:
@@ -68,3 +77,30 @@ def test_a_resize_is_seen(node: Node) -> None:
     assert tenant("nvml")["memory"] == [[GIB, GIB, 0]]
     node.change("a", vram_limit_bytes=2 * GIB, generation=2)
     assert tenant("nvml")["memory"] == [[2 * GIB, 2 * GIB, 0]]
+
+
+def test_bar1_is_as_large_as_the_slice_and_tells_of_nobody(node: Node) -> None:
+    """No more than the slice's memory, all of it free: what is mapped through it is not counted by slice."""
+    node.place("a", vram_limit_bytes=GIB)
+    assert node.start("a").started()("nvml_activity")["bar1"] == [GIB, GIB, 0]
+    assert node.start(None)("nvml_activity")["bar1"][0] == 32 * GIB
+
+
+def test_utilisation_is_the_slices_own(node: Node, eventually: Eventually) -> None:
+    """A slice that floods its half of the device is busy; its idle neighbour sees nothing of that."""
+    node.place("a", share_ppm=500_000, quantum_ns=2_000_000)
+    node.place("b", share_ppm=500_000, quantum_ns=2_000_000)
+    busy, onlooker, idle = node.start("a").started(), node.start("a"), node.start("b")
+    assert onlooker("nvml_activity")["gpu"] == 0
+    busy.send("launch", 10**9)
+    eventually(lambda: onlooker("nvml_activity")["gpu"] > 50)
+    assert idle("nvml_activity")["gpu"] == 0
+
+
+def test_what_changes_the_device_or_shows_neighbours_is_refused_in_a_slice(node: Node) -> None:
+    """Every such call is, before anything is read of its arguments; outside of slices it is the library's to answer."""
+    node.place("a")
+    denied = re.findall(r"DENY\((\w+)\)", SYMBOLS.read_text())
+    assert {"nvmlDeviceSetPowerManagementLimit", "nvmlDeviceSetMigMode", "nvmlDeviceGetProcessUtilization"} <= set(denied)
+    assert set(node.start("a")("nvml_answers", denied).values()) == {NO_PERMISSION}
+    assert node.start(None)("nvml_answers", ["nvmlDeviceSetFanSpeed_v2"]) == {"nvmlDeviceSetFanSpeed_v2": NOT_SUPPORTED}
