@@ -9,7 +9,7 @@ BINDING := libs/mica/region/_abi.abi3.so
 SHIM := libs/mica/native/lib/shim/libcuda.so.1
 
 .DEFAULT_GOAL := help
-.PHONY: fuzz kills model sanitize help setup native demo test bench check format proto proofs baseline-test compose-test clean
+.PHONY: aarch64-test fuzz kills model sanitize help setup native demo test bench check format proto proofs baseline-test compose-test clean
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -42,7 +42,7 @@ test: setup check ## every test: native, unit, property, integration, acceptance
 	$(MAKE) -C native test
 	$(BIN)/python -m pytest
 
-proofs: baseline-test sanitize model kills fuzz ## what takes longer than a test may: old C libraries, sanitizers, models
+proofs: baseline-test sanitize model kills fuzz aarch64-test ## what takes longer than a test may: old C libraries, sanitizers, models
 
 model: ## the shared-memory protocols, checked exhaustively, and their broken variants
 	native/model/check.sh
@@ -52,6 +52,10 @@ fuzz: ## what reads bytes that others have written, for 5 s each; native/fuzz/ch
 
 kills: native ## thousands of programs of a slice, killed at random moments
 	$(MAKE) -s -C native chaos CHAOS_KILLS=4000
+
+aarch64-test: ## every C test, cross-built for aarch64 by Debian's compiler, under qemu-user
+	scripts/need.sh aarch64-linux-gnu-gcc=gcc-aarch64-linux-gnu /usr/aarch64-linux-gnu/include/stdio.h=libc6-dev-arm64-cross qemu-aarch64=qemu-user
+	$(MAKE) -s -j2 -C native test TARGET=aarch64-linux-gnu
 
 sanitize: ## every C test under the address, undefined and thread sanitizers
 	$(MAKE) -s -C native test SANITIZE=address,undefined
