@@ -83,16 +83,11 @@ static void note_ordinal(CUdevice ordinal)
     }
 }
 
-bool context_is_mixed(void)
+/* Has this process contexts on more than one device? */
+static bool is_mixed(void)
 {
     uint64_t seen = atomic_load_explicit(&ordinals_seen, memory_order_relaxed);
     return (seen & (seen - 1)) != 0;
-}
-
-CUdevice context_ordinal(CUcontext handle)
-{
-    const struct context *context = find(handle);
-    return context != NULL ? context->ordinal : -1;
 }
 
 /* First sight of the current context: find out its device, and make its timing events now, not on the launch path. */
@@ -144,6 +139,32 @@ struct context *context_current(void)
         return last.context;
     }
     return look_up(handle);
+}
+
+/* One that is seen for the first time is made current for a moment. */
+static struct context *from_outside(CUcontext handle)
+{
+    struct context *context = find(handle);
+    CUcontext popped = NULL;
+    if (context == NULL && driver.cuCtxPushCurrent_v2 != NULL && driver.cuCtxPopCurrent_v2 != NULL && driver.cuCtxPushCurrent_v2(handle) == CUDA_SUCCESS) {
+        context = context_current();
+        (void)driver.cuCtxPopCurrent_v2(&popped);
+    }
+    return context;
+}
+
+/* Only where the current context is another device's, or none, does the driver have to be asked. */
+struct context *context_of_stream(CUstream stream)
+{
+    struct context *current = context_current();
+    CUcontext handle = NULL;
+    bool is_default = stream == NULL || stream == CU_STREAM_LEGACY || stream == CU_STREAM_PER_THREAD;
+    if (is_default || (current != NULL && !is_mixed()) || driver.cuStreamGetCtx == NULL || driver.cuStreamGetCtx(stream, &handle) != CUDA_SUCCESS ||
+        handle == NULL || (current != NULL && handle == atomic_load_explicit(&current->handle, memory_order_relaxed))) {
+        return current;
+    }
+    struct context *context = from_outside(handle);
+    return context != NULL ? context : current;
 }
 
 struct context *context_at(unsigned index)
@@ -241,6 +262,7 @@ static struct footprint making(CUdevice ordinal)
     if (at != DOOR_ENFORCE) {
         return (struct footprint){.result = at == DOOR_PASS ? CUDA_SUCCESS : CUDA_ERROR_NOT_PERMITTED};
     }
+    note_ordinal(ordinal);
     return footprint_context_begin(ordinal_device(ordinal));
 }
 

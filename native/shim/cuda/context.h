@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Contexts: a context is one process's work on one device. A call works in the context that is current in its thread, so that is how
- * the shim finds out which device, and which regions, the call is about.
+ * Contexts: a context is one process's work on one device. A call works in the context of its stream, or else in the one that is current
+ * in its thread, so that is how the shim finds out which device, and which regions, the call is about.
  *
  * Invariant: a context keeps its index from when it was first seen until it is destroyed.
  */
@@ -54,6 +54,9 @@ struct context {
 /* The context that is current in this thread, or NULL: none is, and the driver will say so. */
 struct context *context_current(void);
 
+/* The context in which what is submitted to a stream is done: the stream's own, for a default stream the current one. */
+struct context *context_of_stream(CUstream stream);
+
 /* The context of that index, below CONTEXTS_MAX; its handle may be NULL. */
 struct context *context_at(unsigned index);
 
@@ -85,11 +88,6 @@ enum mica_memory_kind owner_kind(uint16_t owner);
 
 /* Until it ends, the context holds this much more device memory, which is charged already. */
 void context_charge_more(struct context *context, uint64_t bytes);
-
-/* Has this process contexts on more than one device? */
-bool context_is_mixed(void);
-/* The device of a context that has been seen here, or -1. */
-CUdevice context_ordinal(CUcontext handle);
 
 /* The slice's device behind a device ordinal, or NULL when the slice does not have it. */
 struct mica_device *ordinal_device(CUdevice ordinal);

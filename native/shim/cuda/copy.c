@@ -34,8 +34,8 @@ static CUstream per_thread(CUstream stream)
     return stream == NULL ? CU_STREAM_PER_THREAD : stream;
 }
 
-/* The device of the current context, when its copies are limited; NULL: hand the copy on, unless `*result` says otherwise. */
-static struct mica_device *limited_device(CUresult *result)
+/* The device that copies, when its copies are limited; NULL: hand the copy on, unless `*result` says otherwise. */
+static struct mica_device *limited_device(CUstream stream, CUresult *result)
 {
     *result = CUDA_SUCCESS;
     switch (door()) {
@@ -47,7 +47,7 @@ static struct mica_device *limited_device(CUresult *result)
     default:
         break;
     }
-    struct context *context = context_current();
+    struct context *context = stream == NO_STREAM ? context_current() : context_of_stream(stream);
     if (context == NULL) {
         return NULL;
     }
@@ -71,7 +71,7 @@ static CUresult wait_for(struct mica_device *device, CUstream stream, uint64_t b
     EXPORT CUresult name params                                                       \
     {                                                                                 \
         CUresult result;                                                              \
-        struct mica_device *limited = limited_device(&result);                        \
+        struct mica_device *limited = limited_device(on_stream, &result);             \
         if (limited != NULL) {                                                        \
             result = wait_for(limited, on_stream, bytes_moved);                       \
         }                                                                             \

@@ -158,10 +158,10 @@ static CUresult reserve(CUdevice ordinal, struct mica_map_entry *entry, uint64_t
     return result;
 }
 
-struct graph_memory graph_memory_begin(CUgraphExec exec)
+struct graph_memory graph_memory_begin(CUgraphExec exec, CUstream stream)
 {
     struct graph_memory memory = {.result = CUDA_SUCCESS};
-    struct context *context = atomic_load_explicit(&is_used, memory_order_relaxed) ? context_current() : NULL;
+    struct context *context = atomic_load_explicit(&is_used, memory_order_relaxed) ? context_of_stream(stream) : NULL;
     if (context == NULL || context->device == NULL || context->ordinal < 0 || context->ordinal >= ORDINALS_MAX) {
         return memory;
     }
@@ -206,7 +206,7 @@ static CUresult upload(CUgraphExec exec, CUstream stream, CUresult (*below)(CUgr
     if (door() == DOOR_CLOSED) {
         return CUDA_ERROR_NOT_PERMITTED;
     }
-    struct graph_memory memory = graph_memory_begin(exec);
+    struct graph_memory memory = graph_memory_begin(exec, stream);
     CUresult result = memory.result == CUDA_SUCCESS ? below(exec, stream) : memory.result;
     graph_memory_end(&memory);
     return result;

@@ -4,7 +4,7 @@
  * is told to trim.
  *
  *     instantiated:   graph_memory_made(exec, graph)
- *     launched:       struct graph_memory memory = graph_memory_begin(exec);
+ *     launched:       struct graph_memory memory = graph_memory_begin(exec, stream);
  *                     if (memory.result != CUDA_SUCCESS) return memory.result;
  *                     ... the driver's launch ...
  *                     graph_memory_end(&memory);
@@ -28,7 +28,7 @@ void graph_memory_made(CUgraphExec exec, CUgraph graph);
 void graph_memory_gone(CUgraphExec exec);
 
 /* The first launch, and the first after a trim, reserves what the nodes allocate; the driver may make do with less. */
-struct graph_memory graph_memory_begin(CUgraphExec exec);
+struct graph_memory graph_memory_begin(CUgraphExec exec, CUstream stream);
 /* The driver has answered: the charge is what it has reserved for graphs. */
 void graph_memory_end(const struct graph_memory *memory);
 

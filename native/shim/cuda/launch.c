@@ -108,7 +108,7 @@ static CUresult launch_begin(struct launch *launch)
     default:
         break;
     }
-    struct context *context = context_current();
+    struct context *context = context_of_stream(launch->stream);
     if (context == NULL || (!capture_is_used() && mica_credit_use(context, launch->key))) {
         return CUDA_SUCCESS;
     }
@@ -359,7 +359,7 @@ static CUresult launch_graph(CUgraphExec graph, CUstream stream, CUstream on_str
     if (result != CUDA_SUCCESS) {
         return result;
     }
-    struct graph_memory memory = graph_memory_begin(graph);
+    struct graph_memory memory = graph_memory_begin(graph, stream);
     result = memory.result == CUDA_SUCCESS ? below(graph, stream) : memory.result;
     graph_memory_end(&memory);
     return launch_end(&launch, result);

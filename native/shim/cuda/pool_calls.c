@@ -33,18 +33,6 @@ static bool must_settle(struct pool *pool, const struct taking *taking)
            atomic_fetch_add_explicit(&pool->fitted, 1, memory_order_relaxed) + 1 >= FITTED_MAX;
 }
 
-/* The device that `stream` works on. Only a program with contexts on several devices has to be asked. */
-static CUdevice stream_ordinal(const struct context *context, CUstream stream)
-{
-    CUcontext handle = NULL;
-    bool is_special = stream == NULL || stream == CU_STREAM_LEGACY || stream == CU_STREAM_PER_THREAD;
-    if (is_special || !context_is_mixed() || driver.cuStreamGetCtx == NULL || driver.cuStreamGetCtx(stream, &handle) != CUDA_SUCCESS) {
-        return context->ordinal;
-    }
-    CUdevice ordinal = context_ordinal(handle);
-    return ordinal >= 0 ? ordinal : context->ordinal;
-}
-
 static struct taking take_from(struct pool *pool, uint64_t bytes)
 {
     struct taking taking = {.pool = pool, .bytes = rounded(bytes)};
@@ -74,11 +62,11 @@ static struct taking take(CUmemoryPool handle, CUstream stream, uint64_t bytes)
     if (at != DOOR_ENFORCE) {
         return (struct taking){.result = at == DOOR_PASS ? CUDA_SUCCESS : CUDA_ERROR_NOT_PERMITTED};
     }
-    struct context *context = context_current();
+    struct context *context = context_of_stream(stream);
     if (context == NULL || (capture_is_used() && capture_is_active(stream))) {
         return (struct taking){.result = CUDA_SUCCESS}; /* the driver refuses by itself, or records a node that is charged with its graph */
     }
-    struct pool *pool = handle != NULL ? pool_of(handle) : pool_current(stream_ordinal(context, stream));
+    struct pool *pool = handle != NULL ? pool_of(handle) : pool_current(context->ordinal);
     return pool != NULL ? take_from(pool, bytes) : (struct taking){.result = CUDA_ERROR_NOT_PERMITTED};
 }
 

@@ -72,6 +72,20 @@ class PeerTenant(shim_client.Tenant):
         driver.cuFuncSetBlockShape(self.function, 32, 1, 1)
         return driver.cuLaunchGridAsync(self.function, 1, 1, 0)
 
+    def stream_on(self, ordinal: int) -> list[Any]:
+        """A stream and a kernel on a device; then no context is current."""
+        self.primary(ordinal)
+        self.kernel()
+        self.stream = driver.cuStreamCreate(1)[1]
+        return plain(driver.cuCtxSetCurrent(0))
+
+    def alloc_in_stream(self, name: str, size: int) -> list[Any]:
+        result, self.pointers[name] = driver.cuMemAllocAsync(size, self.stream)
+        return [int(result)]
+
+    def free_in_stream(self, name: str) -> list[Any]:
+        return plain(driver.cuMemFreeAsync(self.pointers[name], self.stream))
+
     def part_on(self, ordinal: int) -> list[Any]:
         """Make ready for launches on several devices at once: a stream and the kernel on one more device."""
         result = self.primary(ordinal)

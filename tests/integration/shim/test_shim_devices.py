@@ -126,6 +126,25 @@ def test_a_reset_ends_the_memory_of_one_device(node: Node, tenant: Tenant) -> No
     assert held(node) == [0, 0, 32]
 
 
+@pytest.mark.parametrize("current", [None, 0, 1])
+@pytest.mark.parametrize("seen", [True, False])
+def test_work_in_a_stream_is_the_streams_devices(node: Node, current: int | None, seen: bool) -> None:
+    """What is allocated and launched in a stream counts on the stream's device, whichever context is current, if any."""
+    tenant = node.start("a", client=PEER_CLIENT)
+    assert tenant("init") == [0]
+    if seen:
+        assert tenant("primary", 1) == tenant("alloc", "early", MIB) == tenant("free", "early") == [0]
+    assert tenant("stream_on", 1) == [0]
+    if current is not None:
+        assert tenant("primary", current) == [0]
+    assert tenant("alloc_in_stream", "p", 16 * MIB) == [0]
+    assert tenant("alloc_in_stream", "q", 16 * MIB) == [OUT_OF_MEMORY]
+    assert held(node) == [0, 16, 0]
+    assert tenant("launch_as", "stream", 3) == [0]
+    assert [node.usage("a", uuid).launches for uuid in UUIDS] == [0, 3, 0]
+    assert tenant("free_in_stream", "p") == [0]
+
+
 def test_launches_count_on_their_own_device(node: Node, tenant: Tenant) -> None:
     """A kernel counts where its context is, by our books and by the driver's."""
     for ordinal, count in ((0, 1), (1, 2), (2, 3)):
