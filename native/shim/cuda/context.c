@@ -153,18 +153,23 @@ static struct context *from_outside(CUcontext handle)
     return context;
 }
 
-/* Only where the current context is another device's, or none, does the driver have to be asked. */
-struct context *context_of_stream(CUstream stream)
+static __attribute__((noinline)) struct context *ask_stream(CUstream stream, struct context *current)
 {
-    struct context *current = context_current();
     CUcontext handle = NULL;
     bool is_default = stream == NULL || stream == CU_STREAM_LEGACY || stream == CU_STREAM_PER_THREAD;
-    if (is_default || (current != NULL && !is_mixed()) || driver.cuStreamGetCtx == NULL || driver.cuStreamGetCtx(stream, &handle) != CUDA_SUCCESS ||
-        handle == NULL || (current != NULL && handle == atomic_load_explicit(&current->handle, memory_order_relaxed))) {
+    if (is_default || driver.cuStreamGetCtx == NULL || driver.cuStreamGetCtx(stream, &handle) != CUDA_SUCCESS || handle == NULL ||
+        (current != NULL && handle == atomic_load_explicit(&current->handle, memory_order_relaxed))) {
         return current;
     }
     struct context *context = from_outside(handle);
     return context != NULL ? context : current;
+}
+
+/* Only where the current context may be another device's, or there is none, does the driver have to be asked. */
+struct context *context_of_stream(CUstream stream)
+{
+    struct context *current = context_current();
+    return __builtin_expect(current != NULL && !is_mixed(), 1) ? current : ask_stream(stream, current);
 }
 
 struct context *context_at(unsigned index)
