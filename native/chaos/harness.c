@@ -29,6 +29,9 @@ pid_t chaos_start(const char *role, const char *argument)
         execl(VICTIM_PATH, VICTIM_PATH, role, argument, (char *)NULL);
         _exit(127);
     }
+    if (child < 0) {
+        abort(); /* and never a signal to -1 */
+    }
     return child;
 }
 

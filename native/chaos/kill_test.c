@@ -50,7 +50,11 @@ static int kill_batch(unsigned kills)
             chaos_nap_us(random_below(LONGEST_US) / TOGETHER);
             kill(*victim, SIGKILL);
             waitpid(*victim, &status, 0);
-            wrong += !WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL;
+            if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL) {
+                wrong++;
+                printf("# a victim ended by itself: %s %d\n", WIFSIGNALED(status) ? "signal" : "status",
+                       WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+            }
         }
         *victim = i < kills ? chaos_start("victim", NULL) : 0;
     }
@@ -63,6 +67,11 @@ static bool hush(void)
     for (int tries = 0; tries < QUIET_S * 1000; tries++) {
         if (atomic_load(&quiet->is_quiet)) {
             return true;
+        }
+        int status = 0;
+        if (waitpid(survivor, &status, WNOHANG) == survivor) {
+            printf("# the survivor ended: %s %d\n", WIFSIGNALED(status) ? "signal" : "status", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+            return false;
         }
         chaos_nap_us(1000);
     }

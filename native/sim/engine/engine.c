@@ -18,6 +18,8 @@
 
 #include "engine.h"
 
+#define LOOK_AGAIN_NS 20000000L
+
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static struct sim_state *mapped;
 static int state_fd = -1;
@@ -182,9 +184,25 @@ int mica_sim_open(const char *directory)
     return sim_engine_open();
 }
 
+/* The kernel wakes one of those who wait for the lock of a process that died. If that one is killed before it has the lock, it wakes nobody else: so look
+ * again now and then. */
+static int lock_patiently(pthread_mutex_t *lock)
+{
+    int result = pthread_mutex_trylock(lock);
+    while (result == EBUSY || result == ETIMEDOUT) {
+        struct timespec until;
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        until.tv_nsec += LOOK_AGAIN_NS;
+        until.tv_sec += until.tv_nsec / 1000000000L;
+        until.tv_nsec %= 1000000000L;
+        result = pthread_mutex_clocklock(lock, CLOCK_MONOTONIC, &until);
+    }
+    return result;
+}
+
 struct sim_state *sim_enter(void)
 {
-    if (pthread_mutex_lock(&mapped->lock) == EOWNERDEAD) {
+    if (lock_patiently(&mapped->lock) == EOWNERDEAD) {
         sim_state_repair(mapped);
         pthread_mutex_consistent(&mapped->lock);
     }
