@@ -53,7 +53,7 @@ fuzz: ## what reads bytes that others have written, for 5 s each; native/fuzz/ch
 kills: native ## thousands of programs of a slice, killed at random moments
 	$(MAKE) -s -C native chaos CHAOS_KILLS=4000
 
-aarch64-test: ## every C test, cross-built for aarch64 by Debian's compiler, under qemu-user
+aarch64-test: ## the C tests, cross-built for aarch64 by Debian's compiler, under qemu-user
 	scripts/need.sh aarch64-linux-gnu-gcc=gcc-aarch64-linux-gnu /usr/aarch64-linux-gnu/include/stdio.h=libc6-dev-arm64-cross qemu-aarch64=qemu-user
 	$(MAKE) -s -j2 -C native test TARGET=aarch64-linux-gnu
 
