@@ -190,7 +190,9 @@ static void start(void)
     void *library = dlopen("libcuda.so.1", RTLD_NOW);
 #define CALL_FIND(name, parameters) *(void **)&cu.name = library != NULL ? dlsym(library, #name) : NULL;
     CALLS(CALL_FIND)
-    if (cu.cuInit == NULL || cu.cuInit(0) != CUDA_SUCCESS) {
+    CUresult initialised = cu.cuInit != NULL ? cu.cuInit(0) : CUDA_ERROR_NOT_FOUND;
+    if (initialised != CUDA_SUCCESS) {
+        fprintf(stderr, "victim: cuInit answered %d%s\n", (int)initialised, library == NULL ? ": no library" : "");
         _exit(2);
     }
     done(cu.cuDevicePrimaryCtxRetain(&context, 0));

@@ -140,15 +140,18 @@ void sim_process_sweep(struct sim_state *state)
     }
 }
 
-/* A free slot, or that of the process that has been gone for longest: the books keep the dead as long as there is room. */
+/* A free slot, or that of the process that has been gone for longest: the books keep the dead as long as there is room. Not one whose file lock is held: by
+ * a process that was killed while it registered, and is still on its way out. */
 static int find_slot(const struct sim_state *state)
 {
     int oldest = -1;
     for (int i = 0; i < SIM_PROCESSES_MAX; i++) {
         const struct sim_process *process = &state->processes[i];
+        if (process->state == SIM_PROCESS_LIVE || lock_holder(i) >= 0)
+            continue;
         if (process->state == SIM_PROCESS_FREE)
             return i;
-        if (process->state == SIM_PROCESS_EXITED && (oldest < 0 || process->exited_ns < state->processes[oldest].exited_ns))
+        if (oldest < 0 || process->exited_ns < state->processes[oldest].exited_ns)
             oldest = i;
     }
     return oldest;
