@@ -3,6 +3,7 @@
 #include "attach.h"
 #include "weight.h"
 
+#include "credit.h"
 #include "fault.h"
 
 #include <fcntl.h>
@@ -190,14 +191,16 @@ int mica_attach(void (*forget)(void))
     return state;
 }
 
-/* At a normal exit. A slot with nothing charged is given back here. One that still holds memory is left to the enforcer, which frees it when
- * the process is really gone: until then the driver holds that memory, and it must not be sold twice. */
+/* At a normal exit. What was launched on credit since the watcher last looked is counted: nobody looks again. A slot with nothing charged is given back
+ * here. One that still holds memory is left to the enforcer, which frees it when the process is really gone: until then the driver holds that memory, and it
+ * must not be sold twice. */
 __attribute__((destructor)) static void leave(void)
 {
     int inside = MICA_INSIDE;
     if (!atomic_compare_exchange_strong(&mica_attach_state_word, &inside, MICA_LEFT)) {
         return;
     }
+    (void)mica_credit_count();
     for (unsigned i = 0; i < attached.device_count; i++) {
         struct mica_device *device = &attached.devices[i];
         struct mica_process_slot *slot = &device->usage->processes[device->slot];

@@ -62,7 +62,8 @@ void mica_credit_learn(uint64_t key, struct mica_cost *cost);
 
 /* Add `count` launches, and those made on this thread's credit so far, to the slice's counts. */
 void mica_count_launches(struct mica_device *device, uint64_t count);
-/* Add to them what other threads have made on credit. Returns whether there was anything. */
+/* Add to them what other threads have made on credit; the watcher does, and the program's exit. A program that is killed may take with it the count, not the
+ * charge, of what it launched on credit in its last second. Returns whether there was anything. */
 bool mica_credit_count(void);
 
 /* In a forked child, which has one thread. */

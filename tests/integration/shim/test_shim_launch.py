@@ -27,6 +27,21 @@ def test_launches_are_accounted(node: Node) -> None:
     assert usage.gpu_ns == pytest.approx(node.account(tenant)["kernel_ns"], rel=0.1)
 
 
+def test_launches_are_counted_to_the_last(node: Node, eventually: Eventually) -> None:
+    """Short kernels run on credit and are counted a little later: by the program's end at the latest."""
+    node.describe(launch_ns=2_000, block_ns=1_000)
+    node.place("a", burst_ns=10**12)
+    tenant = node.start("a").started()
+    assert tenant("kernel", "brief") == [0]
+    for _ in range(20):
+        assert tenant("launch", 5) == tenant("sync") == [0]
+    eventually(lambda: node.usage("a").launches == 100)
+    for _ in range(3):
+        assert tenant("launch") == [0]
+    tenant.close()
+    assert node.usage("a").launches == 103
+
+
 def kernel_ns(node: Node, *tenants: Tenant) -> list[int]:
     books = {process["own_pid"]: process["accounts"][0]["kernel_ns"] for process in node.books()["processes"] if process["live"]}
     return [books[tenant.process.pid] for tenant in tenants]
