@@ -141,14 +141,29 @@ struct context *context_current(void)
     return look_up(handle);
 }
 
+static bool push(CUcontext handle)
+{
+    return driver.cuCtxPushCurrent_v2 != NULL && driver.cuCtxPopCurrent_v2 != NULL && driver.cuCtxPushCurrent_v2(handle) == CUDA_SUCCESS;
+}
+
+bool context_push(const struct context *context)
+{
+    return push(atomic_load_explicit(&context->handle, memory_order_relaxed));
+}
+
+void context_pop(void)
+{
+    CUcontext popped = NULL;
+    (void)driver.cuCtxPopCurrent_v2(&popped);
+}
+
 /* One that is seen for the first time is made current for a moment. */
 static struct context *from_outside(CUcontext handle)
 {
     struct context *context = find(handle);
-    CUcontext popped = NULL;
-    if (context == NULL && driver.cuCtxPushCurrent_v2 != NULL && driver.cuCtxPopCurrent_v2 != NULL && driver.cuCtxPushCurrent_v2(handle) == CUDA_SUCCESS) {
+    if (context == NULL && push(handle)) {
         context = context_current();
-        (void)driver.cuCtxPopCurrent_v2(&popped);
+        context_pop();
     }
     return context;
 }

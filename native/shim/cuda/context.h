@@ -57,6 +57,10 @@ struct context *context_current(void);
 /* The context in which what is submitted to a stream is done: the stream's own, for a default stream the current one. */
 struct context *context_of_stream(CUstream stream);
 
+/* Make a context current, for a call of the driver's that works in the current one; and the one before it again. */
+bool context_push(const struct context *context);
+void context_pop(void);
+
 /* The context of that index, below CONTEXTS_MAX; its handle may be NULL. */
 struct context *context_at(unsigned index);
 

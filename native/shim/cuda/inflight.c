@@ -86,7 +86,12 @@ static bool prepare(struct flight *flight, struct context *context)
     }
     flight->event = NULL;
     flight->context = context;
-    return driver.cuEventCreate != NULL && driver.cuEventCreate(&flight->event, CU_EVENT_DISABLE_TIMING) == CUDA_SUCCESS;
+    if (driver.cuEventCreate == NULL || !context_push(context)) { /* the stream's context, which need not be the current one */
+        return false;
+    }
+    bool is_made = driver.cuEventCreate(&flight->event, CU_EVENT_DISABLE_TIMING) == CUDA_SUCCESS;
+    context_pop();
+    return is_made;
 }
 
 void inflight_follow(struct context *context, CUstream stream)

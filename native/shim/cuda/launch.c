@@ -204,40 +204,16 @@ LAUNCH_HOOK(cuLaunchKernelEx_ptsz, EX_PARAMS, EX_ARGS, function, config_key(func
 
 struct part {
     struct launch launch;
-    CUcontext handle; /* NULL: the driver cannot tell; the current context is the launch's */
-    struct context *context;
+    const struct context *context; /* of its stream */
 };
-
-/* Make the part's context current, as the driver's calls around its launch need it. */
-static void part_enter(const struct part *part)
-{
-    if (part->handle != NULL) {
-        (void)driver.cuCtxPushCurrent_v2(part->handle);
-    }
-}
-
-static void part_leave(const struct part *part)
-{
-    CUcontext popped = NULL;
-    if (part->handle != NULL) {
-        (void)driver.cuCtxPopCurrent_v2(&popped);
-    }
-}
 
 static struct part part_of(const CUDA_LAUNCH_PARAMS *params)
 {
     uint64_t threads = volume(params->blockDimX, params->blockDimY, params->blockDimZ) ^ (uint64_t)params->sharedMemBytes << 32;
-    struct part part = {.launch = {.key = mica_cost_key((uintptr_t)params->function, volume(params->gridDimX, params->gridDimY, params->gridDimZ), threads),
-                                   .function = params->function,
-                                   .stream = params->hStream}};
-    if (driver.cuStreamGetCtx != NULL && driver.cuCtxPushCurrent_v2 != NULL && driver.cuCtxPopCurrent_v2 != NULL &&
-        driver.cuStreamGetCtx(params->hStream, &part.handle) != CUDA_SUCCESS) {
-        part.handle = NULL;
-    }
-    part_enter(&part);
-    part.context = context_current();
-    part_leave(&part);
-    return part;
+    return (struct part){.launch = {.key = mica_cost_key((uintptr_t)params->function, volume(params->gridDimX, params->gridDimY, params->gridDimZ), threads),
+                                    .function = params->function,
+                                    .stream = params->hStream},
+                         .context = context_of_stream(params->hStream)};
 }
 
 /* NULL: outside the slice. */
@@ -275,18 +251,14 @@ static CUresult launch_parts(struct part *parts, CUDA_LAUNCH_PARAMS *launches, u
     unsigned begun = 0;
     CUresult result = CUDA_SUCCESS;
     while (begun < count && result == CUDA_SUCCESS) {
-        part_enter(&parts[begun]);
         result = launch_begin(&parts[begun].launch);
-        part_leave(&parts[begun]);
         begun += result == CUDA_SUCCESS;
     }
     if (result == CUDA_SUCCESS) {
         result = below_cuLaunchCooperativeKernelMultiDevice(launches, count, flags);
     }
     for (unsigned i = 0; i < begun; i++) {
-        part_enter(&parts[i]);
         (void)launch_end(&parts[i].launch, result);
-        part_leave(&parts[i]);
     }
     return result;
 }

@@ -211,9 +211,12 @@ class Tenant:
 
     def launch(self, count: int = 1) -> list[Any]:
         """Launch; the last result."""
+        return self.launch_in(0, count)
+
+    def launch_in(self, stream: Any, count: int) -> list[Any]:
         result: Any = (0,)
         for _ in range(count):
-            result = driver.cuLaunchKernel(self.function, 1, 1, 1, 32, 1, 1, 0, 0, 0, 0)
+            result = driver.cuLaunchKernel(self.function, 1, 1, 1, 32, 1, 1, 0, stream, 0, 0)
             if int(result[0]):
                 break
         return plain(result)

@@ -145,6 +145,19 @@ def test_work_in_a_stream_is_the_streams_devices(node: Node, current: int | None
     assert tenant("free_in_stream", "p") == [0]
 
 
+@pytest.mark.parametrize("current", [None, 0, 1])
+def test_a_launch_in_a_stream_is_in_flight_on_the_streams_device(node: Node, current: int | None) -> None:
+    """It is followed to its end there, whichever context is current, if any."""
+    node.describe(launch_ns=2_000_000_000)
+    node.change("a", UUIDS[1], generation=2, burst_ns=10**12, inflight_max=8)
+    tenant = node.start("a", client=PEER_CLIENT)
+    assert tenant("init") == tenant("stream_on", 1) == [0]
+    if current is not None:
+        assert tenant("primary", current) == [0]
+    assert tenant("launch_as", "stream") == [0]
+    assert [process.inflight for process in node.usage("a", UUIDS[1]).processes] == [1]
+
+
 def test_launches_count_on_their_own_device(node: Node, tenant: Tenant) -> None:
     """A kernel counts where its context is, by our books and by the driver's."""
     for ordinal, count in ((0, 1), (1, 2), (2, 3)):
