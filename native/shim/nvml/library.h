@@ -76,6 +76,21 @@ enum view {
 
 /* What this process may see. Finds the slice on first use. */
 enum view library_view(void);
+
+/* A hook that is answered from the slice when there is one. */
+#define VIEW_HOOK(name, params, args, from_slice)                 \
+    EXPORT nvmlReturn_t name params                                 \
+    {                                                               \
+        switch (library_view()) {                                   \
+        case VIEW_SLICE:                                            \
+            return from_slice;                                      \
+        case VIEW_MACHINE:                                          \
+            return below_##name args;                               \
+        default:                                                    \
+            return NVML_ERROR_NO_PERMISSION;                        \
+        }                                                           \
+    }
+
 struct mica_slice *library_slice(void);
 
 /* The slice's device behind a handle, or NULL when the slice does not have it. */

@@ -51,24 +51,10 @@ static nvmlReturn_t slice_handle(unsigned int index, nvmlDevice_t *device)
     return device == NULL ? NVML_ERROR_INVALID_ARGUMENT : walk(index, device, &seen);
 }
 
-/* A hook that is answered from the slice when there is one. */
-#define SELECT_HOOK(name, params, args, from_slice)                 \
-    EXPORT nvmlReturn_t name params                                 \
-    {                                                               \
-        switch (library_view()) {                                   \
-        case VIEW_SLICE:                                            \
-            return from_slice;                                      \
-        case VIEW_MACHINE:                                          \
-            return below_##name args;                               \
-        default:                                                    \
-            return NVML_ERROR_NO_PERMISSION;                        \
-        }                                                           \
-    }
-
-SELECT_HOOK(nvmlDeviceGetCount, (unsigned int *count), (count), slice_count(count))
-SELECT_HOOK(nvmlDeviceGetCount_v2, (unsigned int *count), (count), slice_count(count))
-SELECT_HOOK(nvmlDeviceGetHandleByIndex, (unsigned int index, nvmlDevice_t *device), (index, device), slice_handle(index, device))
-SELECT_HOOK(nvmlDeviceGetHandleByIndex_v2, (unsigned int index, nvmlDevice_t *device), (index, device), slice_handle(index, device))
+VIEW_HOOK(nvmlDeviceGetCount, (unsigned int *count), (count), slice_count(count))
+VIEW_HOOK(nvmlDeviceGetCount_v2, (unsigned int *count), (count), slice_count(count))
+VIEW_HOOK(nvmlDeviceGetHandleByIndex, (unsigned int index, nvmlDevice_t *device), (index, device), slice_handle(index, device))
+VIEW_HOOK(nvmlDeviceGetHandleByIndex_v2, (unsigned int index, nvmlDevice_t *device), (index, device), slice_handle(index, device))
 
 /* A handle that the library gave: kept if the device is the slice's, else as if there were no such device. */
 static nvmlReturn_t keep_own(nvmlReturn_t result, const nvmlDevice_t *device)
@@ -76,7 +62,7 @@ static nvmlReturn_t keep_own(nvmlReturn_t result, const nvmlDevice_t *device)
     return result == NVML_SUCCESS && handle_device(*device) == NULL ? NVML_ERROR_NOT_FOUND : result;
 }
 
-#define KEEP_HOOK(name, params, args) SELECT_HOOK(name, params, args, keep_own(below_##name args, device))
+#define KEEP_HOOK(name, params, args) VIEW_HOOK(name, params, args, keep_own(below_##name args, device))
 
 KEEP_HOOK(nvmlDeviceGetHandleByPciBusId, (const char *bus_id, nvmlDevice_t *device), (bus_id, device))
 KEEP_HOOK(nvmlDeviceGetHandleByPciBusId_v2, (const char *bus_id, nvmlDevice_t *device), (bus_id, device))
@@ -104,4 +90,4 @@ static nvmlReturn_t slice_index(nvmlDevice_t wanted, unsigned int *index)
     return NVML_ERROR_NOT_FOUND;
 }
 
-SELECT_HOOK(nvmlDeviceGetIndex, (nvmlDevice_t device, unsigned int *index), (device, index), slice_index(device, index))
+VIEW_HOOK(nvmlDeviceGetIndex, (nvmlDevice_t device, unsigned int *index), (device, index), slice_index(device, index))

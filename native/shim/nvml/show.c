@@ -61,21 +61,8 @@ static nvmlReturn_t slice_memory_v2(nvmlDevice_t handle, nvmlMemory_v2_t *memory
     return result;
 }
 
-#define SHOW_HOOK(name, params, args, from_slice)   \
-    EXPORT nvmlReturn_t name params                 \
-    {                                               \
-        switch (library_view()) {                   \
-        case VIEW_SLICE:                            \
-            return from_slice;                      \
-        case VIEW_MACHINE:                          \
-            return below_##name args;               \
-        default:                                    \
-            return NVML_ERROR_NO_PERMISSION;        \
-        }                                           \
-    }
-
-SHOW_HOOK(nvmlDeviceGetMemoryInfo, (nvmlDevice_t device, nvmlMemory_t *memory), (device, memory), slice_memory(device, memory))
-SHOW_HOOK(nvmlDeviceGetMemoryInfo_v2, (nvmlDevice_t device, nvmlMemory_v2_t *memory), (device, memory), slice_memory_v2(device, memory))
+VIEW_HOOK(nvmlDeviceGetMemoryInfo, (nvmlDevice_t device, nvmlMemory_t *memory), (device, memory), slice_memory(device, memory))
+VIEW_HOOK(nvmlDeviceGetMemoryInfo_v2, (nvmlDevice_t device, nvmlMemory_v2_t *memory), (device, memory), slice_memory_v2(device, memory))
 
 /* What is mapped for the host is not counted by slice: none of it is shown, and no more than the slice has memory. */
 static nvmlReturn_t slice_bar1(nvmlDevice_t handle, nvmlBAR1Memory_t *memory)
@@ -116,8 +103,8 @@ static nvmlReturn_t slice_utilization(nvmlDevice_t handle, nvmlUtilization_t *ut
     return NVML_SUCCESS;
 }
 
-SHOW_HOOK(nvmlDeviceGetBAR1MemoryInfo, (nvmlDevice_t device, nvmlBAR1Memory_t *memory), (device, memory), slice_bar1(device, memory))
-SHOW_HOOK(nvmlDeviceGetUtilizationRates, (nvmlDevice_t device, nvmlUtilization_t *utilization), (device, utilization), slice_utilization(device, utilization))
+VIEW_HOOK(nvmlDeviceGetBAR1MemoryInfo, (nvmlDevice_t device, nvmlBAR1Memory_t *memory), (device, memory), slice_bar1(device, memory))
+VIEW_HOOK(nvmlDeviceGetUtilizationRates, (nvmlDevice_t device, nvmlUtilization_t *utilization), (device, utilization), slice_utilization(device, utilization))
 
 /* --- Processes --------------------------------------------------------------------------------------------------------- */
 
@@ -166,7 +153,7 @@ static nvmlReturn_t slice_processes(nvmlDevice_t handle, unsigned int *count, vo
 
 /* Entries of 16 bytes: pid, used memory. From version 2 on of 24: GPU instance and compute instance as well. */
 #define LIST_HOOK(name, entry_bytes)                                                                                      \
-    SHOW_HOOK(name, (nvmlDevice_t device, unsigned int *count, void *processes), (device, count, processes),              \
+    VIEW_HOOK(name, (nvmlDevice_t device, unsigned int *count, void *processes), (device, count, processes),              \
               slice_processes(device, count, processes, entry_bytes, below_##name))
 
 LIST_HOOK(nvmlDeviceGetComputeRunningProcesses, 16)
