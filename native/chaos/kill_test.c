@@ -27,14 +27,7 @@
 
 static uint64_t state;
 static struct quiet *quiet;
-static int usage_fd = -1;
 static pid_t survivor;
-
-static uint64_t random_below(uint64_t bound)
-{
-    state = state * 6364136223846793005ULL + 1442695040888963407ULL;
-    return (state >> 33) % bound;
-}
 
 /* --- Programs in the slice -------------------------------------------------------------------------------------------------- */
 
@@ -47,7 +40,7 @@ static int kill_batch(unsigned kills)
         pid_t *victim = &victims[i % TOGETHER];
         int status = 0;
         if (*victim != 0) {
-            chaos_nap_us(random_below(LONGEST_US) / TOGETHER);
+            chaos_nap_us(chaos_random_below(&state, LONGEST_US) / TOGETHER);
             kill(*victim, SIGKILL);
             waitpid(*victim, &status, 0);
             if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL) {
@@ -95,27 +88,17 @@ struct sight {
     unsigned held;         /* slots */
 };
 
-static struct sight see(bool reclaim)
+static struct sight see(void)
 {
-    static struct mica_usage_region usage;
-    struct sight sight = {0};
-    mica_usage_pread(usage_fd, &usage);
+    const struct mica_usage_region *usage = chaos_slice_read();
+    struct sight sight = {.peak_bytes = atomic_load(&usage->vram_peak_bytes), .device_bytes = chaos_device_bytes()};
     for (unsigned i = 0; i < MICA_PROCESSES_MAX; i++) {
-        const struct mica_process_slot *slot = &usage.processes[i];
-        uint64_t owner = atomic_load(&slot->owner);
-        if ((owner & MICA_OWNER_HELD) == 0) {
-            continue;
+        if (chaos_slot_is_held(usage, i)) {
+            sight.held++;
+            sight.vram_bytes += mica_word_bytes(atomic_load(&usage->processes[i].vram_word));
+            sight.pinned_bytes += mica_word_bytes(atomic_load(&usage->processes[i].pinned_word));
         }
-        if (reclaim && (owner & ((1ULL << MICA_OWNER_PID_BITS) - 1)) != (uint64_t)survivor) {
-            mica_slot_reclaim(usage_fd, i, owner);
-            continue;
-        }
-        sight.held++;
-        sight.vram_bytes += mica_word_bytes(atomic_load(&slot->vram_word));
-        sight.pinned_bytes += mica_word_bytes(atomic_load(&slot->pinned_word));
     }
-    sight.peak_bytes = atomic_load(&usage.vram_peak_bytes);
-    sight.device_bytes = chaos_device_bytes();
     return sight;
 }
 
@@ -143,9 +126,9 @@ static struct tally run(unsigned kills)
             tally.held_up++;
             break;
         }
-        struct sight before = see(false);
-        (void)see(true);
-        struct sight after = see(false);
+        struct sight before = see();
+        chaos_slice_reclaim(survivor);
+        struct sight after = see();
         tally.seen_before_reclaim += before.vram_bytes > after.vram_bytes;
         if (!is_whole(&after)) {
             tally.unclean++;
@@ -173,7 +156,7 @@ static void judge(unsigned kills)
     chaos_check(tally.seen_before_reclaim > 0, "the control: before the reclaim, what the dead have left is seen");
     bool quiet_now = tally.held_up == 0 && hush();
     bool taken = chaos_device_take(GRANULE_BYTES, &unknown);
-    struct sight sight = see(false);
+    struct sight sight = see();
     chaos_check(quiet_now && taken && !is_whole(&sight), "the control: memory of the device that no word knows is seen");
     chaos_device_give(unknown);
     snprintf(left, sizeof left, "%llu", (unsigned long long)(LIMIT_BYTES - HELD_BYTES - MODULE_BYTES - MODULE_BYTES / 2));
@@ -195,7 +178,6 @@ int main(void)
         return 1;
     }
     quiet = mmap(NULL, sizeof *quiet, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
-    usage_fd = open(bench_usage_path(), O_RDWR);
     survivor = chaos_start("survivor", NULL);
     while (atomic_load(&quiet->rounds) == 0 && waitpid(survivor, NULL, WNOHANG) == 0) {
         chaos_nap_us(1000);

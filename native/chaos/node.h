@@ -52,19 +52,39 @@ static inline int chaos_node_make(void)
     return chaos_node_describe();
 }
 
-/* Reclaim every slot: none of its owners lives. */
-static inline void chaos_slice_forget_the_dead(void)
+/* A copy of the slice's words. */
+static inline const struct mica_usage_region *chaos_slice_read(void)
 {
     static struct mica_usage_region usage;
-    int fd = open(bench_usage_path(), O_RDWR);
+    int fd = open(bench_usage_path(), O_RDONLY);
     mica_usage_pread(fd, &usage);
+    close(fd);
+    return &usage;
+}
+
+static inline bool chaos_slot_is_held(const struct mica_usage_region *usage, unsigned slot)
+{
+    return (atomic_load(&usage->processes[slot].owner) & MICA_OWNER_HELD) != 0;
+}
+
+/* Reclaim every slot but that of the process `living` (0: of none): the others' owners are dead. */
+static inline void chaos_slice_reclaim(pid_t living)
+{
+    const struct mica_usage_region *usage = chaos_slice_read();
+    int fd = open(bench_usage_path(), O_RDWR);
     for (unsigned i = 0; i < MICA_PROCESSES_MAX; i++) {
-        uint64_t owner = atomic_load(&usage.processes[i].owner);
-        if ((owner & MICA_OWNER_HELD) != 0) {
+        uint64_t owner = atomic_load(&usage->processes[i].owner);
+        if (chaos_slot_is_held(usage, i) && (owner & ((1ULL << MICA_OWNER_PID_BITS) - 1)) != (uint64_t)living) {
             mica_slot_reclaim(fd, i, owner);
         }
     }
     close(fd);
+}
+
+static inline uint64_t chaos_random_below(uint64_t *state, uint64_t bound)
+{
+    *state = *state * 6364136223846793005ULL + 1442695040888963407ULL;
+    return (*state >> 33) % bound;
 }
 
 #endif

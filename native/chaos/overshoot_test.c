@@ -26,11 +26,7 @@ struct race {
 
 static uint64_t refusals_so_far(void)
 {
-    static struct mica_usage_region usage;
-    int fd = open(bench_usage_path(), O_RDONLY);
-    mica_usage_pread(fd, &usage);
-    close(fd);
-    return atomic_load(&usage.refusals);
+    return atomic_load(&chaos_slice_read()->refusals);
 }
 
 /* Look at least LOOKS times, until racers were refused often enough, or the device had more than the limit. */
@@ -73,7 +69,7 @@ int main(void)
            (unsigned long long)race.refusals);
     chaos_check(race.most_bytes <= LIMIT_BYTES, "the device never has more of the slice's memory than its limit");
     chaos_check(race.refusals >= REFUSALS, "the control: the race is at the limit");
-    chaos_slice_forget_the_dead();
+    chaos_slice_reclaim(0);
     bench_slice_write(2 * LIMIT_BYTES, MICA_CONTROL_RUN);
     struct race doubled = run();
     chaos_check(doubled.most_bytes > LIMIT_BYTES, "the control: a limit of twice that is passed, and seen");

@@ -64,8 +64,7 @@ static uint64_t state;
 
 static uint64_t random_below(uint64_t bound)
 {
-    state = state * 6364136223846793005ULL + 1442695040888963407ULL;
-    return (state >> 33) % bound;
+    return chaos_random_below(&state, bound);
 }
 
 /* Out of memory is an answer; anything else but success is not. */

@@ -12,7 +12,7 @@ passed=0
 
 build() { # TARGET OUTPUT [-DVARIANT]
     more=
-    [ "$1" != description ] || more=$(ls ../sim/engine/*.c)
+    [ "$1" != description ] || more="-D_GNU_SOURCE $(ls ../sim/engine/*.c)"
     # shellcheck disable=SC2086
     clang -std=gnu11 -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -fno-sanitize=alignment -I../../proto -I../region -I.. \
         ${3:+"$3"} -o "$2" "$1.c" $([ "$1" = description ] || ls ../region/*.c) $more -lpthread

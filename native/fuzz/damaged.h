@@ -50,9 +50,12 @@ static inline void damaged_make(struct damaged *damaged, uint64_t kind)
     snprintf(damaged->path, sizeof damaged->path, "/proc/self/fd/%d", damaged->fd);
 }
 
-/* Returns how much of the input is left for what is done with the region, at `*rest`. */
-static inline size_t damaged_patch(const struct damaged *damaged, const unsigned char *input, size_t size, const unsigned char **rest)
+/* The region of `kind` as the input says; returns how much of the input is left for what is done with it, at `*rest`. */
+static inline size_t damaged_patch(struct damaged *damaged, uint64_t kind, const unsigned char *input, size_t size, const unsigned char **rest)
 {
+    if (damaged->whole == NULL) {
+        damaged_make(damaged, kind);
+    }
     size_t words = damaged->bytes / sizeof(uint64_t);
     if (ftruncate(damaged->fd, (off_t)damaged->bytes) != 0 || pwrite(damaged->fd, damaged->whole, damaged->bytes, 0) != (ssize_t)damaged->bytes) {
         abort();

@@ -41,10 +41,7 @@ int LLVMFuzzerTestOneInput(const unsigned char *input, size_t size)
     const unsigned char *rest;
     void *region = NULL;
     uint64_t slice_id[MICA_ID_WORDS];
-    if (damaged.whole == NULL) {
-        damaged_make(&damaged, MICA_REGION_QUOTA);
-    }
-    (void)damaged_patch(&damaged, input, size, &rest);
+    (void)damaged_patch(&damaged, MICA_REGION_QUOTA, input, size, &rest);
     if (map(damaged.path, &region) != MICA_REGION_OK) {
         return 0;
     }

@@ -48,10 +48,7 @@ int LLVMFuzzerTestOneInput(const unsigned char *input, size_t size)
     static struct damaged damaged;
     const unsigned char *rest;
     void *region = NULL;
-    if (damaged.whole == NULL) {
-        damaged_make(&damaged, MICA_REGION_TOKEN);
-    }
-    size_t left = damaged_patch(&damaged, input, size, &rest);
+    size_t left = damaged_patch(&damaged, MICA_REGION_TOKEN, input, size, &rest);
     if (mica_region_map(damaged.path, MICA_REGION_TOKEN, true, &region) != MICA_REGION_OK) {
         return 0;
     }

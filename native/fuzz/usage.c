@@ -55,10 +55,7 @@ int LLVMFuzzerTestOneInput(const unsigned char *input, size_t size)
     static struct mica_usage_region copy;
     const unsigned char *rest;
     void *region = NULL;
-    if (damaged.whole == NULL) {
-        damaged_make(&damaged, MICA_REGION_USAGE);
-    }
-    size_t left = damaged_patch(&damaged, input, size, &rest);
+    size_t left = damaged_patch(&damaged, MICA_REGION_USAGE, input, size, &rest);
     if (mica_region_map(damaged.path, MICA_REGION_USAGE, true, &region) == MICA_REGION_OK) {
         take_part(region, rest, left);
         mica_region_unmap(region, MICA_REGION_USAGE);
