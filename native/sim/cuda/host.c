@@ -58,6 +58,9 @@ void sim_pinned_free(struct sim_span *span)
 CUresult cuMemHostAlloc(void **pointer, size_t bytes, unsigned flags)
 {
     ENTER_CURRENT(pointer && bytes && !(flags & ~CU_MEMHOSTALLOC_ALL));
+    CUresult permitted = sim_capture_permits_unsafe();
+    if (permitted != CUDA_SUCCESS)
+        return sim_driver_leave(permitted);
     if (bytes > SIZE_MAX / 2)
         return sim_driver_leave(CUDA_ERROR_OUT_OF_MEMORY);
     void *memory = mmap(NULL, whole_pages(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

@@ -63,12 +63,10 @@ void sim_managed_free(struct sim_span *span)
 
 CUresult cuMemAllocManaged(CUdeviceptr *address, size_t bytes, unsigned flags)
 {
-    CUcontext context;
-    CUresult entered = sim_enter_current(&context);
-    if (entered != CUDA_SUCCESS)
-        return entered;
-    if (!address || !bytes || (flags != CU_MEM_ATTACH_GLOBAL && flags != CU_MEM_ATTACH_HOST))
-        return sim_driver_leave(CUDA_ERROR_INVALID_VALUE);
+    ENTER_CURRENT(address && bytes && (flags == CU_MEM_ATTACH_GLOBAL || flags == CU_MEM_ATTACH_HOST));
+    CUresult permitted = sim_capture_permits_unsafe();
+    if (permitted != CUDA_SUCCESS)
+        return sim_driver_leave(permitted);
     const struct managed *made = make(context, bytes);
     if (made)
         *address = made->span.start;

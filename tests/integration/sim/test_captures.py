@@ -77,6 +77,8 @@ def test_a_capture_with_unjoined_work_is_lost(capturing: Client) -> None:
         ("driver.cuStreamQuery(s)", "UNSUPPORTED"),
         ("driver.cuCtxSynchronize()", "UNSUPPORTED"),
         ("driver.cuMemAlloc(64)", "UNSUPPORTED"),
+        ("driver.cuMemHostAlloc(64, 0)", "UNSUPPORTED"),
+        ("driver.cuMemAllocManaged(64, 1)", "UNSUPPORTED"),
         ("driver.cuMemFree(d)", "UNSUPPORTED"),
         ("driver.cuEventQuery(e)", "UNSUPPORTED"),
         ("driver.cuMemcpyDtoH(bytearray(4), d, 4)", "UNSUPPORTED"),
