@@ -29,7 +29,7 @@
 #endif
 
 #define MICA_REGION_MAGIC 0x314143494d0a0d00ULL /* "\0\r\nMICA1": catches text-mode damage */
-#define MICA_LAYOUT_VERSION 2
+#define MICA_LAYOUT_VERSION 3
 
 #define MICA_SLICES_MAX 128   /* records in a quota region: slices on one device */
 #define MICA_PROCESSES_MAX 64 /* slots in a usage region: processes of one slice on one device */
@@ -135,12 +135,14 @@ struct mica_quota_region {
  * there is.
  *
  *   63..54  version: one more with every change, modulo 2^10, so that two equal readings mean that nothing happened between
- *   53..48  pending: how many charges are included that are not decided yet; each will be settled or rolled back
+ *   53      shared: another slot was held at some time since this one was claimed, so that this word alone may not be the sum
+ *   52..48  pending: how many charges are included that are not decided yet; each will be settled or rolled back
  *   47..0   bytes reserved or held, pending ones included
  *
  * Read it with mica_memory_bytes(). */
 #define MICA_MEMORY_BYTES_BITS 48
-#define MICA_MEMORY_PENDING_BITS 6
+#define MICA_MEMORY_PENDING_BITS 5
+#define MICA_MEMORY_SHARED (1ULL << (MICA_MEMORY_BYTES_BITS + MICA_MEMORY_PENDING_BITS))
 #define MICA_MEMORY_BYTES_MAX ((1ULL << MICA_MEMORY_BYTES_BITS) - 1)
 
 /* A process's part of its slice's compute, relative to the slice's other processes. */

@@ -2,7 +2,8 @@
  *
  * Process slots: claimed and released by their processes, reclaimed by a service through the file.
  *
- * Invariant: a slot is free only when its memory word is zero; so an amount is cleared before HELD is, on every path.
+ * Invariant: a slot is free only when its memory words hold nothing; so an amount is cleared before HELD is, on every path.
+ * Invariant: of two slots that are held, once both claims are done, the words of both say that they are shared.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -41,6 +42,35 @@ static void high_raise(struct mica_usage_region *region, uint64_t above)
         ;
 }
 
+static void word_share(MICA_ATOMIC_U64 *word)
+{
+    /* seq_cst: takes part in the order that vram.c argues with. */
+    if ((atomic_load_explicit(word, memory_order_seq_cst) & MICA_MEMORY_SHARED) == 0)
+        atomic_fetch_or_explicit(word, MICA_MEMORY_SHARED, memory_order_seq_cst);
+}
+
+static void slot_share(struct mica_process_slot *slot)
+{
+    word_share(&slot->vram_word);
+    word_share(&slot->pinned_word);
+}
+
+/* The slot is held and cleared. Of two that are claimed at once, at least one looks after the other was held, and it marks both; a mark that the other's
+ * clearing takes away again was made before the other looks. */
+static void slots_share(struct mica_usage_region *region, unsigned own)
+{
+    uint64_t high = atomic_load_explicit(&region->slots_high, memory_order_seq_cst);
+    bool is_shared = false;
+    for (unsigned i = 0; i < high && i < MICA_PROCESSES_MAX; i++) {
+        if (i != own && (atomic_load_explicit(&region->processes[i].owner, memory_order_seq_cst) & MICA_OWNER_HELD)) {
+            slot_share(&region->processes[i]);
+            is_shared = true;
+        }
+    }
+    if (is_shared)
+        slot_share(&region->processes[own]);
+}
+
 int mica_slot_claim(struct mica_usage_region *region, uint64_t owner)
 {
     for (unsigned i = 0; i < MICA_PROCESSES_MAX; i++) {
@@ -54,6 +84,7 @@ int mica_slot_claim(struct mica_usage_region *region, uint64_t owner)
         if (atomic_compare_exchange_strong_explicit(&slot->owner, &seen, owner | MICA_OWNER_HELD, memory_order_seq_cst,
                                                     memory_order_relaxed)) {
             slot_clear(slot); /* in case a former owner's last thread wrote after the release */
+            slots_share(region, i);
             return (int)i;
         }
     }

@@ -19,6 +19,11 @@
  * leave room, and adds up again only once. That changes neither argument: an addition that was in vain leaves a sum without room, so that
  * its process looks before it adds again.
  *
+ * A process that has its slice to itself needs none of this: its word is the sum, so that one compare-and-set both looks and adds, for good. That it
+ * has is said by the word itself: whoever claims another slot marks the words of all held slots as shared before it charges anything (slot.c), and a
+ * compare-and-set that expects no mark fails from then on. At the moment of one that succeeds, others hold nothing. The mark stays until the slot is claimed
+ * again: a process that has the slice to itself again goes on adding up.
+ *
  * Racers that are in each other's way cannot go round for ever: the one in the lowest slot (within a slot: the one that found
  * nothing pending there) keeps its charge and waits for the others, and all others roll back and look without adding
  * until they see room or a cause to refuse. The first of them always gets its answer. A racer that was killed or
@@ -33,7 +38,7 @@
 
 #define PENDING_ONE (1ULL << MICA_MEMORY_BYTES_BITS)
 #define PENDING_MAX ((1ULL << MICA_MEMORY_PENDING_BITS) - 1)
-#define VERSION_ONE (1ULL << (MICA_MEMORY_BYTES_BITS + MICA_MEMORY_PENDING_BITS)) /* wraps at the top of the word */
+#define VERSION_ONE (MICA_MEMORY_SHARED << 1) /* wraps at the top of the word */
 #define SPINS_BEFORE_YIELD 16
 
 struct ask {
@@ -262,6 +267,53 @@ static int charge_try(struct ask *ask)
     return 0;
 }
 
+static bool slot_is_held(const struct mica_process_slot *slot)
+{
+    return (atomic_load_explicit(&slot->owner, memory_order_seq_cst) & MICA_OWNER_HELD) != 0;
+}
+
+/* Charge by one compare-and-set, if the slice is the asker's alone and there is room. False: nothing is charged, and nothing is known. */
+static inline bool charge_alone(struct mica_usage_region *region, struct mica_process_slot *slot, enum mica_memory_kind kind, uint64_t bytes,
+                                uint64_t limit_bytes)
+{
+    MICA_ATOMIC_U64 *word = slot_word(slot, kind);
+    uint64_t seen = atomic_load_explicit(word, memory_order_relaxed);
+    uint64_t held_bytes;
+    do {
+        held_bytes = mica_word_bytes(seen);
+        if ((seen & MICA_MEMORY_SHARED) || !fits(held_bytes, bytes, limit_bytes < MICA_MEMORY_BYTES_MAX ? limit_bytes : MICA_MEMORY_BYTES_MAX))
+            return false;
+        /* seq_cst: before or after each mark and each sum in the one order of all, see above. */
+    } while (!atomic_compare_exchange_weak_explicit(word, &seen, seen + VERSION_ONE + bytes, memory_order_seq_cst, memory_order_relaxed));
+    if (!slot_is_held(slot)) {
+        word_lower(word, bytes, 0);
+        return false;
+    }
+    if (kind == MICA_MEMORY_VRAM) {
+        peak_raise(&slot->vram_peak_bytes, held_bytes + bytes);
+        peak_raise(&region->vram_peak_bytes, held_bytes + bytes);
+    }
+    return true;
+}
+
+/* Charge where others may hold something, or there may be no room. Apart from mica_charge_make, which is short without it. */
+static __attribute__((noinline)) int charge_among(struct ask ask)
+{
+    int rc = room_likely(&ask) ? charge_try(&ask) : -EAGAIN;
+    while (rc == -EAGAIN) {
+        rc = room_look(&ask);
+        if (rc == 0)
+            rc = charge_try(&ask);
+        if (rc == -EAGAIN && !wait_a_little(&ask))
+            break;
+    }
+    if (rc == -EAGAIN)
+        rc = -ENOMEM;
+    if (rc == -ENOMEM)
+        atomic_fetch_add_explicit(&ask.region->refusals, 1, memory_order_relaxed); /* a statistic */
+    return rc;
+}
+
 int mica_charge_make(struct mica_usage_region *region, unsigned slot, enum mica_memory_kind kind, uint64_t bytes, uint64_t limit_bytes,
                      struct mica_charge *out)
 {
@@ -273,21 +325,11 @@ int mica_charge_make(struct mica_usage_region *region, unsigned slot, enum mica_
         return 0;
     if (bytes > MICA_MEMORY_BYTES_MAX)
         return -EOVERFLOW;
-    struct ask ask = {.region = region, .slot = slot, .kind = kind, .bytes = bytes, .limit_bytes = limit_bytes};
-    int rc = room_likely(&ask) ? charge_try(&ask) : -EAGAIN;
-    while (rc == -EAGAIN) {
-        rc = room_look(&ask);
-        if (rc == 0)
-            rc = charge_try(&ask);
-        if (rc == -EAGAIN && !wait_a_little(&ask))
-            break;
-    }
+    int rc = 0;
+    if (!charge_alone(region, &region->processes[slot], kind, bytes, limit_bytes))
+        rc = charge_among((struct ask){.region = region, .slot = slot, .kind = kind, .bytes = bytes, .limit_bytes = limit_bytes});
     if (rc == 0)
         out->bytes = bytes;
-    if (rc == -EAGAIN)
-        rc = -ENOMEM;
-    if (rc == -ENOMEM)
-        atomic_fetch_add_explicit(&region->refusals, 1, memory_order_relaxed); /* a statistic */
     return rc;
 }
 

@@ -33,14 +33,15 @@ static MICA_ATOMIC_U64 *word_of(unsigned slot)
     return &region.processes[slot].vram_word;
 }
 
-/* Slots 0, 1 and 2 are held; `bytes` of slot 1 are settled. */
+/* Slots 0, 1 and 2 are held, as by claims; `bytes` of slot 1 are settled. */
 static void region_reset(uint64_t bytes)
 {
     memset((void *)&region, 0, sizeof region);
     atomic_store(&region.slots_high, 3);
     for (unsigned i = 0; i < 3; i++)
         atomic_store(&region.processes[i].owner, MICA_OWNER_HELD | (i + 1));
-    atomic_store(word_of(1), bytes);
+    for (unsigned i = 0; i < 3; i++)
+        atomic_store(word_of(i), MICA_MEMORY_SHARED | (i == 1 ? bytes : 0));
 }
 
 static void add(unsigned slot, uint64_t bytes, uint64_t pending)
@@ -84,10 +85,10 @@ static void test_moving_memory_is_not_counted_twice(void)
     }
 }
 
-/* The asker in slot 1 reads its own word once to guess, once to look if its guess was that there is no room, once more to add, and then
+/* The asker in slot 1 reads its own word once to see that it is shared, once to guess, once to look if its guess was that there is no room, once more to add, and then
  * exchanges it: the others' act before that reading comes after it has seen room and before its charge is visible. Then come two sums, and two
  * accesses to roll back. */
-enum { GUESSED = 2, SUMS_AND_WITHDRAWS = 6 };
+enum { GUESSED = 3, SUMS_AND_WITHDRAWS = 6 };
 
 static unsigned own_accesses, adds_at, decided_at, rival;
 
@@ -191,8 +192,85 @@ static void test_a_refused_process_looks_first(void)
     CHECK_EQUAL(own_additions, 0);
 }
 
+/* --- A process by itself, and a newcomer -------------------------------------------------------------------------------------- */
+
+static unsigned newcomer_at, newcomer_accesses;
+static int newcomer_rc;
+static int (*newcomer_claim)(void);
+
+static int claim(void)
+{
+    return mica_slot_claim(&region, MICA_OWNER_HELD | 2);
+}
+
+/* A claim that marks nobody. */
+static int claim_unmarked(void)
+{
+    atomic_store(&region.slots_high, 2);
+    atomic_store(&region.processes[1].owner, MICA_OWNER_HELD | 2);
+    return 1;
+}
+
+static void newcomer_comes(const volatile void *word)
+{
+    (void)word;
+    if (++newcomer_accesses != newcomer_at)
+        return;
+    struct mica_charge charge;
+    newcomer_rc = mica_charge_make(&region, (unsigned)newcomer_claim(), MICA_MEMORY_VRAM, 60, LIMIT, &charge);
+}
+
+/* Slot 0 has the slice to itself and asks for 60 of 100; before its access `at` a newcomer claims slot 1 and takes 60. How many were charged. */
+static unsigned charged_beside_newcomer(unsigned at, int (*claims)(void))
+{
+    memset((void *)&region, 0, sizeof region);
+    CHECK_EQUAL(mica_slot_claim(&region, MICA_OWNER_HELD | 1), 0);
+    newcomer_claim = claims;
+    newcomer_at = at;
+    newcomer_accesses = 0;
+    newcomer_rc = -ENOMEM;
+    int rc = reserve_beside(newcomer_comes, 0, 0, 60);
+    CHECK_EQUAL(mica_charge_sum(&region, MICA_MEMORY_VRAM), 60U * ((rc == 0) + (newcomer_rc == 0)));
+    CHECK_EQUAL(pending_count(atomic_load(word_of(0))), 0);
+    return (rc == 0) + (newcomer_rc == 0);
+}
+
+static void test_a_newcomer_is_never_overlooked(void)
+{
+    for (unsigned at = 1; at < 20; at++)
+        CHECK_EQUAL(charged_beside_newcomer(at, claim), 1);
+}
+
+static void test_a_newcomer_that_marks_nobody_is_overlooked(void)
+{
+    unsigned most = 0;
+    for (unsigned at = 1; at < 20; at++) {
+        unsigned charged = charged_beside_newcomer(at, claim_unmarked);
+        most = charged > most ? charged : most;
+    }
+    CHECK_EQUAL(most, 2);
+}
+
+/* The own word is read once, and exchanged once: nothing is added up. */
+static void test_a_process_by_itself_looks_once(void)
+{
+    memset((void *)&region, 0, sizeof region);
+    CHECK_EQUAL(mica_slot_claim(&region, MICA_OWNER_HELD | 1), 0);
+    newcomer_at = 0;
+    newcomer_accesses = 0;
+    CHECK_EQUAL(reserve_beside(newcomer_comes, 0, 0, 60), 0);
+    unsigned by_itself = newcomer_accesses;
+    CHECK_EQUAL(claim(), 1);
+    newcomer_accesses = 0;
+    CHECK_EQUAL(reserve_beside(newcomer_comes, 0, 0, 40), 0);
+    CHECK(by_itself < newcomer_accesses);
+}
+
 int main(void)
 {
+    check_run(test_a_process_by_itself_looks_once, "a process that has its slice to itself adds nothing up");
+    check_run(test_a_newcomer_is_never_overlooked, "a process that comes at any step of another's charge is not overlooked");
+    check_run(test_a_newcomer_that_marks_nobody_is_overlooked, "the control: one that marks nobody is");
     check_run(test_moving_memory_is_not_counted_twice, "memory that moves ahead of every reading is never counted twice");
     check_run(test_a_charge_between_look_and_addition_is_seen, "a charge made between another's look and its addition is not overlooked");
     check_run(test_of_two_racers_exactly_one_is_charged, "of two racers that both saw room exactly one is charged, whenever the other decides");

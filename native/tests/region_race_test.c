@@ -31,6 +31,7 @@ static void interrupt(const volatile void *word)
 }
 
 #include "interrupted_vram.h"
+#include "region/slot.c"
 
 #define LIMIT 100
 #define RACERS 4
@@ -38,6 +39,7 @@ static void interrupt(const volatile void *word)
 #define CONTROL_ROUNDS 200000 /* a control stops at its first failure */
 #define PERMITS 2
 #define PERMITTED 4000
+#define VISITS 20000
 #define BARRIER_PATIENCE_NS 60000000000ULL
 
 typedef int reserve_function(unsigned slot, uint64_t bytes, struct mica_charge *charge);
@@ -317,6 +319,78 @@ static void test_control_counts_moving_memory_twice(void)
     CHECK(arena->false_refusals > 0);
 }
 
+/* --- Visits: processes that come, charge and go, so that one often has the slice to itself until another comes ------------ */
+
+typedef int claim_function(uint64_t owner);
+
+static int claim_marking(uint64_t owner)
+{
+    return mica_slot_claim(region, owner);
+}
+
+/* Control: claims a slot and marks nobody. */
+static int claim_unmarked(uint64_t owner)
+{
+    int slot = mica_slot_claim(region, owner);
+    for (unsigned i = 0; i < RACERS; i++)
+        atomic_fetch_and(&region->processes[i].vram_word, ~MICA_MEMORY_SHARED);
+    return slot;
+}
+
+static claim_function *claims;
+
+static void *visits_run(void *argument)
+{
+    const struct racer *racer = argument;
+    uint64_t random = racer->index * 104729 + 1;
+    uint64_t owner = MICA_OWNER_HELD | (racer->index + 1);
+    for (unsigned i = 0; i < racer->rounds && !atomic_load(&arena->over); i++) {
+        unsigned slot = (unsigned)claims(owner);
+        for (uint64_t charges = 1 + check_random(&random) % 4; charges > 0; charges--) {
+            struct mica_charge charge;
+            (void)racer->reserve(slot, amount_next(&random), &charge);
+            if (atomic_fetch_add(&arena->books, charge.bytes) + charge.bytes > LIMIT) {
+                atomic_fetch_add(&arena->overshoots, 1);
+                if (racer->until_failure)
+                    atomic_store(&arena->over, true);
+            }
+            interrupt(&arena->books);
+            atomic_fetch_sub(&arena->books, charge.bytes);
+            mica_charge_refund(region, slot, &charge);
+        }
+        mica_slot_release(region, slot, owner);
+        if (check_random(&random) % 2 == 0)
+            sched_yield();
+    }
+    return NULL;
+}
+
+static void visits_race(claim_function *by)
+{
+    arena_reset();
+    claims = by;
+    struct racer racers[RACERS];
+    for (unsigned i = 0; i < RACERS; i++) {
+        bool control = by != claim_marking;
+        racers[i] = (struct racer){i, 0, control ? CONTROL_ROUNDS : VISITS, real_reserve, control};
+    }
+    racers_fork(racers, visits_run);
+    printf("# %llu overshoots\n", (unsigned long long)arena->overshoots);
+}
+
+static void test_visitors_never_overshoot(void)
+{
+    visits_race(claim_marking);
+    CHECK_EQUAL(arena->overshoots, 0);
+    CHECK_EQUAL(mica_charge_sum(region, MICA_MEMORY_VRAM), 0);
+}
+
+static void test_control_unmarked_visitors_overshoot(void)
+{
+    visits_race(claim_unmarked);
+    CHECK(arena->overshoots > 0);
+}
+
 int main(void)
 {
     static const char *const files[] = {"usage", NULL};
@@ -330,6 +404,8 @@ int main(void)
     check_run(test_threads, "threads with slots of their own never hold more than the limit, and none that fits is refused");
     check_run(test_threads_of_one_process, "threads of one process never hold more than the limit, and none that fits is refused");
     check_run(test_moving_memory_refuses_nobody, "memory that moves between processes is never counted twice");
+    check_run(test_visitors_never_overshoot, "processes that come and go never hold more than the limit, each alone or together");
+    check_run(test_control_unmarked_visitors_overshoot, "control: processes that mark nobody when they come overshoot");
     check_run(test_control_overshoots, "control: checking before charging overshoots");
     check_run(test_control_refuses, "control: rolling back without a second look refuses what fits");
     check_run(test_control_counts_moving_memory_twice, "control: a single slow sum counts moving memory twice");

@@ -91,6 +91,49 @@ static void test_absurd_amounts(void)
     CHECK_EQUAL(mica_word_bytes(atomic_load(&region->processes[slot].vram_word)), 0);
 }
 
+static unsigned shared_slots(void)
+{
+    unsigned shared = 0;
+    for (unsigned i = 0; i < MICA_PROCESSES_MAX; i++) {
+        bool vram = atomic_load(&region->processes[i].vram_word) & MICA_MEMORY_SHARED;
+        bool pinned = atomic_load(&region->processes[i].pinned_word) & MICA_MEMORY_SHARED;
+        CHECK_EQUAL(vram, pinned);
+        shared += vram;
+    }
+    return shared;
+}
+
+static void test_slots_that_are_held_together_say_so(void)
+{
+    region_clear();
+    CHECK_EQUAL(mica_slot_claim(region, owner_number(1)), 0);
+    CHECK_EQUAL(shared_slots(), 0);
+    CHECK_EQUAL(mica_slot_claim(region, owner_number(2)), 1);
+    CHECK_EQUAL(shared_slots(), 2);
+    CHECK_EQUAL(reserve(0, 30), 0);
+    mica_slot_release(region, 1, owner_number(2));
+    CHECK_EQUAL(shared_slots(), 1);
+    CHECK_EQUAL(mica_slot_claim(region, owner_number(3)), 1);
+    CHECK_EQUAL(shared_slots(), 2);
+    mica_slot_release(region, 0, owner_number(1));
+    mica_slot_release(region, 1, owner_number(3));
+    CHECK_EQUAL(mica_slot_claim(region, owner_number(4)), 0);
+    CHECK_EQUAL(shared_slots(), 0);
+}
+
+static void test_a_slot_that_was_taken_away_takes_no_charge(void)
+{
+    for (unsigned others = 0; others < 2; others++) {
+        region_clear();
+        unsigned slot = (unsigned)mica_slot_claim(region, owner_number(1));
+        for (unsigned i = 0; i < others; i++)
+            CHECK_EQUAL(mica_slot_claim(region, owner_number(2)), 1);
+        CHECK_EQUAL(mica_slot_reclaim(region_fd, slot, owner_number(1)), 1);
+        CHECK_EQUAL(reserve(slot, 30), -ESTALE);
+        CHECK_EQUAL(mica_word_bytes(atomic_load(&region->processes[slot].vram_word)), 0);
+    }
+}
+
 static void test_slots_are_distinct_and_bounded(void)
 {
     region_clear();
@@ -139,7 +182,7 @@ static void test_a_pending_racer_is_waited_for(void)
             CHECK_EQUAL(mica_slot_claim(region, owner_number(i)), i);
         CHECK_EQUAL(reserve_beside_undecided(slot, (struct undecided){1, 0}), 0);
         CHECK_EQUAL(mica_charge_sum(region, MICA_MEMORY_VRAM), 60);
-        atomic_store(&region->processes[slot].vram_word, 0);
+        atomic_store(&region->processes[slot].vram_word, MICA_MEMORY_SHARED);
         CHECK_EQUAL(reserve_beside_undecided(slot, (struct undecided){1, 60}), -ENOMEM);
         CHECK_EQUAL(mica_charge_sum(region, MICA_MEMORY_VRAM), 60);
     }
@@ -153,7 +196,7 @@ static void test_a_dead_racer_delays_no_more_than_patience(void)
     atomic_store(&region->processes[1].vram_word, PENDING_ONE + 60);
     for (unsigned slot = 0; slot < 3; slot += 2) {
         CHECK_EQUAL(reserve(slot, 60), -ENOMEM);
-        CHECK_EQUAL(atomic_load(&region->processes[slot].vram_word) & (PENDING_ONE * 64 - 1), 0);
+        CHECK_EQUAL(atomic_load(&region->processes[slot].vram_word) & (MICA_MEMORY_SHARED - 1), 0);
         CHECK_EQUAL(reserve(slot, 20), 0); /* what fits beside it is not held up */
     }
     CHECK_EQUAL(mica_slot_reclaim(region_fd, 1, owner_number(1)), 1);
@@ -223,7 +266,7 @@ static void test_killed_owner_gives_all_back(void)
         waitpid(victim, NULL, 0);
         uint64_t word = atomic_load(&region->processes[1].vram_word);
         held += mica_word_bytes(word) != 0;
-        pending += (word >> MICA_MEMORY_BYTES_BITS & 63) != 0;
+        pending += (word & (MICA_MEMORY_SHARED - PENDING_ONE)) != 0;
         CHECK_EQUAL(mica_charge_sum(region, MICA_MEMORY_VRAM), 30 + mica_word_bytes(word));
         CHECK_EQUAL(mica_slot_reclaim(region_fd, 1, owner_number(100 + i)), 1);
         CHECK_EQUAL(mica_charge_sum(region, MICA_MEMORY_VRAM), 30);
@@ -244,6 +287,8 @@ int main(void)
     check_run(test_exactly_to_the_limit, "processes together get exactly the limit, give back once, and leave their peaks");
     check_run(test_a_shrunk_limit_refuses_until_there_is_room, "a limit below what is held refuses until enough was given back");
     check_run(test_absurd_amounts, "amounts at the edge of the word are charged whole or refused, and never wrap");
+    check_run(test_slots_that_are_held_together_say_so, "slots that are held at the same time say that they are shared, and no others");
+    check_run(test_a_slot_that_was_taken_away_takes_no_charge, "a slot that was taken away under its process takes no charge");
     check_run(test_slots_are_distinct_and_bounded, "slots are distinct, bounded, and released by their owner only");
     check_run(test_a_pending_racer_is_waited_for, "a charge that is not decided yet refuses nobody until it is");
     check_run(test_a_dead_racer_delays_no_more_than_patience, "a racer that died undecided delays a refusal, and nothing that fits");

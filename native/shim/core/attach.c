@@ -13,22 +13,17 @@
 #include <unistd.h>
 
 _Atomic int mica_attach_state_word = MICA_UNDECIDED;
+_Atomic uint64_t mica_attach_epoch_word = 1;
 
 static pthread_mutex_t attaching = PTHREAD_MUTEX_INITIALIZER;
 static struct mica_slice attached;
 static uint64_t owner;
-static _Atomic uint64_t epoch = 1;
 static bool fork_is_watched;
 static void (*forget_parent)(void);
 
 struct mica_slice *mica_attached_slice(void)
 {
     return &attached;
-}
-
-uint64_t mica_attach_epoch(void)
-{
-    return atomic_load_explicit(&epoch, memory_order_relaxed);
 }
 
 #define SOCKET_PATH "/attach/socket"
@@ -162,7 +157,7 @@ static void on_fork_in_child(void)
     if (state == MICA_INSIDE || state == MICA_LEFT) {
         mica_slice_close(&attached);
     }
-    atomic_fetch_add_explicit(&epoch, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&mica_attach_epoch_word, 1, memory_order_relaxed);
     atomic_store_explicit(&mica_attach_state_word, MICA_UNDECIDED, memory_order_release);
     if (forget_parent != NULL) {
         forget_parent();

@@ -33,7 +33,12 @@ int mica_attach(void (*forget)(void));
 /* The slice of this process; valid while the state is MICA_INSIDE or MICA_LEFT. */
 struct mica_slice *mica_attached_slice(void);
 
+extern _Atomic uint64_t mica_attach_epoch_word;
+
 /* Counts attachments of this process image: caches that are keyed by it die with a fork. */
-uint64_t mica_attach_epoch(void);
+static inline uint64_t mica_attach_epoch(void)
+{
+    return atomic_load_explicit(&mica_attach_epoch_word, memory_order_relaxed);
+}
 
 #endif

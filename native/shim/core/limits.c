@@ -14,7 +14,8 @@
 static _Thread_local struct {
     const struct mica_device *device;
     uint64_t epoch;
-    uint64_t sequence;
+    const MICA_ATOMIC_U64 *word; /* the sequence number of the record that was read, which says which record of which device it was ... */
+    uint64_t sequence;           /* ... and what it was */
     struct mica_slice_limits limits;
 } seen;
 
@@ -32,10 +33,17 @@ static bool is_ours(const struct mica_slice_limits *limits)
     return limits->state != MICA_SLICE_FREE && memcmp(limits->slice_id, slice->id_words, sizeof slice->id_words) == 0;
 }
 
-static const struct mica_slice_limits *renew(struct mica_device *device, uint64_t sequence)
+static const MICA_ATOMIC_U64 *sequence_word(const struct mica_device *device, unsigned record)
+{
+    return &device->quota->records[record].sequence;
+}
+
+#define SEQUENCE_NONE UINT64_MAX /* no record ever gets there */
+
+/* Apart from mica_limits_now, which every call goes through and which is short without it. */
+static __attribute__((noinline)) const struct mica_slice_limits *renew(struct mica_device *device, unsigned record, uint64_t sequence)
 {
     struct mica_slice_limits fresh;
-    unsigned record = atomic_load_explicit(&device->record, memory_order_relaxed);
     bool have_last = seen.device == device && seen.epoch == mica_attach_epoch();
     int result = mica_quota_read(device->quota, record, &fresh);
     if (result == -EAGAIN) {
@@ -49,10 +57,12 @@ static const struct mica_slice_limits *renew(struct mica_device *device, uint64_
         if (index < 0) {
             return !mica_fault_vanished(device) ? NULL : have_last ? &seen.limits : &device->limits;
         }
-        atomic_store_explicit(&device->record, (unsigned)index, memory_order_relaxed);
-        sequence = 0;
+        record = (unsigned)index;
+        atomic_store_explicit(&device->record, record, memory_order_relaxed);
+        sequence = SEQUENCE_NONE; /* it was the other record's */
     }
     seen.device = device;
+    seen.word = sequence_word(device, record);
     seen.epoch = mica_attach_epoch();
     seen.sequence = sequence;
     seen.limits = fresh;
@@ -63,13 +73,14 @@ static const struct mica_slice_limits *renew(struct mica_device *device, uint64_
 const struct mica_slice_limits *mica_limits_now(struct mica_device *device)
 {
     unsigned record = atomic_load_explicit(&device->record, memory_order_relaxed);
-    /* Acquire pairs with the writer's release of the even number: an unmoved number means that the copy still is the record. An odd one is
-     * never remembered as good, because the copy was made at an even one. */
-    uint64_t sequence = atomic_load_explicit(&device->quota->records[record].sequence, memory_order_acquire);
-    if (seen.sequence == sequence && seen.device == device && seen.epoch == mica_attach_epoch() && (sequence & 1) == 0 && sequence != 0) {
+    /* Acquire pairs with the writer's release of the even number: an unmoved number means that the copy still is the record. An odd number may be kept, but
+     * is never met again: the copy was made at the even one after it. */
+    const MICA_ATOMIC_U64 *word = sequence_word(device, record);
+    uint64_t sequence = atomic_load_explicit(word, memory_order_acquire);
+    if (seen.sequence == sequence && seen.word == word && seen.epoch == mica_attach_epoch()) {
         return &seen.limits;
     }
-    return renew(device, sequence);
+    return renew(device, record, sequence);
 }
 
 void mica_device_touch(struct mica_device *device, uint64_t now_ns)

@@ -4,13 +4,7 @@
 /* A capture also ends with one of these. */
 enum { CUDA_ERROR_STREAM_CAPTURE_INVALIDATED = 901, CUDA_ERROR_STREAM_CAPTURE_UNJOINED = 904 };
 
-/* Captures that were begun and not ended. One whose stream is destroyed under it is never ended: then launches go on being asked one by one. */
-static _Atomic int captures;
-
-bool capture_is_used(void)
-{
-    return atomic_load_explicit(&captures, memory_order_relaxed) != 0;
-}
+_Atomic int capture_count;
 
 bool capture_is_active(CUstream stream)
 {
@@ -39,7 +33,7 @@ void capture_restore(int mode)
 
 void capture_forget(void)
 {
-    atomic_store_explicit(&captures, 0, memory_order_relaxed);
+    atomic_store_explicit(&capture_count, 0, memory_order_relaxed);
 }
 
 /* Counted before the driver begins, so that no launch into the capture is taken for a real one. */
@@ -49,10 +43,10 @@ void capture_forget(void)
         if (!driver_load()) {                                                                           \
             return CUDA_ERROR_NO_DEVICE;                                                                \
         }                                                                                               \
-        atomic_fetch_add_explicit(&captures, 1, memory_order_relaxed);                                  \
+        atomic_fetch_add_explicit(&capture_count, 1, memory_order_relaxed);                                  \
         CUresult result = below_##name args;                                                            \
         if (result != CUDA_SUCCESS) {                                                                   \
-            atomic_fetch_sub_explicit(&captures, 1, memory_order_relaxed);                              \
+            atomic_fetch_sub_explicit(&capture_count, 1, memory_order_relaxed);                              \
         }                                                                                               \
         return result;                                                                                  \
     }
@@ -69,8 +63,8 @@ BEGIN_HOOK(cuStreamBeginCaptureToGraph_ptsz, (CUstream stream, CUgraph graph, co
 static CUresult end(CUresult result)
 {
     if (result == CUDA_SUCCESS || result == CUDA_ERROR_STREAM_CAPTURE_INVALIDATED || result == CUDA_ERROR_STREAM_CAPTURE_UNJOINED) {
-        int seen = atomic_load_explicit(&captures, memory_order_relaxed);
-        while (seen > 0 && !atomic_compare_exchange_weak_explicit(&captures, &seen, seen - 1, memory_order_relaxed, memory_order_relaxed)) {
+        int seen = atomic_load_explicit(&capture_count, memory_order_relaxed);
+        while (seen > 0 && !atomic_compare_exchange_weak_explicit(&capture_count, &seen, seen - 1, memory_order_relaxed, memory_order_relaxed)) {
         }
     }
     return result;

@@ -7,8 +7,15 @@
 
 #include "driver.h"
 
+/* Captures that were begun and not ended. One whose stream is destroyed under it is never ended: then launches go on being asked one by one. */
+extern _Atomic int capture_count;
+
 /* Is any stream of this process capturing? Then any launch may be into a capture. */
-bool capture_is_used(void);
+static inline bool capture_is_used(void)
+{
+    return atomic_load_explicit(&capture_count, memory_order_relaxed) != 0;
+}
+
 /* Is `stream`? The legacy stream cannot be asked while another captures: then true, and nothing is to be touched. */
 bool capture_is_active(CUstream stream);
 

@@ -104,6 +104,7 @@ static struct context *add_current(CUcontext handle)
     }
     context->device = ordinal_device(ordinal);
     context->ordinal = ordinal;
+    context->index = (unsigned)(context - contexts);
     note_ordinal(ordinal);
     atomic_store_explicit(&context->lacking_read_ns, 0, memory_order_relaxed);
     sample_events_make(context);
@@ -111,7 +112,8 @@ static struct context *add_current(CUcontext handle)
     return context;
 }
 
-static struct context *look_up(CUcontext handle)
+/* Apart from context_current, which every call goes through and which is short without it. */
+static __attribute__((noinline)) struct context *look_up(CUcontext handle)
 {
     uint64_t now = atomic_load_explicit(&generation, memory_order_acquire);
     struct context *context = find(handle);
@@ -192,11 +194,6 @@ struct context *context_at(unsigned index)
     return &contexts[index];
 }
 
-uint16_t context_owner(const struct context *context, enum mica_memory_kind kind)
-{
-    return owner_make(kind == MICA_MEMORY_PINNED ? OWNER_CONTEXT_PINNED : OWNER_CONTEXT, (unsigned)(context - contexts));
-}
-
 uint16_t device_owner(const struct mica_device *device, enum mica_memory_kind kind)
 {
     return owner_make(kind == MICA_MEMORY_PINNED ? OWNER_DEVICE_PINNED : OWNER_DEVICE, (unsigned)(device - mica_attached_slice()->devices));
@@ -209,12 +206,6 @@ struct mica_device *owner_device(uint16_t owner)
         return &mica_attached_slice()->devices[owner_index(owner)];
     }
     return contexts[owner_index(owner)].device;
-}
-
-enum mica_memory_kind owner_kind(uint16_t owner)
-{
-    enum owner_class class = owner_class(owner);
-    return class == OWNER_CONTEXT_PINNED || class == OWNER_DEVICE_PINNED ? MICA_MEMORY_PINNED : MICA_MEMORY_VRAM;
 }
 
 void context_charge_more(struct context *context, uint64_t bytes)

@@ -40,6 +40,7 @@ struct context {
     _Atomic(CUcontext) handle;  /* NULL: unused */
     struct mica_device *device; /* NULL: a device that is not the slice's */
     CUdevice ordinal;
+    unsigned index; /* among the process's contexts */
     _Atomic int pending;             /* samples that wait for their end event */
     _Atomic uint64_t next_sample_ns; /* CLOCK_MONOTONIC */
     _Atomic uint64_t next_poll_ns;
@@ -84,11 +85,20 @@ static inline uint16_t owner_make(enum owner_class class, unsigned index)
     return (uint16_t)((unsigned)class << OWNER_INDEX_BITS | index);
 }
 
-uint16_t context_owner(const struct context *context, enum mica_memory_kind kind);
+static inline uint16_t context_owner(const struct context *context, enum mica_memory_kind kind)
+{
+    return owner_make(kind == MICA_MEMORY_PINNED ? OWNER_CONTEXT_PINNED : OWNER_CONTEXT, context->index);
+}
+
+static inline enum mica_memory_kind owner_kind(uint16_t owner)
+{
+    enum owner_class class = owner_class(owner);
+    return class == OWNER_CONTEXT_PINNED || class == OWNER_DEVICE_PINNED ? MICA_MEMORY_PINNED : MICA_MEMORY_VRAM;
+}
+
 uint16_t device_owner(const struct mica_device *device, enum mica_memory_kind kind);
 /* Of all classes but OWNER_POOL. */
 struct mica_device *owner_device(uint16_t owner);
-enum mica_memory_kind owner_kind(uint16_t owner);
 
 /* Until it ends, the context holds this much more device memory, which is charged already. */
 void context_charge_more(struct context *context, uint64_t bytes);

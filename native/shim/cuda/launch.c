@@ -109,10 +109,7 @@ static CUresult launch_begin(struct launch *launch)
         break;
     }
     struct context *context = context_of_stream(launch->stream);
-    if (context == NULL || (!capture_is_used() && mica_credit_use(context, launch->key))) {
-        return CUDA_SUCCESS;
-    }
-    return launch_ask(launch, context);
+    return context != NULL ? launch_ask(launch, context) : CUDA_SUCCESS;
 }
 
 static CUresult launch_end(struct launch *launch, CUresult result)
@@ -144,18 +141,27 @@ static uint64_t volume(uint64_t x, uint64_t y, uint64_t z)
     return x * y * z;
 }
 
-/* A hook that launches: admit, hand the call on, settle. */
+/* Is the launch paid for already? Only inside a slice has a thread credit. */
+static inline bool is_on_credit(uint64_t key, CUstream stream)
+{
+    if (mica_credit_own == NULL || mica_attach_state() != MICA_INSIDE || capture_is_used()) {
+        return false;
+    }
+    const struct context *context = context_of_stream(stream);
+    return context != NULL && mica_credit_use(context, key);
+}
+
+/* A hook that launches: admit, hand the call on, settle. A launch on credit is handed on as it came, by a jump: what asking needs is a function of its own. */
 #define LAUNCH_HOOK(name, params, args, of, work_key, on_stream)                                \
-    EXPORT CUresult name params                                                             \
+    static __attribute__((noinline)) CUresult ask_##name params                             \
     {                                                                                       \
-        struct launch launch;                                                               \
-        launch.key = (work_key);                                                            \
-        launch.function = (of);                                                             \
-        launch.stream = (on_stream);                                                        \
-        launch.context = NULL;                                                              \
-        launch.sample = NULL;                                                               \
+        struct launch launch = {.key = (work_key), .function = (of), .stream = (on_stream)};    \
         CUresult result = launch_begin(&launch);                                            \
         return result == CUDA_SUCCESS ? launch_end(&launch, below_##name args) : result;    \
+    }                                                                                       \
+    EXPORT CUresult name params                                                             \
+    {                                                                                       \
+        return is_on_credit((work_key), (on_stream)) ? below_##name args : ask_##name args; \
     }
 
 #define KERNEL_KEY mica_cost_key((uintptr_t)function, volume(grid_x, grid_y, grid_z), volume(block_x, block_y, block_z) ^ (uint64_t)shared_bytes << 32)

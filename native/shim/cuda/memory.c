@@ -9,23 +9,35 @@ static struct grant uncharged(CUresult result)
     return (struct grant){.result = result};
 }
 
-static struct grant charge(struct mica_device *device, uint16_t owner, uint64_t bytes)
+/* There was no room: pools may hold some that they do not use. */
+static __attribute__((noinline)) enum mica_verdict charge_again(struct mica_device *device, enum mica_memory_kind kind, uint64_t bytes)
+{
+    if (!pools_relieve(device, kind)) {
+        return MICA_NO_MEMORY;
+    }
+    enum mica_verdict verdict = mica_memory_charge(device, kind, bytes);
+    if (verdict == MICA_GRANTED) {
+        mica_memory_uncount_refusal(device);
+    }
+    return verdict;
+}
+
+static inline struct grant charge(struct mica_device *device, enum mica_memory_kind kind, uint16_t owner, uint64_t bytes)
 {
     if (bytes > MICA_LIVE_BYTES_MAX) {
         return uncharged(CUDA_ERROR_OUT_OF_MEMORY);
     }
-    enum mica_verdict verdict = mica_memory_charge(device, owner_kind(owner), bytes);
-    if (verdict == MICA_NO_MEMORY && pools_relieve(device, owner_kind(owner))) {
-        verdict = mica_memory_charge(device, owner_kind(owner), bytes);
-        if (verdict == MICA_GRANTED) {
-            mica_memory_uncount_refusal(device);
-        }
+    enum mica_verdict verdict = mica_memory_charge(device, kind, bytes);
+    if (verdict == MICA_NO_MEMORY) {
+        verdict = charge_again(device, kind, bytes);
     }
-    CUresult result = verdict_result(verdict);
-    return (struct grant){.result = result, .is_charged = result == CUDA_SUCCESS, .owner = owner, .bytes = bytes};
+    if (verdict != MICA_GRANTED) {
+        return uncharged(verdict_result(verdict));
+    }
+    return (struct grant){.result = CUDA_SUCCESS, .is_charged = true, .owner = owner, .bytes = bytes};
 }
 
-static struct grant charge_context(enum mica_memory_kind kind, uint64_t bytes)
+static inline struct grant charge_context(enum mica_memory_kind kind, uint64_t bytes)
 {
     enum door at = door();
     if (at != DOOR_ENFORCE) {
@@ -35,7 +47,7 @@ static struct grant charge_context(enum mica_memory_kind kind, uint64_t bytes)
     if (context == NULL) {
         return uncharged(CUDA_SUCCESS); /* without a context the driver refuses by itself */
     }
-    return context->device != NULL ? charge(context->device, context_owner(context, kind), bytes) : uncharged(CUDA_ERROR_NOT_PERMITTED);
+    return context->device != NULL ? charge(context->device, kind, context_owner(context, kind), bytes) : uncharged(CUDA_ERROR_NOT_PERMITTED);
 }
 
 struct grant grant_take(uint64_t bytes)
@@ -50,7 +62,7 @@ struct grant grant_take_pinned(uint64_t bytes)
 
 static struct grant charge_device(struct mica_device *device, enum mica_memory_kind kind, uint64_t bytes)
 {
-    return device != NULL ? charge(device, device_owner(device, kind), bytes) : uncharged(CUDA_ERROR_NOT_PERMITTED);
+    return device != NULL ? charge(device, kind, device_owner(device, kind), bytes) : uncharged(CUDA_ERROR_NOT_PERMITTED);
 }
 
 struct grant grant_take_on(CUdevice ordinal, uint64_t bytes)

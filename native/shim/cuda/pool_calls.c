@@ -26,11 +26,18 @@ struct taking {
     bool has_grown;
 };
 
+/* Threads that count at once may count one for two: the driver is asked a little later, and counting needs no exclusive access. */
+static bool many_have_fitted(struct pool *pool)
+{
+    unsigned fitted = atomic_load_explicit(&pool->fitted, memory_order_relaxed) + 1;
+    atomic_store_explicit(&pool->fitted, fitted, memory_order_relaxed);
+    return fitted >= FITTED_MAX;
+}
+
 /* After an allocation: does the driver have to be asked? Where the slice is nearly full, always. */
 static bool must_settle(struct pool *pool, const struct taking *taking)
 {
-    return taking->has_grown || taking->bytes >= LARGE_BYTES || atomic_load_explicit(&pool->is_tight, memory_order_relaxed) ||
-           atomic_fetch_add_explicit(&pool->fitted, 1, memory_order_relaxed) + 1 >= FITTED_MAX;
+    return taking->has_grown || taking->bytes >= LARGE_BYTES || atomic_load_explicit(&pool->is_tight, memory_order_relaxed) || many_have_fitted(pool);
 }
 
 static struct taking take_from(struct pool *pool, uint64_t bytes)
