@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Levels of buckets. A handle hashes to one bucket of eight entries (two cache lines) in each level. It is put into the newest
- * level whose bucket has room, which is also the largest, and looked for in the same order; a level is added when a handle's
- * buckets are full in all. A level is half as large as those before it together, so that the table is never more than a third
- * empty for long, and a lookup meets a third of all entries in its first bucket.
+ * Levels of buckets. A handle hashes to one bucket of eight entries (two cache lines) in each level. It is put into the first level with room in its
+ * bucket: the `home` level first, which is the largest that what lives now needs, then those below it, then those above it, which were needed once; a level
+ * is added when a handle's buckets are full in all. It is looked for in the same order. A level is half as large as those before it together, so that the table
+ * is never more than a third empty for long, and a lookup meets a third of all entries in its first bucket. A program that once had a hundred thousand
+ * allocations and has a thousand now works in levels that the caches hold.
+ *
+ * How many live is estimated from those whose hash says that they are counted, one in SAMPLED: who inserts such a handle adds it, who takes it out takes it
+ * off, so that nothing drifts, and the others write no shared word. Only speed depends on it.
  *
  * The key of an entry is its lock: FREE -> BUSY (taken by an inserter) -> handle -> BUSY (taken by a remover) -> FREE.
  * Between taking and giving, only the taker touches the entry. A process that is killed in between takes its table with it.
@@ -23,6 +27,8 @@
 #define LEVELS_CACHED 9  /* together 5,000 entries, which a core keeps near by itself */
 #define LEVELS_FETCHED 5
 #define BYTES_BITS 48
+#define SAMPLED 16
+#define LEVELS_LATE 3 /* what lives grows and shrinks: home goes down when a quarter of the room is needed */
 
 struct entry {
     _Atomic uint64_t key;
@@ -39,6 +45,8 @@ static struct level {
     _Atomic(struct bucket *) buckets;
 } levels[LEVELS_MAX];
 static _Atomic unsigned level_count; /* levels below it have buckets */
+static _Atomic unsigned home;        /* where to begin; below level_count, once there is a level */
+static _Atomic int64_t counted;      /* live handles that are counted */
 
 static uint64_t hash_of(uint64_t handle)
 {
@@ -121,10 +129,39 @@ static bool level_add(unsigned level)
     return true;
 }
 
-/* The largest levels lie beyond the caches: have their buckets fetched all at once instead of one after the other. */
-static void fetch(unsigned count, uint64_t hash)
+/* The largest level that so many live entries need, with half as many to spare. */
+static unsigned level_for(uint64_t live)
 {
-    for (unsigned level = count; level-- > LEVELS_CACHED && count - level <= LEVELS_FETCHED;) {
+    unsigned last = levels_known() - 1;
+    unsigned level = 0;
+    uint64_t buckets = level_size(0);
+    while (level < last && buckets * BUCKET_ENTRIES < live + live / 2) {
+        buckets += level_size(buckets);
+        level++;
+    }
+    return level;
+}
+
+static __attribute__((noinline)) void count_one(int change)
+{
+    int64_t now = atomic_fetch_add_explicit(&counted, change, memory_order_relaxed) + change;
+    unsigned needed = level_for(now > 0 ? (uint64_t)now * SAMPLED : 0);
+    unsigned before = atomic_load_explicit(&home, memory_order_relaxed);
+    if (needed > before || needed + LEVELS_LATE < before) {
+        atomic_store_explicit(&home, needed, memory_order_relaxed);
+    }
+}
+
+/* Bits that neither the bucket nor its half goes by. */
+static inline bool is_counted(uint64_t hash)
+{
+    return (hash >> 1) % SAMPLED == 0;
+}
+
+/* The largest levels lie beyond the caches: have their buckets fetched all at once instead of one after the other. */
+static void fetch(unsigned below, uint64_t hash)
+{
+    for (unsigned level = below; level-- > LEVELS_CACHED && below - level <= LEVELS_FETCHED;) {
         __builtin_prefetch(first_half(bucket_of(level, hash), hash), 1);
     }
 }
@@ -144,10 +181,10 @@ static inline bool bucket_insert(struct bucket *bucket, uint64_t hash, uint64_t 
     return false;
 }
 
-/* Every level below `count` was full. Others may add levels at the same time; one of the next has room. */
-static __attribute__((noinline)) bool insert_above(unsigned count, uint64_t hash, uint64_t handle, uint64_t value)
+/* From the home level down all were full. Others may add levels at the same time; one of the next has room. */
+static __attribute__((noinline)) bool insert_above(unsigned level, uint64_t hash, uint64_t handle, uint64_t value)
 {
-    for (unsigned level = count; level < LEVELS_MAX; level++) {
+    for (; level < LEVELS_MAX; level++) {
         if (level >= levels_known() && !level_add(level)) {
             return false;
         }
@@ -158,6 +195,14 @@ static __attribute__((noinline)) bool insert_above(unsigned count, uint64_t hash
     return false;
 }
 
+/* The levels from home down are those below this. */
+static inline unsigned levels_near(void)
+{
+    unsigned count = levels_known();
+    unsigned near = atomic_load_explicit(&home, memory_order_relaxed) + 1;
+    return near < count ? near : count;
+}
+
 bool mica_live_insert(uint64_t handle, struct mica_live_entry entry)
 {
     if (handle <= KEY_BUSY || entry.bytes > MICA_LIVE_BYTES_MAX) {
@@ -165,13 +210,16 @@ bool mica_live_insert(uint64_t handle, struct mica_live_entry entry)
     }
     uint64_t value = ((uint64_t)entry.owner << BYTES_BITS) | entry.bytes;
     uint64_t hash = hash_of(handle);
-    unsigned count = levels_known();
-    for (unsigned level = count; level-- > 0;) {
-        if (bucket_insert(bucket_of(level, hash), hash, handle, value)) {
-            return true;
-        }
+    unsigned near = levels_near();
+    bool is_in = false;
+    for (unsigned level = near; level-- > 0 && !is_in;) {
+        is_in = bucket_insert(bucket_of(level, hash), hash, handle, value);
     }
-    return insert_above(count, hash, handle, value);
+    is_in = is_in || insert_above(near, hash, handle, value);
+    if (is_in && is_counted(hash)) {
+        count_one(1);
+    }
+    return is_in;
 }
 
 static struct mica_live_entry unpack(uint64_t value)
@@ -191,21 +239,40 @@ static bool entry_take(struct entry *entry, uint64_t handle, struct mica_live_en
     return true;
 }
 
+static inline bool take_in(unsigned level, uint64_t hash, uint64_t handle, struct mica_live_entry *entry)
+{
+    struct entry *place = find_in(bucket_of(level, hash), hash, handle);
+    return place != NULL && entry_take(place, handle, entry);
+}
+
+/* What was put in when more was live. */
+static __attribute__((noinline)) bool take_above(unsigned level, uint64_t hash, uint64_t handle, struct mica_live_entry *entry)
+{
+    for (unsigned count = levels_known(); level < count; level++) {
+        if (take_in(level, hash, handle, entry)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool mica_live_remove(uint64_t handle, struct mica_live_entry *entry)
 {
     if (handle <= KEY_BUSY) {
         return false;
     }
     uint64_t hash = hash_of(handle);
-    unsigned count = levels_known();
-    fetch(count, hash);
-    for (unsigned level = count; level-- > 0;) {
-        struct entry *place = find_in(bucket_of(level, hash), hash, handle);
-        if (place != NULL && entry_take(place, handle, entry)) {
-            return true;
-        }
+    unsigned near = levels_near();
+    bool is_out = false;
+    fetch(near, hash);
+    for (unsigned level = near; level-- > 0 && !is_out;) {
+        is_out = take_in(level, hash, handle, entry);
     }
-    return false;
+    is_out = is_out || take_above(near, hash, handle, entry);
+    if (is_out && is_counted(hash)) {
+        count_one(-1);
+    }
+    return is_out;
 }
 
 static void sweep_entry(struct entry *entry, uint16_t owner, void (*gone)(struct mica_live_entry entry))
@@ -214,6 +281,9 @@ static void sweep_entry(struct entry *entry, uint16_t owner, void (*gone)(struct
     uint64_t value = atomic_load_explicit(&entry->value, memory_order_relaxed);
     struct mica_live_entry taken;
     if (key > KEY_BUSY && unpack(value).owner == owner && entry_take(entry, key, &taken)) {
+        if (is_counted(hash_of(key))) {
+            count_one(-1);
+        }
         gone(taken);
     }
 }
@@ -233,6 +303,8 @@ void mica_live_forget(void)
 {
     unsigned count = levels_known();
     atomic_store_explicit(&level_count, 0, memory_order_release);
+    atomic_store_explicit(&home, 0, memory_order_relaxed);
+    atomic_store_explicit(&counted, 0, memory_order_relaxed);
     while (count-- > 0) {
         munmap(bucket_of(count, 0), atomic_load_explicit(&levels[count].count, memory_order_relaxed) * sizeof(struct bucket));
         atomic_store_explicit(&levels[count].buckets, NULL, memory_order_relaxed);
