@@ -141,7 +141,7 @@ def test_misuse_is_an_error_not_a_crash(region: QuotaRegion) -> None:
 
 @pytest.mark.parametrize(
     ("offset", "word", "defect"),
-    [(0, 1, Defect.FOREIGN), (8, 3, Defect.FUTURE), (8, 1, Defect.PAST), (16, 2, Defect.WRONG_KIND), (160, 0, Defect.OTHER_BOOT)],
+    [(0, 1, Defect.FOREIGN), (8, 4, Defect.FUTURE), (8, 2, Defect.PAST), (16, 2, Defect.WRONG_KIND), (160, 0, Defect.OTHER_BOOT)],
 )
 def test_defects_say_what_was_found(region: QuotaRegion, offset: int, word: int, defect: Defect) -> None:
     """A damaged header is refused with its path, the kind of damage, and what was found beside what was expected."""
