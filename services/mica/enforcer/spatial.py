@@ -95,12 +95,16 @@ def _green(device: Device, sharing: Mapping[str, int], held: Mapping[str, Part])
         place = range(first, first + count) if first is not None else _room(count, groups, taken)
         if place is not None and not _overlaps(place, taken):
             taken.append(place)
-            yield id_, Part(Spatial.GREEN, _edge(place.stop, groups) - _edge(place.start, groups), _edge(place.start, groups))
+            yield id_, _part(place.start, count, groups)
 
 
 def _stays(part: Part | None, count: int, groups: int) -> bool:
-    """Whether a part in force has the size that is wanted."""
-    return part is not None and part.kind is Spatial.GREEN and round(part.ppm * groups / PPM) == count
+    """Whether a part in force lies on this device's groups, and has the size that is wanted."""
+    return part is not None and part == _part(_first_of(part, groups), count, groups)
+
+
+def _part(first: int, count: int, groups: int) -> Part:
+    return Part(Spatial.GREEN, _edge(first + count, groups) - _edge(first, groups), _edge(first, groups))
 
 
 def _first_of(part: Part, groups: int) -> int:

@@ -116,6 +116,13 @@ def test_a_green_part_stays_where_it_is_while_others_come_and_go() -> None:
     assert found["s0"] == Part(Spatial.GREEN, 250_000, 0)
 
 
+def test_a_part_of_a_device_that_was_split_otherwise_does_not_stay() -> None:
+    """12 multiprocessors are 3 groups of 4: the second half of another device would end behind them."""
+    held = {"s1": Part(Spatial.GREEN, 500_000, 500_000)}
+    found = parts(device(multiprocessors=12, compute_capability=(8, 6)), GREEN, shares(s1=333_334), held)
+    assert found == {"s1": Part(Spatial.GREEN, 666_666, 0)}
+
+
 def test_a_slice_for_which_no_groups_in_a_row_are_left_has_no_part() -> None:
     """It shares by time."""
     held = {"s1": Part(Spatial.GREEN, 500_000, 250_000)}
