@@ -75,6 +75,11 @@ static MICA_ATOMIC_U64 *slot_word(struct mica_process_slot *slot, enum mica_memo
     return kind == MICA_MEMORY_PINNED ? &slot->pinned_word : &slot->vram_word;
 }
 
+static bool slot_is_held(const struct mica_process_slot *slot)
+{
+    return (atomic_load_explicit(&slot->owner, memory_order_seq_cst) & MICA_OWNER_HELD) != 0;
+}
+
 /* Slots that may be held; the rest never were. */
 static unsigned slots_high(const struct mica_usage_region *region)
 {
@@ -102,7 +107,7 @@ static inline struct sum words_read(const struct ask *ask, uint64_t mine, bool f
         /* seq_cst: with the additions in word_add and the claim in slot.c, see above. The acquire half pairs with the
          * release in word_lower: memory that is seen as given back was freed by the driver before. */
         uint64_t word = 0;
-        bool held = atomic_load_explicit(&slot->owner, memory_order_seq_cst) & MICA_OWNER_HELD;
+        bool held = slot_is_held(slot);
         out.held |= held && i == ask->slot;
         if (held)
             word = atomic_load_explicit(slot_word(slot, ask->kind), memory_order_seq_cst);
@@ -265,11 +270,6 @@ static int charge_try(struct ask *ask)
     others_note(ask, &sum);
     charge_settle(ask, &sum);
     return 0;
-}
-
-static bool slot_is_held(const struct mica_process_slot *slot)
-{
-    return (atomic_load_explicit(&slot->owner, memory_order_seq_cst) & MICA_OWNER_HELD) != 0;
 }
 
 /* Charge by one compare-and-set, if the slice is the asker's alone and there is room. False: nothing is charged, and nothing is known. */
