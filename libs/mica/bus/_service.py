@@ -79,13 +79,19 @@ async def _connect(url: str, name: str) -> JetStreamBus:
 
 
 async def _until_done(task: "asyncio.Future[None]", told: asyncio.Event) -> None:
-    """Wait for ``task``, or cancel it once ``told``: repeatedly, as a cancellation can get lost in a library's ``wait_for``."""
+    """Wait for ``task``, or cancel it once ``told``: repeatedly, as a cancellation can get lost in a library's ``wait_for``.
+
+    A task group tells its children once, so those that were told and went on are told again along with ``task``.
+    """
     waiter: asyncio.Future[Any] = asyncio.ensure_future(told.wait())
     both: set[asyncio.Future[Any]] = {task, waiter}
     await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
     waiter.cancel()
     while not task.done():
         task.cancel()
+        for other in asyncio.all_tasks() - both - {asyncio.current_task()}:
+            if other.cancelling():
+                other.cancel()
         await asyncio.wait({task}, timeout=CANCEL_AGAIN_S)
     if not task.cancelled():
         task.result()

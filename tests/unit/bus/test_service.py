@@ -43,3 +43,30 @@ async def test_what_went_wrong_in_a_service_is_not_lost() -> None:
 
     with pytest.raises(ValueError, match="broken"):
         await _service._until_done(asyncio.ensure_future(broken()), asyncio.Event())
+
+
+async def test_a_child_that_loses_its_cancellation_is_cancelled_again() -> None:
+    """A task group tells its children once: the one that went on all the same is told again, and nobody who was not told."""
+    told, bystander = asyncio.Event(), asyncio.create_task(asyncio.sleep(3600))
+    heard = 0
+
+    async def deaf_once() -> None:
+        nonlocal heard
+        while heard < 2:
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                heard += 1
+        raise asyncio.CancelledError
+
+    async def group() -> None:
+        async with asyncio.TaskGroup() as children:
+            children.create_task(deaf_once())
+            await asyncio.sleep(0)
+            told.set()
+
+    async with asyncio.timeout(20):
+        await _service._until_done(asyncio.ensure_future(group()), told)
+    assert heard == 2
+    assert not bystander.cancelling()
+    bystander.cancel()
