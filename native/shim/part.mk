@@ -70,4 +70,4 @@ $(SHIM_TESTS)/passthrough_test: | $(SHIM_DIR)/libcuda.so
 $(SHIM_TESTS)/footprint_test: | $(SHIM_FAKE_NVML)
 $(SHIM_TESTS)/lost_test: | $(SHIM_TRUNCATING)
 
-TESTS += $(patsubst %,$(SHIM_TESTS)/%_test,live map cost share passthrough enforce spatial launch stopped footprint lost)
+TESTS += $(patsubst %,$(SHIM_TESTS)/%_test,live live_interleave map cost share passthrough enforce spatial launch stopped footprint lost)

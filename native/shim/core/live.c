@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Levels of buckets. A handle hashes to one bucket of eight entries (two cache lines) in each level. It is put into the first level with room in its
- * bucket: the `home` level first, which is the largest that what lives now needs, then those below it, then those above it, which were needed once; a level
- * is added when a handle's buckets are full in all. It is looked for in the same order. A level is half as large as those before it together, so that the table
- * is never more than a third empty for long, and a lookup meets a third of all entries in its first bucket. A program that once had a hundred thousand
- * allocations and has a thousand now works in levels that the caches hold.
+ * Levels of buckets, each twice as large as the one before. A handle hashes to one bucket of eight entries (two cache lines) in each level. The `home` level is the
+ * smallest that has room for all that lives. There a handle is put and looked for first, and nearly always found. If its bucket is full
+ * there is one by a second hash, then those of smaller levels, and then a level is added. What was put in when home was another level stays where it is: it is
+ * found by looking into the others, and as programs free and allocate, all comes to lie in the home level. So a program that once had a hundred thousand
+ * allocations and has a thousand now works in a level that the caches hold.
  *
  * How many live is estimated from those whose hash says that they are counted, one in SAMPLED: who inserts such a handle adds it, who takes it out takes it
  * off, so that nothing drifts, and the others write no shared word. Only speed depends on it.
@@ -22,13 +22,15 @@
 #define KEY_FREE 0ULL
 #define KEY_BUSY 1ULL
 #define BUCKET_ENTRIES 8
-#define FIRST_BUCKETS 32 /* 4 KiB */
-#define LEVELS_MAX 48
-#define LEVELS_CACHED 9  /* together 5,000 entries, which a core keeps near by itself */
-#define LEVELS_FETCHED 5
+#define LINE_ENTRIES 4
+#define BUCKETS_FIRST 32ULL /* 4 KiB */
+#define ROOM_PCT 80         /* of a level's entries: in a fuller one too many buckets are full */
+#define FETCHED_LEVEL 8     /* levels from 1 MiB on lie beyond the nearest caches */
+#define LEVELS_MAX 24       /* 2 billion entries */
+#define LEVELS_LATE 2       /* what lives grows and shrinks: home is halved when it is so many times halved too large ... */
+#define SHRINK_AFTER 64     /* ... at one in so many looks */
 #define BYTES_BITS 48
 #define SAMPLED 16
-#define LEVELS_LATE 3 /* what lives grows and shrinks: home goes down when a quarter of the room is needed */
 
 struct entry {
     _Atomic uint64_t key;
@@ -36,91 +38,83 @@ struct entry {
 };
 
 struct bucket {
-    struct entry entries[BUCKET_ENTRIES];
+    _Alignas(128) struct entry entries[BUCKET_ENTRIES];
 };
 
-/* A level: `count` buckets. Both words are written once, the count first. */
-static struct level {
-    _Atomic uint64_t count;
-    _Atomic(struct bucket *) buckets;
-} levels[LEVELS_MAX];
-static _Atomic unsigned level_count; /* levels below it have buckets */
-static _Atomic unsigned home;        /* where to begin; below level_count, once there is a level */
-static _Atomic int64_t counted;      /* live handles that are counted */
+static _Atomic(struct bucket *) levels[LEVELS_MAX]; /* each is written once */
+static _Atomic unsigned level_count;                /* levels below it have buckets */
+static _Atomic unsigned home;                       /* below level_count, once there is a level */
+static _Atomic int64_t counted;                     /* live handles that are counted */
 
-static uint64_t hash_of(uint64_t handle)
+static inline uint64_t hash_of(uint64_t handle)
 {
-    uint64_t hash = (handle ^ (handle >> 32)) * 0x9e3779b97f4a7c15ULL;
-    hash ^= hash >> 29;
-    return hash * 0xbf58476d1ce4e5b9ULL >> 32;
+    unsigned __int128 product = (unsigned __int128)handle * 0x9e3779b97f4a7c15ULL;
+    return (uint64_t)(product >> 64) ^ (uint64_t)(product >> 32);
 }
 
-/* `level` has buckets. */
-static struct bucket *bucket_of(unsigned level, uint64_t hash)
+/* Of both, the low 28 bits say which bucket and bit 31 which of its lines comes first; of the first, bits 24 to 27 say whether it is counted. */
+static inline uint64_t second_of(uint64_t hash)
 {
-    /* Relaxed: whoever read a level_count above this level by acquire sees both words. */
-    uint64_t count = atomic_load_explicit(&levels[level].count, memory_order_relaxed);
-    struct bucket *buckets = atomic_load_explicit(&levels[level].buckets, memory_order_relaxed);
-    return &buckets[hash * count >> 32];
+    return hash >> 32;
 }
 
-/* A half of a bucket is one cache line. This is the one where a handle is looked for and put first. */
-static struct entry *first_half(struct bucket *bucket, uint64_t hash)
+/* The entries of a line whose key this is, or was a moment ago: bit i says entry i. No branch: which it is cannot be foreseen. */
+static inline unsigned line_find(const struct entry *line, uint64_t key)
 {
-    return &bucket->entries[hash & 1 ? BUCKET_ENTRIES / 2 : 0];
-}
-
-static struct entry *find_in_half(struct entry *half, uint64_t key)
-{
+    unsigned found = 0;
 #pragma GCC unroll 4
-    for (unsigned i = 0; i < BUCKET_ENTRIES / 2; i++) {
-        if (atomic_load_explicit(&half[i].key, memory_order_relaxed) == key) {
-            return &half[i];
-        }
+    for (unsigned i = 0; i < LINE_ENTRIES; i++) {
+        found |= (unsigned)(atomic_load_explicit(&line[i].key, memory_order_relaxed) == key) << i;
     }
-    return NULL;
+    return found;
 }
 
-/* An entry of the bucket that had this key a moment ago, or NULL. */
-static struct entry *find_in(struct bucket *bucket, uint64_t hash, uint64_t key)
+/* An entry of the bucket that had this key a moment ago, or NULL. The hash says in which line to look, and to put, first. */
+static inline struct entry *bucket_find(struct bucket *bucket, uint64_t hash, uint64_t key)
 {
-    struct entry *found = find_in_half(first_half(bucket, hash), key);
-    return found != NULL ? found : find_in_half(first_half(bucket, ~hash), key);
+    struct entry *line = &bucket->entries[hash >> 31 & 1 ? LINE_ENTRIES : 0];
+    unsigned found = line_find(line, key);
+    if (found == 0) {
+        line = &bucket->entries[hash >> 31 & 1 ? 0 : LINE_ENTRIES];
+        found = line_find(line, key);
+    }
+    return found != 0 ? &line[__builtin_ctz(found)] : NULL;
 }
+
+/* --- Levels ------------------------------------------------------------------------------------------------------------- */
 
 static unsigned levels_known(void)
 {
-    /* Acquire pairs with the release in level_add: the levels' words are seen, and the buckets zeroed. */
+    /* Acquire pairs with the release in level_add: the level's word is seen, and its buckets zeroed. */
     return atomic_load_explicit(&level_count, memory_order_acquire);
 }
 
-/* Half as large as those before it together, which are `total` buckets. */
-static uint64_t level_size(uint64_t total)
+static inline unsigned home_known(void)
 {
-    return total / 2 < FIRST_BUCKETS ? FIRST_BUCKETS : total / 2;
+    return atomic_load_explicit(&home, memory_order_acquire); /* pairs with the release in count_one */
 }
 
-static uint64_t buckets_below(unsigned level)
+static uint64_t level_size(unsigned level)
 {
-    uint64_t total = 0;
-    for (unsigned i = 0; i < level; i++) {
-        total += level_size(total);
-    }
-    return total;
+    return BUCKETS_FIRST << level;
+}
+
+/* `level` has buckets: it was below a level_count or was home. */
+static inline struct bucket *bucket_of(unsigned level, uint64_t hash)
+{
+    return &atomic_load_explicit(&levels[level], memory_order_relaxed)[hash & (level_size(level) - 1)];
 }
 
 /* Add `level`, all below it being there. Of two threads that add it one wins, and the other takes the winner's. False: no memory. */
 static bool level_add(unsigned level)
 {
-    uint64_t count = level_size(buckets_below(level));
-    size_t bytes = count * sizeof(struct bucket);
-    void *fresh = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    size_t bytes = level_size(level) * sizeof(struct bucket);
+    struct bucket *none = NULL;
+    void *fresh = level < LEVELS_MAX ? mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) : MAP_FAILED;
     if (fresh == MAP_FAILED) {
         return false;
     }
-    struct bucket *winner = NULL;
-    atomic_store_explicit(&levels[level].count, count, memory_order_relaxed); /* the same whoever stores it */
-    if (!atomic_compare_exchange_strong_explicit(&levels[level].buckets, &winner, fresh, memory_order_acq_rel, memory_order_acquire)) {
+    if (!atomic_compare_exchange_strong_explicit(&levels[level], &none, fresh, memory_order_acq_rel, memory_order_acquire)) {
         munmap(fresh, bytes);
     }
     unsigned known = level;
@@ -129,47 +123,61 @@ static bool level_add(unsigned level)
     return true;
 }
 
-/* The largest level that so many live entries need, with half as many to spare. */
+static bool levels_make(unsigned count)
+{
+    unsigned known;
+    while ((known = levels_known()) < count) {
+        if (!level_add(known)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static unsigned level_for(uint64_t live)
 {
-    unsigned last = levels_known() - 1;
     unsigned level = 0;
-    uint64_t buckets = level_size(0);
-    while (level < last && buckets * BUCKET_ENTRIES < live + live / 2) {
-        buckets += level_size(buckets);
+    while (level < LEVELS_MAX - 1 && level_size(level) * BUCKET_ENTRIES * ROOM_PCT / 100 < live) {
         level++;
     }
     return level;
 }
 
-static __attribute__((noinline)) void count_one(int change)
+static __attribute__((noinline)) void count_one(uint64_t hash, int change)
 {
     int64_t now = atomic_fetch_add_explicit(&counted, change, memory_order_relaxed) + change;
     unsigned needed = level_for(now > 0 ? (uint64_t)now * SAMPLED : 0);
     unsigned before = atomic_load_explicit(&home, memory_order_relaxed);
-    if (needed > before || needed + LEVELS_LATE < before) {
-        atomic_store_explicit(&home, needed, memory_order_relaxed);
+    bool is_late = needed + LEVELS_LATE <= before && (second_of(hash) >> 24) % SHRINK_AFTER == 0;
+    if (needed > before ? levels_make(needed + 1) : is_late) {
+        /* Release pairs with the acquire in home_known. */
+        atomic_store_explicit(&home, needed > before ? needed : before - 1, memory_order_release);
     }
 }
 
-/* Bits that neither the bucket nor its half goes by. */
+/* Bits that no bucket nor line goes by. */
 static inline bool is_counted(uint64_t hash)
 {
-    return (hash >> 1) % SAMPLED == 0;
+    return (hash >> 24) % SAMPLED == 0;
 }
 
-/* The largest levels lie beyond the caches: have their buckets fetched all at once instead of one after the other. */
-static void fetch(unsigned below, uint64_t hash)
+/* Where an entry may be in a large home level, fetched all at once instead of one after the other. */
+static inline void fetch(unsigned near, uint64_t hash)
 {
-    for (unsigned level = below; level-- > LEVELS_CACHED && below - level <= LEVELS_FETCHED;) {
-        __builtin_prefetch(first_half(bucket_of(level, hash), hash), 1);
+    if (near >= FETCHED_LEVEL) {
+        __builtin_prefetch(&bucket_of(near, hash)->entries[0], 1);
+        __builtin_prefetch(&bucket_of(near, hash)->entries[LINE_ENTRIES], 1);
+        __builtin_prefetch(&bucket_of(near, second_of(hash))->entries[0], 1);
+        __builtin_prefetch(&bucket_of(near, second_of(hash))->entries[LINE_ENTRIES], 1);
     }
 }
+
+/* --- Entries ------------------------------------------------------------------------------------------------------------ */
 
 static inline bool bucket_insert(struct bucket *bucket, uint64_t hash, uint64_t handle, uint64_t value)
 {
     struct entry *entry;
-    while ((entry = find_in(bucket, hash, KEY_FREE)) != NULL) {
+    while ((entry = bucket_find(bucket, hash, KEY_FREE)) != NULL) {
         uint64_t key = KEY_FREE;
         /* Acquire pairs with the release of FREE in entry_take: the last owner is done with the value. */
         if (atomic_compare_exchange_strong_explicit(&entry->key, &key, KEY_BUSY, memory_order_acquire, memory_order_relaxed)) {
@@ -181,13 +189,10 @@ static inline bool bucket_insert(struct bucket *bucket, uint64_t hash, uint64_t 
     return false;
 }
 
-/* From the home level down all were full. Others may add levels at the same time; one of the next has room. */
-static __attribute__((noinline)) bool insert_above(unsigned level, uint64_t hash, uint64_t handle, uint64_t value)
+/* Into the handle's bucket in one of the levels below `end`, from the largest down. */
+static bool insert_below(unsigned end, uint64_t hash, uint64_t handle, uint64_t value)
 {
-    for (; level < LEVELS_MAX; level++) {
-        if (level >= levels_known() && !level_add(level)) {
-            return false;
-        }
+    for (unsigned level = end; level-- > 0;) {
         if (bucket_insert(bucket_of(level, hash), hash, handle, value)) {
             return true;
         }
@@ -195,12 +200,20 @@ static __attribute__((noinline)) bool insert_above(unsigned level, uint64_t hash
     return false;
 }
 
-/* The levels from home down are those below this. */
-static inline unsigned levels_near(void)
+/* The home bucket is full, or there is no level yet. */
+static __attribute__((noinline)) bool insert_elsewhere(unsigned near, uint64_t hash, uint64_t handle, uint64_t value)
 {
-    unsigned count = levels_known();
-    unsigned near = atomic_load_explicit(&home, memory_order_relaxed) + 1;
-    return near < count ? near : count;
+    unsigned known = levels_known();
+    uint64_t second = second_of(hash);
+    if (known > 0 && (insert_below(near + 1, second, handle, value) || insert_below(near, hash, handle, value))) {
+        return true;
+    }
+    for (unsigned level = known > 0 ? near + 1 : 0; levels_make(level + 1); level++) {
+        if (bucket_insert(bucket_of(level, hash), hash, handle, value) || bucket_insert(bucket_of(level, second), second, handle, value)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 bool mica_live_insert(uint64_t handle, struct mica_live_entry entry)
@@ -210,16 +223,17 @@ bool mica_live_insert(uint64_t handle, struct mica_live_entry entry)
     }
     uint64_t value = ((uint64_t)entry.owner << BYTES_BITS) | entry.bytes;
     uint64_t hash = hash_of(handle);
-    unsigned near = levels_near();
-    bool is_in = false;
-    for (unsigned level = near; level-- > 0 && !is_in;) {
-        is_in = bucket_insert(bucket_of(level, hash), hash, handle, value);
+    unsigned near = home_known();
+    fetch(near, hash);
+    if (levels_known() == 0 || !bucket_insert(bucket_of(near, hash), hash, handle, value)) {
+        if (!insert_elsewhere(near, hash, handle, value)) {
+            return false;
+        }
     }
-    is_in = is_in || insert_above(near, hash, handle, value);
-    if (is_in && is_counted(hash)) {
-        count_one(1);
+    if (is_counted(hash)) {
+        count_one(hash, 1);
     }
-    return is_in;
+    return true;
 }
 
 static struct mica_live_entry unpack(uint64_t value)
@@ -228,7 +242,7 @@ static struct mica_live_entry unpack(uint64_t value)
 }
 
 /* Exactly one caller turns the key from the handle to BUSY, and it alone reads the value. */
-static bool entry_take(struct entry *entry, uint64_t handle, struct mica_live_entry *out)
+static inline bool entry_take(struct entry *entry, uint64_t handle, struct mica_live_entry *out)
 {
     uint64_t key = handle;
     if (!atomic_compare_exchange_strong_explicit(&entry->key, &key, KEY_BUSY, memory_order_acquire, memory_order_relaxed)) {
@@ -239,40 +253,48 @@ static bool entry_take(struct entry *entry, uint64_t handle, struct mica_live_en
     return true;
 }
 
-static inline bool take_in(unsigned level, uint64_t hash, uint64_t handle, struct mica_live_entry *entry)
+static inline bool bucket_take(struct bucket *bucket, uint64_t hash, uint64_t handle, struct mica_live_entry *entry)
 {
-    struct entry *place = find_in(bucket_of(level, hash), hash, handle);
+    struct entry *place = bucket_find(bucket, hash, handle);
     return place != NULL && entry_take(place, handle, entry);
 }
 
-/* What was put in when more was live. */
-static __attribute__((noinline)) bool take_above(unsigned level, uint64_t hash, uint64_t handle, struct mica_live_entry *entry)
+/* From the handle's bucket in one of the levels from `first` on, below `end`, from the largest down. */
+static bool take_between(unsigned first, unsigned end, uint64_t hash, uint64_t handle, struct mica_live_entry *entry)
 {
-    for (unsigned count = levels_known(); level < count; level++) {
-        if (take_in(level, hash, handle, entry)) {
+    for (unsigned level = end; level-- > first;) {
+        if (bucket_take(bucket_of(level, hash), hash, handle, entry)) {
             return true;
         }
     }
     return false;
 }
 
+/* Not in the home bucket: that was full, or home was another when this was put in. */
+static __attribute__((noinline)) bool take_elsewhere(unsigned near, uint64_t hash, uint64_t handle, struct mica_live_entry *entry)
+{
+    unsigned known = levels_known();
+    uint64_t second = second_of(hash);
+    return bucket_take(bucket_of(near, second), second, handle, entry) || take_between(0, near, hash, handle, entry) ||
+           take_between(near + 1, known, hash, handle, entry) || take_between(0, near, second, handle, entry) ||
+           take_between(near + 1, known, second, handle, entry);
+}
+
 bool mica_live_remove(uint64_t handle, struct mica_live_entry *entry)
 {
-    if (handle <= KEY_BUSY) {
+    uint64_t hash = hash_of(handle);
+    unsigned near = home_known();
+    if (handle <= KEY_BUSY || levels_known() == 0) {
         return false;
     }
-    uint64_t hash = hash_of(handle);
-    unsigned near = levels_near();
-    bool is_out = false;
     fetch(near, hash);
-    for (unsigned level = near; level-- > 0 && !is_out;) {
-        is_out = take_in(level, hash, handle, entry);
+    if (!bucket_take(bucket_of(near, hash), hash, handle, entry) && !take_elsewhere(near, hash, handle, entry)) {
+        return false;
     }
-    is_out = is_out || take_above(near, hash, handle, entry);
-    if (is_out && is_counted(hash)) {
-        count_one(-1);
+    if (is_counted(hash)) {
+        count_one(hash, -1);
     }
-    return is_out;
+    return true;
 }
 
 static void sweep_entry(struct entry *entry, uint16_t owner, void (*gone)(struct mica_live_entry entry))
@@ -281,8 +303,9 @@ static void sweep_entry(struct entry *entry, uint16_t owner, void (*gone)(struct
     uint64_t value = atomic_load_explicit(&entry->value, memory_order_relaxed);
     struct mica_live_entry taken;
     if (key > KEY_BUSY && unpack(value).owner == owner && entry_take(entry, key, &taken)) {
-        if (is_counted(hash_of(key))) {
-            count_one(-1);
+        uint64_t hash = hash_of(key);
+        if (is_counted(hash)) {
+            count_one(hash, -1);
         }
         gone(taken);
     }
@@ -292,8 +315,7 @@ void mica_live_sweep(uint16_t owner, void (*gone)(struct mica_live_entry entry))
 {
     for (unsigned level = levels_known(); level-- > 0;) {
         struct bucket *buckets = bucket_of(level, 0);
-        uint64_t count = atomic_load_explicit(&levels[level].count, memory_order_relaxed);
-        for (uint64_t i = 0; i < count * BUCKET_ENTRIES; i++) {
+        for (uint64_t i = 0; i < level_size(level) * BUCKET_ENTRIES; i++) {
             sweep_entry(&buckets[i / BUCKET_ENTRIES].entries[i % BUCKET_ENTRIES], owner, gone);
         }
     }
@@ -306,12 +328,13 @@ void mica_live_forget(void)
     atomic_store_explicit(&home, 0, memory_order_relaxed);
     atomic_store_explicit(&counted, 0, memory_order_relaxed);
     while (count-- > 0) {
-        munmap(bucket_of(count, 0), atomic_load_explicit(&levels[count].count, memory_order_relaxed) * sizeof(struct bucket));
-        atomic_store_explicit(&levels[count].buckets, NULL, memory_order_relaxed);
+        munmap(bucket_of(count, 0), level_size(count) * sizeof(struct bucket));
+        atomic_store_explicit(&levels[count], NULL, memory_order_relaxed);
     }
 }
 
 uint64_t mica_live_footprint(void)
 {
-    return buckets_below(levels_known()) * sizeof(struct bucket);
+    unsigned count = levels_known();
+    return count > 0 ? (level_size(count) - BUCKETS_FIRST) * sizeof(struct bucket) : 0;
 }

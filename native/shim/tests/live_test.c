@@ -35,6 +35,72 @@ static void test_one(void)
     check(!mica_live_insert(address(2), (struct mica_live_entry){.bytes = MICA_LIVE_BYTES_MAX + 1}), "more bytes than fit are not remembered");
 }
 
+/* Handles, sizes and owners at and beside every limit. */
+static const uint64_t handles[] = {2, 3, 255, 256, 257, 0x7f0000000000, 0x7f0000000001, (1ULL << 49) - 256, 1ULL << 49, 1ULL << 63, (5ULL << 61) + 256, UINT64_MAX};
+static const uint64_t sizes[] = {0, 1, 1023, 1024, 1025, 65536, 4000, 1000001, 1023ULL << 31, 1ULL << 41, 1ULL << 45, MICA_LIVE_BYTES_MAX};
+static const uint16_t owners[] = {0, 1, 63, 64, 4095, UINT16_MAX};
+enum { HANDLES = sizeof handles / sizeof handles[0], SIZES = sizeof sizes / sizeof sizes[0], OWNERS = sizeof owners / sizeof owners[0] };
+
+static struct mica_live_entry form(unsigned handle, unsigned which)
+{
+    return (struct mica_live_entry){.bytes = sizes[(handle + which) % SIZES], .owner = owners[(handle + which / SIZES) % OWNERS]};
+}
+
+static void test_forms(void)
+{
+    bool all_in = true;
+    bool all_out = true;
+    bool none_twice = true;
+    for (unsigned which = 0; which < SIZES * OWNERS; which++) {
+        struct mica_live_entry out = {0};
+        for (unsigned i = 0; i < HANDLES; i++) {
+            all_in &= mica_live_insert(handles[i], form(i, which));
+        }
+        for (unsigned i = 0; i < HANDLES; i++) {
+            all_out &= mica_live_remove(handles[i], &out) && out.bytes == form(i, which).bytes && out.owner == form(i, which).owner;
+            none_twice &= !mica_live_remove(handles[i], &out);
+        }
+    }
+    check(all_in, "handles, sizes and owners of every kind are remembered");
+    check(all_out, "and come back as they were, whatever else is live");
+    check(none_twice, "each of them once");
+}
+
+static uint64_t seen_count;
+static uint64_t seen_bytes;
+
+static void see(struct mica_live_entry entry)
+{
+    seen_count++;
+    seen_bytes += entry.bytes;
+}
+
+static void test_sweep_of_forms(void)
+{
+    struct mica_live_entry out;
+    bool finds_own = true;
+    bool others_stay = true;
+    for (unsigned which = 0; which < SIZES * OWNERS; which++) {
+        uint16_t owner = form(which / 5 % HANDLES, which).owner;
+        uint64_t own = 0;
+        uint64_t own_bytes = 0;
+        seen_count = 0;
+        seen_bytes = 0;
+        for (unsigned i = 0; i < HANDLES; i++) {
+            mica_live_insert(handles[i], form(i, which));
+            own += form(i, which).owner == owner;
+            own_bytes += form(i, which).owner == owner ? form(i, which).bytes : 0;
+        }
+        mica_live_sweep(owner, see);
+        finds_own &= own > 0 && seen_count == own && seen_bytes == own_bytes;
+        for (unsigned i = 0; i < HANDLES; i++) {
+            others_stay &= mica_live_remove(handles[i], &out) == (form(i, which).owner != owner);
+        }
+    }
+    check(finds_own, "a sweep finds all of its owner's entries");
+    check(others_stay, "and no other's");
+}
+
 static void test_many(void)
 {
     enum { COUNT = 100000 };
@@ -43,10 +109,10 @@ static void test_many(void)
     bool within = true;
     for (uint64_t i = 0; i < COUNT; i++) {
         all_in &= mica_live_insert(address(i), (struct mica_live_entry){.bytes = i, .owner = (uint16_t)(i % 3)});
-        within &= mica_live_footprint() <= (1 << 20) + 32 * (i + 1);
+        within &= mica_live_footprint() <= (1 << 20) + 96 * (i + 1);
     }
     check(all_in, "100,000 allocations are remembered");
-    check(within, "the table never takes more than 1 MiB and 32 bytes a live allocation");
+    check(within, "the table never takes more than 1 MiB and 96 bytes a live allocation");
     for (uint64_t i = 0; i < COUNT; i += 2) {
         struct mica_live_entry out;
         all_out &= mica_live_remove(address(i), &out) && out.bytes == i;
@@ -56,7 +122,33 @@ static void test_many(void)
     for (uint64_t i = 0; i < COUNT; i += 2) {
         all_in &= mica_live_insert(address(COUNT + i), (struct mica_live_entry){.bytes = 1, .owner = 9});
     }
-    check(all_in && mica_live_footprint() <= before + before / 2, "freed places are used again");
+    check(all_in && mica_live_footprint() <= before, "freed places are used again");
+}
+
+/* Entries stay where they were put while the table grows and shrinks around them. */
+static void test_growth(void)
+{
+    enum { COUNT = 50000, KEPT = 100 };
+    struct mica_live_entry out;
+    bool all_in = true;
+    bool all_out = true;
+    mica_live_forget();
+    for (unsigned turn = 0; turn < 3; turn++) {
+        for (uint64_t i = 0; i < COUNT; i++) {
+            all_in &= mica_live_insert(address(i), (struct mica_live_entry){.bytes = i + turn});
+        }
+        for (uint64_t i = COUNT; i-- > KEPT;) { /* from the newest down: those that stay are in the smallest levels */
+            all_out &= mica_live_remove(address(i), &out) && out.bytes == i + turn;
+        }
+        for (uint64_t i = 0; i < COUNT; i++) { /* and shrinks while few live */
+            all_in &= mica_live_insert(address(COUNT + i), (struct mica_live_entry){.bytes = i});
+            all_out &= mica_live_remove(address(COUNT + i), &out) && out.bytes == i;
+        }
+        for (uint64_t i = 0; i < KEPT; i++) {
+            all_out &= mica_live_remove(address(i), &out) && out.bytes == i + turn;
+        }
+    }
+    check(all_in && all_out, "what was put into a small table is found in a large one, and the other way round");
 }
 
 static uint64_t swept;
@@ -132,8 +224,8 @@ static void test_race(void)
         taken_bytes = 0;
         taken_count = 0;
         for (uint64_t i = 0; i < SHARED; i++) {
-            mica_live_insert(address(i), (struct mica_live_entry){.bytes = i + 1});
-            bytes += i + 1;
+            mica_live_insert(address(i), (struct mica_live_entry){.bytes = 1000 * i + 1});
+            bytes += 1000 * i + 1;
         }
         pthread_barrier_wait(&barrier);
         pthread_barrier_wait(&barrier);
@@ -180,7 +272,10 @@ static void test_control(void)
 int main(void)
 {
     test_one();
+    test_forms();
+    test_sweep_of_forms();
     test_many();
+    test_growth();
     test_sweep();
     test_race();
     test_control();
