@@ -65,6 +65,7 @@ def test_the_shim_bench_sets_every_call_beside_the_driver_alone() -> None:
         assert call["holds"] == (None if call["target_ns"] is None else call["added_ns"]["p50"] <= call["target_ns"]), name
     assert report["init_us"]["native"]["p50"] < report["init_us"]["shim"]["p50"]
     assert report["init_us"]["processes"] == 4
+    assert report["init_us"]["opened_and_init_added"].keys() == {"p50", "p99", "mean"}
     assert all(floor["p50"] > 0 for floor in report["floor_ns"].values())
     verdicts = [call["holds"] for call in (*report["calls"].values(), *report["contended"].values(), report["init_us"])]
     assert report["holds"] == (False not in verdicts)

@@ -39,12 +39,14 @@ class Call(Struct, frozen=True, kw_only=True):
 
 
 class Init(Struct, frozen=True, kw_only=True):
-    """The first cuInit of a fresh process, in microseconds; with it the shim opens the driver and attaches to the slice."""
+    """The first cuInit of a fresh process, in microseconds; with it the shim opens the driver and attaches to the slice. Without a shim, a program has opened
+    the driver before: ``opened_and_init_added`` is what the shim adds to opening the library and cuInit together."""
 
     native: Figure
     shim: Figure
     added: Figure
     added_spread: Spread
+    opened_and_init_added: Figure
     target_us: float
     holds: bool
     processes: int
@@ -125,8 +127,8 @@ def call_of(samples: Samples, target_ns: float | None) -> Call:
     )
 
 
-def init_of(samples: Samples, target_us: float) -> Init:
-    """The line of cuInit; samples are in nanoseconds."""
+def init_of(samples: Samples, opened: Samples, target_us: float) -> Init:
+    """The line of cuInit; samples are in nanoseconds, ``opened`` of opening the library and cuInit together."""
     scale = 1e-3
     native, shim = _pooled(samples.native, scale), _pooled(samples.shim, scale)
     added = _difference(shim, native)
@@ -136,6 +138,7 @@ def init_of(samples: Samples, target_us: float) -> Init:
         shim=shim,
         added=added,
         added_spread=_spread(samples, scale),
+        opened_and_init_added=_difference(_pooled(opened.shim, scale), _pooled(opened.native, scale)),
         target_us=target_us,
         holds=added.p50 <= target_us,
         processes=sum(map(len, samples.shim)),
@@ -164,6 +167,7 @@ def remarks(report: Report) -> list[str]:
     return [
         f"floor of this machine, ns: {floors}",
         f"p50 over {amount}; cuInit over {report.init_us.processes} processes",
+        f"opening the library and cuInit together: {report.init_us.opened_and_init_added.p50:.1f} us added",
         f"driver: {report.driver}{other}",
         f"machine: {machine.cpu}, {size}",
     ]

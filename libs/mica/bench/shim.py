@@ -36,7 +36,7 @@ __all__ = ["HEAD", "Plan", "remarks", "rows", "run"]
 
 LIVE = (0, 1_000, 10_000, 100_000)
 CONTENDERS = (1, 2, 8)
-FLOORS = ("atomic_add", "compare_and_set", "cycle_counter", "clock_gettime")
+FLOORS = ("atomic_add", "compare_and_set", "cycle_counter", "clock_gettime", "random_line_of_2_mib")
 TURN_BATCHES = 10
 INIT_TARGET_US = 120.0
 PAIR_TARGETS_NS = {2: 250.0}
@@ -97,8 +97,8 @@ def run(plan: Plan) -> Report:
         stack.enter_context(_away_from(cores[-1]))
         calls, floors = _measure_calls(plan, sides, enforcer, cores[-1])
         contended = {str(count): _measure_pairs(plan, sides, enforcer, count, cores) for count in CONTENDERS}
-        init = _measure_init(plan, sides, enforcer, cores[-1])
-    init_us = init_of(init, INIT_TARGET_US)
+        init, opened = _measure_init(plan, sides, enforcer, cores[-1])
+    init_us = init_of(init, opened, INIT_TARGET_US)
     verdicts = [call.holds for call in (*calls.values(), *contended.values())] + [init_us.holds]
     return Report(
         calls=calls,
@@ -188,18 +188,21 @@ def _measure_pairs(plan: Plan, sides: list[Column], enforcer: Enforcer, count: i
     return call_of(samples, PAIR_TARGETS_NS.get(count))
 
 
-def _measure_init(plan: Plan, sides: list[Column], enforcer: Enforcer, core: int) -> Samples:
-    samples = Samples.empty()
+def _measure_init(plan: Plan, sides: list[Column], enforcer: Enforcer, core: int) -> tuple[Samples, Samples]:
+    init, opened = Samples.empty(), Samples.empty()
     inside = enforcer.slice("init")
     before = enforcer.listen()
     for _ in range(plan.repetitions):
         for side in sides:
-            samples.of(side.name).append([])
+            init.of(side.name).append([])
+            opened.of(side.name).append([])
         for _ in range(plan.init_processes):
             for side in sides:
-                samples.of(side.name)[-1].append(time_init(side, inside, core))
+                alone, both = time_init(side, inside, core)
+                init.of(side.name)[-1].append(alone)
+                opened.of(side.name)[-1].append(both)
             enforcer.listen()
     heard, expected = enforcer.listen() - before, plan.repetitions * plan.init_processes
     if heard != expected:
         raise BenchError(f"{heard} processes announced their attach, expected {expected}")
-    return samples
+    return init, opened
