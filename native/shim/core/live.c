@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Levels of buckets, each twice as large as the one before. A handle hashes to one bucket of eight entries (two cache lines) in each level. The `home` level is the
- * smallest that has room for all that lives. There a handle is put and looked for first, and nearly always found. If its bucket is full
- * there is one by a second hash, then those of smaller levels, and then a level is added. What was put in when home was another level stays where it is: it is
- * found by looking into the others, and as programs free and allocate, all comes to lie in the home level. So a program that once had a hundred thousand
- * allocations and has a thousand now works in a level that the caches hold.
+ * Levels of buckets, each twice as large as the one before. A handle hashes to one bucket of eight entries (two cache lines) in each level. At the `home` level a
+ * handle is put and looked for first, and nearly always found, once a program has been freeing and allocating for a while. If its bucket is full
+ * there is one by a second hash, then those of smaller levels, and then a level is added. The next level is home when this one is nearly full, and the one
+ * before when what lives would fill a quarter of that. What was put in when home was another level stays where it is, and is found by looking into the others. So a program that
+ * once had a hundred thousand allocations and has a thousand now works in a level that the caches hold.
  *
- * How many live is estimated from those whose hash says that they are counted, one in SAMPLED: who inserts such a handle adds it, who takes it out takes it
+ * How full a level is, is estimated from those whose hash says that they are counted, one in SAMPLED: who inserts such a handle adds it, who takes it out takes it
  * off, so that nothing drifts, and the others write no shared word. Only speed depends on it.
  *
  * The key of an entry is its lock: FREE -> BUSY (taken by an inserter) -> handle -> BUSY (taken by a remover) -> FREE.
@@ -25,10 +25,11 @@
 #define LINE_ENTRIES 4
 #define BUCKETS_FIRST 32ULL /* 4 KiB */
 #define ROOM_PCT 80         /* of a level's entries: in a fuller one too many buckets are full */
+#define LATE 4              /* what lives grows and shrinks: home shrinks when it is so many times too large ... */
+#define SHRINK_AFTER 64     /* ... at one in so many looks */
 #define FETCHED_LEVEL 8     /* levels from 1 MiB on lie beyond the nearest caches */
 #define LEVELS_MAX 24       /* 2 billion entries */
-#define LEVELS_LATE 2       /* what lives grows and shrinks: home is halved when it is so many times halved too large ... */
-#define SHRINK_AFTER 64     /* ... at one in so many looks */
+#define NOWHERE (-1)
 #define BYTES_BITS 48
 #define SAMPLED 16
 
@@ -44,7 +45,7 @@ struct bucket {
 static _Atomic(struct bucket *) levels[LEVELS_MAX]; /* each is written once */
 static _Atomic unsigned level_count;                /* levels below it have buckets */
 static _Atomic unsigned home;                       /* below level_count, once there is a level */
-static _Atomic int64_t counted;                     /* live handles that are counted */
+static _Atomic int64_t counted[LEVELS_MAX];         /* handles in each that are counted */
 
 static inline uint64_t hash_of(uint64_t handle)
 {
@@ -134,24 +135,31 @@ static bool levels_make(unsigned count)
     return true;
 }
 
-static unsigned level_for(uint64_t live)
+/* Entries that a level has room for. */
+static int64_t level_room(unsigned level)
 {
-    unsigned level = 0;
-    while (level < LEVELS_MAX - 1 && level_size(level) * BUCKET_ENTRIES * ROOM_PCT / 100 < live) {
-        level++;
-    }
-    return level;
+    return (int64_t)(level_size(level) * BUCKET_ENTRIES * ROOM_PCT / 100);
 }
 
-static __attribute__((noinline)) void count_one(uint64_t hash, int change)
+static int64_t live_estimate(void)
 {
-    int64_t now = atomic_fetch_add_explicit(&counted, change, memory_order_relaxed) + change;
-    unsigned needed = level_for(now > 0 ? (uint64_t)now * SAMPLED : 0);
-    unsigned before = atomic_load_explicit(&home, memory_order_relaxed);
-    bool is_late = needed + LEVELS_LATE <= before && (second_of(hash) >> 24) % SHRINK_AFTER == 0;
-    if (needed > before ? levels_make(needed + 1) : is_late) {
+    int64_t sum = 0;
+    for (unsigned level = levels_known(); level-- > 0;) {
+        sum += atomic_load_explicit(&counted[level], memory_order_relaxed);
+    }
+    return sum * SAMPLED;
+}
+
+/* A handle that is counted came into a level, or was taken out of it. */
+static __attribute__((noinline)) void count_one(unsigned level, uint64_t hash, int change)
+{
+    int64_t now = atomic_fetch_add_explicit(&counted[level], change, memory_order_relaxed) + change;
+    unsigned before = home_known();
+    bool is_full = level == before && now * SAMPLED > level_room(level) && levels_make(before + 2);
+    bool is_late = !is_full && before > 0 && (second_of(hash) >> 24) % SHRINK_AFTER == 0 && live_estimate() * LATE <= level_room(before);
+    if (is_full || is_late) {
         /* Release pairs with the acquire in home_known. */
-        atomic_store_explicit(&home, needed > before ? needed : before - 1, memory_order_release);
+        atomic_compare_exchange_strong_explicit(&home, &before, is_full ? before + 1 : before - 1, memory_order_release, memory_order_relaxed);
     }
 }
 
@@ -189,31 +197,30 @@ static inline bool bucket_insert(struct bucket *bucket, uint64_t hash, uint64_t 
     return false;
 }
 
-/* Into the handle's bucket in one of the levels below `end`, from the largest down. */
-static bool insert_below(unsigned end, uint64_t hash, uint64_t handle, uint64_t value)
+/* Into the handle's bucket in one of the levels below `end`, from the largest down. Returns which, or NOWHERE. */
+static int insert_below(unsigned end, uint64_t hash, uint64_t handle, uint64_t value)
 {
     for (unsigned level = end; level-- > 0;) {
         if (bucket_insert(bucket_of(level, hash), hash, handle, value)) {
-            return true;
+            return (int)level;
         }
     }
-    return false;
+    return NOWHERE;
 }
 
-/* The home bucket is full, or there is no level yet. */
-static __attribute__((noinline)) bool insert_elsewhere(unsigned near, uint64_t hash, uint64_t handle, uint64_t value)
+/* The home bucket is full, or there is no level yet. Returns where it is, or NOWHERE. */
+static __attribute__((noinline)) int insert_elsewhere(unsigned near, uint64_t hash, uint64_t handle, uint64_t value)
 {
     unsigned known = levels_known();
     uint64_t second = second_of(hash);
-    if (known > 0 && (insert_below(near + 1, second, handle, value) || insert_below(near, hash, handle, value))) {
-        return true;
-    }
-    for (unsigned level = known > 0 ? near + 1 : 0; levels_make(level + 1); level++) {
-        if (bucket_insert(bucket_of(level, hash), hash, handle, value) || bucket_insert(bucket_of(level, second), second, handle, value)) {
-            return true;
+    int level = known > 0 ? insert_below(near + 1, second, handle, value) : NOWHERE;
+    level = level == NOWHERE && known > 0 ? insert_below(near, hash, handle, value) : level;
+    for (unsigned above = known > 0 ? near + 1 : 0; level == NOWHERE && levels_make(above + 1); above++) {
+        if (bucket_insert(bucket_of(above, hash), hash, handle, value) || bucket_insert(bucket_of(above, second), second, handle, value)) {
+            level = (int)above;
         }
     }
-    return false;
+    return level;
 }
 
 bool mica_live_insert(uint64_t handle, struct mica_live_entry entry)
@@ -224,16 +231,15 @@ bool mica_live_insert(uint64_t handle, struct mica_live_entry entry)
     uint64_t value = ((uint64_t)entry.owner << BYTES_BITS) | entry.bytes;
     uint64_t hash = hash_of(handle);
     unsigned near = home_known();
+    int level = (int)near;
     fetch(near, hash);
     if (levels_known() == 0 || !bucket_insert(bucket_of(near, hash), hash, handle, value)) {
-        if (!insert_elsewhere(near, hash, handle, value)) {
-            return false;
-        }
+        level = insert_elsewhere(near, hash, handle, value);
     }
-    if (is_counted(hash)) {
-        count_one(hash, 1);
+    if (level != NOWHERE && is_counted(hash)) {
+        count_one((unsigned)level, hash, 1);
     }
-    return true;
+    return level != NOWHERE;
 }
 
 static struct mica_live_entry unpack(uint64_t value)
@@ -259,25 +265,27 @@ static inline bool bucket_take(struct bucket *bucket, uint64_t hash, uint64_t ha
     return place != NULL && entry_take(place, handle, entry);
 }
 
-/* From the handle's bucket in one of the levels from `first` on, below `end`, from the largest down. */
-static bool take_between(unsigned first, unsigned end, uint64_t hash, uint64_t handle, struct mica_live_entry *entry)
+/* From the handle's bucket in one of the levels from `first` on, below `end`, from the largest down. Returns which, or NOWHERE. */
+static int take_between(unsigned first, unsigned end, uint64_t hash, uint64_t handle, struct mica_live_entry *entry)
 {
     for (unsigned level = end; level-- > first;) {
         if (bucket_take(bucket_of(level, hash), hash, handle, entry)) {
-            return true;
+            return (int)level;
         }
     }
-    return false;
+    return NOWHERE;
 }
 
-/* Not in the home bucket: that was full, or home was another when this was put in. */
-static __attribute__((noinline)) bool take_elsewhere(unsigned near, uint64_t hash, uint64_t handle, struct mica_live_entry *entry)
+/* Not in the home bucket: that was full, or home was another when this was put in. Returns where it was, or NOWHERE. */
+static __attribute__((noinline)) int take_elsewhere(unsigned near, uint64_t hash, uint64_t handle, struct mica_live_entry *entry)
 {
     unsigned known = levels_known();
     uint64_t second = second_of(hash);
-    return bucket_take(bucket_of(near, second), second, handle, entry) || take_between(0, near, hash, handle, entry) ||
-           take_between(near + 1, known, hash, handle, entry) || take_between(0, near, second, handle, entry) ||
-           take_between(near + 1, known, second, handle, entry);
+    int level = take_between(near, near + 1, second, handle, entry);
+    level = level != NOWHERE ? level : take_between(0, near, hash, handle, entry);
+    level = level != NOWHERE ? level : take_between(near + 1, known, hash, handle, entry);
+    level = level != NOWHERE ? level : take_between(0, near, second, handle, entry);
+    return level != NOWHERE ? level : take_between(near + 1, known, second, handle, entry);
 }
 
 bool mica_live_remove(uint64_t handle, struct mica_live_entry *entry)
@@ -287,17 +295,18 @@ bool mica_live_remove(uint64_t handle, struct mica_live_entry *entry)
     if (handle <= KEY_BUSY || levels_known() == 0) {
         return false;
     }
+    int level = (int)near;
     fetch(near, hash);
-    if (!bucket_take(bucket_of(near, hash), hash, handle, entry) && !take_elsewhere(near, hash, handle, entry)) {
-        return false;
+    if (!bucket_take(bucket_of(near, hash), hash, handle, entry)) {
+        level = take_elsewhere(near, hash, handle, entry);
     }
-    if (is_counted(hash)) {
-        count_one(hash, -1);
+    if (level != NOWHERE && is_counted(hash)) {
+        count_one((unsigned)level, hash, -1);
     }
-    return true;
+    return level != NOWHERE;
 }
 
-static void sweep_entry(struct entry *entry, uint16_t owner, void (*gone)(struct mica_live_entry entry))
+static void sweep_entry(unsigned level, struct entry *entry, uint16_t owner, void (*gone)(struct mica_live_entry entry))
 {
     uint64_t key = atomic_load_explicit(&entry->key, memory_order_acquire);
     uint64_t value = atomic_load_explicit(&entry->value, memory_order_relaxed);
@@ -305,7 +314,7 @@ static void sweep_entry(struct entry *entry, uint16_t owner, void (*gone)(struct
     if (key > KEY_BUSY && unpack(value).owner == owner && entry_take(entry, key, &taken)) {
         uint64_t hash = hash_of(key);
         if (is_counted(hash)) {
-            count_one(hash, -1);
+            count_one(level, hash, -1);
         }
         gone(taken);
     }
@@ -316,7 +325,7 @@ void mica_live_sweep(uint16_t owner, void (*gone)(struct mica_live_entry entry))
     for (unsigned level = levels_known(); level-- > 0;) {
         struct bucket *buckets = bucket_of(level, 0);
         for (uint64_t i = 0; i < level_size(level) * BUCKET_ENTRIES; i++) {
-            sweep_entry(&buckets[i / BUCKET_ENTRIES].entries[i % BUCKET_ENTRIES], owner, gone);
+            sweep_entry(level, &buckets[i / BUCKET_ENTRIES].entries[i % BUCKET_ENTRIES], owner, gone);
         }
     }
 }
@@ -326,10 +335,10 @@ void mica_live_forget(void)
     unsigned count = levels_known();
     atomic_store_explicit(&level_count, 0, memory_order_release);
     atomic_store_explicit(&home, 0, memory_order_relaxed);
-    atomic_store_explicit(&counted, 0, memory_order_relaxed);
     while (count-- > 0) {
         munmap(bucket_of(count, 0), level_size(count) * sizeof(struct bucket));
         atomic_store_explicit(&levels[count], NULL, memory_order_relaxed);
+        atomic_store_explicit(&counted[count], 0, memory_order_relaxed);
     }
 }
 
