@@ -39,8 +39,11 @@ class Call(Struct, frozen=True, kw_only=True):
 
 
 class Init(Struct, frozen=True, kw_only=True):
-    """The first cuInit of a fresh process, in microseconds; with it the shim opens the driver and attaches to the slice. Without a shim, a program has opened
-    the driver before: ``opened_and_init_added`` is what the shim adds to opening the library and cuInit together."""
+    """The first cuInit of a fresh process, in microseconds; with it the shim opens the driver and attaches to the slice.
+
+    Without a shim, a program has opened the driver before: ``opened_and_init_added`` is what the shim adds to opening the
+    library and cuInit together.
+    """
 
     native: Figure
     shim: Figure
