@@ -30,6 +30,13 @@ endef
 $(eval $(call SHIM,cuda,libcuda.so.1))
 $(eval $(call SHIM,nvml,libnvidia-ml.so.1))
 
+# The OpenCL layer: a library of its own name, which the OpenCL loader is told of. It is nobody's stand-in, so it has no stubs.
+OPENCL_LAYER := $(SHIM_DIR)/libmica-opencl.so
+$(OPENCL_LAYER): $(patsubst %.c,$(BUILD)/%.o,$(sort $(wildcard shim/opencl/*.c))) $(SHIM_CORE) $(REGION_LIB) $(BASELINE) shim/opencl/libmica-opencl.map
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(LDFLAGS) $(SHIM_LDFLAGS) -Wl,-soname,libmica-opencl.so -Wl,--version-script,shim/opencl/libmica-opencl.map -o $@ $(filter %.o %.a,$^) $(BASELINE_LINK)
+ALL += $(OPENCL_LAYER)
+
 # Tests: of the core by itself, and of the CUDA shim over a driver that is small enough to be certain of.
 SHIM_TESTS := $(BUILD)/shim/tests
 SHIM_FAKE := $(SHIM_TESTS)/fake/libcuda.so.1

@@ -24,6 +24,11 @@ def shim_nvml() -> Path:
     return _built(LIB_DIR / "shim" / "libnvidia-ml.so.1")
 
 
+def opencl_layer() -> Path:
+    """Return the layer that the OpenCL loader is told of. Raises NativeBuildError."""
+    return _built(LIB_DIR / "shim" / "libmica-opencl.so")
+
+
 def shims() -> tuple[Path, ...]:
     """Return what a program of a software slice preloads: the shims, by both their names. Raises NativeBuildError."""
     versioned = shim_cuda(), shim_nvml()

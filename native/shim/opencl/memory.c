@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#define _GNU_SOURCE
+#include "memory.h"
+
+#include "../core/fault.h"
+#include "../core/live.h"
+#include "../core/memory.h"
+#include "devices.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CONTEXT_DEVICES_MAX 64
+
+/* Bit i: the slice's device i. It is the owner of an entry of the live table, which has as many bits as a slice has devices. */
+typedef uint16_t mask_t;
+_Static_assert(MICA_DEVICES_MAX <= 16, "a bit for each device");
+
+/* What was charged for an object that is being made. */
+struct grant {
+    cl_int error; /* not CL_SUCCESS: do not ask the target, answer this */
+    mask_t mask;  /* 0: nothing */
+    uint64_t bytes;
+};
+
+static _Atomic bool has_said; /* that a single object is larger than the slice: once is enough */
+
+void memory_forget(void)
+{
+    mica_live_forget();
+    atomic_store(&has_said, false);
+}
+
+static void refund(mask_t mask, uint64_t bytes)
+{
+    for (unsigned i = 0; i < MICA_DEVICES_MAX; i++) {
+        if (mask & 1U << i) {
+            mica_memory_refund(&mica_attached_slice()->devices[i], MICA_MEMORY_VRAM, bytes);
+        }
+    }
+}
+
+static mask_t context_mask(cl_context context)
+{
+    cl_device_id devices[CONTEXT_DEVICES_MAX];
+    size_t bytes = 0;
+    mask_t mask = 0;
+    if (below.clGetContextInfo(context, CL_CONTEXT_DEVICES, sizeof devices, devices, &bytes) != CL_SUCCESS) {
+        return 0; /* not a context: the target says so itself */
+    }
+    for (size_t i = 0; i < bytes / sizeof devices[0]; i++) {
+        const struct mica_device *device = device_of(devices[i]);
+        mask |= device != NULL ? (mask_t)(1U << device_index(device)) : 0;
+    }
+    return mask;
+}
+
+/* A request that no slice of this size can meet, however empty, is worth a line. */
+static void say_too_large(const struct mica_device *device, uint64_t bytes, uint64_t limit_bytes)
+{
+    char text[160];
+    if (bytes > limit_bytes && !atomic_exchange(&has_said, true)) {
+        snprintf(text, sizeof text, "device %s: %llu bytes asked for in one object, the slice has %llu", device->id, (unsigned long long)bytes,
+                 (unsigned long long)limit_bytes);
+        mica_fault_say(mica_attached_slice()->id, "memory refused", text);
+    }
+}
+
+static cl_int refusal(struct mica_device *device, enum mica_verdict verdict, uint64_t bytes)
+{
+    const struct mica_slice_limits *limits = mica_limits_now(device);
+    if (verdict != MICA_NO_MEMORY || limits == NULL) {
+        return CL_OUT_OF_RESOURCES;
+    }
+    say_too_large(device, bytes, limits->vram_limit_bytes);
+    return bytes > limits->vram_limit_bytes ? CL_INVALID_BUFFER_SIZE : CL_MEM_OBJECT_ALLOCATION_FAILURE;
+}
+
+/* Charge `bytes` on each device of the mask, or on none. */
+static cl_int charge(mask_t mask, uint64_t bytes)
+{
+    for (unsigned i = 0; i < MICA_DEVICES_MAX; i++) {
+        if ((mask & 1U << i) == 0) {
+            continue;
+        }
+        struct mica_device *device = &mica_attached_slice()->devices[i];
+        enum mica_verdict verdict = bytes <= MICA_LIVE_BYTES_MAX ? mica_memory_charge(device, MICA_MEMORY_VRAM, bytes) : MICA_NO_MEMORY;
+        if (verdict != MICA_GRANTED) {
+            refund(mask & (mask_t)((1U << i) - 1), bytes);
+            return refusal(device, verdict, bytes);
+        }
+    }
+    return CL_SUCCESS;
+}
+
+static struct grant grant_take(cl_context context, uint64_t bytes)
+{
+    struct grant grant = {.error = CL_SUCCESS, .bytes = bytes};
+    enum door at = door();
+    if (at == DOOR_CLOSED) {
+        grant.error = CL_OUT_OF_RESOURCES;
+    }
+    if (at != DOOR_ENFORCE || bytes == 0) {
+        return grant;
+    }
+    grant.mask = context_mask(context);
+    grant.error = charge(grant.mask, bytes);
+    return grant;
+}
+
+/* --- Objects ------------------------------------------------------------------------------------------------------------ */
+
+/* The last user of the object is gone. The target frees it when this returns. */
+static void on_destroyed(cl_mem memory, void *user)
+{
+    struct mica_live_entry entry;
+    (void)user;
+    if (mica_live_remove((uintptr_t)memory, &entry)) {
+        refund(entry.owner, entry.bytes);
+    }
+}
+
+/* What an object takes is the target's to say: charge what it is more than was thought, give back what it is less. */
+static cl_int settle(struct grant *grant, cl_mem memory)
+{
+    size_t actual = 0;
+    if (below.clGetMemObjectInfo(memory, CL_MEM_SIZE, sizeof actual, &actual, NULL) != CL_SUCCESS || actual == grant->bytes) {
+        return CL_SUCCESS;
+    }
+    if (actual > grant->bytes) {
+        cl_int error = charge(grant->mask, actual - grant->bytes);
+        if (error != CL_SUCCESS) {
+            return error;
+        }
+    } else {
+        refund(grant->mask, grant->bytes - actual);
+    }
+    grant->bytes = actual;
+    return CL_SUCCESS;
+}
+
+/* The target has made the object, or (NULL) not. Returns what the caller gets. */
+static cl_mem grant_keep(struct grant *grant, cl_mem memory, cl_int *error)
+{
+    if (grant->mask == 0) {
+        return memory;
+    }
+    cl_int result = memory != NULL ? settle(grant, memory) : CL_SUCCESS;
+    struct mica_live_entry entry = {.bytes = grant->bytes, .owner = grant->mask};
+    if (memory != NULL && result == CL_SUCCESS && mica_live_insert((uintptr_t)memory, entry)) {
+        if (below.clSetMemObjectDestructorCallback(memory, on_destroyed, NULL) == CL_SUCCESS) {
+            return memory;
+        }
+        (void)mica_live_remove((uintptr_t)memory, &entry);
+        result = CL_OUT_OF_RESOURCES;
+    } else if (memory != NULL && result == CL_SUCCESS) {
+        result = CL_OUT_OF_HOST_MEMORY;
+    }
+    refund(grant->mask, grant->bytes);
+    if (memory != NULL) {
+        (void)below.clReleaseMemObject(memory);
+        tell(error, result);
+    }
+    return NULL;
+}
+
+/* A hook that makes an object of `size` bytes in `context`. */
+#define OBJECT_HOOK(name, params, args, size)                             \
+    cl_mem hook_##name params                                             \
+    {                                                                     \
+        struct grant grant = grant_take(context, (size));                 \
+        if (grant.error != CL_SUCCESS) {                                  \
+            tell(error, grant.error);                                     \
+            return NULL;                                                  \
+        }                                                                 \
+        return grant_keep(&grant, below.name args, error);                \
+    }
+
+OBJECT_HOOK(clCreateBuffer, (cl_context context, cl_bitfield flags, size_t size, void *host, cl_int *error), (context, flags, size, host, error), size)
+OBJECT_HOOK(clCreateBufferWithProperties,
+            (cl_context context, const cl_properties *properties, cl_bitfield flags, size_t size, void *host, cl_int *error),
+            (context, properties, flags, size, host, error), size)
+OBJECT_HOOK(clCreatePipe,
+            (cl_context context, cl_bitfield flags, cl_uint packet_bytes, cl_uint packets, const cl_context_properties *properties, cl_int *error),
+            (context, flags, packet_bytes, packets, properties, error), (uint64_t)packet_bytes * packets)
+
+/* Bytes of a pixel, at most: from the number of channels that its order names and from their type. */
+static uint64_t pixel_bytes(const cl_image_format *format)
+{
+    static const unsigned char channels[] = {1, 1, 2, 2, 3, 4, 4, 4, 1, 1, 1, 2, 3, 1, 2, 3, 4, 4, 4, 4}; /* from CL_R, 0x10B0 */
+    static const unsigned char bytes[] = {1, 2, 1, 2, 0, 0, 0, 1, 2, 4, 1, 2, 4, 2, 4, 4, 0, 4};          /* from CL_SNORM_INT8, 0x10D0; 0: all in one */
+    if (format == NULL) {
+        return 0;
+    }
+    cl_uint order = format->order - 0x10B0;
+    cl_uint type = format->type - 0x10D0;
+    uint64_t count = order < sizeof channels ? channels[order] : 4;
+    uint64_t each = type < sizeof bytes ? bytes[type] : 4;
+    return each != 0 ? count * each : 4;
+}
+
+static uint64_t at_least_one(uint64_t value)
+{
+    return value > 0 ? value : 1;
+}
+
+static uint64_t image_bytes(const cl_image_format *format, const cl_image_desc *desc)
+{
+    if (desc == NULL || desc->from != NULL) {
+        return 0; /* the memory of another object, which is charged */
+    }
+    return pixel_bytes(format) * desc->width * at_least_one(desc->height) * at_least_one(desc->depth) * at_least_one(desc->array_size);
+}
+
+OBJECT_HOOK(clCreateImage,
+            (cl_context context, cl_bitfield flags, const cl_image_format *format, const cl_image_desc *desc, void *host, cl_int *error),
+            (context, flags, format, desc, host, error), image_bytes(format, desc))
+OBJECT_HOOK(clCreateImageWithProperties,
+            (cl_context context, const cl_properties *properties, cl_bitfield flags, const cl_image_format *format, const cl_image_desc *desc,
+             void *host, cl_int *error),
+            (context, properties, flags, format, desc, host, error), image_bytes(format, desc))
+OBJECT_HOOK(clCreateImage2D,
+            (cl_context context, cl_bitfield flags, const cl_image_format *format, size_t width, size_t height, size_t row_pitch, void *host,
+             cl_int *error),
+            (context, flags, format, width, height, row_pitch, host, error), pixel_bytes(format) * width * at_least_one(height))
+OBJECT_HOOK(clCreateImage3D,
+            (cl_context context, cl_bitfield flags, const cl_image_format *format, size_t width, size_t height, size_t depth, size_t row_pitch,
+             size_t slice_pitch, void *host, cl_int *error),
+            (context, flags, format, width, height, depth, row_pitch, slice_pitch, host, error),
+            pixel_bytes(format) * width * at_least_one(height) * at_least_one(depth))
+
+/* --- Shared virtual memory ---------------------------------------------------------------------------------------------- */
+
+void *hook_clSVMAlloc(cl_context context, cl_bitfield flags, size_t size, cl_uint alignment)
+{
+    struct grant grant = grant_take(context, size);
+    if (grant.error != CL_SUCCESS) {
+        return NULL;
+    }
+    void *pointer = below.clSVMAlloc(context, flags, size, alignment);
+    if (grant.mask == 0) {
+        return pointer;
+    }
+    struct mica_live_entry entry = {.bytes = grant.bytes, .owner = grant.mask};
+    if (pointer != NULL && mica_live_insert((uintptr_t)pointer, entry)) {
+        return pointer;
+    }
+    if (pointer != NULL) {
+        below.clSVMFree(context, pointer);
+    }
+    refund(grant.mask, grant.bytes);
+    return NULL;
+}
+
+void hook_clSVMFree(cl_context context, void *pointer)
+{
+    struct mica_live_entry entry;
+    bool is_charged = pointer != NULL && door() != DOOR_PASS && mica_live_remove((uintptr_t)pointer, &entry);
+    below.clSVMFree(context, pointer);
+    if (is_charged) {
+        refund(entry.owner, entry.bytes);
+    }
+}
+
+/* What is freed in the order of a queue; given back when it has happened. */
+struct svm_free {
+    unsigned count;
+    struct mica_live_entry entries[];
+};
+
+static void on_freed(cl_event event, cl_int status, void *user)
+{
+    struct svm_free *freed = user;
+    (void)event;
+    (void)status; /* after an error the pointers are nobody's any more either */
+    for (unsigned i = 0; i < freed->count; i++) {
+        refund(freed->entries[i].owner, freed->entries[i].bytes);
+    }
+    free(freed);
+}
+
+/* What a program frees by a function of its own stays its own: that function calls clSVMFree. */
+cl_int hook_clEnqueueSVMFree(cl_command_queue queue, cl_uint count, void *pointers[], cl_svm_free_notify notify, void *user, cl_uint wait_count,
+                             const cl_event *waits, cl_event *event)
+{
+    struct svm_free *freed = NULL;
+    cl_event own = NULL;
+    cl_event *place = event != NULL ? event : &own;
+    if (notify == NULL && count > 0 && pointers != NULL && door() != DOOR_PASS) {
+        freed = calloc(1, sizeof *freed + count * sizeof freed->entries[0]);
+        if (freed == NULL) {
+            return CL_OUT_OF_HOST_MEMORY;
+        }
+    }
+    cl_int result = below.clEnqueueSVMFree(queue, count, pointers, notify, user, wait_count, waits, freed != NULL ? place : event);
+    if (freed == NULL) {
+        return result;
+    }
+    for (cl_uint i = 0; result == CL_SUCCESS && i < count; i++) {
+        freed->count += mica_live_remove((uintptr_t)pointers[i], &freed->entries[freed->count]);
+    }
+    if (result != CL_SUCCESS || below.clSetEventCallback(*place, CL_COMPLETE, on_freed, freed) != CL_SUCCESS) {
+        on_freed(NULL, result, freed);
+    }
+    if (own != NULL) {
+        (void)below.clReleaseEvent(own);
+    }
+    return result;
+}

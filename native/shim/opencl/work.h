@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Work: whatever a queue makes a device do. It is admitted before it is enqueued, at an estimate of its cost, and timed by the target's own profiling.
+ */
+#ifndef MICA_SHIM_OPENCL_WORK_H
+#define MICA_SHIM_OPENCL_WORK_H
+
+#include "../core/launch.h"
+#include "layer.h"
+
+/* One command on its way to a queue. */
+struct command {
+    struct mica_device *device; /* NULL: nothing is to be settled afterwards */
+    struct mica_cost *cost;
+    struct mica_work work;
+    uint64_t key;
+    cl_command_queue queue;
+    cl_event event;   /* the layer's own, where the program wants none */
+    bool is_followed; /* its end is to be seen */
+    bool is_late;     /* it could not wait for its turn, and is charged when it has ended */
+    bool in_order;    /* the command before it came from the same thread and queue */
+};
+
+/* What a command costs is remembered by its name: what it runs and how large that is. */
+uint64_t work_key(uint64_t what, uint64_t size, uint64_t part);
+
+/* Wait until the slice may enqueue work of this name, and charge it. Anything but CL_SUCCESS: do not enqueue it. */
+cl_int work_begin(struct command *command, cl_command_queue queue, uint64_t key);
+/* Where the target is to put the command's event: where the program wants it (`event`), or the layer. */
+cl_event *work_event(struct command *command, cl_event *event);
+/* The target has the command, or (`result`) has not. */
+cl_int work_end(struct command *command, cl_event *event, cl_int result);
+
+/* In a forked child. */
+void work_forget(void);
+
+#endif
