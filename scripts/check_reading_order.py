@@ -6,7 +6,7 @@ from pathlib import Path
 
 NATIVE = Path(__file__).parents[1] / "native"
 GUIDE = NATIVE / "shim" / "README.md"
-FOLDERS = ("region", "shim/core", "shim/cuda", "shim/nvml")
+FOLDERS = ("region", "shim/core", "shim/cuda", "shim/nvml", "shim/opencl")
 SOURCES = (".c", ".h", ".S", ".def", ".map")
 
 
