@@ -1,8 +1,13 @@
 """The drivers' own books against what mica says: memory, processes and partitions."""
 
+from typing import Final
+
 from mica.audit._finding import Tally
 from mica.audit._world import Documents, Driver, DriverProcess, Regions, World
-from mica.events import Mode, ObservedSlice, Partition
+from mica.events import Mode, ObservedSlice, Partition, Vendor
+
+KEEP_NO_BOOKS: Final = frozenset({Vendor.CPU})
+"""A processor doesn't know whose memory it computes on: there is nothing to compare what mica says with."""
 
 
 def check_drivers(world: World, tally: Tally) -> None:
@@ -13,7 +18,7 @@ def check_drivers(world: World, tally: Tally) -> None:
     _check_inventory(world.documents, driver, tally)
     _check_partitions(world.documents, driver, tally)
     _check_processes(world.documents, driver, regions, tally)
-    _check_slots(driver, regions, tally)
+    _check_slots(world.documents, driver, regions, tally)
 
 
 def _check_inventory(documents: Documents, driver: Driver, tally: Tally) -> None:
@@ -23,6 +28,8 @@ def _check_inventory(documents: Documents, driver: Driver, tally: Tally) -> None
         return
     assert inventory is not None
     for device in inventory.devices:
+        if device.vendor in KEEP_NO_BOOKS:
+            continue
         usable = driver.usable_bytes.get(device.id)
         subject = f"device {device.id} of node {driver.node}"
         if tally.expect(usable is not None, "inventory-driver", subject, f"{driver.source} has no such device"):
@@ -93,7 +100,12 @@ def _check_partition_process(process: DriverProcess, owner: tuple[str, ObservedS
     tally.expect(spent <= item.vram_bytes, "I7", subject, f"holds {spent} bytes, its slice has {item.vram_bytes}")
 
 
-def _check_slots(driver: Driver, regions: Regions, tally: Tally) -> None:
+def _without_books(documents: Documents, node: str) -> frozenset[str]:
+    inventory = documents.inventories.get(node)
+    return frozenset(device.id for device in inventory.devices if device.vendor in KEEP_NO_BOOKS) if inventory else frozenset()
+
+
+def _check_slots(documents: Documents, driver: Driver, regions: Regions, tally: Tally) -> None:
     """A slot holds no more than the driver has given to its process."""
     booked: dict[tuple[int, str], int] = {}
     for process in driver.processes:
@@ -102,9 +114,10 @@ def _check_slots(driver: Driver, regions: Regions, tally: Tally) -> None:
             booked[key] = booked.get(key, 0) + process.requested_bytes
     if not any(process.requested_bytes is not None for process in driver.processes) and driver.processes:
         return
+    bookless = _without_books(documents, driver.node)
     for (slice_id, device_id), usage in regions.usages.items():
         for slot in usage.slots:
-            if slot.pid is not None and slot.vram_bytes:
+            if slot.pid is not None and slot.vram_bytes and device_id not in bookless:
                 given = booked.get((slot.pid, device_id), 0)
                 subject = f"slice {slice_id} on {device_id}, process {slot.pid}, {slot.vram_bytes} and {given} bytes"
                 tally.same("usage-driver", subject, ("its slot", slot.vram_bytes), (driver.source, given))

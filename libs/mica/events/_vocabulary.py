@@ -31,13 +31,14 @@ class Tier(StrEnum):
 
 
 class Vendor(StrEnum):
-    """Who makes the device."""
+    """Who makes the device; ``cpu``: a processor that stands in for one, through OpenCL."""
 
     NVIDIA = "nvidia"
     AMD = "amd"
     INTEL = "intel"
     HUAWEI = "huawei"
     QUALCOMM = "qualcomm"
+    CPU = "cpu"
 
 
 class Runtime(StrEnum):

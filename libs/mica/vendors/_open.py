@@ -22,7 +22,13 @@ def _amd() -> VendorDriver:
     return AmdDriver()
 
 
-OPENERS: Final[Mapping[Vendor, Callable[[], VendorDriver]]] = {Vendor.NVIDIA: _nvidia, Vendor.AMD: _amd}
+def _opencl() -> VendorDriver:
+    from mica.vendors.opencl import OpenClDriver
+
+    return OpenClDriver()
+
+
+OPENERS: Final[Mapping[Vendor, Callable[[], VendorDriver]]] = {Vendor.NVIDIA: _nvidia, Vendor.AMD: _amd, Vendor.CPU: _opencl}
 """How to open each vendor that mica can read. Raises VendorAbsentError where the machine has none of it."""
 
 

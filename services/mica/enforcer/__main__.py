@@ -18,7 +18,7 @@ from mica.enforcer.region_files import RegionFiles
 from mica.enforcer.tenancy import Libraries
 from mica.enforcer.world import World
 from mica.events import Inventory, Ledger, NodePolicy, PoolPolicy
-from mica.native import NativeBuildError, shims, sim_cuda, sim_nvml
+from mica.native import NativeBuildError, opencl_layer, shims, sim_cuda, sim_nvml
 from mica.observability import configure_logging, tracer
 from mica.region import RuntimeDir
 from mica.vendors import VendorError, open_drivers, open_partition_driver
@@ -84,8 +84,15 @@ def libraries(sim_dir: Path | None) -> Libraries:
     if on_fault not in ("refuse", "pass"):
         raise EnforcerError(f"MICA_ON_FAULT: {on_fault[:64]!r} is neither refuse nor pass")
     if sim_dir is None:
-        return Libraries(shims=shims(), on_fault=on_fault)
-    return Libraries(shims=shims(), on_fault=on_fault, sim_cuda=sim_cuda(), sim_nvml=sim_nvml(), sim_dir=sim_dir.absolute())
+        return Libraries(shims=shims(), opencl_layer=opencl_layer(), on_fault=on_fault)
+    return Libraries(
+        shims=shims(),
+        opencl_layer=opencl_layer(),
+        on_fault=on_fault,
+        sim_cuda=sim_cuda(),
+        sim_nvml=sim_nvml(),
+        sim_dir=sim_dir.absolute(),
+    )
 
 
 async def serve(enforcer: Enforcer, world: World) -> None:

@@ -239,7 +239,10 @@ class MemoryNode:
             clock=clock,
             tracer=PassingTracer(),
             runtime=RuntimeDir(Path("/run/mica")),
-            libraries=Libraries(shims=(Path("/lib/shim/libcuda.so.1"), Path("/lib/shim/libnvidia-ml.so.1"))),
+            libraries=Libraries(
+                shims=(Path("/lib/shim/libcuda.so.1"), Path("/lib/shim/libnvidia-ml.so.1")),
+                opencl_layer=Path("/lib/shim/libmica-opencl.so"),
+            ),
             node=name,
             boot_id="boot-1",
         )

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from mica.enforcer.spatial import NO_PART, PERCENT_PPM, Part
-from mica.events import LedgerEntry, Mode
+from mica.events import LedgerEntry, Mode, Runtime
 from mica.region import RuntimeDir, Spatial
 
 MPS_SLACK_BYTES: Final = 1 << 30
@@ -30,6 +30,7 @@ class Libraries(Struct, frozen=True, kw_only=True):
     """Where the shims are, and the simulated drivers when there is no real one (``sim_dir``: MICA_SIM_DIR)."""
 
     shims: tuple[Path, ...]
+    opencl_layer: Path | None = None
     sim_cuda: Path | None = None
     sim_nvml: Path | None = None
     sim_dir: Path | None = None
@@ -75,6 +76,7 @@ def attach_document(node: str, slice_id: str, seats: Mapping[str, Seat], runtime
         env |= {"CUDA_VISIBLE_DEVICES": NO_DEVICE, "MICA_VISIBLE_DEVICES": ",".join(visible)}
         env["MICA_ON_FAULT"] = libraries.on_fault
         env["LD_PRELOAD"] = ":".join(str(path) for path in libraries.shims)
+        env |= _opencl(node, tuple(seats.values()), libraries)
     env |= _simulation(libraries, hardware=hardware)
     env |= _mps(tuple(seats.values()), runtime)
     mounts = [mount for device_id in seats for mount in _device_mounts(runtime, device_id)]
@@ -82,6 +84,13 @@ def attach_document(node: str, slice_id: str, seats: Mapping[str, Seat], runtime
     mounts += [] if hardware else [Mount(runtime.attach_name(slice_id), ATTACH_FILE, read_only=True)]
     mounts += [_writable(pipe) for pipe in sorted({seat.mps_pipe for seat in seats.values() if seat.part != NO_PART})]
     return msgspec.json.encode(Attach(slice_id, node, mode, visible, env, tuple(mounts)))
+
+
+def _opencl(node: str, seats: tuple[Seat, ...], libraries: Libraries) -> dict[str, str]:
+    """How the OpenCL loader finds the layer, and the layer the slice's devices: their ids are made with the node's name."""
+    if libraries.opencl_layer is None or all(seat.entry.runtime is not Runtime.OPENCL for seat in seats):
+        return {}
+    return {"OPENCL_LAYERS": str(libraries.opencl_layer), "MICA_NODE": node}
 
 
 def _mps(seats: tuple[Seat, ...], runtime: RuntimeDir) -> dict[str, str]:
@@ -109,6 +118,7 @@ def _device_mounts(runtime: RuntimeDir, device_id: str) -> tuple[Mount, ...]:
 def _library_mounts(runtime: RuntimeDir, libraries: Libraries, *, hardware: bool) -> tuple[Mount, ...]:
     mounts = [_read_only(runtime.attach_socket.parent)]
     mounts += [] if hardware else [_read_only(path) for path in libraries.shims]
+    mounts += [] if hardware or libraries.opencl_layer is None else [_read_only(libraries.opencl_layer)]
     if libraries.sim_dir is not None and libraries.sim_cuda is not None:
         mounts += [_writable(libraries.sim_dir), _read_only(libraries.sim_cuda.parent)]
     return tuple(mounts)

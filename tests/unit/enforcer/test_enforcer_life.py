@@ -8,7 +8,7 @@ from enforcer_house import GIB, House, entry, hardware
 from mica.bus import BusUnavailableError, Change
 from mica.enforcer.places import Place
 from mica.enforcer.steps import same_slots
-from mica.events import Control, Departure, Mode, ObservedState, Partition, SliceEvicted, SliceReady, Tier, Window
+from mica.events import Control, Departure, Mode, ObservedState, Partition, Runtime, SliceEvicted, SliceReady, Tier, Window
 from mica.region import AttachMessage, SliceState
 
 S1 = Place("GPU-0", "s1")
@@ -170,6 +170,19 @@ async def test_without_a_shim_a_software_slice_shows_no_device(house: House) -> 
     await house.ledger(entry("s1"))
     env = json.loads(house.regions.documents["s1"])["env"]
     assert (env["CUDA_VISIBLE_DEVICES"], env["MICA_VISIBLE_DEVICES"]) == ("mica-shim-is-not-loaded", "GPU-0")
+
+
+async def test_an_opencl_slice_is_told_of_the_layer_and_of_the_node_that_its_devices_are_named_after(house: House) -> None:
+    """A slice of another runtime is not: its programs' OpenCL is as it was."""
+    await house.start()
+    await house.ledger(entry("s1", runtime=Runtime.OPENCL), entry("s2"))
+    document = json.loads(house.regions.documents["s1"])
+    assert document["env"]["OPENCL_LAYERS"] == "/lib/shim/libmica-opencl.so"
+    assert document["env"]["MICA_NODE"] == document["node"]
+    assert {"source": "/lib/shim/libmica-opencl.so", "target": "/lib/shim/libmica-opencl.so", "read_only": True} in document[
+        "mounts"
+    ]
+    assert "OPENCL_LAYERS" not in json.loads(house.regions.documents["s2"])["env"]
 
 
 async def test_a_process_is_told_what_to_do_when_something_is_at_fault(house: House) -> None:

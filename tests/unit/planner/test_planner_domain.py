@@ -5,6 +5,7 @@ from msgspec.structs import replace
 from planner_house import GIB, ask, h100, l4, mixed, p40
 
 from mica.events import (
+    Device,
     Health,
     Holding,
     Inventory,
@@ -98,6 +99,17 @@ def test_a_runtime_without_a_shim_gets_no_software_mode() -> None:
     )
     assert (field, possible) == ("runtime", False)
     assert "no shim enforces opencl on nvidia" in allowed
+
+
+def test_a_processor_takes_opencl_in_either_software_mode_and_nothing_else() -> None:
+    """It has no compute capability, and no need of one: a processor runs programs side by side and takes them off again."""
+    device = Device(id="OCL-0", index=0, vendor=Vendor.CPU, model="a processor", vram_bytes=8 * GIB, runtimes=(Runtime.OPENCL,))
+    node = Inventory(node="n", pool="p", boot_id="b", devices=(device,))
+    assert where_to(place(fleet(node), "a", 1, runtime=Runtime.OPENCL)) == ("OCL-0", Mode.FCSP)
+    assert where_to(place(fleet(node), "a", 1, runtime=Runtime.OPENCL, mode=Mode.TIMESLICE)) == ("OCL-0", Mode.TIMESLICE)
+    field, allowed, possible = blamed(place(fleet(node), "a", 1))
+    assert (field, possible) == ("runtime", False)
+    assert "offers opencl, not cuda" in allowed
 
 
 def test_a_mode_that_no_device_offers_is_named() -> None:

@@ -27,6 +27,7 @@ class Options(Struct, frozen=True, kw_only=True):
 
     node_file: Path | None
     real: bool
+    opencl: bool
     runtime_dir: Path | None
     data_dir: Path | None
     port: int
@@ -37,6 +38,7 @@ class Options(Struct, frozen=True, kw_only=True):
 @click.command()
 @click.option("--node", "node_file", type=PATH, metavar="FILE.toml", help="Simulate this node [a small mixed one].")
 @click.option("--real", is_flag=True, help="Use this machine's own devices.")
+@click.option("--opencl", is_flag=True, help="With this machine's processor as a device, through OpenCL.")
 @click.option("--runtime-dir", type=PATH, help="Regions and socket, on a tmpfs [MICA_RUNTIME_DIR, /run/mica].")
 @click.option("--data-dir", type=PATH, help="Streams and state [/var/lib/mica, ~/.local/share/mica].")
 @click.option("--port", default=4222, show_default=True, type=click.IntRange(0, 65535), help="Of NATS; 0: any free one.")
@@ -66,6 +68,7 @@ def up(**given: Any) -> None:
             runtime_dir=runtime,
             data_dir=data,
             sim_dir=node.sim_dir,
+            opencl=options.opencl,
             claims=held,
         )
         if warning := tmpfs_warning(runtime):

@@ -20,7 +20,7 @@ READY_S: Final = 60.0
 
 
 class Plan(Struct, frozen=True, kw_only=True):
-    """What to start and where. ``sim_dir`` is None on a real node.
+    """What to start and where. ``sim_dir`` is None on a real node; ``opencl``: the processor is a device, too.
 
     ``claims`` are the descriptors that keep others out of the directories.
     """
@@ -31,6 +31,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     runtime_dir: Path
     data_dir: Path
     sim_dir: Path | None
+    opencl: bool
     claims: tuple[int, ...]
 
     @property
@@ -47,12 +48,13 @@ class Plan(Struct, frozen=True, kw_only=True):
             "MICA_POOL": self.pool,
             "MICA_RUNTIME_DIR": str(self.runtime_dir),
         }
-        return environment | ({"MICA_SIM_DIR": str(self.sim_dir)} if self.sim_dir else {})
+        environment |= {"MICA_SIM_DIR": str(self.sim_dir)} if self.sim_dir else {}
+        return environment | ({"MICA_OPENCL": "cpu"} if self.opencl else {})
 
 
 def programs(plan: Plan, on_line: Callable[[str], None]) -> tuple[Program, ...]:
     """The services, ready to be started."""
-    inherited = {name: value for name, value in os.environ.items() if name != "MICA_SIM_DIR"}
+    inherited = {name: value for name, value in os.environ.items() if name not in ("MICA_SIM_DIR", "MICA_OPENCL")}
     return tuple(
         Program(
             name=name,

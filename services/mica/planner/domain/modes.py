@@ -11,11 +11,17 @@ from mica.events import Device, Mode, Runtime, Vendor
 from mica.planner.domain.claims import DeviceClaims
 from mica.planner.domain.misfits import Misfit
 
-SHIMS: Final[dict[Vendor, frozenset[Runtime]]] = {Vendor.NVIDIA: frozenset({Runtime.CUDA})}
+SHIMS: Final[dict[Vendor, frozenset[Runtime]]] = {
+    Vendor.NVIDIA: frozenset({Runtime.CUDA}),
+    Vendor.CPU: frozenset({Runtime.OPENCL}),
+}
 """The runtimes that a shim of mica enforces, by vendor. Software modes exist only where one does."""
 
 FCSP_CAPABILITY: Final = (7, 0)
 """Since Volta, kernels of different processes share the device in space and a launch can be preempted."""
+
+PREEMPTIBLE: Final = frozenset({Vendor.CPU})
+"""Vendors all of whose devices can do that."""
 
 ALL_MODES: Final = frozenset(Mode)
 
@@ -28,9 +34,7 @@ def offered_modes(device: Device, runtime: Runtime) -> tuple[Mode, ...] | Misfit
         return (Mode.HARDWARE,)
     if runtime not in SHIMS.get(device.vendor, frozenset()):
         return Misfit("runtime", f"not partitioned, and no shim enforces {runtime} on {device.vendor}")
-    if device.compute_capability is not None and device.compute_capability >= FCSP_CAPABILITY:
-        return (Mode.FCSP, Mode.TIMESLICE)
-    return (Mode.TIMESLICE,)
+    return (Mode.FCSP, Mode.TIMESLICE) if _shares_in_space(device) else (Mode.TIMESLICE,)
 
 
 def choose_mode(claims: DeviceClaims, slice_id: str, runtime: Runtime, allowed: AbstractSet[Mode]) -> Mode | Misfit:
@@ -54,7 +58,12 @@ def choose_mode(claims: DeviceClaims, slice_id: str, runtime: Runtime, allowed: 
 
 def has_stronger(device: Device, mode: Mode) -> bool:
     """Whether the device could be carved more strongly than ``mode``: then it is the worse choice for it."""
-    return mode is Mode.TIMESLICE and device.compute_capability is not None and device.compute_capability >= FCSP_CAPABILITY
+    return mode is Mode.TIMESLICE and _shares_in_space(device)
+
+
+def _shares_in_space(device: Device) -> bool:
+    capable = device.compute_capability is not None and device.compute_capability >= FCSP_CAPABILITY
+    return capable or device.vendor in PREEMPTIBLE
 
 
 def _cannot(device: Device, offered: tuple[Mode, ...], allowed: AbstractSet[Mode]) -> str:
