@@ -69,6 +69,23 @@ async def nvml_client(stack: Stack, examples: Path, slice_id: str) -> dict[str, 
         await stop(process)
 
 
+async def opencl_client(stack: Stack, examples: Path, slice_id: str, work: str, seconds: float) -> dict[str, Any]:
+    """What examples/opencl_client.py prints inside the slice, when it has worked for so long."""
+    process = await asyncio.create_subprocess_exec(
+        *_run(slice_id),
+        sys.executable,
+        str(examples / "opencl_client.py"),
+        work,
+        str(seconds),
+        stdout=PIPE,
+        env=stack.environment,
+    )
+    try:
+        return await _answer(process, slice_id)
+    finally:
+        await stop(process)
+
+
 def _run(slice_id: str) -> tuple[str, ...]:
     return (sys.executable, "-m", "mica.cli", "run", slice_id, "--")
 

@@ -14,10 +14,11 @@ from mica.cli._errors import CliError
 from mica.cli.demo._stack import running
 from mica.cli.demo._story import Story, table_rows
 
-INTRODUCTION = """[bold]mica demo[/bold] — on a [bold yellow]simulated driver[/bold yellow].
-Real: the programs, NVIDIA's client libraries, NATS, the services, the shims and what they enforce.
-Simulated: the devices. Kernels take time and compute nothing. No GPU is needed, and none was measured."""
-HEAD = ("slice", "tenant", "device, mode", "granted", "client saw", "why")
+INTRODUCTION = """[bold]mica demo[/bold] — [bold green]real compute[/bold green] on this machine's processor, and GPUs of a \
+[bold yellow]simulated driver[/bold yellow].
+Real: the programs, their client libraries, NATS, the services, the shims and what they enforce; OpenCL kernels, and their results.
+Simulated: the NVIDIA devices. Their kernels take time and compute nothing. No GPU is needed, and none was measured."""
+HEAD = ("slice", "tenant", "device, mode", "granted", "client saw", "kernels", "why")
 PLAIN_WIDTH = 120
 
 
@@ -39,7 +40,7 @@ async def _play(examples: Path, console: Console) -> int:
         with console.status("starting NATS, five services and a node…"):
             stack = await resources.enter_async_context(running())
         took_s = time.monotonic() - begun
-        console.print(f"mica up: ready in {took_s:.1f} s — {stack.url}, node {stack.node} (simulated), {stack.devices} devices")
+        console.print(f"mica up: ready in {took_s:.1f} s — {stack.url}, node {stack.node}, {stack.devices} devices")
         bus = await JetStreamBus.connect(stack.url, name="mica-demo")
         resources.push_async_callback(bus.close)
         story = Story(stack, bus, examples, console)

@@ -40,14 +40,14 @@ class Stack(Struct, frozen=True, kw_only=True):
 
 @asynccontextmanager
 async def running() -> AsyncIterator[Stack]:
-    """Start it on the shipped mixed node.
+    """Start it on the shipped mixed node, with this machine's processor beside the simulated devices.
 
     Raises:
         CliError: it was not ready; carries its last line.
     """
     home = Path(tempfile.mkdtemp(prefix="mica-demo-", dir=MEMORY if os.access(MEMORY, os.W_OK) else None))
     log = home / "up.log"
-    arguments = ("up", "--json", "--port", "0", "--runtime-dir", str(home / "run"), "--data-dir", str(home / "data"))
+    arguments = ("up", "--opencl", "--json", "--port", "0", "--runtime-dir", str(home / "run"), "--data-dir", str(home / "data"))
     try:
         with log.open("wb") as errors:
             process = await asyncio.create_subprocess_exec(

@@ -16,7 +16,7 @@ from mica.cli._answers import ask, say
 from mica.cli._quantities import show_bytes, show_share
 from mica.cli.commands.change import CHANGED, ENDED, outcome
 from mica.cli.demo._checks import Checks
-from mica.cli.demo._clients import CudaClient, cuda_client, nvml_client
+from mica.cli.demo._clients import CudaClient, cuda_client, nvml_client, opencl_client
 from mica.cli.demo._stack import Stack
 from mica.events import (
     Decision,
@@ -25,13 +25,16 @@ from mica.events import (
     ReleaseSlice,
     RequestSlice,
     ResizeSlice,
+    Runtime,
     SliceReady,
     SliceRecord,
     SliceRejected,
 )
 from mica.hardware import Books, read_books
+from mica.region import RuntimeDir, read_usage
 
 GIB: Final = 1 << 30
+MIB: Final = 1 << 20
 WAIT_S: Final = 30.0
 FLOOD_S: Final = 6.0
 SETTLE_S: Final = 1.0
@@ -45,8 +48,17 @@ REQUESTS: Final = (
     RequestSlice(tenant="carol", id="search", name="embeddings", vram_bytes=8 * GIB, share_ppm=300_000),
     RequestSlice(tenant="carol", id="batch", name="nightly batch", vram_bytes=8 * GIB),
 )
+COMPUTING: Final = (
+    RequestSlice(
+        tenant="dave", id="matrix", name="matrix products", vram_bytes=256 * MIB, share_ppm=600_000, runtime=Runtime.OPENCL
+    ),
+    RequestSlice(tenant="erin", id="sum", name="reductions", vram_bytes=128 * MIB, share_ppm=300_000, runtime=Runtime.OPENCL),
+    RequestSlice(tenant="frank", id="blur", name="image filter", vram_bytes=64 * MIB, share_ppm=100_000, runtime=Runtime.OPENCL),
+)
+COMPUTE_S: Final = 3.0
 TOO_LARGE: Final = RequestSlice(tenant="bob", id="dream", name="too large", vram_bytes=500 * GIB)
-MODES: Final = {"train": Mode.HARDWARE, "tune": Mode.HARDWARE, "chat": Mode.FCSP, "search": Mode.FCSP, "batch": Mode.TIMESLICE}
+MODES: Final = {"train": Mode.HARDWARE, "tune": Mode.HARDWARE, "batch": Mode.TIMESLICE}
+"""All others are to be fcsp."""
 RESIZED_BYTES: Final = 14 * GIB
 
 
@@ -58,6 +70,8 @@ class Line(Struct, frozen=True):
     placement: Placement
     decision: Decision
     seen_bytes: int
+    is_real: bool
+    """Its kernels computed."""
 
 
 class Story:
@@ -72,7 +86,8 @@ class Story:
     async def play(self) -> None:
         """All acts."""
         await self._act("Before anything", self._audited)
-        await self._act("Three tenants ask for slices; nobody names a device or a mode", self._ask)
+        await self._act("Three tenants ask for slices; nobody names a device or a mode", lambda: self._ask(REQUESTS))
+        await self._act("One asks for more than there is", self._ask_too_much)
         async with AsyncExitStack() as clients:
             running: dict[str, CudaClient] = {}
 
@@ -84,6 +99,10 @@ class Story:
             await self._act("bob's program asks for more than its slice has", lambda: self._overreach(running))
             await self._act("bob and carol flood the device they share, 70 % to 30 %", lambda: self._flood(running))
             await self._act("bob's slice grows while his program runs", lambda: self._grow(running["chat"]))
+            await self._act(
+                "dave, erin and frank ask for this machine's own processor: 60, 30 and 10 %", lambda: self._ask(COMPUTING)
+            )
+            await self._act("Their PyOpenCL programs compute side by side, unmodified", self._compute)
             await self._act("Everything is running", self._audited)
             self._console.print()
             self.checks.expect(all(client.running for client in running.values()), f"all {len(running)} programs are still alive")
@@ -92,7 +111,8 @@ class Story:
 
     def models(self) -> dict[str, str]:
         """What each device is, by its id."""
-        return {device.uuid: device.name for device in self._books().devices}
+        placed = (record.placements[0] for record in self.placed.values())
+        return {device.uuid: device.name for device in self._books().devices} | {each.device_id: each.model for each in placed}
 
     def lines(self) -> list[Line]:
         """The final table."""
@@ -103,6 +123,7 @@ class Story:
                 record.placements[0],
                 record.decision or Decision(summary=""),
                 self.seen[slice_id],
+                is_real=record.request.runtime is Runtime.OPENCL,
             )
             for slice_id, record in self.placed.items()
             if slice_id in self.seen
@@ -120,10 +141,10 @@ class Story:
             self._console.print(f"    {finding}", highlight=False)
         self.checks.expect(report.clean, f"mica audit: {report.checks} checks, {len(report.findings)} disagreements")
 
-    async def _ask(self) -> None:
+    async def _ask(self, requests: Sequence[RequestSlice]) -> None:
         with Progress(console=self._console, transient=True, disable=not self._console.is_terminal) as progress:
-            task = progress.add_task("requests", total=len(REQUESTS) + 1)
-            for request in REQUESTS:
+            task = progress.add_task("requests", total=len(requests))
+            for request in requests:
                 answer = (await ask(self._bus, request, WAIT_S, self._console.print))[1]
                 progress.advance(task)
                 if not isinstance(answer, SliceReady):
@@ -132,12 +153,13 @@ class Story:
                 entry = await self._bus.state.get(f"slice.{request.id}", SliceRecord)
                 assert entry is not None
                 self.placed[str(request.id)] = entry.value
-                placement, wanted = answer.placements[0], MODES[str(request.id)]
+                placement, wanted = answer.placements[0], MODES.get(str(request.id), Mode.FCSP)
                 asked = show_bytes(request.vram_bytes or 0)
                 what = f"{request.tenant} asks {asked} for {request.id}: {placement.mode} on {placement.model}"
                 self.checks.expect(placement.mode is wanted, what if placement.mode is wanted else f"{what}, expected {wanted}")
-            refused = (await ask(self._bus, TOO_LARGE, WAIT_S, self._console.print))[1]
-            progress.advance(task)
+
+    async def _ask_too_much(self) -> None:
+        refused = (await ask(self._bus, TOO_LARGE, WAIT_S, self._console.print))[1]
         rejected = isinstance(refused, SliceRejected) and refused.field == "vram_bytes"
         why = refused.message if isinstance(refused, SliceRejected) else str(refused)
         self.checks.expect(rejected, f"bob asks 500GiB for dream: rejected, and told why ({why})")
@@ -151,6 +173,25 @@ class Story:
         shown = " or ".join(show_bytes(total) for total in sorted(seen))
         exact = seen == {granted}
         self.checks.expect(exact, f"{slice_id}: NVML and CUDA both show {shown}, granted were {show_bytes(granted)}")
+
+    async def _compute(self) -> None:
+        ids = [str(request.id) for request in COMPUTING if str(request.id) in self.placed]
+        begun = {slice_id: self._device_ns(slice_id) for slice_id in ids}
+        works = (opencl_client(self._stack, self._examples, slice_id, slice_id, COMPUTE_S) for slice_id in ids)
+        for slice_id, said in zip(ids, await asyncio.gather(*works), strict=True):
+            granted = self.placed[slice_id].placements[0].vram_bytes
+            self.seen[slice_id] = said["memory_bytes"]
+            shown = show_bytes(said["memory_bytes"])
+            what = f"{slice_id}: {said['rounds']} results, all as NumPy computes them; OpenCL shows {shown}"
+            self.checks.expect(said["correct"] and said["memory_bytes"] == granted, what)
+        spent = {slice_id: self._device_ns(slice_id) - begun[slice_id] for slice_id in ids}
+        parts = ", ".join(f"{slice_id} {100 * ns / max(1, sum(spent.values())):.0f} %" for slice_id, ns in spent.items())
+        self._console.print(f"    device time, while each did as much as it could: {parts}", highlight=False)
+
+    def _device_ns(self, slice_id: str) -> int:
+        """Device time that the slice's programs have been charged."""
+        placement = self.placed[slice_id].placements[0]
+        return read_usage(RuntimeDir(self._stack.runtime_dir).usage_path(slice_id, placement.device_id)).gpu_ns
 
     async def _overreach(self, running: dict[str, CudaClient]) -> None:
         bob, others = running["chat"], {name: client for name, client in running.items() if name != "chat"}
@@ -243,6 +284,7 @@ def table_rows(lines: Sequence[Line], models: Mapping[str, str]) -> list[tuple[s
             f"{line.placement.model}\n{line.placement.mode}",
             f"{show_bytes(line.placement.vram_bytes)}\n{show_share(line.placement.share_ppm)}",
             show_bytes(line.seen_bytes),
+            "real" if line.is_real else "simulated",
             why(line.decision, models),
         )
         for line in lines
