@@ -16,7 +16,7 @@ from mica.cli.demo._story import Story, table_rows
 
 INTRODUCTION = """[bold]mica demo[/bold] — [bold green]real compute[/bold green] on this machine's processor, and GPUs of a \
 [bold yellow]simulated driver[/bold yellow].
-Real: the programs, their client libraries, NATS, the services, the shims and what they enforce; OpenCL kernels, and their results.
+Real: the programs, their client libraries, NATS, the services, the shims and what they enforce; OpenCL kernels and results.
 Simulated: the NVIDIA devices. Their kernels take time and compute nothing. No GPU is needed, and none was measured."""
 HEAD = ("slice", "tenant", "device, mode", "granted", "client saw", "kernels", "why")
 PLAIN_WIDTH = 120
