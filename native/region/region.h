@@ -155,6 +155,7 @@ struct mica_token_ask {
     uint64_t alone;      /* 1: the device must be empty, and stays this work's own */
     uint64_t urgent;     /* 1: communication: goes ahead of the order, not of the clock */
     uint64_t jumps;      /* 1: nothing of the slice is on the device, and this is short: it need not wait until the device runs dry, once it comes first */
+    uint64_t strict;     /* 1: the device would run it beside what others have there: their work must be over, not nearly over */
     uint64_t brief;      /* 1: it jumps, and its slice is within its share: others' long work is not to go in the middle of it */
     uint64_t spared_ns;  /* in and out, 0 at first: since when it has waited for such work */
     uint64_t claim_ns;   /* in and out, 0 at first: the alone_until word while it is this asker's */

@@ -186,25 +186,31 @@ static uint64_t grace_of(const struct mica_token_ask *ask)
     return ask->cost_ns < MICA_TOKEN_GRACE_NS ? MICA_TOKEN_GRACE_NS : ask->cost_ns < MICA_WAITER_STALE_NS ? ask->cost_ns : MICA_WAITER_STALE_NS;
 }
 
+/* How much of others' work may be left when the asker submits, which hides that a device would wait for it. */
+static uint64_t lead_of(const struct mica_token_ask *ask)
+{
+    return ask->strict ? 0 : MICA_TOKEN_LEAD_NS;
+}
+
 /* When the asker may put its work on a clock that stands at `busy_ns`; and in `*look_ns`, when it is worth while to ask again: not for every kernel that
  * fits once more, but when half of what may lie there has run. */
 static uint64_t chance_ns(const struct mica_token_region *token, const struct mica_token_ask *ask, uint64_t busy_ns, uint64_t now_ns, uint64_t *look_ns)
 {
     struct others others = others_of(token, ask, now_ns);
     unsigned rank = ask->urgent ? 0 : others.lower;
-    *look_ns = difference(busy_ns, MICA_TOKEN_LEAD_NS);
+    *look_ns = difference(busy_ns, lead_of(ask));
     if (rank == 0 && ask->jumps)
         return 0;
     bool own_turn = load(&token->last_record) == ask->record + 1;
     if (own_turn && rank != 0 && sum(load(&token->turn_ns), ask->cost_ns) <= ask->quantum_ns)
         rank = 0;
     if (rank != 0)
-        return difference(sum(busy_ns, rank * grace_of(ask)), MICA_TOKEN_LEAD_NS);
+        return difference(sum(busy_ns, rank * grace_of(ask)), lead_of(ask));
     uint64_t most_ns = own_turn ? (others.waiting == 0 ? ask->quantum_ns : ask->quantum_ns / 2) : 0;
     uint64_t room_ns = difference(most_ns, ask->cost_ns);
-    if (room_ns / 2 > MICA_TOKEN_LEAD_NS)
+    if (room_ns / 2 > lead_of(ask))
         *look_ns = difference(busy_ns, room_ns / 2);
-    return difference(busy_ns, room_ns > MICA_TOKEN_LEAD_NS ? room_ns : MICA_TOKEN_LEAD_NS);
+    return difference(busy_ns, room_ns > lead_of(ask) ? room_ns : lead_of(ask));
 }
 
 /* How long work is kept from others' brief work that is on the device. A driver that takes processes in turns would switch to it at once, and come back when

@@ -112,8 +112,9 @@ static uint64_t submit_by_token(struct attempt *attempt, const struct mica_slice
     attempt->ask.quantum_ns = limits->quantum_ns;
     attempt->ask.alone = attempt->work->alone;
     attempt->ask.urgent = attempt->work->urgent;
+    attempt->ask.strict = attempt->work->strict;
     attempt->was_empty |= mica_token_let_by(attempt->token, attempt->device->usage, limits->quantum_ns, now_ns);
-    attempt->ask.jumps = attempt->was_empty && attempt->grant_ns <= limits->quantum_ns;
+    attempt->ask.jumps = attempt->was_empty && attempt->grant_ns <= limits->quantum_ns && !attempt->work->strict;
     attempt->ask.brief = attempt->ask.jumps && atomic_load_explicit(&attempt->device->usage->virtual_time_ns, memory_order_relaxed) <= now_ns;
     uint64_t wait_ns = mica_token_admit(attempt->token, &attempt->ask, now_ns);
     if (wait_ns == 0) {

@@ -12,6 +12,7 @@
 struct mica_work {
     uint64_t cost_ns; /* the newest estimate */
     bool alone;       /* its cost is to be measured with nothing else on the device */
+    bool strict;      /* the device would run it beside others' work, so that theirs must be over */
     bool urgent;      /* communication: does not queue behind the process's other work */
 
     /* Answers. */

@@ -26,6 +26,7 @@ struct known {
 
 static struct known all[KNOWN_MAX];
 static unsigned all_count;
+static bool overlaps[MICA_DEVICES_MAX]; /* of the slice's devices, written with the list */
 static _Atomic bool is_listed; /* release: the list is whole */
 static pthread_mutex_t listing = PTHREAD_MUTEX_INITIALIZER;
 
@@ -98,6 +99,11 @@ static void list_platform(cl_platform_id platform)
         (void)below.clGetPlatformInfo(platform, CL_PLATFORM_NAME, sizeof known->platform_name - 1, known->platform_name, NULL);
         (void)below.clGetDeviceInfo(devices[i], CL_DEVICE_NAME, sizeof known->name - 1, known->name, NULL);
         known->device = find(known);
+        if (known->device != NULL) {
+            cl_bitfield type = 0;
+            (void)below.clGetDeviceInfo(devices[i], CL_DEVICE_TYPE, sizeof type, &type, NULL);
+            overlaps[device_index(known->device)] = (type & CL_DEVICE_TYPE_CPU) != 0;
+        }
     }
 }
 
@@ -146,6 +152,11 @@ struct mica_device *device_of(cl_device_id id)
         id = parent;
     }
     return NULL;
+}
+
+bool device_overlaps(const struct mica_device *device)
+{
+    return overlaps[device_index(device)];
 }
 
 unsigned device_index(const struct mica_device *device)

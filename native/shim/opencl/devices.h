@@ -16,6 +16,9 @@ struct mica_device *device_of(cl_device_id id);
 /* The number of a device among the slice's. */
 unsigned device_index(const struct mica_device *device);
 
+/* Whether the device runs work of several programs at the same time: a processor, which does as the machine's scheduler says. */
+bool device_overlaps(const struct mica_device *device);
+
 /* In a forked child. */
 void devices_forget(void);
 

@@ -119,6 +119,7 @@ cl_int work_begin(struct command *command, cl_command_queue queue, uint64_t key)
     command->device = device;
     command->cost = mica_cost_find(key);
     command->in_order = is_in_order(place, queue);
+    command->work.strict = device_overlaps(device);
     renew(command);
     if (is_in_callback) {
         command->is_late = true;
