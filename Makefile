@@ -9,7 +9,7 @@ BINDING := libs/mica/region/_abi.abi3.so
 SHIM := libs/mica/native/lib/shim/libcuda.so.1
 
 .DEFAULT_GOAL := help
-.PHONY: aarch64-test fuzz kills model sanitize help setup native demo test bench check format proto proofs baseline-test compose-test clean
+.PHONY: sources pyopencl-test aarch64-test fuzz kills model sanitize help setup native demo test bench check format proto proofs baseline-test compose-test clean
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -38,11 +38,14 @@ $(BINDING): $(NATIVE_SOURCES) | $(STAMP)
 demo: setup ## one real job through the whole system, on a simulated node
 	$(BIN)/python scripts/demo.py
 
-test: setup check ## every test: native, unit, property, integration, acceptance
+sources: $(STAMP) ## the tests and examples of PyOpenCL, which run in a slice
+	@scripts/fetch_pyopencl.sh $(BIN)/python build/sources
+
+test: setup check sources ## every test: native, unit, property, integration, acceptance
 	$(MAKE) -C native test
 	$(BIN)/python -m pytest
 
-proofs: baseline-test sanitize model kills fuzz aarch64-test ## what takes longer than a test may: old C libraries, sanitizers, models
+proofs: baseline-test sanitize model kills fuzz aarch64-test pyopencl-test ## what takes longer than a test may: old C libraries, sanitizers, models
 
 model: ## the shared-memory protocols, checked exhaustively, and their broken variants
 	native/model/check.sh
@@ -56,6 +59,9 @@ kills: native ## thousands of programs of a slice, killed at random moments
 aarch64-test: ## the C tests, cross-built for aarch64 by Debian's compiler, under qemu-user
 	scripts/need.sh aarch64-linux-gnu-gcc=gcc-aarch64-linux-gnu /usr/aarch64-linux-gnu/include/stdio.h=libc6-dev-arm64-cross qemu-aarch64=qemu-user
 	$(MAKE) -s -j2 -C native test TARGET=aarch64-linux-gnu
+
+pyopencl-test: setup sources ## all of PyOpenCL's own tests, in a slice and outside
+	MICA_LONG_TESTS=1 $(BIN)/python -m pytest -q tests/integration/opencl/test_pyopencl_itself.py
 
 sanitize: ## every C test under the address, undefined and thread sanitizers
 	$(MAKE) -s -C native test SANITIZE=address,undefined

@@ -1,0 +1,71 @@
+"""Programs that none of us wrote: PyOpenCL's own tests and examples give the same results inside a slice as outside.
+
+They come from its source distribution (scripts/fetch_pyopencl.sh). A few run with every `make test`, all with `make proofs`.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from opencl_node import OpenClNode
+
+SOURCES = Path(__file__).resolve().parents[3] / "build" / "sources" / "pyopencl"
+GIB = 1 << 30
+SUITES = ["test_wrapper", "test_enqueue_copy", "test_arrays_in_structs"]
+LONG_SUITES = ["test_clmath", "test_clrandom", "test_algorithm", "test_array"]
+EXAMPLES = ["demo", "demo_array", "demo_elementwise", "demo-struct-reduce", "demo_meta_template", "narray", "svm"]
+"""Those that need no screen and say the same at every run."""
+
+if os.environ.get("MICA_LONG_TESTS"):
+    SUITES += LONG_SUITES
+
+
+@pytest.fixture
+def roomy(node: OpenClNode) -> OpenClNode:
+    """A slice of 6 GiB with all of the compute, in turns."""
+    if not SOURCES.is_dir():
+        pytest.fail(f"{SOURCES} is not there; run `make sources`")
+    node.place("own", vram_limit_bytes=6 * GIB)
+    return node
+
+
+def run(node: OpenClNode, slice_id: str | None, command: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run it in its own folder, so that it finds the installed PyOpenCL; outside a slice without the layer."""
+    environment = node.environment(slice_id) if slice_id else node.environment(None, OPENCL_LAYERS="")
+    return subprocess.run(
+        [sys.executable, *command], env=environment, cwd=SOURCES, capture_output=True, text=True, timeout=600, check=False
+    )
+
+
+def outcomes(node: OpenClNode, slice_id: str | None, suite: str) -> dict[str, str]:
+    """What became of each of a suite's tests."""
+    options = ["-p", "no:cacheprovider", "-p", "no:asyncio", "-q", "-rA", "--rootdir", str(SOURCES), "-c", os.devnull]
+    done = run(node, slice_id, ["-m", "pytest", *options, f"test/{suite}.py"])
+    found = re.findall(r"^(PASSED|FAILED|ERROR|XFAIL|XPASS) \S*?::(.+?)(?: - .*)?$", done.stdout, re.MULTILINE)
+    assert found, done.stdout + done.stderr
+    return {name: outcome for outcome, name in found}
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("suite", SUITES)
+def test_its_own_tests_end_as_they_do_outside(roomy: OpenClNode, suite: str) -> None:
+    """Test by test."""
+    outside = outcomes(roomy, None, suite)
+    inside = outcomes(roomy, "own", suite)
+    assert "PASSED" in inside.values()
+    assert inside == outside
+    assert roomy.usage("own").launches > 0
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_its_examples_say_what_they_say_outside(roomy: OpenClNode, example: str) -> None:
+    """Status and output."""
+    outside = run(roomy, None, [f"examples/{example}.py"])
+    inside = run(roomy, "own", [f"examples/{example}.py"])
+    assert outside.returncode == 0, outside.stderr
+    assert (inside.returncode, inside.stdout) == (0, outside.stdout), inside.stderr
+    assert roomy.usage("own").launches > 0
