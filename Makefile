@@ -60,7 +60,7 @@ aarch64-test: ## the C tests, cross-built for aarch64 by Debian's compiler, unde
 	scripts/need.sh aarch64-linux-gnu-gcc=gcc-aarch64-linux-gnu /usr/aarch64-linux-gnu/include/stdio.h=libc6-dev-arm64-cross qemu-aarch64=qemu-user
 	$(MAKE) -s -j2 -C native test TARGET=aarch64-linux-gnu
 
-pyopencl-test: setup sources ## all of PyOpenCL's own tests, in a slice and outside
+pyopencl-test: setup sources ## more of PyOpenCL's own tests, in a slice and outside
 	MICA_LONG_TESTS=1 $(BIN)/python -m pytest -q tests/integration/opencl/test_pyopencl_itself.py
 
 sanitize: ## every C test under the address, undefined and thread sanitizers

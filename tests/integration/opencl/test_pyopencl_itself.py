@@ -1,6 +1,6 @@
 """Programs that none of us wrote: PyOpenCL's own tests and examples give the same results inside a slice as outside.
 
-They come from its source distribution (scripts/fetch_pyopencl.sh). A few run with every `make test`, all with `make proofs`.
+They come from its source distribution (scripts/fetch_pyopencl.sh). Some run with every `make test`, more with `make proofs`.
 """
 
 import os
@@ -15,7 +15,8 @@ from opencl_node import OpenClNode
 SOURCES = Path(__file__).resolve().parents[3] / "build" / "sources" / "pyopencl"
 GIB = 1 << 30
 SUITES = ["test_wrapper", "test_enqueue_copy", "test_arrays_in_structs"]
-LONG_SUITES = ["test_clmath", "test_clrandom", "test_algorithm", "test_array"]
+LONG_SUITES = ["test_clmath", "test_clrandom"]
+"""Not test_array, in whose course PoCL 3.0 crashes outside a slice, too; nor test_algorithm, which compiles for five minutes."""
 EXAMPLES = ["demo", "demo_array", "demo_elementwise", "demo-struct-reduce", "demo_meta_template", "narray", "svm"]
 """Those that need no screen and say the same at every run."""
 
