@@ -33,6 +33,19 @@ int mica_attach(void (*forget)(void));
 /* The slice of this process; valid while the state is MICA_INSIDE or MICA_LEFT. */
 struct mica_slice *mica_attached_slice(void);
 
+/* What a hook is to do. */
+enum door {
+    DOOR_ENFORCE, /* inside a slice */
+    DOOR_PASS,    /* not in a slice: hand the call on untouched */
+    DOOR_CLOSED   /* nothing to hand on to, refused, or leaving */
+};
+
+/* The door of a process that has been asked to attach. */
+static inline enum door mica_door(int state)
+{
+    return state == MICA_INSIDE ? DOOR_ENFORCE : state == MICA_OUTSIDE ? DOOR_PASS : DOOR_CLOSED;
+}
+
 extern _Atomic uint64_t mica_attach_epoch_word;
 
 /* Counts attachments of this process image: caches that are keyed by it die with a fork. */

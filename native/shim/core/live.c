@@ -28,7 +28,7 @@
 #define LATE 4              /* what lives grows and shrinks: home shrinks when it is so many times too large ... */
 #define SHRINK_AFTER 64     /* ... at one in so many looks */
 #define FETCHED_LEVEL 8     /* levels from 1 MiB on lie beyond the nearest caches */
-#define LEVELS_MAX 24       /* 2 billion entries */
+#define LEVELS_MAX 23       /* the last has 2^27 buckets: a billion entries */
 #define NOWHERE (-1)
 #define BYTES_BITS 48
 #define SAMPLED 16
@@ -53,7 +53,7 @@ static inline uint64_t hash_of(uint64_t handle)
     return (uint64_t)(product >> 64) ^ (uint64_t)(product >> 32);
 }
 
-/* Of both, the low 28 bits say which bucket and bit 31 which of its lines comes first; of the first, bits 24 to 27 say whether it is counted. */
+/* Of both, the low 27 bits say which bucket and bit 31 which of its lines comes first; the first's other bits say whether it is counted. */
 static inline uint64_t second_of(uint64_t hash)
 {
     return hash >> 32;
@@ -166,7 +166,7 @@ static __attribute__((noinline)) void count_one(unsigned level, uint64_t hash, i
 /* Bits that no bucket nor line goes by. */
 static inline bool is_counted(uint64_t hash)
 {
-    return (hash >> 24) % SAMPLED == 0;
+    return (hash >> 27) % SAMPLED == 0;
 }
 
 /* Where an entry may be in a large home level, fetched all at once instead of one after the other. */

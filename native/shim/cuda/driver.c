@@ -81,17 +81,7 @@ bool driver_load(void)
 
 enum door door_first(void)
 {
-    if (!driver_load()) {
-        return DOOR_CLOSED;
-    }
-    switch (mica_attach(context_forget_all)) {
-    case MICA_INSIDE:
-        return DOOR_ENFORCE;
-    case MICA_OUTSIDE:
-        return DOOR_PASS;
-    default:
-        return DOOR_CLOSED;
-    }
+    return driver_load() ? mica_door(mica_attach(context_forget_all)) : DOOR_CLOSED;
 }
 
 CUresult verdict_result(enum mica_verdict verdict)

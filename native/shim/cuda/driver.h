@@ -60,13 +60,6 @@ CUDA_HOOKS(X)
 /* Open the driver and look its functions up, if that has not been done. False: there is no driver. */
 bool driver_load(void);
 
-/* What a hook is to do. */
-enum door {
-    DOOR_ENFORCE, /* inside a slice */
-    DOOR_PASS,    /* not in a slice: hand the call on untouched */
-    DOOR_CLOSED   /* no driver, refused, or leaving */
-};
-
 /* The door when the process is not known to be inside: loads the driver, attaches. */
 enum door door_first(void);
 

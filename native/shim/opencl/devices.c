@@ -18,7 +18,6 @@
 /* A device of any platform. */
 struct known {
     cl_device_id id;
-    cl_platform_id platform;
     char platform_name[NAME_BYTES];
     char name[NAME_BYTES];
     struct mica_device *device; /* NULL: not the slice's */
@@ -38,15 +37,6 @@ void devices_forget(void)
     all_count = 0;
 }
 
-/* FNV-1a, as discovery computes it (libs/mica/vendors/opencl). A line feed ends each part. */
-static uint64_t digest(uint64_t hash, const char *part)
-{
-    for (const char *at = part; *at != '\0'; at++) {
-        hash = (hash ^ (unsigned char)*at) * 0x100000001b3ULL;
-    }
-    return (hash ^ '\n') * 0x100000001b3ULL;
-}
-
 static void name_id(const struct known *known, char id[MICA_ID_TEXT])
 {
     const char *node = getenv("MICA_NODE");
@@ -56,7 +46,7 @@ static void name_id(const struct known *known, char id[MICA_ID_TEXT])
         before += strcmp(other->platform_name, known->platform_name) == 0 && strcmp(other->name, known->name) == 0;
     }
     snprintf(ordinal, sizeof ordinal, "%u", before);
-    uint64_t hash = digest(0xcbf29ce484222325ULL, node != NULL ? node : "");
+    uint64_t hash = digest(DIGEST_BEGIN, node != NULL ? node : "");
     hash = digest(digest(digest(hash, known->platform_name), known->name), ordinal);
     snprintf(id, MICA_ID_TEXT, "OCL-%016llx", (unsigned long long)hash);
 }
@@ -95,7 +85,6 @@ static void list_platform(cl_platform_id platform)
         struct known *known = &all[all_count++];
         memset(known, 0, sizeof *known);
         known->id = devices[i];
-        known->platform = platform;
         (void)below.clGetPlatformInfo(platform, CL_PLATFORM_NAME, sizeof known->platform_name - 1, known->platform_name, NULL);
         (void)below.clGetDeviceInfo(devices[i], CL_DEVICE_NAME, sizeof known->name - 1, known->name, NULL);
         known->device = find(known);
@@ -193,9 +182,13 @@ cl_int hook_clGetDeviceIDs(cl_platform_id platform, cl_bitfield type, cl_uint ro
     if (at == DOOR_PASS) {
         return below.clGetDeviceIDs(platform, type, room, devices, count);
     }
-    cl_int result = below.clGetDeviceIDs(platform, type, room, devices, count);
+    if ((devices == NULL) != (room == 0) || (devices == NULL && count == NULL)) {
+        return CL_INVALID_VALUE;
+    }
+    cl_uint of_any = 0;
+    cl_int result = below.clGetDeviceIDs(platform, type, 0, NULL, &of_any);
     if (result != CL_SUCCESS && result != CL_DEVICE_NOT_FOUND) {
-        return result; /* the target says what is wrong with the arguments */
+        return result; /* the target says what is wrong with the platform or the type */
     }
     cl_uint found = at == DOOR_ENFORCE ? visible(platform, type, own) : 0;
     if (count != NULL) {

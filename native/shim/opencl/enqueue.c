@@ -3,19 +3,18 @@
  * Every enqueue that makes a device work. Markers and barriers do not, and are the target's own.
  */
 #define _GNU_SOURCE
+#include "../core/cost.h"
 #include "work.h"
-
-#include <string.h>
 
 #define NAME_BYTES 256
 #define PART_BYTES 65536 /* copies of a like size cost alike */
 
 /* A hook that enqueues a command of name `key`; ARGS ends with the place of its event. */
-#define WORK_HOOK(name, params, args, work_key)                               \
+#define WORK_HOOK(name, params, args, work_name)                               \
     cl_int hook_##name params                                                 \
     {                                                                         \
         struct command command;                                               \
-        cl_int result = work_begin(&command, queue, (work_key));              \
+        cl_int result = work_begin(&command, queue, (work_name));              \
         if (result != CL_SUCCESS) {                                           \
             return result;                                                    \
         }                                                                     \
@@ -29,15 +28,8 @@
 static uint64_t kernel_key(cl_kernel kernel, uint64_t items, uint64_t local)
 {
     char name[NAME_BYTES] = "";
-    uint64_t hash = 0xcbf29ce484222325ULL;
-    if (mica_attach_state() != MICA_INSIDE || below.clGetKernelInfo == NULL ||
-        below.clGetKernelInfo(kernel, CL_KERNEL_FUNCTION_NAME, sizeof name, name, NULL) != CL_SUCCESS) {
-        return work_key((uintptr_t)kernel, items, local);
-    }
-    for (const char *at = name; *at != '\0'; at++) {
-        hash = (hash ^ (unsigned char)*at) * 0x100000001b3ULL;
-    }
-    return work_key(hash, items, local);
+    bool is_named = mica_attach_state() == MICA_INSIDE && below.clGetKernelInfo(kernel, CL_KERNEL_FUNCTION_NAME, sizeof name, name, NULL) == CL_SUCCESS;
+    return mica_cost_key(is_named ? digest(DIGEST_BEGIN, name) : (uintptr_t)kernel, items, local);
 }
 
 static uint64_t volume(cl_uint dimensions, const size_t *size)
@@ -58,7 +50,7 @@ WORK_HOOK(clEnqueueNativeKernel,
           (cl_command_queue queue, void (*function)(void *), void *arguments, size_t argument_bytes, cl_uint memory_count, const cl_mem *memories,
            const void **places, DONE),
           (queue, function, arguments, argument_bytes, memory_count, memories, places, wait_count, waits, place),
-          work_key((uint64_t)(uintptr_t)function, argument_bytes, 0))
+          mica_cost_key((uint64_t)(uintptr_t)function, argument_bytes, 0))
 
 /* --- Copies ------------------------------------------------------------------------------------------------------------- */
 
@@ -72,7 +64,7 @@ static uint64_t copy_key(unsigned kind, uint64_t amount)
     while (amount / step >= 32) {
         step *= 2;
     }
-    return work_key(kind, amount / step * step + 1, ~0ULL);
+    return mica_cost_key(kind, amount / step * step + 1, ~0ULL);
 }
 
 static uint64_t box(const size_t *region)
@@ -137,11 +129,11 @@ WORK_HOOK(clEnqueueSVMMigrateMem,
           (queue, count, pointers, sizes, flags, wait_count, waits, place), copy_key(COPY_MIGRATE, count))
 
 /* A map answers with the place where the memory is, and with its error aside. */
-#define MAP_HOOK(name, params, args, work_key)                        \
+#define MAP_HOOK(name, params, args, work_name)                        \
     void *hook_##name params                                          \
     {                                                                 \
         struct command command;                                       \
-        cl_int result = work_begin(&command, queue, (work_key));      \
+        cl_int result = work_begin(&command, queue, (work_name));      \
         if (result != CL_SUCCESS) {                                   \
             tell(error, result);                                      \
             return NULL;                                              \

@@ -35,14 +35,7 @@ static void forget_parent(void)
 
 enum door door_first(void)
 {
-    switch (mica_attach(forget_parent)) {
-    case MICA_INSIDE:
-        return DOOR_ENFORCE;
-    case MICA_OUTSIDE:
-        return DOOR_PASS;
-    default:
-        return DOOR_CLOSED;
-    }
+    return mica_door(mica_attach(forget_parent));
 }
 
 EXPORT cl_int clGetLayerInfo(cl_uint what, size_t room, void *value, size_t *bytes)

@@ -9,18 +9,23 @@
 #include "../core/limits.h"
 #include "hooks.h"
 
-enum door {
-    DOOR_ENFORCE, /* inside a slice */
-    DOOR_PASS,    /* not in a slice: hand the call on untouched */
-    DOOR_CLOSED   /* refused, or leaving */
-};
-
 /* The door when the process is not known to be inside: attaches. */
 enum door door_first(void);
 
 static inline enum door door(void)
 {
     return mica_attach_state() == MICA_INSIDE ? DOOR_ENFORCE : door_first();
+}
+
+#define DIGEST_BEGIN 0xcbf29ce484222325ULL
+
+/* FNV-1a of a text, as discovery computes it (libs/mica/vendors/opencl), going on from `hash`. A line feed ends it. */
+static inline uint64_t digest(uint64_t hash, const char *text)
+{
+    for (; *text != '\0'; text++) {
+        hash = (hash ^ (unsigned char)*text) * 0x100000001b3ULL;
+    }
+    return (hash ^ '\n') * 0x100000001b3ULL;
 }
 
 /* Write an error where the caller wants it. */

@@ -263,45 +263,66 @@ void hook_clSVMFree(cl_context context, void *pointer)
     }
 }
 
-/* What is freed in the order of a queue; given back when it has happened. */
+/* What is freed in the order of a queue; given back when it has happened. It is taken out of the table before: afterwards its address may be another's. */
 struct svm_free {
     unsigned count;
-    struct mica_live_entry entries[];
+    struct svm_freed {
+        void *pointer;
+        struct mica_live_entry entry;
+    } freed[];
 };
 
 static void on_freed(cl_event event, cl_int status, void *user)
 {
-    struct svm_free *freed = user;
+    struct svm_free *list = user;
     (void)event;
     (void)status; /* after an error the pointers are nobody's any more either */
-    for (unsigned i = 0; i < freed->count; i++) {
-        refund(freed->entries[i].owner, freed->entries[i].bytes);
+    for (unsigned i = 0; i < list->count; i++) {
+        refund(list->freed[i].entry.owner, list->freed[i].entry.bytes);
     }
-    free(freed);
+    free(list);
+}
+
+static struct svm_free *svm_take(cl_uint count, void *const *pointers)
+{
+    struct svm_free *list = calloc(1, sizeof *list + count * sizeof list->freed[0]);
+    for (cl_uint i = 0; list != NULL && i < count; i++) {
+        struct svm_freed *freed = &list->freed[list->count];
+        freed->pointer = pointers[i];
+        list->count += mica_live_remove((uintptr_t)pointers[i], &freed->entry);
+    }
+    return list;
+}
+
+/* They are not freed after all. An entry that finds no memory to be put back is given back: the driver has it, and nobody counts it. */
+static void svm_put_back(struct svm_free *list)
+{
+    for (unsigned i = 0; i < list->count; i++) {
+        if (!mica_live_insert((uintptr_t)list->freed[i].pointer, list->freed[i].entry)) {
+            refund(list->freed[i].entry.owner, list->freed[i].entry.bytes);
+        }
+    }
+    free(list);
 }
 
 /* What a program frees by a function of its own stays its own: that function calls clSVMFree. */
 cl_int hook_clEnqueueSVMFree(cl_command_queue queue, cl_uint count, void *pointers[], cl_svm_free_notify notify, void *user, cl_uint wait_count,
                              const cl_event *waits, cl_event *event)
 {
-    struct svm_free *freed = NULL;
+    if (notify != NULL || count == 0 || pointers == NULL || door() == DOOR_PASS) {
+        return below.clEnqueueSVMFree(queue, count, pointers, notify, user, wait_count, waits, event);
+    }
     cl_event own = NULL;
     cl_event *place = event != NULL ? event : &own;
-    if (notify == NULL && count > 0 && pointers != NULL && door() != DOOR_PASS) {
-        freed = calloc(1, sizeof *freed + count * sizeof freed->entries[0]);
-        if (freed == NULL) {
-            return CL_OUT_OF_HOST_MEMORY;
-        }
+    struct svm_free *list = svm_take(count, pointers);
+    if (list == NULL) {
+        return CL_OUT_OF_HOST_MEMORY;
     }
-    cl_int result = below.clEnqueueSVMFree(queue, count, pointers, notify, user, wait_count, waits, freed != NULL ? place : event);
-    if (freed == NULL) {
-        return result;
-    }
-    for (cl_uint i = 0; result == CL_SUCCESS && i < count; i++) {
-        freed->count += mica_live_remove((uintptr_t)pointers[i], &freed->entries[freed->count]);
-    }
-    if (result != CL_SUCCESS || below.clSetEventCallback(*place, CL_COMPLETE, on_freed, freed) != CL_SUCCESS) {
-        on_freed(NULL, result, freed);
+    cl_int result = below.clEnqueueSVMFree(queue, count, pointers, notify, user, wait_count, waits, place);
+    if (result != CL_SUCCESS) {
+        svm_put_back(list);
+    } else if (below.clSetEventCallback(*place, CL_COMPLETE, on_freed, list) != CL_SUCCESS) {
+        on_freed(NULL, CL_COMPLETE, list);
     }
     if (own != NULL) {
         (void)below.clReleaseEvent(own);

@@ -39,11 +39,6 @@ void work_forget(void)
     }
 }
 
-uint64_t work_key(uint64_t what, uint64_t size, uint64_t part)
-{
-    return mica_cost_key(what, size, part);
-}
-
 static struct mica_device *queue_device(cl_command_queue queue)
 {
     cl_device_id id = NULL;
@@ -106,7 +101,7 @@ static cl_int admit(struct command *command, struct place *place)
 
 cl_int work_begin(struct command *command, cl_command_queue queue, uint64_t key)
 {
-    *command = (struct command){.queue = queue, .key = key};
+    *command = (struct command){.key = key};
     enum door at = door();
     if (at != DOOR_ENFORCE) {
         return at == DOOR_PASS ? CL_SUCCESS : CL_OUT_OF_RESOURCES;
@@ -219,7 +214,9 @@ cl_int work_end(struct command *command, cl_event *event, cl_int result)
     if (command->device == NULL) {
         return result;
     }
-    if (!command->is_late) {
+    if (command->is_late) {
+        mica_count_launches(command->device, result == CL_SUCCESS);
+    } else {
         mica_launch_made(&command->work);
     }
     if (result != CL_SUCCESS && !command->is_late) {

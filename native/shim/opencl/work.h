@@ -14,17 +14,13 @@ struct command {
     struct mica_cost *cost;
     struct mica_work work;
     uint64_t key;
-    cl_command_queue queue;
     cl_event event;   /* the layer's own, where the program wants none */
     bool is_followed; /* its end is to be seen */
     bool is_late;     /* it could not wait for its turn, and is charged when it has ended */
     bool in_order;    /* the command before it came from the same thread and queue */
 };
 
-/* What a command costs is remembered by its name: what it runs and how large that is. */
-uint64_t work_key(uint64_t what, uint64_t size, uint64_t part);
-
-/* Wait until the slice may enqueue work of this name, and charge it. Anything but CL_SUCCESS: do not enqueue it. */
+/* Wait until the slice may enqueue work of this name (mica_cost_key: what it runs, and how large that is), and charge it. Anything but CL_SUCCESS: do not enqueue it. */
 cl_int work_begin(struct command *command, cl_command_queue queue, uint64_t key);
 /* Where the target is to put the command's event: where the program wants it (`event`), or the layer. */
 cl_event *work_event(struct command *command, cl_event *event);
