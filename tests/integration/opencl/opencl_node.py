@@ -134,6 +134,12 @@ class OpenClNode:
         limits = Limits(slice_id=slice_id, **(values | changes))
         quota.write(quota.free_index() if index is None else index, limits)  # type: ignore[arg-type]
 
+    def clear(self, slice_id: str) -> None:
+        """Take the slice's record away."""
+        index = self.quota(self.device).find(slice_id)
+        assert index is not None
+        self.quota(self.device).clear(index)
+
     def usage(self, slice_id: str) -> UsageSnapshot:
         """What the slice has used, and what its processes hold."""
         return read_usage(self.runtime.usage_path(slice_id, self.device))

@@ -48,10 +48,7 @@ def test_outside_a_slice_everything_is_as_without_the_layer(node: OpenClNode) ->
 def test_a_slice_without_a_record_has_no_device_and_says_why_in_one_line(node: OpenClNode) -> None:
     """Nothing is known of its limits: by default it is refused."""
     node.place("a")
-    quota = node.quota(node.device)
-    index = quota.find("a")
-    assert index is not None
-    quota.clear(index)
+    node.clear("a")
     answer, errors = node.look("a", LOOK)
     assert answer == {"devices": 0, "context": "DEVICE_NOT_FOUND"}
     assert errors.startswith("mica: slice a: attach refused: ")
@@ -62,10 +59,7 @@ def test_a_slice_without_a_record_has_no_device_and_says_why_in_one_line(node: O
 def test_the_policy_may_let_a_slice_without_a_record_pass(node: OpenClNode) -> None:
     """Then the program has the device as it is, and the line says that it is not enforced."""
     node.place("a")
-    quota = node.quota(node.device)
-    index = quota.find("a")
-    assert index is not None
-    quota.clear(index)
+    node.clear("a")
     answer, errors = node.look("a", LOOK, MICA_ON_FAULT="pass")
     assert answer["devices"] == 1
     assert errors.startswith("mica: slice a: not enforced: ")

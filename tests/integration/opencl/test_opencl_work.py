@@ -137,28 +137,42 @@ answer(done=True)
     gated.close()
 
 
-def test_a_callback_that_enqueues_does_not_wait_on_the_devices_thread(node: OpenClNode) -> None:
-    """It runs where the device's work runs: it is charged afterwards instead."""
-    node.place("a", ceiling_ppm=10_000, share_ppm=10_000)
+def test_a_callback_that_enqueues_does_not_wait_on_the_devices_thread(node: OpenClNode, eventually: Eventually) -> None:
+    """It runs where the device's work runs: even while its slice is paused it is not held up, and it is charged afterwards."""
+    node.place("a")
     code = """
-import threading
+import ctypes, threading
 values = cl.Buffer(context, READ_WRITE, 4096)
 kernel = cl.Kernel(program, "twice")
 kernel.set_args(values)
+gate = cl.UserEvent(context)
 done = threading.Event()
-events = []
-def again(status):
-    events.append(cl.enqueue_nd_range_kernel(queue, kernel, (1024,), None))
-    queue.flush()
+with open("/proc/self/maps") as maps:
+    loader = ctypes.CDLL(next(line.split()[-1] for line in maps if "libOpenCL" in line))
+handle, size = ctypes.c_void_p, ctypes.c_size_t(1024)
+results = []
+def again(event, status, user):
+    arguments = handle(queue.int_ptr), handle(kernel.int_ptr), 1, None, ctypes.byref(size), None, 0, None, None
+    results.append(loader.clEnqueueNDRangeKernel(*arguments))
+    loader.clFlush(handle(queue.int_ptr))
     done.set()
-first = cl.enqueue_nd_range_kernel(queue, kernel, (1024,), None)
-first.set_callback(cl.command_execution_status.COMPLETE, again)
+notify = ctypes.CFUNCTYPE(None, handle, ctypes.c_int, handle)(again)  # PyOpenCL's own callbacks run on a thread of the program's
+first = cl.enqueue_nd_range_kernel(queue, kernel, (1024,), None, wait_for=[gate])
+assert loader.clSetEventCallback(handle(first.int_ptr), 0, notify, None) == 0
 queue.flush()
-answer(called=done.wait(20))
-queue.finish()
+answer(); told()
+threading.Thread(target=gate.set_status, args=(cl.command_execution_status.COMPLETE,), daemon=True).start()
+answer(called=done.wait(10), results=results); told()
 """
-    answer, _ = node.run("a", code)
-    assert answer == {"called": True}
+    program = node.start("a", code)
+    program.answer()
+    node.change("a", generation=2, control=Control.PAUSE)
+    program.tell()
+    assert program.answer() == {"called": True, "results": [0]}
+    eventually(lambda: node.usage("a").launches == 2)
+    node.change("a", generation=3)
+    program.tell()
+    program.close()
 
 
 def test_a_program_killed_in_the_middle_of_its_work_leaves_the_device_to_others(node: OpenClNode) -> None:

@@ -1,7 +1,6 @@
 """Fixtures of the shim's tests."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -22,16 +21,3 @@ def node(tmp_path: Path) -> Iterator[Node]:
         for tenant in made.tenants:
             tenant.process.kill()
             tenant.process.communicate()
-
-
-@pytest.fixture
-def eventually() -> Callable[[Callable[[], bool]], None]:
-    """Wait until something holds; fail after 20 s."""
-
-    def wait(holds: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 20
-        while not holds():
-            assert time.monotonic() < deadline, "it did not come true in 20 s"
-            time.sleep(0.005)
-
-    return wait

@@ -14,7 +14,7 @@ from msgspec import Struct
 from mica.cli._errors import CliError
 from mica.cli._runtime import runtime_dir as usual_runtime_dir
 from mica.cli.up._nats import choose_port, server_binary
-from mica.cli.up._node import Node, check_libraries, real_node, simulated_node
+from mica.cli.up._node import Node, check_libraries, check_opencl, real_node, simulated_node
 from mica.cli.up._places import check_runtime_dir, claimed, default_data_dir, tmpfs_warning
 from mica.cli.up._stack import Plan, serve
 from mica.cli.up._supervisor import StartError
@@ -57,6 +57,8 @@ def up(**given: Any) -> None:
     data = (options.data_dir or default_data_dir()).absolute()
     check_runtime_dir(runtime)
     check_libraries(simulated=not options.real)
+    if options.opencl:
+        check_opencl()
     server_binary()
     with ExitStack() as claims:
         held = claims.enter_context(claimed(runtime, "runtime dir")), claims.enter_context(claimed(data, "data dir"))

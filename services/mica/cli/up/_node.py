@@ -1,6 +1,7 @@
 """Which node ``mica up`` runs on: a simulated one from its file, or the real one. Invariant: what is simulated says so."""
 
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 from msgspec import Struct
@@ -29,6 +30,16 @@ def check_libraries(*, simulated: bool) -> None:
         tools = [tool for tool in ("gcc", "make") if shutil.which(tool) is None]
         hint = f"; {' and '.join(tools)} not found: install them first" if tools else ""
         raise CliError(f"native libraries: {error}{hint}") from None
+
+
+def check_opencl() -> None:
+    """See that this machine's processor can be a device.
+
+    Raises:
+        CliError: what speaks OpenCL is not installed.
+    """
+    if find_spec("pyopencl") is None:
+        raise CliError("--opencl: pyopencl is not installed; pip install 'mica[opencl]'")
 
 
 def simulated_node(node_file: Path | None, sim_dir: Path) -> Node:
