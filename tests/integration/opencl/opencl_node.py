@@ -4,13 +4,13 @@ import json
 import os
 import subprocess
 import sys
-import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
+from slice_regions import SliceRegions
+
 from mica.native import opencl_layer
-from mica.region import Limits, QuotaRegion, RuntimeDir, UsageSnapshot, create_token, create_usage, read_usage
 from mica.vendors.opencl import device_id
 
 MIB: Final = 1 << 20
@@ -90,59 +90,17 @@ class Program:
         return errors
 
 
-class OpenClNode:
-    """A runtime directory with this machine's first OpenCL device in it."""
+class OpenClNode(SliceRegions):
+    """This machine's first OpenCL device, and slices on it: 64 MiB, all of its compute, in turns of 2 ms."""
 
     def __init__(self, root: Path, stack: ExitStack) -> None:
         listed = subprocess.run([sys.executable, "-c", LIST], capture_output=True, text=True, check=True)
         (self.platform, self.name), *_ = json.loads(listed.stdout)
-        self.device = device_id(NODE, self.platform, self.name, 0)
-        self.runtime = RuntimeDir(root / "run")
+        device = device_id(NODE, self.platform, self.name, 0)
+        super().__init__(
+            root / "run", stack, device, {"vram_limit_bytes": 64 * MIB, "ceiling_ppm": 1_000_000, "quantum_ns": 2_000_000}
+        )
         self.programs: list[Program] = []
-        self._stack = stack
-        self._quotas: dict[str, QuotaRegion] = {}
-
-    def quota(self, device: str) -> QuotaRegion:
-        """The device's quota region, made on first use."""
-        if device not in self._quotas:
-            self.runtime.ensure_device(device)
-            region = self._stack.enter_context(QuotaRegion.create(self.runtime.quota_path(device), device))
-            region.heartbeat(time.clock_gettime_ns(time.CLOCK_MONOTONIC))
-            create_token(self.runtime.token_path(device), device)
-            self._quotas[device] = region
-        return self._quotas[device]
-
-    def place(self, slice_id: str, device: str = "", **changes: Any) -> None:
-        """Make a slice on a device (this machine's own): 64 MiB, all of the compute, in turns of 2 ms."""
-        device = device or self.device
-        self.runtime.ensure_slice(slice_id)
-        create_usage(self.runtime.usage_path(slice_id, device), device, slice_id, os.getuid())
-        self.change(slice_id, device, **changes)
-
-    def change(self, slice_id: str, device: str = "", **changes: Any) -> None:
-        """Write the slice's record again."""
-        quota = self.quota(device or self.device)
-        values = {
-            "generation": 1,
-            "vram_limit_bytes": 64 * MIB,
-            "share_ppm": 1_000_000,
-            "ceiling_ppm": 1_000_000,
-            "burst_ns": 20_000_000,
-            "quantum_ns": 2_000_000,
-        }
-        index = quota.find(slice_id)
-        limits = Limits(slice_id=slice_id, **(values | changes))
-        quota.write(quota.free_index() if index is None else index, limits)  # type: ignore[arg-type]
-
-    def clear(self, slice_id: str) -> None:
-        """Take the slice's record away."""
-        index = self.quota(self.device).find(slice_id)
-        assert index is not None
-        self.quota(self.device).clear(index)
-
-    def usage(self, slice_id: str) -> UsageSnapshot:
-        """What the slice has used, and what its processes hold."""
-        return read_usage(self.runtime.usage_path(slice_id, self.device))
 
     def held_bytes(self, slice_id: str) -> int:
         """Device memory that the slice's processes hold."""

@@ -9,8 +9,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from slice_regions import SliceRegions
+
 from mica.native import LIB_DIR, shims
-from mica.region import Limits, QuotaRegion, RuntimeDir, UsageSnapshot, create_token, create_usage, read_usage
 
 GIB = 1 << 30
 MIB = 1 << 20
@@ -106,59 +107,22 @@ class Tenant:
         return errors
 
 
-class Node:
-    """A simulated node with three devices, and the regions of its slices."""
+class Node(SliceRegions):
+    """A simulated node with three devices, and the regions of its slices: 1 GiB on the first, and all of its compute."""
 
     def __init__(self, root: Path, stack: ExitStack) -> None:
+        super().__init__(root / "run", stack, UUIDS[0], {"vram_limit_bytes": GIB})
         self.sim_dir = root / "sim"
         self.sim_dir.mkdir()
         devices = "".join(DEVICE.format(uuid=uuid, index=index + 1) for index, uuid in enumerate(UUIDS))
         self.devices = devices
         self.describe()
-        self.runtime = RuntimeDir(root / "run")
-        self.stack = stack
-        self.quotas: dict[str, QuotaRegion] = {}
         self.tenants: list[Tenant] = []
 
     def describe(self, context_bytes: int = 0, **costs: int) -> None:
         """Write the node's description, before any program is started: what a process's first context takes, and other costs."""
         more = "".join(f"{name} {value}\n" for name, value in costs.items())
         (self.sim_dir / "node.desc").write_text(NODE.format(context_bytes=context_bytes) + more + self.devices)
-
-    def quota(self, device: str) -> QuotaRegion:
-        """The device's quota region, made on first use."""
-        if device not in self.quotas:
-            self.runtime.ensure_device(device)
-            region = self.stack.enter_context(QuotaRegion.create(self.runtime.quota_path(device), device))
-            region.heartbeat(monotonic_ns())
-            create_token(self.runtime.token_path(device), device)
-            self.quotas[device] = region
-        return self.quotas[device]
-
-    def place(self, slice_id: str, device: str = UUIDS[0], **changes: Any) -> Limits:
-        """Make a slice's usage region, and write its record: 1 GiB, all of the compute."""
-        self.runtime.ensure_slice(slice_id)
-        create_usage(self.runtime.usage_path(slice_id, device), device, slice_id, os.getuid())
-        return self.change(slice_id, device, **changes)
-
-    def change(self, slice_id: str, device: str = UUIDS[0], **changes: Any) -> Limits:
-        """Write the slice's record again."""
-        values = {"generation": 1, "vram_limit_bytes": GIB, "share_ppm": 1_000_000, "burst_ns": 20_000_000} | changes
-        limits = Limits(slice_id=slice_id, ceiling_ppm=values.pop("ceiling_ppm", values["share_ppm"]), **values)
-        quota = self.quota(device)
-        index = quota.find(slice_id)
-        quota.write(quota.free_index() if index is None else index, limits)  # type: ignore[arg-type]
-        return limits
-
-    def clear(self, slice_id: str, device: str = UUIDS[0]) -> None:
-        """Take the slice's record away."""
-        index = self.quota(device).find(slice_id)
-        assert index is not None
-        self.quota(device).clear(index)
-
-    def usage(self, slice_id: str, device: str = UUIDS[0]) -> UsageSnapshot:
-        """What the slice's processes hold."""
-        return read_usage(self.runtime.usage_path(slice_id, device))
 
     def environment(self, slice_id: str | None, shim: bool = True) -> dict[str, str]:
         """What `mica run` gives a program."""
@@ -197,10 +161,3 @@ class Node:
         """The driver's books on one program and its first device."""
         account: dict[str, Any] = self.process(tenant)["accounts"][0]
         return account
-
-
-def monotonic_ns() -> int:
-    """CLOCK_MONOTONIC, as the shim reads it."""
-    import time
-
-    return time.clock_gettime_ns(time.CLOCK_MONOTONIC)

@@ -5,7 +5,8 @@ import socket
 from pathlib import Path
 
 import pytest
-from shim_node import UUIDS, Node, Tenant, monotonic_ns
+from shim_node import UUIDS, Node, Tenant
+from slice_regions import monotonic_ns
 
 from mica.events import Control
 from mica.native import LIB_DIR
