@@ -29,7 +29,7 @@
 #endif
 
 #define MICA_REGION_MAGIC 0x314143494d0a0d00ULL /* "\0\r\nMICA1": catches text-mode damage */
-#define MICA_LAYOUT_VERSION 3
+#define MICA_LAYOUT_VERSION 4
 
 #define MICA_SLICES_MAX 128   /* records in a quota region: slices on one device */
 #define MICA_PROCESSES_MAX 64 /* slots in a usage region: processes of one slice on one device */
@@ -200,7 +200,22 @@ struct mica_usage_region {
 struct mica_token_waiter {
     MICA_ATOMIC_U64 order_tag_ns;
     MICA_ATOMIC_U64 seen_ns; /* CLOCK_MONOTONIC; 0: nobody waits */
+    MICA_ATOMIC_U64 prompt;  /* 1: its slice had nothing to do and is within its share: others' turns end for it */
+    MICA_ATOMIC_U64 bell;    /* one more when it is worth while to ask again; a futex on its low half */
 };
+
+/* The hold: on a device that would run several slices' work at once (a processor), whose work may be there. One word, so that taking and letting go are one
+ * compare-and-set:
+ *
+ *   63..53  version: one more with every change, modulo 2^11
+ *   52..8   until, microseconds of CLOCK_MONOTONIC: later it holds nothing
+ *   7..0    1 + record index of the slice that took it last; 0: nobody yet
+ *
+ * A slice that lives renews it while its work is there, and lets go when it has seen that the last of it ended; of one that is killed or stopped it runs out. */
+#define MICA_HOLD_UNTIL_BITS 45
+#define MICA_HOLD_OWNER_BITS 8
+#define MICA_HOLD_NS 25000000ULL
+#define MICA_HOLD_RENEW_NS 5000000ULL
 
 /* The device token: whose work goes to the device next. It has no holder that could die with it: it is a clock.
  *
@@ -222,7 +237,8 @@ struct mica_token_region {
     MICA_ATOMIC_U64 waiters_high;   /* every entry in use is below it; it only grows */
     MICA_ATOMIC_U64 clean_from_ns;  /* when, by estimate, nothing is left on the device but the last submitter's work */
     MICA_ATOMIC_U64 brief_until_ns; /* when, by estimate, the last brief work of a slice within its share ends */
-    uint64_t reserved[23];
+    MICA_ATOMIC_U64 hold;           /* see above; devices whose slices must not overlap only */
+    uint64_t reserved[22];
     struct mica_token_waiter waiters[MICA_SLICES_MAX];
 };
 
@@ -256,6 +272,8 @@ static_assert(offsetof(struct mica_process_slot, virtual_time_ns) == 64, "slot: 
 static_assert(offsetof(struct mica_usage_region, processes) == 512, "usage.processes");
 static_assert(sizeof(struct mica_usage_region) == 512 + 128 * MICA_PROCESSES_MAX, "usage region");
 static_assert(offsetof(struct mica_token_region, waiters) == 512, "token.waiters");
+static_assert(sizeof(struct mica_token_region) == 512 + 32 * MICA_SLICES_MAX, "token region");
+static_assert(MICA_SLICES_MAX < 1 << MICA_HOLD_OWNER_BITS, "hold: an owner for each record");
 #endif
 
 #endif

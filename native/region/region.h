@@ -155,7 +155,6 @@ struct mica_token_ask {
     uint64_t alone;      /* 1: the device must be empty, and stays this work's own */
     uint64_t urgent;     /* 1: communication: goes ahead of the order, not of the clock */
     uint64_t jumps;      /* 1: nothing of the slice is on the device, and this is short: it need not wait until the device runs dry, once it comes first */
-    uint64_t strict;     /* 1: the device would run it beside what others have there: their work must be over, not nearly over */
     uint64_t brief;      /* 1: it jumps, and its slice is within its share: others' long work is not to go in the middle of it */
     uint64_t spared_ns;  /* in and out, 0 at first: since when it has waited for such work */
     uint64_t claim_ns;   /* in and out, 0 at first: the alone_until word while it is this asker's */
@@ -182,6 +181,25 @@ uint64_t mica_token_made(struct mica_token_region *token, uint64_t end_ns, uint6
 /* The device is behind the clock (`late`), or ahead of it, by `by_ns`. */
 void mica_token_shift(struct mica_token_region *token, bool late, uint64_t by_ns);
 
+/* The same on a device that would run several slices' work at once: the asker must hold it, and `alone`, `jumps` and `brief` mean nothing. The work is counted in
+ * flight in the process's slot of `usage` when it is admitted; with `inflight_max` of the slice there already (0: no limit) it waits. */
+struct mica_hold_ask {
+    struct mica_token_ask ask;
+    struct mica_usage_region *usage;
+    unsigned slot;
+    uint64_t inflight_max;
+    uint64_t prompt; /* 1: see struct mica_token_waiter */
+};
+uint64_t mica_hold_admit(struct mica_token_region *token, struct mica_hold_ask *hold, uint64_t now_ns);
+/* Whether the asker's slice has work on the device and time left in its turn: its rate is asked when a turn begins, or turns would be as short as its burst. */
+bool mica_hold_goes_on(const struct mica_token_region *token, const struct mica_token_ask *ask, uint64_t now_ns);
+/* The slice of `record` has work there and lives: it holds the device for MICA_HOLD_NS from now. False: another has taken it since. */
+bool mica_hold_renew(struct mica_token_region *token, uint64_t record, uint64_t now_ns);
+/* One of the slice's works is over, or did not come about, and is not counted any more. With the last one the slice lets go, for `stays_ns` from now on: time in which
+ * work of its own that nobody counts ends, or for which it keeps others waiting because it is about to come back. Returns which waiter is to be woken, or -1. */
+int mica_hold_leave(struct mica_token_region *token, struct mica_usage_region *usage, uint64_t record, uint64_t stays_ns, uint64_t now_ns);
+/* Whether the slice, were it to ask again, would come before all that wait, and somebody waits. */
+bool mica_hold_comes_first(const struct mica_token_region *token, const struct mica_usage_region *usage, uint64_t now_ns);
 /* Processes of one slice, by weight. mica_process_enter begins a wait; mica_process_wait says whether another process goes first (then
  * 1); mica_process_charge ends it. */
 void mica_process_enter(struct mica_usage_region *usage, unsigned slot, uint64_t now_ns);

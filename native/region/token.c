@@ -13,52 +13,12 @@
  * time does, a device taken alone is free again after MICA_TOKEN_ALONE_NS. All accesses are relaxed: each word stands for itself, the compare-and-set of
  * busy_until is what admits, and the others are hints that make a turn or a place in the order come out at worst one launch off.
  */
-#include "region.h"
+#include "waiters.h"
 
 #define DRIVER_SLICE_NS 2000000ULL /* a turn of a driver that shares a device among processes by time */
 #define DRIVER_SLICES_NS (2 * DRIVER_SLICE_NS)
 #define CLAIM_NS 2000000ULL /* how long a claim on the device waits for it to run dry */
 #define PROCESS_LAG_NS 20000000ULL /* what a process keeps of what others of its slice went ahead of it: of its virtual time, so that weights do not matter */
-
-static uint64_t load(const MICA_ATOMIC_U64 *word)
-{
-    return atomic_load_explicit(word, memory_order_relaxed);
-}
-
-static void store(MICA_ATOMIC_U64 *word, uint64_t value)
-{
-    atomic_store_explicit(word, value, memory_order_relaxed);
-}
-
-static bool replace(MICA_ATOMIC_U64 *word, uint64_t *seen, uint64_t next)
-{
-    return atomic_compare_exchange_weak_explicit(word, seen, next, memory_order_relaxed, memory_order_relaxed);
-}
-
-static void raise_to(MICA_ATOMIC_U64 *word, uint64_t least)
-{
-    uint64_t seen = load(word);
-    while (seen < least && !replace(word, &seen, least))
-        ;
-}
-
-/* a * b / c without overflow on the way; saturated. `c` > 0. */
-static uint64_t scaled(uint64_t a, uint64_t b, uint64_t c)
-{
-    unsigned __int128 value = (unsigned __int128)a * b / c;
-    return value > UINT64_MAX ? UINT64_MAX : (uint64_t)value;
-}
-
-static uint64_t sum(uint64_t a, uint64_t b)
-{
-    uint64_t value;
-    return __builtin_add_overflow(a, b, &value) ? UINT64_MAX : value;
-}
-
-static uint64_t difference(uint64_t a, uint64_t b)
-{
-    return a > b ? a - b : 0;
-}
 
 static uint64_t share_of(const struct mica_slice_limits *limits)
 {
@@ -86,23 +46,6 @@ static void follow_limits(struct mica_usage_region *usage, const struct mica_sli
         return;
     rescale(&usage->virtual_time_ns, now_ns, before >> 32, limits->ceiling_ppm);
     rescale(&usage->order_time_ns, floor_ns, before & UINT32_MAX, limits->share_ppm);
-}
-
-static uint64_t waiters_high(const struct mica_token_region *token)
-{
-    uint64_t high = load(&token->waiters_high);
-    return high < MICA_SLICES_MAX ? high : MICA_SLICES_MAX;
-}
-
-/* Heard of lately. A time that lies ahead of the clock by more than two readers of it are apart is damaged, and would be believed until it has come. */
-static bool is_recent(uint64_t seen_ns, uint64_t now_ns)
-{
-    return seen_ns != 0 && difference(now_ns, seen_ns) <= MICA_WAITER_STALE_NS && difference(seen_ns, now_ns) <= MICA_WAITER_STALE_NS;
-}
-
-static bool waits(const struct mica_token_waiter *waiter, uint64_t now_ns)
-{
-    return is_recent(load(&waiter->seen_ns), now_ns);
 }
 
 static uint64_t floor_at(const struct mica_token_region *token, uint64_t now_ns)
@@ -138,13 +81,6 @@ void mica_order_charge(struct mica_usage_region *usage, struct mica_token_region
         store(&token->order_floor_ns, tag_ns);
 }
 
-static void move(MICA_ATOMIC_U64 *word, bool up, uint64_t by_ns)
-{
-    uint64_t seen = load(word);
-    while (!replace(word, &seen, up ? sum(seen, by_ns) : difference(seen, by_ns)))
-        ;
-}
-
 void mica_order_correct(struct mica_usage_region *usage, struct mica_token_region *token, const struct mica_slice_limits *limits,
                         uint64_t charged_ns, uint64_t actual_ns)
 {
@@ -159,58 +95,25 @@ void mica_order_correct(struct mica_usage_region *usage, struct mica_token_regio
 
 /* --- The clock ------------------------------------------------------------------------------------------------------------ */
 
-struct others {
-    unsigned waiting;
-    unsigned lower; /* of these, with a lower tag than the asker */
-};
-
-static struct others others_of(const struct mica_token_region *token, const struct mica_token_ask *ask, uint64_t now_ns)
-{
-    struct others others = {0, 0};
-    uint64_t high = waiters_high(token);
-    for (uint64_t i = 0; i < high; i++) {
-        const struct mica_token_waiter *waiter = &token->waiters[i];
-        if (i == ask->record || !waits(waiter, now_ns))
-            continue;
-        uint64_t tag_ns = load(&waiter->order_tag_ns);
-        others.waiting++;
-        others.lower += tag_ns < ask->tag_ns || (tag_ns == ask->tag_ns && i < ask->record);
-    }
-    return others;
-}
-
-/* How long the device waits for a slice that comes first in the order, before the asker takes its place: a long kernel waits longer than a short one, because
- * it also stays longer. */
-static uint64_t grace_of(const struct mica_token_ask *ask)
-{
-    return ask->cost_ns < MICA_TOKEN_GRACE_NS ? MICA_TOKEN_GRACE_NS : ask->cost_ns < MICA_WAITER_STALE_NS ? ask->cost_ns : MICA_WAITER_STALE_NS;
-}
-
-/* How much of others' work may be left when the asker submits, which hides that a device would wait for it. */
-static uint64_t lead_of(const struct mica_token_ask *ask)
-{
-    return ask->strict ? 0 : MICA_TOKEN_LEAD_NS;
-}
-
 /* When the asker may put its work on a clock that stands at `busy_ns`; and in `*look_ns`, when it is worth while to ask again: not for every kernel that
  * fits once more, but when half of what may lie there has run. */
 static uint64_t chance_ns(const struct mica_token_region *token, const struct mica_token_ask *ask, uint64_t busy_ns, uint64_t now_ns, uint64_t *look_ns)
 {
     struct others others = others_of(token, ask, now_ns);
     unsigned rank = ask->urgent ? 0 : others.lower;
-    *look_ns = difference(busy_ns, lead_of(ask));
+    *look_ns = difference(busy_ns, MICA_TOKEN_LEAD_NS);
     if (rank == 0 && ask->jumps)
         return 0;
     bool own_turn = load(&token->last_record) == ask->record + 1;
     if (own_turn && rank != 0 && sum(load(&token->turn_ns), ask->cost_ns) <= ask->quantum_ns)
         rank = 0;
     if (rank != 0)
-        return difference(sum(busy_ns, rank * grace_of(ask)), lead_of(ask));
+        return difference(sum(busy_ns, rank * grace_of(ask)), MICA_TOKEN_LEAD_NS);
     uint64_t most_ns = own_turn ? (others.waiting == 0 ? ask->quantum_ns : ask->quantum_ns / 2) : 0;
     uint64_t room_ns = difference(most_ns, ask->cost_ns);
-    if (room_ns / 2 > lead_of(ask))
+    if (room_ns / 2 > MICA_TOKEN_LEAD_NS)
         *look_ns = difference(busy_ns, room_ns / 2);
-    return difference(busy_ns, room_ns > lead_of(ask) ? room_ns : lead_of(ask));
+    return difference(busy_ns, room_ns > MICA_TOKEN_LEAD_NS ? room_ns : MICA_TOKEN_LEAD_NS);
 }
 
 /* How long work is kept from others' brief work that is on the device. A driver that takes processes in turns would switch to it at once, and come back when
@@ -225,14 +128,6 @@ static uint64_t spares_ns(const struct mica_token_region *token, struct mica_tok
         ask->spared_ns = now_ns;
     uint64_t most_ns = difference(ask->spared_ns + ask->quantum_ns, now_ns);
     return left_ns < most_ns ? left_ns : most_ns;
-}
-
-static void wait_among(struct mica_token_region *token, const struct mica_token_ask *ask, uint64_t now_ns)
-{
-    struct mica_token_waiter *waiter = &token->waiters[ask->record];
-    raise_to(&token->waiters_high, ask->record + 1);
-    store(&waiter->order_tag_ns, ask->tag_ns);
-    store(&waiter->seen_ns, now_ns);
 }
 
 uint64_t mica_token_active_until(const struct mica_token_ask *ask, uint64_t now_ns)
@@ -256,12 +151,6 @@ void mica_token_leave(struct mica_token_region *token, const struct mica_token_a
 {
     store(&token->waiters[ask->record].seen_ns, 0);
     mica_token_unclaim(token, ask->claim_ns);
-}
-
-static uint64_t backlog_at(uint64_t busy_ns, uint64_t now_ns)
-{
-    uint64_t backlog_ns = difference(busy_ns, now_ns);
-    return backlog_ns <= MICA_TOKEN_BACKLOG_MAX_NS ? backlog_ns : 0;
 }
 
 /* From when on the device runs only the new submitter's work. Where others' work was not about to end anyway, the driver takes it in turns with

@@ -179,18 +179,6 @@ static void test_lowest_tag_goes_first(void)
     CHECK_EQUAL(low.end_ns, NOW + 1300000);
 }
 
-static void test_where_both_would_run_at_once_others_work_must_be_over(void)
-{
-    reset();
-    struct mica_token_ask filler = ask_of(7, 0, 1000000), strict = ask_of(0, 100, 300000);
-    strict.strict = 1;
-    CHECK_EQUAL(mica_token_admit(&token, &filler, NOW), 0);
-    CHECK(mica_token_admit(&token, &strict, NOW) != 0);
-    CHECK(mica_token_admit(&token, &strict, NOW + 1000000 - MICA_TOKEN_LEAD_NS) != 0);
-    CHECK(mica_token_admit(&token, &strict, NOW + 999999) != 0);
-    CHECK_EQUAL(mica_token_admit(&token, &strict, NOW + 1000000), 0);
-}
-
 static void test_a_late_first_is_passed_over(void)
 {
     reset();
@@ -381,7 +369,6 @@ int main(void)
     check_run(test_rate_alone_floods_the_device, "the control: by rate alone more lies on the device than that");
     check_run(test_a_returning_slice_is_served_at_once, "a slice within its share waits no longer than a quantum beside one that floods");
     check_run(test_lowest_tag_goes_first, "of two that wait the lower tag goes first");
-    check_run(test_where_both_would_run_at_once_others_work_must_be_over, "where a device would run both at once, others' work must be over");
     check_run(test_a_late_first_is_passed_over, "who comes first and does not come is passed over, its turn's cost later");
     check_run(test_a_stale_waiter_holds_nobody_up, "a waiter that is not heard of any more holds nobody up");
     check_run(test_a_dead_submitter_heals, "work of a process that was killed is waited for as long as it was to take, and no longer");

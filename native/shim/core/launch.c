@@ -23,7 +23,11 @@ struct attempt {
     struct mica_device *device;
     struct mica_work *work;
     struct mica_token_region *token; /* NULL: no token */
-    struct mica_token_ask ask;
+    union {
+        struct mica_token_ask ask;
+        struct mica_hold_ask hold; /* of work that is strict; begins with an ask */
+    };
+    uint64_t heard; /* the bell, before the device was asked for */
     uint64_t grant_ns; /* the cost with its credit */
     uint64_t rank_since_ns;
     bool was_empty; /* nothing of the slice was on the device when the launch was asked for, or the driver has let it by since */
@@ -33,6 +37,12 @@ struct attempt {
 static struct mica_process_slot *own_slot(const struct mica_device *device)
 {
     return &device->usage->processes[device->slot];
+}
+
+/* Whether the device must be the slice's when its work is on it: mica_hold_admit then does the counting. */
+static bool holds(const struct attempt *attempt)
+{
+    return attempt->work->strict && attempt->token != NULL;
 }
 
 /* Credit is for slices whose only limits are time: the others must see every launch. */
@@ -48,7 +58,7 @@ static uint64_t grant(const struct mica_slice_limits *limits, const struct mica_
 static bool count_in_flight(struct attempt *attempt, const struct mica_slice_limits *limits)
 {
     attempt->work->limited = limits->inflight_max != 0;
-    if (!attempt->work->limited || attempt->work->counted) {
+    if (!attempt->work->limited || attempt->work->counted || holds(attempt)) {
         return true;
     }
     struct mica_usage_region *usage = attempt->device->usage;
@@ -85,8 +95,20 @@ static bool yields(struct attempt *attempt, const struct mica_slice_limits *limi
     return now_ns - attempt->rank_since_ns < PROCESS_GRACE_NS;
 }
 
+static void describe(struct attempt *attempt, const struct mica_slice_limits *limits)
+{
+    attempt->ask.record = atomic_load_explicit(&attempt->device->record, memory_order_relaxed);
+    attempt->ask.cost_ns = attempt->grant_ns;
+    attempt->ask.quantum_ns = limits->quantum_ns;
+    attempt->ask.alone = attempt->work->alone;
+    attempt->ask.urgent = attempt->work->urgent;
+}
+
 static uint64_t rate_wait(const struct attempt *attempt, const struct mica_slice_limits *limits, uint64_t now_ns)
 {
+    if (holds(attempt) && mica_hold_goes_on(attempt->token, &attempt->ask, now_ns)) {
+        return 0;
+    }
     uint64_t wait_ns = mica_rate_wait(attempt->device->usage, limits, now_ns);
     return attempt->work->urgent && wait_ns <= URGENT_OVERDRAFT_NS ? 0 : wait_ns;
 }
@@ -105,18 +127,29 @@ static uint64_t submit_by_rate(struct attempt *attempt, const struct mica_slice_
     return 0;
 }
 
+static uint64_t submit_by_hold(struct attempt *attempt, const struct mica_slice_limits *limits, uint64_t now_ns)
+{
+    struct mica_usage_region *usage = attempt->device->usage;
+    attempt->hold.usage = usage;
+    attempt->hold.slot = attempt->device->slot;
+    attempt->hold.inflight_max = limits->inflight_max;
+    attempt->hold.prompt = attempt->was_empty && atomic_load_explicit(&usage->virtual_time_ns, memory_order_relaxed) <= now_ns;
+    uint64_t wait_ns = mica_hold_admit(attempt->token, &attempt->hold, now_ns);
+    attempt->work->counted = wait_ns == 0;
+    return wait_ns;
+}
+
 static uint64_t submit_by_token(struct attempt *attempt, const struct mica_slice_limits *limits, uint64_t now_ns)
 {
-    attempt->ask.record = atomic_load_explicit(&attempt->device->record, memory_order_relaxed);
-    attempt->ask.cost_ns = attempt->grant_ns;
-    attempt->ask.quantum_ns = limits->quantum_ns;
-    attempt->ask.alone = attempt->work->alone;
-    attempt->ask.urgent = attempt->work->urgent;
-    attempt->ask.strict = attempt->work->strict;
     attempt->was_empty |= mica_token_let_by(attempt->token, attempt->device->usage, limits->quantum_ns, now_ns);
-    attempt->ask.jumps = attempt->was_empty && attempt->grant_ns <= limits->quantum_ns && !attempt->work->strict;
+    attempt->ask.jumps = attempt->was_empty && attempt->grant_ns <= limits->quantum_ns;
     attempt->ask.brief = attempt->ask.jumps && atomic_load_explicit(&attempt->device->usage->virtual_time_ns, memory_order_relaxed) <= now_ns;
-    uint64_t wait_ns = mica_token_admit(attempt->token, &attempt->ask, now_ns);
+    return mica_token_admit(attempt->token, &attempt->ask, now_ns);
+}
+
+static uint64_t submit_in_turn(struct attempt *attempt, const struct mica_slice_limits *limits, uint64_t now_ns)
+{
+    uint64_t wait_ns = holds(attempt) ? submit_by_hold(attempt, limits, now_ns) : submit_by_token(attempt, limits, now_ns);
     if (wait_ns == 0) {
         mica_rate_charge(attempt->device->usage, limits, attempt->grant_ns);
     }
@@ -131,6 +164,7 @@ static uint64_t try_submit(struct attempt *attempt, const struct mica_slice_limi
         return MICA_NAP_MAX_NS;
     }
     attempt->grant_ns = grant(limits, attempt->work);
+    describe(attempt, limits);
     uint64_t wait_ns = mica_window_wait(limits, attempt->grant_ns, now_ns);
     if (wait_ns == 0) {
         wait_ns = rate_wait(attempt, limits, now_ns);
@@ -146,7 +180,7 @@ static uint64_t try_submit(struct attempt *attempt, const struct mica_slice_limi
         attempt->rate_is_paid = wait_ns == 0;
     }
     if (wait_ns == 0) {
-        wait_ns = attempt->token != NULL ? submit_by_token(attempt, limits, now_ns) : submit_by_rate(attempt, limits, now_ns);
+        wait_ns = attempt->token != NULL ? submit_in_turn(attempt, limits, now_ns) : submit_by_rate(attempt, limits, now_ns);
     }
     return wait_ns;
 }
@@ -177,6 +211,7 @@ static void submitted(struct attempt *attempt, const struct mica_slice_limits *l
     work->now_ns = now_ns;
     work->end_ns = attempt->ask.end_ns;
     work->token = attempt->token;
+    work->record = attempt->token != NULL ? attempt->ask.record : 0;
     work->claim_ns = attempt->token != NULL ? attempt->ask.claim_ns : 0;
     work->clean = attempt->token != NULL ? (enum mica_clean)attempt->ask.clean : MICA_CLEAN_NO;
     work->turns = attempt->token != NULL ? atomic_load_explicit(&attempt->token->turns, memory_order_relaxed) : 0;
@@ -206,6 +241,19 @@ static enum mica_verdict give_up(struct attempt *attempt, enum mica_verdict verd
     return verdict;
 }
 
+/* The bell that may wake the attempt, heard from now on; NULL: there is none. */
+static MICA_ATOMIC_U64 *bell_of(struct attempt *attempt)
+{
+    if (!holds(attempt)) {
+        return NULL;
+    }
+    unsigned record = atomic_load_explicit(&attempt->device->record, memory_order_relaxed);
+    MICA_ATOMIC_U64 *bell = &attempt->token->waiters[record].bell;
+    /* seq_cst, with the word that the device is asked for by: whoever lets go after that read rings after this one. */
+    attempt->heard = atomic_load_explicit(bell, memory_order_seq_cst);
+    return bell;
+}
+
 enum mica_verdict mica_launch_admit(struct mica_device *device, struct mica_work *work, const struct mica_wait *wait)
 {
     struct attempt attempt = {.device = device, .work = work};
@@ -217,7 +265,8 @@ enum mica_verdict mica_launch_admit(struct mica_device *device, struct mica_work
         }
         limits = throttled(limits, &copy);
         attempt.token = limits->quantum_ns != 0 ? device->token : NULL;
-        work->alone &= attempt.token != NULL;
+        work->alone &= attempt.token != NULL && !work->strict;
+        MICA_ATOMIC_U64 *bell = bell_of(&attempt);
         uint64_t now_ns = mica_monotonic_ns();
         if (last_ns == 0) {
             attempt.was_empty = now_ns >= atomic_load_explicit(&device->usage->active_until_ns, memory_order_relaxed);
@@ -232,7 +281,11 @@ enum mica_verdict mica_launch_admit(struct mica_device *device, struct mica_work
             return MICA_GRANTED;
         }
         last_ns = now_ns;
-        mica_nap(wait_ns);
+        if (bell != NULL) {
+            mica_nap_by(bell, attempt.heard, wait_ns);
+        } else {
+            mica_nap(wait_ns);
+        }
         wait->poll(wait->context);
     }
 }
@@ -242,7 +295,7 @@ void mica_launch_made(struct mica_work *work)
 {
     if (work->token != NULL) {
         work->made_ns = mica_monotonic_ns();
-        if (work->made_ns + work->charged_ns + CREDIT_MAX_NS > work->end_ns) {
+        if (!work->strict && work->made_ns + work->charged_ns + CREDIT_MAX_NS > work->end_ns) {
             work->clean = MICA_CLEAN_NO;
         }
         work->end_ns = mica_token_made(work->token, work->end_ns, work->charged_ns, work->made_ns);
@@ -272,11 +325,23 @@ void mica_launch_ended(struct mica_device *device, uint64_t count)
     }
 }
 
+void mica_launch_over(struct mica_device *device, const struct mica_work *work, uint64_t stays_ns, uint64_t now_ns)
+{
+    if (!work->counted) {
+        return;
+    }
+    mica_launch_ended(device, 1);
+    if (work->strict && work->token != NULL) {
+        int waiter = mica_hold_leave(work->token, device->usage, work->record, stays_ns, now_ns);
+        if (waiter >= 0) {
+            mica_nap_ring(&work->token->waiters[waiter].bell);
+        }
+    }
+}
+
 void mica_launch_cancel(struct mica_device *device, const struct mica_work *work)
 {
-    if (work->counted) {
-        mica_launch_ended(device, 1);
-    }
+    mica_launch_over(device, work, 0, mica_monotonic_ns());
     if (work->claim_ns != 0) {
         mica_token_release(work->token, work->claim_ns, mica_monotonic_ns());
     }

@@ -12,7 +12,7 @@
 struct mica_work {
     uint64_t cost_ns; /* the newest estimate */
     bool alone;       /* its cost is to be measured with nothing else on the device */
-    bool strict;      /* the device would run it beside others' work, so that theirs must be over */
+    bool strict;      /* the device would run it beside others' work, so that the slice must hold the device; counts in flight until mica_launch_over */
     bool urgent;      /* communication: does not queue behind the process's other work */
 
     /* Answers. */
@@ -21,6 +21,7 @@ struct mica_work {
     uint64_t now_ns;     /* CLOCK_MONOTONIC of the admission */
     uint64_t end_ns;     /* when, by estimate, the work ends */
     struct mica_token_region *token; /* on which it was admitted; NULL: by its rate alone */
+    uint64_t record;     /* of the slice, there */
     uint64_t claim_ns;   /* to be released when its end is seen; 0: it is not alone */
     uint64_t turns;      /* of the device token, at the admission */
     enum mica_clean clean; /* NO also where nothing is on the device before it */
@@ -40,6 +41,9 @@ enum mica_verdict mica_launch_admit(struct mica_device *device, struct mica_work
 
 /* The driver has the work. */
 void mica_launch_made(struct mica_work *work);
+/* The work is over and seen to be: it does not count in flight any more. Where it was the slice's last on a device that must be held, the slice lets go, for
+ * `stays_ns` from now on. Waits for nothing. */
+void mica_launch_over(struct mica_device *device, const struct mica_work *work, uint64_t stays_ns, uint64_t now_ns);
 /* The work did not come about: take back what was charged for it and for its credit. */
 void mica_launch_cancel(struct mica_device *device, const struct mica_work *work);
 /* After the fact: what was charged as `charged_ns` took `actual_ns`. `clock`: the token whose clock is to be told; NULL: none, or it knows. */

@@ -11,6 +11,11 @@
 
 #define QUANTUM_NS 2000000ULL /* between two commands of a device that are timed, but for unknown ones and those that have the device alone */
 #define COUNT_NS 1000000ULL   /* commands on credit are counted so long after they were made */
+#define PATIENCE_NS 20000000ULL    /* for the end of a command, beside twice the time that it should take */
+#define UNKNOWN_NS 50000000ULL     /* what a command that was never measured may well take */
+#define AWAY_MAX_NS 2000000ULL     /* a program that has left for longer has left */
+#define RETURN_MAX_NS 300000ULL    /* one that usually comes back so soon is waited for */
+#define RETURN_PARTS 8             /* how much a return moves what is usual: one part in so many */
 #define EARLY_NS 20000ULL     /* an end that comes earlier than this before its estimate puts the device's clock back */
 
 /* What the process has on a device. */
@@ -19,14 +24,114 @@ static struct place {
     _Atomic uint64_t last_end_ns;   /* of its commands, on the device's own clock */
     _Atomic(const void *) last_thread;
     _Atomic(cl_command_queue) last_queue;
+    /* Of a device that must be held. CLOCK_MONOTONIC: */
+    _Atomic uint64_t believed_until_ns; /* commands that have not ended until then are not running: they wait for the program */
+    _Atomic uint64_t left_ns;           /* when nothing was left there; 0: not since the process began */
+    _Atomic uint64_t return_ns;         /* how soon the program usually comes back then; 0: not known */
 } places[MICA_DEVICES_MAX];
 
 /* In a callback of the target's the program runs on the target's own thread: to wait there would hold up the device itself. */
 static _Thread_local bool is_in_callback;
 
-static uint64_t count_round(uint64_t now_ns)
+/* --- Devices that must be held ------------------------------------------------------------------------------------------ */
+
+static uint64_t get(const _Atomic uint64_t *word)
 {
-    return mica_attach_state() == MICA_INSIDE && mica_credit_count() ? now_ns + COUNT_NS : MICA_WATCH_NEVER;
+    return atomic_load_explicit(word, memory_order_relaxed);
+}
+
+static void set(_Atomic uint64_t *word, uint64_t value)
+{
+    atomic_store_explicit(word, value, memory_order_relaxed);
+}
+
+static bool has_work(const struct mica_device *device)
+{
+    return device->usage != NULL && device->slot < MICA_PROCESSES_MAX &&
+           atomic_load_explicit(&device->usage->processes[device->slot].inflight, memory_order_relaxed) != 0;
+}
+
+/* What is there ends by estimate in `backlog_ns`. */
+static void believe(struct place *place, uint64_t backlog_ns, uint64_t now_ns)
+{
+    uint64_t until_ns = now_ns + PATIENCE_NS + 2 * backlog_ns;
+    if (until_ns > get(&place->believed_until_ns)) {
+        set(&place->believed_until_ns, until_ns);
+    }
+}
+
+/* Hold on to the devices on which the process has work. Returns when to be called next. */
+static uint64_t renew_holds(uint64_t now_ns)
+{
+    uint64_t next_ns = MICA_WATCH_NEVER;
+    struct mica_slice *slice = mica_attached_slice();
+    for (unsigned i = 0; i < slice->device_count; i++) {
+        struct mica_device *device = &slice->devices[i];
+        if (device->token == NULL || !device_overlaps(device) || !has_work(device)) {
+            continue;
+        }
+        if (now_ns < get(&places[i].believed_until_ns)) {
+            (void)mica_hold_renew(device->token, atomic_load_explicit(&device->record, memory_order_relaxed), now_ns);
+        }
+        next_ns = now_ns + MICA_HOLD_RENEW_NS;
+    }
+    return next_ns;
+}
+
+/* The program asks for work: remember how long it was away, if it had nothing there. */
+static void note_return(const struct mica_device *device, struct place *place, uint64_t now_ns)
+{
+    uint64_t left_ns = get(&place->left_ns);
+    if (left_ns == 0 || has_work(device)) {
+        return;
+    }
+    uint64_t away_ns = now_ns - left_ns < AWAY_MAX_NS ? now_ns - left_ns : AWAY_MAX_NS;
+    uint64_t before_ns = get(&place->return_ns) != 0 ? get(&place->return_ns) : AWAY_MAX_NS;
+    set(&place->return_ns, before_ns - before_ns / RETURN_PARTS + away_ns / RETURN_PARTS);
+    set(&place->left_ns, 0);
+}
+
+/* For how long the device is kept when the last command has ended: for what was made on its credit, or for a program that usually comes back at once and would come
+ * before all that wait. */
+static uint64_t stay_ns(const struct command *command, const struct place *place, uint64_t now_ns)
+{
+    const struct mica_work *work = &command->work;
+    uint64_t return_ns = get(&place->return_ns);
+    if (return_ns == 0 || return_ns > RETURN_MAX_NS || !mica_hold_comes_first(work->token, command->device->usage, now_ns)) {
+        return work->credit_ns;
+    }
+    return 2 * return_ns > work->credit_ns ? 2 * return_ns : work->credit_ns;
+}
+
+/* A command on a device that must be held has ended, `measured_ns` after it began (0: not known). */
+static void leave(struct command *command, uint64_t measured_ns, uint64_t now_ns)
+{
+    struct mica_work *work = &command->work;
+    struct place *place = &places[device_index(command->device)];
+    uint64_t cost_ns = work->charged_ns - work->credit_ns;
+    bool is_own_turn = work->turns == atomic_load_explicit(&work->token->turns, memory_order_relaxed);
+    if (measured_ns != 0 && is_own_turn) {
+        mica_token_shift(work->token, measured_ns > cost_ns, measured_ns > cost_ns ? measured_ns - cost_ns : cost_ns - measured_ns);
+    }
+    uint64_t busy_ns = atomic_load_explicit(&work->token->busy_until_ns, memory_order_relaxed);
+    believe(place, busy_ns > now_ns && busy_ns - now_ns < MICA_TOKEN_BACKLOG_MAX_NS ? busy_ns - now_ns : 0, now_ns);
+    set(&place->left_ns, now_ns);
+    mica_launch_over(command->device, work, stay_ns(command, place, now_ns), now_ns);
+}
+
+static bool is_held(const struct command *command)
+{
+    return command->work.strict && command->work.token != NULL;
+}
+
+static uint64_t look_round(uint64_t now_ns)
+{
+    if (mica_attach_state() != MICA_INSIDE) {
+        return MICA_WATCH_NEVER;
+    }
+    uint64_t count_ns = mica_credit_count() ? now_ns + COUNT_NS : MICA_WATCH_NEVER;
+    uint64_t hold_ns = renew_holds(now_ns);
+    return count_ns < hold_ns ? count_ns : hold_ns;
 }
 
 void work_forget(void)
@@ -36,6 +141,9 @@ void work_forget(void)
     for (unsigned i = 0; i < MICA_DEVICES_MAX; i++) {
         atomic_store(&places[i].next_timed_ns, 0);
         atomic_store(&places[i].last_end_ns, 0);
+        atomic_store(&places[i].believed_until_ns, 0);
+        atomic_store(&places[i].left_ns, 0);
+        atomic_store(&places[i].return_ns, 0);
     }
 }
 
@@ -65,7 +173,7 @@ static void take_credit(const struct command *command)
     if (unused.ns != 0) {
         mica_launch_correct(unused.device, unused.ns, 0, NULL);
     }
-    mica_watch_with(count_round);
+    mica_watch_with(look_round);
     mica_watch_by(work->now_ns + COUNT_NS);
 }
 
@@ -80,6 +188,9 @@ static bool is_in_order(struct place *place, cl_command_queue queue)
 static cl_int admit(struct command *command, struct place *place)
 {
     struct mica_wait wait = {.poll = renew, .context = command};
+    if (command->work.strict) {
+        note_return(command->device, place, mica_monotonic_ns());
+    }
     enum mica_verdict verdict = mica_launch_admit(command->device, &command->work, &wait);
     if (verdict != MICA_GRANTED) {
         return CL_OUT_OF_RESOURCES;
@@ -91,6 +202,12 @@ static cl_int admit(struct command *command, struct place *place)
     take_credit(command);
     uint64_t now_ns = command->work.now_ns;
     bool is_due = now_ns >= atomic_load_explicit(&place->next_timed_ns, memory_order_relaxed);
+    if (is_held(command)) {
+        bool is_unknown = mica_cost_is_unknown(command->cost);
+        believe(place, is_unknown ? UNKNOWN_NS : command->work.end_ns - now_ns, now_ns);
+        mica_watch_with(look_round);
+        mica_watch_by(now_ns + MICA_HOLD_RENEW_NS);
+    }
     command->is_followed = is_due || command->work.counted || command->work.claim_ns != 0 || mica_cost_is_unknown(command->cost);
     if (is_due) {
         atomic_store_explicit(&place->next_timed_ns, now_ns + QUANTUM_NS, memory_order_relaxed);
@@ -162,8 +279,11 @@ static void settle(struct command *command, uint64_t measured_ns, uint64_t now_n
     struct mica_work *work = &command->work;
     struct mica_token_region *token = work->token;
     bool was_alone = work->claim_ns != 0 && mica_token_release(token, work->claim_ns, now_ns);
-    if (work->counted) {
-        mica_launch_ended(command->device, 1);
+    enum mica_trust trust = trust_in(command, was_alone); /* before others come */
+    if (is_held(command)) {
+        leave(command, measured_ns, now_ns);
+    } else {
+        mica_launch_over(command->device, work, 0, now_ns);
     }
     if (measured_ns == 0) {
         return;
@@ -172,12 +292,12 @@ static void settle(struct command *command, uint64_t measured_ns, uint64_t now_n
         mica_launch_correct(command->device, 0, measured_ns, NULL);
         return;
     }
-    enum mica_trust trust = trust_in(command, was_alone);
-    if (trust == MICA_TRUST_FULL && !was_alone && now_ns + EARLY_NS < work->end_ns) {
+    bool is_early = trust == MICA_TRUST_FULL && !was_alone && !is_held(command) && now_ns + EARLY_NS < work->end_ns;
+    if (is_early) {
         mica_token_shift(token, false, work->end_ns - now_ns);
     }
     struct mica_settlement settlement = mica_cost_measured(command->cost, measured_ns, trust, token == NULL);
-    mica_launch_correct(command->device, settlement.charged_ns, settlement.actual_ns, was_alone ? NULL : token);
+    mica_launch_correct(command->device, settlement.charged_ns, settlement.actual_ns, was_alone || is_held(command) ? NULL : token);
 }
 
 /* On a thread of the target's: nothing here waits. */

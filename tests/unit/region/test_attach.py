@@ -39,7 +39,7 @@ def test_message_survives_the_wire(slot: int | None) -> None:
     ("offset", "data", "said"),
     [
         (0, b"\x01", "magic"),
-        (8, struct.pack("<Q", 4), "layout 4, allowed is 3"),
+        (8, struct.pack("<Q", 5), "layout 5, allowed is 4"),
         (24, struct.pack("<Q", 65), "slot 65, allowed are 0 to 64"),
         (32, b"../../etc", "slice id"),
         (32, b"\0" * 64, "slice id ''"),

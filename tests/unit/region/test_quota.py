@@ -141,12 +141,12 @@ def test_misuse_is_an_error_not_a_crash(region: QuotaRegion) -> None:
 
 @pytest.mark.parametrize(
     ("offset", "word", "defect"),
-    [(0, 1, Defect.FOREIGN), (8, 4, Defect.FUTURE), (8, 2, Defect.PAST), (16, 2, Defect.WRONG_KIND), (160, 0, Defect.OTHER_BOOT)],
+    [(0, 1, Defect.FOREIGN), (8, 5, Defect.FUTURE), (8, 2, Defect.PAST), (16, 2, Defect.WRONG_KIND), (160, 0, Defect.OTHER_BOOT)],
 )
 def test_defects_say_what_was_found(region: QuotaRegion, offset: int, word: int, defect: Defect) -> None:
     """A damaged header is refused with its path, the kind of damage, and what was found beside what was expected."""
     poke(region.path, offset, word)
-    with pytest.raises(RegionDefectError, match=r"expected a quota region, layout 3, 33024 bytes; found 33024 bytes") as caught:
+    with pytest.raises(RegionDefectError, match=r"expected a quota region, layout 4, 33024 bytes; found 33024 bytes") as caught:
         QuotaRegion(region.path)
     assert caught.value.defect is defect
     assert caught.value.path == region.path
