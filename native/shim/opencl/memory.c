@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CONTEXT_DEVICES_MAX 64
+#define CONTEXT_DEVICES_FEW 64 /* more are asked for into memory of their own */
 
 /* Bit i: the slice's device i. It is the owner of an entry of the live table, which has as many bits as a slice has devices. */
 typedef uint16_t mask_t;
@@ -41,17 +41,28 @@ static void refund(mask_t mask, uint64_t bytes)
     }
 }
 
-static mask_t context_mask(cl_context context)
+/* A context may have any number of devices: a program makes parts of one as it likes. `error`: there was no memory to ask with. */
+static mask_t context_mask(cl_context context, cl_int *error)
 {
-    cl_device_id devices[CONTEXT_DEVICES_MAX];
+    cl_device_id few[CONTEXT_DEVICES_FEW];
     size_t bytes = 0;
     mask_t mask = 0;
-    if (below.clGetContextInfo(context, CL_CONTEXT_DEVICES, sizeof devices, devices, &bytes) != CL_SUCCESS) {
+    if (below.clGetContextInfo(context, CL_CONTEXT_DEVICES, 0, NULL, &bytes) != CL_SUCCESS) {
         return 0; /* not a context: the target says so itself */
     }
-    for (size_t i = 0; i < bytes / sizeof devices[0]; i++) {
-        const struct mica_device *device = device_of(devices[i]);
-        mask |= device != NULL ? (mask_t)(1U << device_index(device)) : 0;
+    cl_device_id *devices = bytes <= sizeof few ? few : malloc(bytes);
+    if (devices == NULL) {
+        *error = CL_OUT_OF_HOST_MEMORY;
+        return 0;
+    }
+    if (below.clGetContextInfo(context, CL_CONTEXT_DEVICES, bytes, devices, NULL) == CL_SUCCESS) {
+        for (size_t i = 0; i < bytes / sizeof devices[0]; i++) {
+            const struct mica_device *device = device_of(devices[i]);
+            mask |= device != NULL ? (mask_t)(1U << device_index(device)) : 0;
+        }
+    }
+    if (devices != few) {
+        free(devices);
     }
     return mask;
 }
@@ -104,8 +115,10 @@ static struct grant grant_take(cl_context context, uint64_t bytes)
     if (at != DOOR_ENFORCE || bytes == 0) {
         return grant;
     }
-    grant.mask = context_mask(context);
-    grant.error = charge(grant.mask, bytes);
+    grant.mask = context_mask(context, &grant.error);
+    if (grant.error == CL_SUCCESS) {
+        grant.error = charge(grant.mask, bytes);
+    }
     return grant;
 }
 

@@ -8,6 +8,7 @@
 #include <pthread.h>
 
 #define LIMIT_BYTES ((4ULL << 20) + 17)
+#define PARTS 100
 #define THREADS 4
 #define ROUNDS 2000
 
@@ -178,6 +179,20 @@ static void test_both_devices(void)
     memory = buffer(context, LIMIT_BYTES - 999, NULL);
     check(refused(both, 1000, CL_MEM_OBJECT_ALLOCATION_FAILURE) && mica_charge_sum(cpu, MICA_MEMORY_VRAM) == 0, "whichever of them that is");
     release(memory);
+}
+
+static void test_device_parts(void)
+{
+    intptr_t equally[] = {CL_DEVICE_PARTITION_EQUALLY, 1, 0};
+    cl_device_id parts[PARTS];
+    cl_int error = CL_SUCCESS;
+    check(cl.clCreateSubDevices(fake_device(FAKE_OWN_GPU), equally, PARTS, parts, NULL) == CL_SUCCESS, "a device is divided");
+    cl_context many = cl.clCreateContext(NULL, PARTS, parts, NULL, NULL, &error);
+    check(many != NULL && error == CL_SUCCESS, "a context has many parts of a device");
+    cl_mem memory = buffer(many, 1000, NULL);
+    check(memory != NULL && charged(1000), "its memory is the device's, once");
+    release(memory);
+    check(charged(0) && cl.clReleaseContext(many) == CL_SUCCESS, "and given back");
 }
 
 /* --- Shared virtual memory ---------------------------------------------------------------------------------------------- */
@@ -367,6 +382,7 @@ static int inside(void)
     test_settled();
     test_images();
     test_both_devices();
+    test_device_parts();
     test_shared();
     test_used();
     test_shared_in_order();
