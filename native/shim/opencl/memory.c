@@ -218,12 +218,17 @@ static uint64_t at_least_one(uint64_t value)
     return value > 0 ? value : 1;
 }
 
+/* What a kind of image has none of may be anything in its description. */
 static uint64_t image_bytes(const cl_image_format *format, const cl_image_desc *desc)
 {
     if (desc == NULL || desc->from != NULL) {
         return 0; /* the memory of another object, which is charged */
     }
-    return pixel_bytes(format) * desc->width * at_least_one(desc->height) * at_least_one(desc->depth) * at_least_one(desc->array_size);
+    bool has_depth = desc->type == CL_MEM_OBJECT_IMAGE3D;
+    bool has_height = has_depth || desc->type == CL_MEM_OBJECT_IMAGE2D || desc->type == CL_MEM_OBJECT_IMAGE2D_ARRAY;
+    bool has_several = desc->type == CL_MEM_OBJECT_IMAGE2D_ARRAY || desc->type == CL_MEM_OBJECT_IMAGE1D_ARRAY;
+    return pixel_bytes(format) * desc->width * at_least_one(has_height ? desc->height : 1) * at_least_one(has_depth ? desc->depth : 1) *
+           at_least_one(has_several ? desc->array_size : 1);
 }
 
 OBJECT_HOOK(clCreateImage,

@@ -155,9 +155,24 @@ static void test_settled(void)
     check(buffer(context, 1000, &error) == NULL && error != CL_SUCCESS && charged(0) && fake_living() == living, "one that turns out too large is taken down again");
 }
 
+/* What an image of this description is charged before the target says what it takes. */
+static uint64_t computed(cl_image_desc desc)
+{
+    cl_image_format format = {.order = 0x10B5, .type = 0x10DE}; /* RGBA of floats: 16 bytes */
+    fake_fail("clGetMemObjectInfo", CL_OUT_OF_RESOURCES);
+    cl_mem image = cl.clCreateImage(context, 0, &format, &desc, NULL, NULL);
+    uint64_t bytes = mica_charge_sum(gpu, MICA_MEMORY_VRAM);
+    if (image != NULL) {
+        release(image);
+    }
+    check(image != NULL && charged(0), "an image is made");
+    return bytes;
+}
+
 static void test_images(void)
 {
     cl_image_format format = {.order = 0x10B5, .type = 0x10D2};
+    cl_image_desc desc = {.width = 4, .height = 3, .depth = 2, .array_size = 5};
     cl_mem images[3] = {cl.clCreateImage2D(context, 0, &format, 10, 10, 0, NULL, NULL), cl.clCreateImage3D(context, 0, &format, 10, 10, 10, 0, 0, NULL, NULL),
                         cl.clCreatePipe(context, 0, 8, 16, NULL, NULL)};
     check(charged(10 * 10 + 10 * 10 * 10 + 8 * 16), "images and pipes of every kind are charged what the target says that they take");
@@ -165,6 +180,16 @@ static void test_images(void)
         release(images[i]);
     }
     check(charged(0), "and given back");
+    desc.type = CL_MEM_OBJECT_IMAGE2D;
+    check(computed(desc) == 4 * 3 * 16, "an image is charged its area, whatever stands where its kind has nothing");
+    desc.type = CL_MEM_OBJECT_IMAGE3D;
+    check(computed(desc) == 4 * 3 * 2 * 16, "one with depth its volume");
+    desc.type = CL_MEM_OBJECT_IMAGE2D_ARRAY;
+    check(computed(desc) == 4 * 3 * 5 * 16, "an array all of its images");
+    desc.type = CL_MEM_OBJECT_IMAGE1D_ARRAY;
+    check(computed(desc) == 4 * 5 * 16, "also one of lines");
+    desc.type = CL_MEM_OBJECT_IMAGE1D;
+    check(computed(desc) == 4 * 16, "and a line its width");
 }
 
 /* --- Several devices ---------------------------------------------------------------------------------------------------- */
