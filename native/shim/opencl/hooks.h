@@ -24,7 +24,7 @@ typedef void (*cl_svm_free_notify)(cl_command_queue queue, cl_uint count, void *
     X(cl_command_queue, clCreateCommandQueue, (cl_context context, cl_device_id device, cl_bitfield properties, cl_int *error))                \
     X(cl_command_queue, clCreateCommandQueueWithProperties,                                                                                    \
       (cl_context context, cl_device_id device, const cl_properties *properties, cl_int *error))                                               \
-    X(cl_int, clReleaseCommandQueue, (cl_command_queue queue))                                                                                 \
+    X(cl_int, clSetCommandQueueProperty, (cl_command_queue queue, cl_bitfield properties, cl_bool enable, cl_bitfield *before))                \
     X(cl_int, clGetCommandQueueInfo, (cl_command_queue queue, cl_uint what, size_t room, void *value, size_t *bytes))                          \
     X(cl_int, clGetEventProfilingInfo, (cl_event event, cl_uint what, size_t room, void *value, size_t *bytes))                                \
     X(cl_int, clSetEventCallback, (cl_event event, cl_int status, cl_event_notify notify, void *user))                                         \

@@ -139,10 +139,12 @@ static bool shows_times(cl_event event)
     return end == start + WORK_NS;
 }
 
-/* Whether a queue that was made with this shows exactly this, and the times of its commands only if they were asked for. */
-static void test_queue(cl_command_queue made, cl_properties flags)
+/* Whether a queue that was made with this shows exactly this, and the times of its commands only if they were asked for; also once it is released. */
+static void test_queue(cl_command_queue made, const cl_properties *list, size_t words, cl_properties flags)
 {
     cl_properties shown = ~0ULL;
+    cl_properties array[8];
+    size_t bytes = 99;
     cl_event event = NULL;
     bool is_asked = (flags & CL_QUEUE_PROFILING_ENABLE) != 0;
     static unsigned times;
@@ -150,9 +152,12 @@ static void test_queue(cl_command_queue made, cl_properties flags)
     uint64_t ns = gpu->gpu_ns;
     snprintf(kernel, sizeof kernel, "timed %u", times++);
     check(made != NULL && cl.clGetCommandQueueInfo(made, CL_QUEUE_PROPERTIES, sizeof shown, &shown, NULL) == CL_SUCCESS && shown == flags, "a queue shows its flags");
+    check(cl.clGetCommandQueueInfo(made, CL_QUEUE_PROPERTIES_ARRAY, 0, NULL, &bytes) == CL_SUCCESS && bytes == words * sizeof array[0], "and as many properties as it was made with");
+    check(cl.clGetCommandQueueInfo(made, CL_QUEUE_PROPERTIES_ARRAY, words * sizeof array[0], array, NULL) == CL_SUCCESS, "which have room where they came from");
+    check(words == 0 || memcmp(array, list, words * sizeof array[0]) == 0, "and are the same");
     check(launch_on(made, kernel, &event) == CL_SUCCESS && fake_finish() && shows_times(event) == is_asked, "times are shown to who asked for them");
     check(gpu->gpu_ns == ns + WORK_NS, "and known to the layer in any case");
-    check(cl.clReleaseCommandQueue(made) == CL_SUCCESS, "a queue is released");
+    check(cl.clReleaseCommandQueue(made) == CL_SUCCESS && shows_times(event) == is_asked, "and to nobody else, also when the queue is gone and its event is not");
     cl.clReleaseEvent(event);
 }
 
@@ -166,16 +171,25 @@ static void test_queues(void)
     cl_device_id device = fake_device(FAKE_OWN_GPU);
     long living = fake_living();
     for (int i = 0; i < 2; i++) { /* the second time at addresses that were others' */
-        test_queue(cl.clCreateCommandQueue(context, device, 1, NULL), 1);
-        test_queue(cl.clCreateCommandQueue(context, device, CL_QUEUE_PROFILING_ENABLE, NULL), CL_QUEUE_PROFILING_ENABLE);
-        test_queue(cl.clCreateCommandQueueWithProperties(context, device, timed, NULL), CL_QUEUE_PROFILING_ENABLE | 1);
-        test_queue(cl.clCreateCommandQueueWithProperties(context, device, plain, NULL), 1);
-        test_queue(cl.clCreateCommandQueueWithProperties(context, device, zero, NULL), 0);
-        test_queue(cl.clCreateCommandQueueWithProperties(context, device, size, NULL), 0);
-        test_queue(cl.clCreateCommandQueueWithProperties(context, device, none, NULL), 0);
-        test_queue(cl.clCreateCommandQueueWithProperties(context, device, NULL, NULL), 0);
+        test_queue(cl.clCreateCommandQueue(context, device, 1, NULL), NULL, 0, 1);
+        test_queue(cl.clCreateCommandQueue(context, device, CL_QUEUE_PROFILING_ENABLE, NULL), NULL, 0, CL_QUEUE_PROFILING_ENABLE);
+        test_queue(cl.clCreateCommandQueueWithProperties(context, device, timed, NULL), timed, 3, CL_QUEUE_PROFILING_ENABLE | 1);
+        test_queue(cl.clCreateCommandQueueWithProperties(context, device, plain, NULL), plain, 5, 1);
+        test_queue(cl.clCreateCommandQueueWithProperties(context, device, zero, NULL), zero, 3, 0);
+        test_queue(cl.clCreateCommandQueueWithProperties(context, device, size, NULL), size, 3, 0);
+        test_queue(cl.clCreateCommandQueueWithProperties(context, device, none, NULL), none, 1, 0);
+        test_queue(cl.clCreateCommandQueueWithProperties(context, device, NULL, NULL), NULL, 0, 0);
     }
     check(fake_living() == living, "no queue and no event is left");
+}
+
+/* What the layer times with is not for a program to switch off. */
+static void test_queue_property(void)
+{
+    cl_properties before = ~0ULL;
+    unsigned asked = fake_asked("clSetCommandQueueProperty");
+    check(cl.clSetCommandQueueProperty(queue, CL_QUEUE_PROFILING_ENABLE, 0, &before) == CL_INVALID_OPERATION && fake_asked("clSetCommandQueueProperty") == asked,
+          "a queue's properties do not change");
 }
 
 /* --- What goes wrong ----------------------------------------------------------------------------------------------------- */
@@ -332,6 +346,7 @@ static int inside(void)
     check(context != NULL && queue != NULL, "a context and a queue are made");
     test_commands();
     test_queues();
+    test_queue_property();
     test_failures();
     test_held(launch_one, "a paused slice's command is held");
     test_callbacks();
