@@ -160,6 +160,9 @@ static cl_mem grant_keep(struct grant *grant, cl_mem memory, cl_int *error)
         return memory;
     }
     cl_int result = memory != NULL ? settle(grant, memory) : CL_SUCCESS;
+    if (memory != NULL && result == CL_SUCCESS && below.clSetMemObjectDestructorCallback == NULL) {
+        return memory; /* of OpenCL 1.0: nobody says when it dies, so it is charged until the process ends */
+    }
     struct mica_live_entry entry = {.bytes = grant->bytes, .owner = grant->mask};
     if (memory != NULL && result == CL_SUCCESS && mica_live_insert((uintptr_t)memory, entry)) {
         if (below.clSetMemObjectDestructorCallback(memory, on_destroyed, NULL) == CL_SUCCESS) {
@@ -339,7 +342,7 @@ cl_int hook_clEnqueueSVMFree(cl_command_queue queue, cl_uint count, void *pointe
     cl_int result = below.clEnqueueSVMFree(queue, count, pointers, notify, user, wait_count, waits, place);
     if (result != CL_SUCCESS) {
         svm_put_back(list);
-    } else if (below.clSetEventCallback(*place, CL_COMPLETE, on_freed, list) != CL_SUCCESS) {
+    } else if (!call_back(*place, on_freed, list)) {
         on_freed(NULL, CL_COMPLETE, list);
     }
     if (own != NULL) {

@@ -202,7 +202,7 @@ static void follow(const struct command *command, cl_event event)
     if (kept != NULL) {
         *kept = *command;
     }
-    if (kept == NULL || below.clSetEventCallback(event, CL_COMPLETE, on_ended, kept) != CL_SUCCESS) {
+    if (kept == NULL || !call_back(event, on_ended, kept)) {
         free(kept);
         struct command lost = *command;
         settle(&lost, 0, mica_monotonic_ns());

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * How the OpenCL layer meets a loader and its target: a layer that is named twice charges once,
+ * How the OpenCL layer meets a loader and its target: whatever is missing there is passed through and crashes nothing, a layer that is named twice charges once,
  * outside a slice nothing is changed, and inside there are the slice's devices and no others.
  */
 #define _GNU_SOURCE
 #include "opencl_slice.h"
 
 #define LIMIT_BYTES (1ULL << 20)
+#define OPENCL_1_0 (offsetof(struct fake_table, clGetExtensionFunctionAddress) / sizeof(void *) + 1) /* entries that every OpenCL has */
 
 static bool holds(bool condition, const char *what)
 {
@@ -36,7 +37,7 @@ static void test_information(void)
     check(init(FAKE_ENTRIES, NULL, NULL, NULL) == CL_INVALID_VALUE, "it wants a table");
 }
 
-/* --- A program --------------------------------------------------------------------------------------------------------- */
+/* --- Tables that are not whole ------------------------------------------------------------------------------------------- */
 
 static cl_context make_context(void)
 {
@@ -78,6 +79,49 @@ static bool uses_queue(cl_context context, uint64_t expected)
         good = holds(cl.clSetEventCallback(event, 1, NULL, NULL) != CL_SUCCESS, "the target refuses what is no callback") && good;
     }
     return good;
+}
+
+/* In a child: a program runs over a target of so many entries. */
+static bool runs_over(unsigned entries)
+{
+    load_target(entries);
+    bool is_whole = entries >= OPENCL_1_0; /* anything less is no OpenCL, and nobody's to enforce */
+    bool good = load_layer(entries);
+    for (unsigned i = entries; i < FAKE_ENTRIES; i++) {
+        good = ((void **)&top)[i] == NULL && good;
+    }
+    cl_context context = make_context();
+    good = uses_memory(context, is_whole ? 1000 : 0) && good;
+    return uses_queue(context, is_whole ? 1 : 0) && good;
+}
+
+/* In a child: one that lacks this entry. */
+static bool runs_without(unsigned entry)
+{
+    load_target(FAKE_ENTRIES);
+    ((void **)&top)[entry] = NULL;
+    bool good = load_layer(FAKE_ENTRIES) && holds(((void **)&top)[entry] == NULL, "the layer answers nothing that the target has not");
+    cl_context context = make_context();
+    good = uses_memory(context, 1000) && good;
+    return uses_queue(context, 1) && good;
+}
+
+static void test_short_tables(void)
+{
+    for (unsigned entries = 0; entries <= FAKE_ENTRIES; entries++) {
+        bool good = in_child(runs_over, entries);
+        check(good, "a program runs over an older target");
+        if (!good) {
+            printf("... of %u entries\n", entries);
+        }
+    }
+    for (unsigned entry = OPENCL_1_0; entry < FAKE_ENTRIES; entry++) {
+        bool good = in_child(runs_without, entry);
+        check(good, "a program runs over a target that lacks an entry");
+        if (!good) {
+            printf("... entry %u\n", entry);
+        }
+    }
 }
 
 /* In a child: the layer is named twice. */
@@ -194,6 +238,7 @@ static void test_devices(void)
 static int inside(void)
 {
     test_information();
+    test_short_tables();
     check(in_child(runs_under_two, 0), "a layer that is named twice charges once");
     check(in_child(is_passed, 0), "outside a slice everything is as without the layer");
     check(in_child(is_refused, 0), "in a slice of which nothing is known everything is refused");
