@@ -6,6 +6,7 @@
 #include "../core/live.h"
 #include "../core/memory.h"
 #include "devices.h"
+#include "work.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -251,6 +252,38 @@ OBJECT_HOOK(clCreateImage3D,
             (context, flags, format, width, height, depth, row_pitch, slice_pitch, host, error),
             pixel_bytes(format) * width * at_least_one(height) * at_least_one(depth))
 
+/* A callback of the program's. */
+struct watcher {
+    cl_mem_notify notify;
+    void *user;
+};
+
+static void on_watched(cl_mem memory, void *user)
+{
+    struct watcher watcher = *(struct watcher *)user;
+    free(user);
+    bool before = work_callback_enter();
+    watcher.notify(memory, watcher.user);
+    work_callback_leave(before);
+}
+
+cl_int hook_clSetMemObjectDestructorCallback(cl_mem memory, cl_mem_notify notify, void *user)
+{
+    if (notify == NULL || door() != DOOR_ENFORCE) {
+        return below.clSetMemObjectDestructorCallback(memory, notify, user);
+    }
+    struct watcher *watcher = malloc(sizeof *watcher);
+    if (watcher == NULL) {
+        return CL_OUT_OF_HOST_MEMORY;
+    }
+    *watcher = (struct watcher){notify, user};
+    cl_int result = below.clSetMemObjectDestructorCallback(memory, on_watched, watcher);
+    if (result != CL_SUCCESS) {
+        free(watcher);
+    }
+    return result;
+}
+
 /* --- Shared virtual memory ---------------------------------------------------------------------------------------------- */
 
 void *hook_clSVMAlloc(cl_context context, cl_bitfield flags, size_t size, cl_uint alignment)
@@ -327,11 +360,42 @@ static void svm_put_back(struct svm_free *list)
 }
 
 /* What a program frees by a function of its own stays its own: that function calls clSVMFree. */
+struct svm_own {
+    cl_svm_free_notify notify;
+    void *user;
+};
+
+static void on_freeing(cl_command_queue queue, cl_uint count, void **pointers, void *user)
+{
+    struct svm_own own = *(struct svm_own *)user;
+    free(user);
+    bool before = work_callback_enter();
+    own.notify(queue, count, pointers, own.user);
+    work_callback_leave(before);
+}
+
+static cl_int free_by_own(cl_command_queue queue, cl_uint count, void *pointers[], struct svm_own by, DONE)
+{
+    struct svm_own *own = malloc(sizeof *own);
+    if (own == NULL) {
+        return CL_OUT_OF_HOST_MEMORY;
+    }
+    *own = by;
+    cl_int result = below.clEnqueueSVMFree(queue, count, pointers, on_freeing, own, wait_count, waits, event);
+    if (result != CL_SUCCESS) {
+        free(own);
+    }
+    return result;
+}
+
 cl_int hook_clEnqueueSVMFree(cl_command_queue queue, cl_uint count, void *pointers[], cl_svm_free_notify notify, void *user, cl_uint wait_count,
                              const cl_event *waits, cl_event *event)
 {
-    if (notify != NULL || count == 0 || pointers == NULL || door() == DOOR_PASS) {
+    if (count == 0 || pointers == NULL || door() == DOOR_PASS) {
         return below.clEnqueueSVMFree(queue, count, pointers, notify, user, wait_count, waits, event);
+    }
+    if (notify != NULL) {
+        return free_by_own(queue, count, pointers, (struct svm_own){notify, user}, wait_count, waits, event);
     }
     cl_event own = NULL;
     cl_event *place = event != NULL ? event : &own;

@@ -234,6 +234,18 @@ cl_int work_end(struct command *command, cl_event *event, cl_int result)
 
 /* --- Callbacks ---------------------------------------------------------------------------------------------------------- */
 
+bool work_callback_enter(void)
+{
+    bool before = is_in_callback;
+    is_in_callback = true;
+    return before;
+}
+
+void work_callback_leave(bool before)
+{
+    is_in_callback = before;
+}
+
 /* A callback of the program's. */
 struct callback {
     cl_event_notify notify;
@@ -243,11 +255,10 @@ struct callback {
 static void on_event(cl_event event, cl_int status, void *user)
 {
     struct callback callback = *(struct callback *)user;
-    bool before = is_in_callback;
     free(user);
-    is_in_callback = true;
+    bool before = work_callback_enter();
     callback.notify(event, status, callback.user);
-    is_in_callback = before;
+    work_callback_leave(before);
 }
 
 cl_int hook_clSetEventCallback(cl_event event, cl_int status, cl_event_notify notify, void *user)

@@ -281,6 +281,53 @@ static void test_callbacks(void)
     called = 0;
 }
 
+static void launch_at_end(cl_mem memory, void *user)
+{
+    (void)memory;
+    launch_again(NULL, CL_COMPLETE, user);
+}
+
+static void launch_and_free(cl_command_queue of, cl_uint count, void **pointers, void *user)
+{
+    check(of == queue && count == 1, "a function that frees is told what");
+    launch_again(NULL, CL_COMPLETE, user);
+    cl.clSVMFree(context, pointers[0]);
+}
+
+/* What `command` enqueues ends in a callback on the target's thread that launches, in a slice that is paused by then. */
+static void test_ending(void (*command)(void), const char *what)
+{
+    uint64_t launches = gpu->launches;
+    called = 0;
+    fake_hold(true);
+    command();
+    opencl_limit(LIMIT_BYTES, MICA_CONTROL_PAUSE);
+    fake_hold(false);
+    for (int i = 0; i < PATIENCE && called == 0; i++) {
+        rest();
+    }
+    check(called == 1 && fake_finish() && gpu->launches > launches, what);
+    opencl_limit(LIMIT_BYTES, MICA_CONTROL_RUN);
+    check(fake_finish() && fake_living_bytes() == 0, "and nothing is left");
+}
+
+static void end_memory(void)
+{
+    cl_mem memory = cl.clCreateBuffer(context, 0, 10, NULL, NULL);
+    fake_fail("clSetMemObjectDestructorCallback", CL_OUT_OF_RESOURCES);
+    check(cl.clSetMemObjectDestructorCallback(memory, launch_at_end, NULL) == CL_OUT_OF_RESOURCES, "a target may refuse to tell an object's end");
+    check(cl.clSetMemObjectDestructorCallback(memory, launch_at_end, &called) == CL_SUCCESS, "or tell it");
+    check(cl.clEnqueueFillBuffer(queue, memory, "", 1, 0, 10, 0, NULL, NULL) == CL_SUCCESS && cl.clReleaseMemObject(memory) == CL_SUCCESS, "an object is used last by a command");
+}
+
+static void end_shared(void)
+{
+    void *pointer = cl.clSVMAlloc(context, 0, 10, 0);
+    fake_fail("clEnqueueSVMFree", CL_OUT_OF_RESOURCES);
+    check(cl.clEnqueueSVMFree(queue, 1, &pointer, launch_and_free, NULL, 0, NULL, NULL) == CL_OUT_OF_RESOURCES, "a target may refuse to free");
+    check(cl.clEnqueueSVMFree(queue, 1, &pointer, launch_and_free, &called, 0, NULL, NULL) == CL_SUCCESS, "or do it");
+}
+
 /* --- Threads ------------------------------------------------------------------------------------------------------------- */
 
 static void *launch_many(void *unused)
@@ -350,6 +397,8 @@ static int inside(void)
     test_failures();
     test_held(launch_one, "a paused slice's command is held");
     test_callbacks();
+    test_ending(end_memory, "a callback at an object's end that launches is not held up");
+    test_ending(end_shared, "nor is a program's own function that frees");
     test_credit();
     test_kill();
     return 0;
