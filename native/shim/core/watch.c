@@ -17,7 +17,7 @@
 #define STACK_BYTES (256 * 1024)
 #define SLEEP_MAX_NS 1000000000ULL
 
-static uint64_t (*work)(uint64_t now_ns);
+static uint64_t (*_Atomic work)(uint64_t now_ns); /* atomic: several threads may set it, all to the same */
 static _Atomic int started;
 static _Atomic uint64_t wakes_at; /* when the watcher looks next; 0: it is looking */
 static _Atomic uint32_t bell;     /* rung: it is to look again at once */
@@ -49,7 +49,7 @@ static void *watch(void *unused)
     for (;;) {
         uint32_t heard = atomic_load(&bell);
         pthread_mutex_lock(&looking);
-        uint64_t next_ns = work(mica_monotonic_ns());
+        uint64_t next_ns = atomic_load_explicit(&work, memory_order_relaxed)(mica_monotonic_ns());
         pthread_mutex_unlock(&looking);
         atomic_store(&wakes_at, next_ns);
         uint64_t now_ns = mica_monotonic_ns();
@@ -86,7 +86,7 @@ static void start(void)
 
 void mica_watch_with(uint64_t (*round)(uint64_t now_ns))
 {
-    work = round;
+    atomic_store_explicit(&work, round, memory_order_relaxed);
 }
 
 void mica_watch_by(uint64_t due_ns)

@@ -24,7 +24,7 @@ typedef void (*cl_svm_free_notify)(cl_command_queue queue, cl_uint count, void *
     X(cl_command_queue, clCreateCommandQueue, (cl_context context, cl_device_id device, cl_bitfield properties, cl_int *error))                \
     X(cl_command_queue, clCreateCommandQueueWithProperties,                                                                                    \
       (cl_context context, cl_device_id device, const cl_properties *properties, cl_int *error))                                               \
-    X(cl_int, clReleaseCommandQueue, (cl_command_queue queue))                                                                                 \
+    X(cl_int, clSetCommandQueueProperty, (cl_command_queue queue, cl_bitfield properties, cl_bool enable, cl_bitfield *before))                \
     X(cl_int, clGetCommandQueueInfo, (cl_command_queue queue, cl_uint what, size_t room, void *value, size_t *bytes))                          \
     X(cl_int, clGetEventProfilingInfo, (cl_event event, cl_uint what, size_t room, void *value, size_t *bytes))                                \
     X(cl_int, clSetEventCallback, (cl_event event, cl_int status, cl_event_notify notify, void *user))                                         \
@@ -44,6 +44,7 @@ typedef void (*cl_svm_free_notify)(cl_command_queue queue, cl_uint count, void *
        size_t slice_pitch, void *host, cl_int *error))                                                                                         \
     X(cl_mem, clCreatePipe,                                                                                                                    \
       (cl_context context, cl_bitfield flags, cl_uint packet_bytes, cl_uint packets, const cl_context_properties *properties, cl_int *error))  \
+    X(cl_int, clSetMemObjectDestructorCallback, (cl_mem memory, cl_mem_notify notify, void *user))                                             \
     X(void *, clSVMAlloc, (cl_context context, cl_bitfield flags, size_t size, cl_uint alignment))                                             \
     X(void, clSVMFree, (cl_context context, void *pointer))                                                                                    \
     X(cl_int, clEnqueueSVMFree,                                                                                                                \
@@ -106,7 +107,6 @@ typedef void (*cl_svm_free_notify)(cl_command_queue queue, cl_uint count, void *
     Y(cl_int, clGetPlatformInfo, (cl_platform_id platform, cl_uint what, size_t room, void *value, size_t *bytes))       \
     Y(cl_int, clGetContextInfo, (cl_context context, cl_uint what, size_t room, void *value, size_t *bytes))             \
     Y(cl_int, clGetMemObjectInfo, (cl_mem memory, cl_uint what, size_t room, void *value, size_t *bytes))                \
-    Y(cl_int, clSetMemObjectDestructorCallback, (cl_mem memory, cl_mem_notify notify, void *user))                       \
     Y(cl_int, clReleaseMemObject, (cl_mem memory))                                                                       \
     Y(cl_int, clGetKernelInfo, (cl_kernel kernel, cl_uint what, size_t room, void *value, size_t *bytes))                \
     Y(cl_int, clGetEventInfo, (cl_event event, cl_uint what, size_t room, void *value, size_t *bytes))                   \

@@ -58,6 +58,9 @@ EXPORT cl_int clGetLayerInfo(cl_uint what, size_t room, void *value, size_t *byt
     return CL_SUCCESS;
 }
 
+/* Entries of OpenCL 1.0: what the layer makes of them it makes without a look. A table without them is of no OpenCL, and is handed on. */
+#define ENTRIES_MIN (offsetof(struct table, clGetExtensionFunctionAddress) / sizeof(void *) + 1)
+
 /* What the target has, as far as its table goes; and an answer of the layer's only to what it has. A function pointer and an object pointer have one
  * representation wherever there are layers, but C has no cast between them. */
 #define TAKE(type, name, params)                                                           \
@@ -80,7 +83,7 @@ EXPORT cl_int clInitLayer(cl_uint entries, const void *target, cl_uint *answered
     }
     *answered = sizeof(struct table) / sizeof(void *);
     *table = &nothing;
-    if (atomic_fetch_add(&times, 1) == 0) {
+    if (entries >= ENTRIES_MIN && atomic_fetch_add(&times, 1) == 0) {
         OPENCL_HOOKS(TAKE)
         OPENCL_CALLS(TAKE)
         OPENCL_HOOKS(ANSWER)

@@ -36,4 +36,10 @@ static inline void tell(cl_int *error, cl_int code)
     }
 }
 
+/* Have `notify` called when the event's command has ended. False: it will not be. OpenCL 1.0 has no callbacks. */
+static inline bool call_back(cl_event event, cl_event_notify notify, void *user)
+{
+    return below.clSetEventCallback != NULL && below.clSetEventCallback(event, CL_COMPLETE, notify, user) == CL_SUCCESS;
+}
+
 #endif

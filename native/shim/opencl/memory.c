@@ -6,12 +6,13 @@
 #include "../core/live.h"
 #include "../core/memory.h"
 #include "devices.h"
+#include "work.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define CONTEXT_DEVICES_MAX 64
+#define CONTEXT_DEVICES_FEW 64 /* more are asked for into memory of their own */
 
 /* Bit i: the slice's device i. It is the owner of an entry of the live table, which has as many bits as a slice has devices. */
 typedef uint16_t mask_t;
@@ -41,17 +42,28 @@ static void refund(mask_t mask, uint64_t bytes)
     }
 }
 
-static mask_t context_mask(cl_context context)
+/* A context may have any number of devices: a program makes parts of one as it likes. `error`: there was no memory to ask with. */
+static mask_t context_mask(cl_context context, cl_int *error)
 {
-    cl_device_id devices[CONTEXT_DEVICES_MAX];
+    cl_device_id few[CONTEXT_DEVICES_FEW];
     size_t bytes = 0;
     mask_t mask = 0;
-    if (below.clGetContextInfo(context, CL_CONTEXT_DEVICES, sizeof devices, devices, &bytes) != CL_SUCCESS) {
+    if (below.clGetContextInfo(context, CL_CONTEXT_DEVICES, 0, NULL, &bytes) != CL_SUCCESS) {
         return 0; /* not a context: the target says so itself */
     }
-    for (size_t i = 0; i < bytes / sizeof devices[0]; i++) {
-        const struct mica_device *device = device_of(devices[i]);
-        mask |= device != NULL ? (mask_t)(1U << device_index(device)) : 0;
+    cl_device_id *devices = bytes <= sizeof few ? few : malloc(bytes);
+    if (devices == NULL) {
+        *error = CL_OUT_OF_HOST_MEMORY;
+        return 0;
+    }
+    if (below.clGetContextInfo(context, CL_CONTEXT_DEVICES, bytes, devices, NULL) == CL_SUCCESS) {
+        for (size_t i = 0; i < bytes / sizeof devices[0]; i++) {
+            const struct mica_device *device = device_of(devices[i]);
+            mask |= device != NULL ? (mask_t)(1U << device_index(device)) : 0;
+        }
+    }
+    if (devices != few) {
+        free(devices);
     }
     return mask;
 }
@@ -104,8 +116,10 @@ static struct grant grant_take(cl_context context, uint64_t bytes)
     if (at != DOOR_ENFORCE || bytes == 0) {
         return grant;
     }
-    grant.mask = context_mask(context);
-    grant.error = charge(grant.mask, bytes);
+    grant.mask = context_mask(context, &grant.error);
+    if (grant.error == CL_SUCCESS) {
+        grant.error = charge(grant.mask, bytes);
+    }
     return grant;
 }
 
@@ -147,6 +161,9 @@ static cl_mem grant_keep(struct grant *grant, cl_mem memory, cl_int *error)
         return memory;
     }
     cl_int result = memory != NULL ? settle(grant, memory) : CL_SUCCESS;
+    if (memory != NULL && result == CL_SUCCESS && below.clSetMemObjectDestructorCallback == NULL) {
+        return memory; /* of OpenCL 1.0: nobody says when it dies, so it is charged until the process ends */
+    }
     struct mica_live_entry entry = {.bytes = grant->bytes, .owner = grant->mask};
     if (memory != NULL && result == CL_SUCCESS && mica_live_insert((uintptr_t)memory, entry)) {
         if (below.clSetMemObjectDestructorCallback(memory, on_destroyed, NULL) == CL_SUCCESS) {
@@ -205,12 +222,17 @@ static uint64_t at_least_one(uint64_t value)
     return value > 0 ? value : 1;
 }
 
+/* What a kind of image has none of may be anything in its description. */
 static uint64_t image_bytes(const cl_image_format *format, const cl_image_desc *desc)
 {
     if (desc == NULL || desc->from != NULL) {
         return 0; /* the memory of another object, which is charged */
     }
-    return pixel_bytes(format) * desc->width * at_least_one(desc->height) * at_least_one(desc->depth) * at_least_one(desc->array_size);
+    bool has_depth = desc->type == CL_MEM_OBJECT_IMAGE3D;
+    bool has_height = has_depth || desc->type == CL_MEM_OBJECT_IMAGE2D || desc->type == CL_MEM_OBJECT_IMAGE2D_ARRAY;
+    bool has_several = desc->type == CL_MEM_OBJECT_IMAGE2D_ARRAY || desc->type == CL_MEM_OBJECT_IMAGE1D_ARRAY;
+    return pixel_bytes(format) * desc->width * at_least_one(has_height ? desc->height : 1) * at_least_one(has_depth ? desc->depth : 1) *
+           at_least_one(has_several ? desc->array_size : 1);
 }
 
 OBJECT_HOOK(clCreateImage,
@@ -229,6 +251,38 @@ OBJECT_HOOK(clCreateImage3D,
              size_t slice_pitch, void *host, cl_int *error),
             (context, flags, format, width, height, depth, row_pitch, slice_pitch, host, error),
             pixel_bytes(format) * width * at_least_one(height) * at_least_one(depth))
+
+/* A callback of the program's. */
+struct watcher {
+    cl_mem_notify notify;
+    void *user;
+};
+
+static void on_watched(cl_mem memory, void *user)
+{
+    struct watcher watcher = *(struct watcher *)user;
+    free(user);
+    bool before = work_callback_enter();
+    watcher.notify(memory, watcher.user);
+    work_callback_leave(before);
+}
+
+cl_int hook_clSetMemObjectDestructorCallback(cl_mem memory, cl_mem_notify notify, void *user)
+{
+    if (notify == NULL || door() != DOOR_ENFORCE) {
+        return below.clSetMemObjectDestructorCallback(memory, notify, user);
+    }
+    struct watcher *watcher = malloc(sizeof *watcher);
+    if (watcher == NULL) {
+        return CL_OUT_OF_HOST_MEMORY;
+    }
+    *watcher = (struct watcher){notify, user};
+    cl_int result = below.clSetMemObjectDestructorCallback(memory, on_watched, watcher);
+    if (result != CL_SUCCESS) {
+        free(watcher);
+    }
+    return result;
+}
 
 /* --- Shared virtual memory ---------------------------------------------------------------------------------------------- */
 
@@ -306,11 +360,42 @@ static void svm_put_back(struct svm_free *list)
 }
 
 /* What a program frees by a function of its own stays its own: that function calls clSVMFree. */
+struct svm_own {
+    cl_svm_free_notify notify;
+    void *user;
+};
+
+static void on_freeing(cl_command_queue queue, cl_uint count, void **pointers, void *user)
+{
+    struct svm_own own = *(struct svm_own *)user;
+    free(user);
+    bool before = work_callback_enter();
+    own.notify(queue, count, pointers, own.user);
+    work_callback_leave(before);
+}
+
+static cl_int free_by_own(cl_command_queue queue, cl_uint count, void *pointers[], struct svm_own by, DONE)
+{
+    struct svm_own *own = malloc(sizeof *own);
+    if (own == NULL) {
+        return CL_OUT_OF_HOST_MEMORY;
+    }
+    *own = by;
+    cl_int result = below.clEnqueueSVMFree(queue, count, pointers, on_freeing, own, wait_count, waits, event);
+    if (result != CL_SUCCESS) {
+        free(own);
+    }
+    return result;
+}
+
 cl_int hook_clEnqueueSVMFree(cl_command_queue queue, cl_uint count, void *pointers[], cl_svm_free_notify notify, void *user, cl_uint wait_count,
                              const cl_event *waits, cl_event *event)
 {
-    if (notify != NULL || count == 0 || pointers == NULL || door() == DOOR_PASS) {
+    if (count == 0 || pointers == NULL || door() == DOOR_PASS) {
         return below.clEnqueueSVMFree(queue, count, pointers, notify, user, wait_count, waits, event);
+    }
+    if (notify != NULL) {
+        return free_by_own(queue, count, pointers, (struct svm_own){notify, user}, wait_count, waits, event);
     }
     cl_event own = NULL;
     cl_event *place = event != NULL ? event : &own;
@@ -321,7 +406,7 @@ cl_int hook_clEnqueueSVMFree(cl_command_queue queue, cl_uint count, void *pointe
     cl_int result = below.clEnqueueSVMFree(queue, count, pointers, notify, user, wait_count, waits, place);
     if (result != CL_SUCCESS) {
         svm_put_back(list);
-    } else if (below.clSetEventCallback(*place, CL_COMPLETE, on_freed, list) != CL_SUCCESS) {
+    } else if (!call_back(*place, on_freed, list)) {
         on_freed(NULL, CL_COMPLETE, list);
     }
     if (own != NULL) {

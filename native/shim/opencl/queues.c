@@ -9,7 +9,16 @@
 
 #define PROPERTIES_MAX 64
 
-static struct mica_map quiet; /* queues whose program did not ask for profiling */
+/* What a program asked a queue for that it did not ask to be timed. */
+struct asked {
+    cl_properties flags;
+    uint64_t words; /* of its list of properties, with the end; WORDS_SAME: as many as the target has */
+};
+#define WORDS_SAME UINT64_MAX
+
+/* Such queues, by address: first is `words`. One that is gone stays in it until its address is another's: its events may be looked at still, and only the target
+ * knows when it is really gone. */
+static struct mica_map quiet;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 void queues_forget(void)
@@ -19,26 +28,27 @@ void queues_forget(void)
     mica_map_clear(&quiet);
 }
 
-static cl_command_queue note(cl_command_queue queue, bool is_quiet)
+static cl_command_queue note(cl_command_queue queue, struct asked asked)
 {
     if (queue != NULL) {
         pthread_mutex_lock(&lock);
-        if (is_quiet) {
-            (void)mica_map_put(&quiet, (uintptr_t)queue);
-        } else {
-            mica_map_remove(&quiet, (uintptr_t)queue);
+        mica_map_remove(&quiet, (uintptr_t)queue);
+        struct mica_map_entry *entry = (asked.flags & CL_QUEUE_PROFILING_ENABLE) == 0 ? mica_map_put(&quiet, (uintptr_t)queue) : NULL;
+        if (entry != NULL) {
+            entry->first = asked.words;
         }
         pthread_mutex_unlock(&lock);
     }
     return queue;
 }
 
-static bool is_quiet(cl_command_queue queue)
+static bool is_quiet(cl_command_queue queue, uint64_t *words)
 {
     pthread_mutex_lock(&lock);
-    bool found = mica_map_find(&quiet, (uintptr_t)queue) != NULL;
+    const struct mica_map_entry *entry = mica_map_find(&quiet, (uintptr_t)queue);
+    *words = entry != NULL ? entry->first : WORDS_SAME;
     pthread_mutex_unlock(&lock);
-    return found;
+    return entry != NULL;
 }
 
 cl_command_queue hook_clCreateCommandQueue(cl_context context, cl_device_id device, cl_bitfield properties, cl_int *error)
@@ -47,28 +57,27 @@ cl_command_queue hook_clCreateCommandQueue(cl_context context, cl_device_id devi
         return below.clCreateCommandQueue(context, device, properties, error);
     }
     cl_command_queue queue = below.clCreateCommandQueue(context, device, properties | CL_QUEUE_PROFILING_ENABLE, error);
-    return note(queue, (properties & CL_QUEUE_PROFILING_ENABLE) == 0);
+    return note(queue, (struct asked){.flags = properties, .words = WORDS_SAME});
 }
 
 /* A copy of a list of properties with profiling in it. Returns what the program asked for. */
-static cl_properties with_profiling(const cl_properties *list, cl_properties copy[PROPERTIES_MAX + 3])
+static struct asked with_profiling(const cl_properties *list, cl_properties copy[PROPERTIES_MAX + 3])
 {
-    cl_properties asked = 0;
+    struct asked asked = {.words = WORDS_SAME};
+    unsigned flags = PROPERTIES_MAX;
     unsigned at = 0;
-    for (; list != NULL && list[0] != 0 && at < PROPERTIES_MAX; list += 2, at += 2) {
-        bool is_flags = list[0] == CL_QUEUE_PROPERTIES;
-        asked = is_flags ? list[1] : asked;
-        copy[at] = list[0];
-        copy[at + 1] = is_flags ? list[1] | CL_QUEUE_PROFILING_ENABLE : list[1];
+    for (; list != NULL && list[at] != 0 && at < PROPERTIES_MAX; at += 2) {
+        copy[at] = list[at];
+        copy[at + 1] = list[at + 1];
+        flags = list[at] == CL_QUEUE_PROPERTIES ? at : flags;
     }
-    if (asked == 0) {
-        unsigned flags = 0;
-        while (flags < at && copy[flags] != CL_QUEUE_PROPERTIES) {
-            flags += 2;
-        }
-        copy[flags] = CL_QUEUE_PROPERTIES;
-        copy[flags + 1] = CL_QUEUE_PROFILING_ENABLE;
-        at = flags < at ? at : at + 2;
+    if (flags < PROPERTIES_MAX) {
+        asked.flags = list[flags + 1];
+        copy[flags + 1] |= CL_QUEUE_PROFILING_ENABLE;
+    } else {
+        asked.words = list != NULL ? at + 1 : 0;
+        copy[at++] = CL_QUEUE_PROPERTIES;
+        copy[at++] = CL_QUEUE_PROFILING_ENABLE;
     }
     copy[at] = 0;
     return asked;
@@ -77,48 +86,59 @@ static cl_properties with_profiling(const cl_properties *list, cl_properties cop
 cl_command_queue hook_clCreateCommandQueueWithProperties(cl_context context, cl_device_id device, const cl_properties *properties, cl_int *error)
 {
     cl_properties copy[PROPERTIES_MAX + 3];
-    cl_properties asked = with_profiling(properties, copy);
-    if ((asked & CL_QUEUE_ON_DEVICE) != 0 || door() != DOOR_ENFORCE) {
+    if (door() != DOOR_ENFORCE) {
         return below.clCreateCommandQueueWithProperties(context, device, properties, error);
     }
-    cl_command_queue queue = below.clCreateCommandQueueWithProperties(context, device, copy, error);
-    return note(queue, (asked & CL_QUEUE_PROFILING_ENABLE) == 0);
+    struct asked asked = with_profiling(properties, copy);
+    bool is_governed = (asked.flags & CL_QUEUE_ON_DEVICE) == 0;
+    asked.flags |= is_governed ? 0 : CL_QUEUE_PROFILING_ENABLE; /* nothing of it is hidden */
+    return note(below.clCreateCommandQueueWithProperties(context, device, is_governed ? copy : properties, error), asked);
 }
 
-cl_int hook_clReleaseCommandQueue(cl_command_queue queue)
+/* A queue that is not timed any more would be work of a cost that nobody learns. Few targets can change a queue, and this is the answer of all others. */
+cl_int hook_clSetCommandQueueProperty(cl_command_queue queue, cl_bitfield properties, cl_bool enable, cl_bitfield *before)
 {
-    cl_uint references = 0;
-    if (below.clGetCommandQueueInfo(queue, CL_QUEUE_REFERENCE_COUNT, sizeof references, &references, NULL) == CL_SUCCESS && references == 1) {
-        (void)note(queue, false);
+    return door() == DOOR_PASS ? below.clSetCommandQueueProperty(queue, properties, enable, before) : CL_INVALID_OPERATION;
+}
+
+/* The list that a queue was made with, as its program gave it. */
+static cl_int show_list(cl_command_queue queue, uint64_t words, size_t room, void *value, size_t *bytes)
+{
+    cl_properties list[PROPERTIES_MAX + 3];
+    size_t given = 0;
+    cl_int result = below.clGetCommandQueueInfo(queue, CL_QUEUE_PROPERTIES_ARRAY, sizeof list, list, &given);
+    if (result != CL_SUCCESS) {
+        return result;
     }
-    return below.clReleaseCommandQueue(queue);
-}
-
-static void hide(cl_properties *flags)
-{
-    *flags &= ~CL_QUEUE_PROFILING_ENABLE;
+    if (words < given / sizeof list[0]) {
+        given = words * sizeof list[0];
+        list[words > 0 ? words - 1 : 0] = 0;
+    }
+    for (size_t i = 0; i + 1 < given / sizeof list[0] && list[i] != 0; i += 2) {
+        list[i + 1] &= list[i] == CL_QUEUE_PROPERTIES ? ~CL_QUEUE_PROFILING_ENABLE : ~0ULL;
+    }
+    if (value != NULL && room < given) {
+        return CL_INVALID_VALUE;
+    }
+    if (value != NULL) {
+        memcpy(value, list, given);
+    }
+    if (bytes != NULL) {
+        *bytes = given;
+    }
+    return CL_SUCCESS;
 }
 
 cl_int hook_clGetCommandQueueInfo(cl_command_queue queue, cl_uint what, size_t room, void *value, size_t *bytes)
 {
-    size_t given = 0;
-    cl_int result = below.clGetCommandQueueInfo(queue, what, room, value, &given);
-    if (bytes != NULL) {
-        *bytes = given;
+    uint64_t words;
+    bool shows = (what == CL_QUEUE_PROPERTIES || what == CL_QUEUE_PROPERTIES_ARRAY) && is_quiet(queue, &words);
+    if (shows && what == CL_QUEUE_PROPERTIES_ARRAY) {
+        return show_list(queue, words, room, value, bytes);
     }
-    bool shows = what == CL_QUEUE_PROPERTIES || what == CL_QUEUE_PROPERTIES_ARRAY;
-    if (!shows || result != CL_SUCCESS || value == NULL || !is_quiet(queue)) {
-        return result;
-    }
-    cl_properties *list = value;
-    if (what == CL_QUEUE_PROPERTIES) {
-        hide(list);
-        return result;
-    }
-    for (size_t i = 0; i + 1 < given / sizeof *list && list[i] != 0; i += 2) {
-        if (list[i] == CL_QUEUE_PROPERTIES) {
-            hide(&list[i + 1]);
-        }
+    cl_int result = below.clGetCommandQueueInfo(queue, what, room, value, bytes);
+    if (shows && result == CL_SUCCESS && value != NULL) {
+        *(cl_properties *)value &= ~CL_QUEUE_PROFILING_ENABLE;
     }
     return result;
 }
@@ -126,7 +146,8 @@ cl_int hook_clGetCommandQueueInfo(cl_command_queue queue, cl_uint what, size_t r
 cl_int hook_clGetEventProfilingInfo(cl_event event, cl_uint what, size_t room, void *value, size_t *bytes)
 {
     cl_command_queue queue = NULL;
-    if (below.clGetEventInfo(event, CL_EVENT_COMMAND_QUEUE, sizeof queue, &queue, NULL) == CL_SUCCESS && queue != NULL && is_quiet(queue)) {
+    uint64_t words;
+    if (below.clGetEventInfo(event, CL_EVENT_COMMAND_QUEUE, sizeof queue, &queue, NULL) == CL_SUCCESS && queue != NULL && is_quiet(queue, &words)) {
         return CL_PROFILING_INFO_NOT_AVAILABLE;
     }
     return below.clGetEventProfilingInfo(event, what, room, value, bytes);

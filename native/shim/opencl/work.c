@@ -322,7 +322,7 @@ static void follow(const struct command *command, cl_event event)
     if (kept != NULL) {
         *kept = *command;
     }
-    if (kept == NULL || below.clSetEventCallback(event, CL_COMPLETE, on_ended, kept) != CL_SUCCESS) {
+    if (kept == NULL || !call_back(event, on_ended, kept)) {
         free(kept);
         struct command lost = *command;
         settle(&lost, 0, mica_monotonic_ns());
@@ -354,6 +354,18 @@ cl_int work_end(struct command *command, cl_event *event, cl_int result)
 
 /* --- Callbacks ---------------------------------------------------------------------------------------------------------- */
 
+bool work_callback_enter(void)
+{
+    bool before = is_in_callback;
+    is_in_callback = true;
+    return before;
+}
+
+void work_callback_leave(bool before)
+{
+    is_in_callback = before;
+}
+
 /* A callback of the program's. */
 struct callback {
     cl_event_notify notify;
@@ -363,11 +375,10 @@ struct callback {
 static void on_event(cl_event event, cl_int status, void *user)
 {
     struct callback callback = *(struct callback *)user;
-    bool before = is_in_callback;
     free(user);
-    is_in_callback = true;
+    bool before = work_callback_enter();
     callback.notify(event, status, callback.user);
-    is_in_callback = before;
+    work_callback_leave(before);
 }
 
 cl_int hook_clSetEventCallback(cl_event event, cl_int status, cl_event_notify notify, void *user)

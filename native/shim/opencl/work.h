@@ -27,6 +27,10 @@ cl_event *work_event(struct command *command, cl_event *event);
 /* The target has the command, or (`result`) has not. */
 cl_int work_end(struct command *command, cl_event *event, cl_int result);
 
+/* Around a callback of the program's, which runs on the target's own thread: what it enqueues there does not wait. enter's answer is for leave. */
+bool work_callback_enter(void);
+void work_callback_leave(bool before);
+
 /* In a forked child. */
 void work_forget(void);
 
