@@ -1,8 +1,9 @@
-# The simulated NVIDIA drivers: libcuda.so.1, libnvidia-ml.so.1, and the engine's books alone for readers.
+# The simulated NVIDIA drivers (libcuda.so.1, libnvidia-ml.so.1, and the engine's books alone for readers) and the simulated OpenCL platforms.
 SIM_BUILD := $(BUILD)/sim
 SIM_ENGINE := $(patsubst %.c,$(BUILD)/%.o,$(wildcard sim/engine/*.c))
 SIM_CUDA := $(patsubst %.c,$(BUILD)/%.o,$(wildcard sim/cuda/*.c))
 SIM_NVML := $(patsubst %.c,$(BUILD)/%.o,$(wildcard sim/nvml/*.c))
+SIM_OPENCL := $(patsubst %.c,$(BUILD)/%.o,$(wildcard sim/opencl/*.c))
 
 $(BUILD)/sim/%.o: CPPFLAGS := -D_GNU_SOURCE
 
@@ -21,6 +22,11 @@ $(LIB)/sim/libmica-sim-books.so: $(SIM_ENGINE) sim/engine/exports.map
 	@mkdir -p $(@D)
 	$(SIM_LINK) -Wl,-soname,libmica-sim-books.so -Wl,--version-script=sim/engine/exports.map -o $@ $(SIM_ENGINE) -pthread
 
+$(LIB)/sim/libmica-sim-opencl.so: $(SIM_OPENCL) sim/opencl/exports.map
+	@mkdir -p $(@D)
+	$(SIM_LINK) -Wl,-soname,libmica-sim-opencl.so -Wl,--version-script=sim/opencl/exports.map -o $@ $(SIM_OPENCL)
+
+ALL += $(LIB)/sim/libmica-sim-opencl.so
 ALL += $(LIB)/sim/libcuda.so.1 $(LIB)/sim/libnvidia-ml.so.1 $(LIB)/sim/libmica-sim-books.so
 
 SIM_TEST := $(BUILD)/tests/sim_engine_test

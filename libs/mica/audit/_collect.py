@@ -4,6 +4,7 @@ Documents of all kinds are read in one pass over the bucket, so that they stand 
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +38,8 @@ from mica.region import (
     find_process,
     read_usage,
 )
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T", bound=Document)
 NODE_DESC: Final = "node.desc"
@@ -194,7 +197,7 @@ def _simulated(directory: Path, node: str) -> Driver:
 
 
 def _real(node: str) -> Driver:
-    from mica.vendors import open_drivers, open_partition_driver
+    from mica.vendors import VendorError, open_drivers, open_partition_driver
 
     processes: list[DriverProcess] = []
     usable: dict[str, int] = {}
@@ -204,8 +207,13 @@ def _real(node: str) -> Driver:
         partitions = dict(partition_driver.living())
         partition_driver.close()
     for driver in open_drivers():
-        for device in driver.devices():
-            usable[device.id] = device.vram_bytes - device.reserve_bytes
+        try:
+            devices = driver.devices()
+        except VendorError as error:
+            log.warning("%s lists no devices: %s", driver.name, error)
+            continue
+        for device in devices:
+            usable.setdefault(device.id, device.vram_bytes - device.reserve_bytes)
             uuids = [device.id, *(partition.uuid for partition in partitions.get(device.id, ()) if partition.uuid)]
             processes += [
                 DriverProcess(pid=pid, uuid=uuid, device_id=device.id, spent_bytes=spent)

@@ -4,10 +4,10 @@ from typing import Final
 
 from mica.audit._finding import Tally
 from mica.audit._world import Documents, Driver, DriverProcess, Regions, World
-from mica.events import Mode, ObservedSlice, Partition, Vendor
+from mica.events import Device, Mode, ObservedSlice, Partition, Runtime
 
-KEEP_NO_BOOKS: Final = frozenset({Vendor.CPU})
-"""A processor doesn't know whose memory it computes on: there is nothing to compare what mica says with."""
+NO_BOOKS: Final = (Runtime.OPENCL,)
+"""OpenCL doesn't know whose memory is whose: of a device that has nothing else there is nothing to compare with."""
 
 
 def check_drivers(world: World, tally: Tally) -> None:
@@ -28,7 +28,7 @@ def _check_inventory(documents: Documents, driver: Driver, tally: Tally) -> None
         return
     assert inventory is not None
     for device in inventory.devices:
-        if device.vendor in KEEP_NO_BOOKS:
+        if not _keeps_books(device):
             continue
         usable = driver.usable_bytes.get(device.id)
         subject = f"device {device.id} of node {driver.node}"
@@ -102,7 +102,11 @@ def _check_partition_process(process: DriverProcess, owner: tuple[str, ObservedS
 
 def _without_books(documents: Documents, node: str) -> frozenset[str]:
     inventory = documents.inventories.get(node)
-    return frozenset(device.id for device in inventory.devices if device.vendor in KEEP_NO_BOOKS) if inventory else frozenset()
+    return frozenset(device.id for device in inventory.devices if not _keeps_books(device)) if inventory else frozenset()
+
+
+def _keeps_books(device: Device) -> bool:
+    return device.runtimes != NO_BOOKS
 
 
 def _check_slots(documents: Documents, driver: Driver, regions: Regions, tally: Tally) -> None:

@@ -53,6 +53,7 @@ class Device(Document, frozen=True, kw_only=True):
 
     ``vram_bytes`` is what tenants can use in all; ``reserve_bytes`` of it is kept back for the driver. ``mps_pipe`` is the
     directory at which an MPS control daemon answers, empty without one; ``green_contexts``: the driver and the device have them.
+    ``opencl_id`` is what OpenCL's layer calls it, where that is another name than ``id``.
     """
 
     id: DeviceId
@@ -73,6 +74,7 @@ class Device(Document, frozen=True, kw_only=True):
     simulated: bool = False
     mps_pipe: str = ""
     green_contexts: bool = False
+    opencl_id: str = ""
 
 
 class Inventory(Document, frozen=True, kw_only=True):

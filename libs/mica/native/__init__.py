@@ -45,6 +45,11 @@ def sim_nvml() -> Path:
     return _built(LIB_DIR / "sim" / "libnvidia-ml.so.1")
 
 
+def sim_opencl() -> Path:
+    """Return the driver of simulated OpenCL platforms (native/sim/opencl/platform.h). Raises NativeBuildError."""
+    return _built(LIB_DIR / "sim" / "libmica-sim-opencl.so")
+
+
 def sim_dir() -> Path:
     """Return the directory of the simulated drivers, for LD_LIBRARY_PATH. Raises NativeBuildError."""
     return sim_cuda().parent

@@ -3,6 +3,7 @@
 Owns everything that reads a device. Invariant: a library that is absent makes its vendor absent, and never fails a service.
 """
 
+from mica.vendors._listing import one_each
 from mica.vendors._open import OPENERS, open_drivers, open_partition_driver
 from mica.vendors._port import (
     DeviceReading,
@@ -21,6 +22,7 @@ __all__ = [
     "VendorAbsentError",
     "VendorDriver",
     "VendorError",
+    "one_each",
     "open_drivers",
     "open_partition_driver",
 ]

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from mica.events import Vendor
 from mica.vendors._port import PartitionDriver, VendorAbsentError, VendorDriver, VendorError
 
 log = logging.getLogger(__name__)
@@ -28,20 +27,23 @@ def _opencl() -> VendorDriver:
     return OpenClDriver()
 
 
-OPENERS: Final[Mapping[Vendor, Callable[[], VendorDriver]]] = {Vendor.NVIDIA: _nvidia, Vendor.AMD: _amd, Vendor.CPU: _opencl}
-"""How to open each vendor that mica can read. Raises VendorAbsentError where the machine has none of it."""
+OPENERS: Final[Mapping[str, Callable[[], VendorDriver]]] = {"nvidia": _nvidia, "amd": _amd, "opencl": _opencl}
+"""How to open each library that mica can read, by its name: a vendor's own has the vendor's, and comes before all others.
+
+Raises VendorAbsentError where the machine has none of it.
+"""
 
 
-def open_drivers(openers: Mapping[Vendor, Callable[[], VendorDriver]] = OPENERS) -> tuple[VendorDriver, ...]:
-    """A driver for every vendor that is there. A library that is there and fails is logged and left out."""
+def open_drivers(openers: Mapping[str, Callable[[], VendorDriver]] = OPENERS) -> tuple[VendorDriver, ...]:
+    """A driver for every library that is there. A library that is there and fails is logged and left out."""
     drivers: list[VendorDriver] = []
-    for vendor, open_driver in openers.items():
+    for name, open_driver in openers.items():
         try:
             drivers.append(open_driver())
         except VendorAbsentError as error:
-            log.debug("vendor %s is absent: %s", vendor, error)
+            log.debug("%s is absent: %s", name, error)
         except VendorError as error:
-            log.warning("vendor %s is left out: %s", vendor, error)
+            log.warning("%s is left out: %s", name, error)
     return tuple(drivers)
 
 

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from mica.events import Device, Partition, Vendor
+from mica.events import Device, Partition
 
 
 class VendorError(Exception):
@@ -35,10 +35,11 @@ class DeviceReading(Struct, frozen=True, kw_only=True):
 
 
 class VendorDriver(Protocol):
-    """One vendor's devices. Calls block for as long as the library does: keep them off the event loop."""
+    """The devices that one library reads. Calls block for as long as the library does: keep them off the event loop."""
 
     @property
-    def vendor(self) -> Vendor: ...
+    def name(self) -> str:
+        """The library's; a vendor's own library has the vendor's."""
 
     def devices(self) -> tuple[Device, ...]:
         """The devices that can be read, in the library's order; one that cannot is left out with a warning.

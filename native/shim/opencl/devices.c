@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "devices.h"
 
+#include "../core/fault.h"
 #include "../core/memory.h"
 
 #include <pthread.h>
@@ -63,22 +64,55 @@ static bool uuid_id(cl_device_id device, char id[MICA_ID_TEXT])
     return true;
 }
 
+/* The slice's device of that id, or of the id that MICA_OPENCL_IDS gives it: "OCL-...=another,...". A vendor's own library may call it by another. */
+static struct mica_device *named(const char *id)
+{
+    struct mica_device *device = mica_slice_device(mica_attached_slice(), id);
+    const char *at = getenv("MICA_OPENCL_IDS");
+    size_t length = strlen(id);
+    for (; device == NULL && at != NULL; at = *at != '\0' ? at + 1 : NULL) {
+        size_t entry = strcspn(at, ",");
+        if (entry > length && entry - length <= MICA_ID_TEXT && memcmp(at, id, length) == 0 && at[length] == '=') {
+            char other[MICA_ID_TEXT] = "";
+            memcpy(other, at + length + 1, entry - length - 1);
+            device = mica_slice_device(mica_attached_slice(), other);
+        }
+        at += entry;
+    }
+    return device;
+}
+
 static struct mica_device *find(const struct known *known)
 {
     char id[MICA_ID_TEXT];
-    struct mica_device *device = uuid_id(known->id, id) ? mica_slice_device(mica_attached_slice(), id) : NULL;
+    struct mica_device *device = uuid_id(known->id, id) ? named(id) : NULL;
     if (device == NULL) {
         name_id(known, id);
-        device = mica_slice_device(mica_attached_slice(), id);
+        device = named(id);
     }
     return device;
+}
+
+/* A platform that does not answer hides devices, and the program only sees that they are not there. */
+static void say_failed(cl_platform_id platform, const char *call, cl_int error)
+{
+    char name[NAME_BYTES] = "";
+    char why[NAME_BYTES + 64];
+    (void)below.clGetPlatformInfo(platform, CL_PLATFORM_NAME, sizeof name - 1, name, NULL);
+    snprintf(why, sizeof why, "platform %s: %s: error %d, allowed: none", name, call, (int)error);
+    mica_fault_say(mica_attached_slice()->id, "devices left out", why);
 }
 
 static void list_platform(cl_platform_id platform)
 {
     cl_device_id devices[DEVICES_MAX];
     cl_uint count = 0;
-    if (below.clGetDeviceIDs(platform, CL_DEVICE_TYPE_ALL, DEVICES_MAX, devices, &count) != CL_SUCCESS) {
+    cl_int named = CL_SUCCESS;
+    cl_int result = below.clGetDeviceIDs(platform, CL_DEVICE_TYPE_ALL, DEVICES_MAX, devices, &count);
+    if (result != CL_SUCCESS) {
+        if (result != CL_DEVICE_NOT_FOUND) {
+            say_failed(platform, "clGetDeviceIDs", result);
+        }
         return;
     }
     for (cl_uint i = 0; i < count && i < DEVICES_MAX && all_count < KNOWN_MAX; i++) {
@@ -86,13 +120,17 @@ static void list_platform(cl_platform_id platform)
         memset(known, 0, sizeof *known);
         known->id = devices[i];
         (void)below.clGetPlatformInfo(platform, CL_PLATFORM_NAME, sizeof known->platform_name - 1, known->platform_name, NULL);
-        (void)below.clGetDeviceInfo(devices[i], CL_DEVICE_NAME, sizeof known->name - 1, known->name, NULL);
+        result = below.clGetDeviceInfo(devices[i], CL_DEVICE_NAME, sizeof known->name - 1, known->name, NULL);
+        named = result != CL_SUCCESS ? result : named;
         known->device = find(known);
         if (known->device != NULL) {
             cl_bitfield type = 0;
             (void)below.clGetDeviceInfo(devices[i], CL_DEVICE_TYPE, sizeof type, &type, NULL);
             overlaps[device_index(known->device)] = (type & CL_DEVICE_TYPE_CPU) != 0;
         }
+    }
+    if (named != CL_SUCCESS) {
+        say_failed(platform, "clGetDeviceInfo", named);
     }
 }
 

@@ -11,8 +11,12 @@
 #include "queues.h"
 #include "work.h"
 
+#include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
+#define ENVIRONMENT_BYTES 32768 /* who has a longer one is not told */
 #define EXPORT __attribute__((visibility("default")))
 
 /* Loader, layers and drivers agree on the order of these. */
@@ -73,6 +77,35 @@ EXPORT cl_int clGetLayerInfo(cl_uint what, size_t room, void *value, size_t *byt
         memcpy(&answers.name, &answer, sizeof answer);                                     \
     }
 
+static unsigned times_in(const char *layers)
+{
+    static const char own[] = "libmica-opencl.so";
+    unsigned times = 0;
+    for (const char *at = layers; (at = strstr(at, own)) != NULL; at += sizeof own - 1) {
+        times += at[sizeof own - 1] == ':' || at[sizeof own - 1] == '\0';
+    }
+    return times;
+}
+
+/* A loader may pass over a second naming by itself, and ocl-icd cuts the variable up where it stands: what follows the first name is then a piece of its own,
+ * without a name of a variable in it. */
+static void check_named_once(void)
+{
+    char environment[ENVIRONMENT_BYTES + 1] = "";
+    int fd = open("/proc/self/environ", O_RDONLY | O_CLOEXEC);
+    ssize_t length = fd >= 0 ? read(fd, environment, ENVIRONMENT_BYTES) : 0;
+    unsigned times = 0;
+    if (fd >= 0) {
+        close(fd);
+    }
+    for (const char *piece = environment; piece < environment + length; piece += strlen(piece) + 1) {
+        times += strncmp(piece, "OPENCL_LAYERS=", 14) == 0 || strchr(piece, '=') == NULL ? times_in(piece) : 0;
+    }
+    if (times > 1) {
+        fprintf(stderr, "mica: OPENCL_LAYERS: the layer is named %u times, allowed: once; it answers once\n", times);
+    }
+}
+
 EXPORT cl_int clInitLayer(cl_uint entries, const void *target, cl_uint *answered, const void **table)
 {
     /* A layer that is named twice would charge twice: the second time it only hands on. */
@@ -84,6 +117,7 @@ EXPORT cl_int clInitLayer(cl_uint entries, const void *target, cl_uint *answered
     *answered = sizeof(struct table) / sizeof(void *);
     *table = &nothing;
     if (entries >= ENTRIES_MIN && atomic_fetch_add(&times, 1) == 0) {
+        check_named_once();
         OPENCL_HOOKS(TAKE)
         OPENCL_CALLS(TAKE)
         OPENCL_HOOKS(ANSWER)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import msgspec
 from msgspec import Struct
 
-from mica.events import Device, Health, Inventory, Vendor
+from mica.events import Device, Health, Inventory
 
 
 class Identity(Struct, frozen=True, kw_only=True):
@@ -20,11 +20,14 @@ class Identity(Struct, frozen=True, kw_only=True):
 
 
 class Survey(Struct, frozen=True, kw_only=True):
-    """One reading of all vendors. ``failures`` maps a device to its error, ``silent`` a vendor to its library's error."""
+    """One reading of all libraries. ``failures`` maps a device to its error, ``silent`` a library's name to its error.
+
+    A vendor's own library has the vendor's name.
+    """
 
     devices: tuple[Device, ...] = ()
     failures: Mapping[str, str] = {}
-    silent: Mapping[Vendor, str] = {}
+    silent: Mapping[str, str] = {}
 
 
 def take_stock(identity: Identity, known: Inventory | None, survey: Survey) -> Inventory:
@@ -41,7 +44,8 @@ def explain(device: Device, survey: Survey) -> str:
     """Why ``device`` has failed, in the library's words; empty for a device in health."""
     if device.health is Health.HEALTHY:
         return ""
-    missing = f"{device.vendor} lists the device no more"
+    others = "".join(f"; {name}: {error}" for name, error in survey.silent.items())
+    missing = f"no library lists the device any more{others}"
     return survey.failures.get(device.id) or survey.silent.get(device.vendor) or missing
 
 

@@ -63,6 +63,7 @@ class Seat(Struct, frozen=True, kw_only=True):
     entry: LedgerEntry
     visible: str
     mps_pipe: str = ""
+    opencl_id: str = ""
     part: Part = NO_PART
 
 
@@ -87,10 +88,15 @@ def attach_document(node: str, slice_id: str, seats: Mapping[str, Seat], runtime
 
 
 def _opencl(node: str, seats: tuple[Seat, ...], libraries: Libraries) -> dict[str, str]:
-    """How the OpenCL loader finds the layer, and the layer the slice's devices: their ids are made with the node's name."""
+    """How the OpenCL loader finds the layer, and the layer the slice's devices.
+
+    Their ids are made with the node's name; a device that has another id by its vendor's own library is told by both.
+    """
     if libraries.opencl_layer is None or all(seat.entry.runtime is not Runtime.OPENCL for seat in seats):
         return {}
-    return {"OPENCL_LAYERS": str(libraries.opencl_layer), "MICA_NODE": node}
+    others = ",".join(f"{seat.opencl_id}={seat.visible}" for seat in seats if seat.opencl_id)
+    env = {"OPENCL_LAYERS": str(libraries.opencl_layer), "MICA_NODE": node}
+    return env | ({"MICA_OPENCL_IDS": others} if others else {})
 
 
 def _mps(seats: tuple[Seat, ...], runtime: RuntimeDir) -> dict[str, str]:

@@ -131,7 +131,10 @@ class Sources:
             return None
 
     def _find_owners(self, devices: Iterable[str]) -> None:
-        """Open the libraries for devices that none is known to own; not at every reading, since that may cost much."""
+        """Open the libraries for devices that none is known to own; not at every reading, since that may cost much.
+
+        The first library that lists a device owns it.
+        """
         if all(device_id in self._owners for device_id in devices):
             return
         if self._reads_to_reopen:
@@ -142,6 +145,6 @@ class Sources:
         self._drivers = self._open_all()
         for driver in self._drivers:
             try:
-                self._owners |= {device.id: driver for device in driver.devices()}
+                self._owners = {device.id: driver for device in driver.devices()} | self._owners
             except VendorError as error:
-                log.warning("vendor %s lists no devices: %s", driver.vendor, error)
+                log.warning("%s lists no devices: %s", driver.name, error)

@@ -19,7 +19,7 @@ L4 = Device(id="GPU-1", index=0, vendor=Vendor.NVIDIA, model="NVIDIA L4", vram_b
 class Library:
     """A vendor's library whose devices a test adds and takes away."""
 
-    vendor = Vendor.NVIDIA
+    name = "nvidia"
     listed: tuple[Device, ...] = (L4,)
 
     def devices(self) -> tuple[Device, ...]:

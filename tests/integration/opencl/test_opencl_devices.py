@@ -65,8 +65,8 @@ def test_the_policy_may_let_a_slice_without_a_record_pass(node: OpenClNode) -> N
     assert errors.startswith("mica: slice a: not enforced: ")
 
 
-def test_a_layer_that_is_named_twice_charges_once(node: OpenClNode) -> None:
-    """The second one hands on."""
+def test_a_layer_that_is_named_twice_charges_once_and_says_so_in_one_line(node: OpenClNode) -> None:
+    """The second one hands on, whether the loader asks it or not."""
     node.place("a")
     layer = node.environment("a")["OPENCL_LAYERS"]
     code = "held = cl.Buffer(context, READ_WRITE, 1 << 20); answer(); told()"
@@ -74,7 +74,7 @@ def test_a_layer_that_is_named_twice_charges_once(node: OpenClNode) -> None:
     program.answer()
     assert node.held_bytes("a") == MIB
     program.tell()
-    assert program.close() == ""
+    assert program.close() == "mica: OPENCL_LAYERS: the layer is named 2 times, allowed: once; it answers once\n"
 
 
 def test_a_program_does_not_see_that_its_queues_are_timed(node: OpenClNode) -> None:

@@ -17,6 +17,7 @@ from mica.events import (
     Mode,
     ObservedState,
     Phase,
+    Runtime,
     SliceFailed,
     SliceReady,
     SliceRejected,
@@ -294,6 +295,17 @@ def test_what_is_broken_is_found_and_named(case: str) -> None:
     found = findings(broken(w.sound()))
     assert check in {name for name, _ in found}, found
     assert all(len(text) > len(name) + 10 for name, text in found)
+
+
+def test_a_device_that_only_opencl_lists_is_compared_with_no_books() -> None:
+    """Nobody has any of it, whoever made it; where another library lists it, too, there are."""
+    sound = w.sound()
+    inventory = sound.documents.inventories[w.NODE]
+    for runtimes, expected in (((Runtime.OPENCL,), set()), ((Runtime.CUDA, Runtime.OPENCL), {"inventory-driver"})):
+        device = replace(inventory.devices[0], id="GPU-9", runtimes=runtimes)
+        wider = replace(inventory, devices=(*inventory.devices, device))
+        found = findings(w.with_documents(sound, inventories={w.NODE: wider}))
+        assert {check for check, _ in found} == expected
 
 
 def releasing(world: World) -> World:

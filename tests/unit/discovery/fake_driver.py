@@ -1,15 +1,14 @@
 """A vendor's library as a test wants it."""
 
-from mica.events import Device, Vendor
+from mica.events import Device
 from mica.vendors import DeviceReading, VendorError
 
 
 class FakeDriver:
     """Lists what it is given; devices named in ``failing`` do not answer, and nothing does while ``error`` is set."""
 
-    vendor = Vendor.NVIDIA
-
-    def __init__(self, *devices: Device) -> None:
+    def __init__(self, *devices: Device, name: str = "nvidia") -> None:
+        self.name = name
         self.listed = list(devices)
         self.failing: set[str] = set()
         self.error = ""

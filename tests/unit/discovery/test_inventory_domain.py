@@ -30,7 +30,9 @@ def test_a_vanished_device() -> None:
     known = take_stock(IDENTITY, None, Survey(devices=(device("a"), device("b", 1))))
     after = take_stock(IDENTITY, known, Survey(devices=(device("a"),)))
     assert {found.id: found.health for found in after.devices} == {"a": Health.HEALTHY, "b": Health.FAILED}
-    assert explain(after.devices[1], Survey()) == "nvidia lists the device no more"
+    assert explain(after.devices[1], Survey()) == "no library lists the device any more"
+    silent = Survey(silent={"opencl": "clGetPlatformIDs: -6"})
+    assert explain(after.devices[1], silent) == "no library lists the device any more; opencl: clGetPlatformIDs: -6"
     assert stock(Survey(devices=(device("a"), device("b", 1))), after)["b"] is Health.HEALTHY
 
 

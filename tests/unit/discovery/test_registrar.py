@@ -1,5 +1,6 @@
 """Surveys become one inventory in KV and the events that tell of its changes."""
 
+import msgspec
 import pytest
 from fake_driver import FakeDriver
 
@@ -7,7 +8,7 @@ from mica.bus import BusUnavailableError, ManualClock, MemoryBus, StaleRevisionE
 from mica.discovery.handlers import Registrar
 from mica.discovery.inventory import Identity
 from mica.discovery.probe import ABSENT_READS, Probe
-from mica.events import Device, Health, Inventory, NodeHealthChanged, NodeInventoryChanged, Vendor
+from mica.events import Device, Health, Inventory, NodeHealthChanged, NodeInventoryChanged, Runtime, Vendor
 from mica.observability import PassingTracer
 from mica.vendors import VendorAbsentError, VendorDriver
 
@@ -153,6 +154,24 @@ def test_an_absent_vendor_is_looked_for_again() -> None:
     assert [len(reading.devices) for reading in readings] == [0] * ABSENT_READS + [1]
     assert attempts == 2
     assert all(not reading.silent for reading in readings)
+
+
+def test_a_device_of_two_libraries_is_listed_once_and_not_at_all_while_its_vendors_own_is_silent(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What another library says of it is not the whole: until its own speaks again it has failed, which is said once."""
+    own, other = (
+        FakeDriver(l4("GPU-1")),
+        FakeDriver(msgspec.structs.replace(l4("GPU-1"), runtimes=(Runtime.OPENCL,)), name="opencl"),
+    )
+    probe = Probe({"nvidia": lambda: own, "opencl": lambda: other})
+    (device,) = probe.read().devices
+    assert device.runtimes == (Runtime.OPENCL,)
+    own.error = "nvmlDeviceGetCount: GPU is lost"
+    assert [probe.read().devices, probe.read().devices] == [(), ()]
+    assert caplog.messages == ["nvidia is left out: nvmlDeviceGetCount: GPU is lost"]
+    own.error, other.error = "", "clGetPlatformIDs: -6"
+    assert [found.runtimes for found in probe.read().devices] == [()]
 
 
 async def test_a_node_without_devices() -> None:

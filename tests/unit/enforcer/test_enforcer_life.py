@@ -8,7 +8,21 @@ from enforcer_house import GIB, House, entry, hardware
 from mica.bus import BusUnavailableError, Change
 from mica.enforcer.places import Place
 from mica.enforcer.steps import same_slots
-from mica.events import Control, Departure, Mode, ObservedState, Partition, Runtime, SliceEvicted, SliceReady, Tier, Window
+from mica.events import (
+    Control,
+    Departure,
+    Device,
+    Inventory,
+    Mode,
+    ObservedState,
+    Partition,
+    Runtime,
+    SliceEvicted,
+    SliceReady,
+    Tier,
+    Vendor,
+    Window,
+)
 from mica.region import AttachMessage, SliceState
 
 S1 = Place("GPU-0", "s1")
@@ -182,7 +196,17 @@ async def test_an_opencl_slice_is_told_of_the_layer_and_of_the_node_that_its_dev
     assert {"source": "/lib/shim/libmica-opencl.so", "target": "/lib/shim/libmica-opencl.so", "read_only": True} in document[
         "mounts"
     ]
+    assert "MICA_OPENCL_IDS" not in document["env"]
     assert "OPENCL_LAYERS" not in json.loads(house.regions.documents["s2"])["env"]
+
+
+async def test_an_opencl_slice_of_a_device_with_two_names_is_told_both(house: House) -> None:
+    """The layer knows it by what OpenCL says of it; its regions are called as its vendor's library calls it."""
+    radeon = Device(id="GPU-0", index=0, vendor=Vendor.AMD, model="MI300X", vram_bytes=192 * GIB, opencl_id="OCL-1")
+    await house.bus.state.put("inventory.n1", Inventory(node="n1", pool="default", boot_id="boot-1", devices=(radeon,)))
+    await house.start()
+    await house.ledger(entry("s1", runtime=Runtime.OPENCL))
+    assert json.loads(house.regions.documents["s1"])["env"]["MICA_OPENCL_IDS"] == "OCL-1=GPU-0"
 
 
 async def test_a_process_is_told_what_to_do_when_something_is_at_fault(house: House) -> None:

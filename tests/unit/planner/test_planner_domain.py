@@ -93,12 +93,20 @@ def test_a_vendor_without_devices_lists_the_others() -> None:
 
 def test_a_runtime_without_a_shim_gets_no_software_mode() -> None:
     """fcsp and timeslice are offered only where a shim enforces the runtime."""
-    device = replace(l4(), runtimes=(Runtime.CUDA, Runtime.OPENCL))
+    device = replace(l4(), vendor=Vendor.AMD, runtimes=(Runtime.HIP, Runtime.OPENCL))
     field, allowed, possible = blamed(
-        place(fleet(Inventory(node="n", pool="p", boot_id="b", devices=(device,))), "a", 1, runtime=Runtime.OPENCL)
+        place(fleet(Inventory(node="n", pool="p", boot_id="b", devices=(device,))), "a", 1, runtime=Runtime.HIP)
     )
     assert (field, possible) == ("runtime", False)
-    assert "no shim enforces opencl on nvidia" in allowed
+    assert "no shim enforces hip on amd" in allowed
+
+
+@pytest.mark.parametrize("vendor", list(Vendor))
+def test_opencl_is_enforced_on_devices_of_every_vendor(vendor: Vendor) -> None:
+    """In turns at least, wherever a device has it."""
+    device = Device(id="GPU-1", index=0, vendor=vendor, model="any", vram_bytes=8 * GIB, runtimes=(Runtime.OPENCL,))
+    node = Inventory(node="n", pool="p", boot_id="b", devices=(device,))
+    assert where_to(place(fleet(node), "a", 1, runtime=Runtime.OPENCL, mode=Mode.TIMESLICE)) == ("GPU-1", Mode.TIMESLICE)
 
 
 def test_a_processor_takes_opencl_in_either_software_mode_and_nothing_else() -> None:

@@ -40,7 +40,7 @@ SECOND = 1_000_000_000
 class FakeVendor:
     """Two devices and one MIG instance."""
 
-    vendor = Vendor.NVIDIA
+    name = "nvidia"
 
     def __init__(self) -> None:
         self.failing: set[str] = set()
@@ -309,6 +309,18 @@ async def test_a_device_that_fails(world: World, caplog: pytest.LogCaptureFixtur
         await world.tick()
     assert world.opened == 2
     assert world.bus.published("telemetry.device.*")
+
+
+async def test_a_device_of_two_libraries_is_read_by_the_first(world: World) -> None:
+    """The vendor's own library comes first, and measures more."""
+    second = FakeVendor()
+    second.failing.add(GPU)
+    world.sources = Sources(world.runtime, lambda: (world.vendor, second))
+    world.sampler = Sampler(world.bus, "n1", world.sources, world.clock)
+    world.place("s1")
+    await world.tick()
+    (sample,) = world.bus.published("telemetry.device.*")
+    assert sample.power_mw == 55_000
 
 
 async def test_tenants_of_departing_slices(world: World) -> None:

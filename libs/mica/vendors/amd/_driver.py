@@ -1,4 +1,4 @@
-"""Reads AMD devices. They are listed and measured; no mode is enforced on them, so ``profiles`` stays empty.
+"""Reads AMD devices. They are listed and measured; HIP is not enforced on them, OpenCL is (mica.vendors.opencl).
 
 Invariant: what amdsmi does not answer is left at its honest default, never made up.
 """
@@ -25,7 +25,7 @@ class AmdDriver:
         VendorError: the library is here and does not start.
     """
 
-    vendor: Final = Vendor.AMD
+    name: Final = "amd"
 
     def __init__(self) -> None:
         try:

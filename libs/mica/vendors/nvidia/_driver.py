@@ -26,7 +26,7 @@ class NvidiaDriver:
         VendorError: NVML is here and does not start.
     """
 
-    vendor: Final = Vendor.NVIDIA
+    name: Final = "nvidia"
 
     def __init__(self) -> None:
         self._nvml = open_nvml()

@@ -38,7 +38,7 @@ class Options(Struct, frozen=True, kw_only=True):
 @click.command()
 @click.option("--node", "node_file", type=PATH, metavar="FILE.toml", help="Simulate this node [a small mixed one].")
 @click.option("--real", is_flag=True, help="Use this machine's own devices.")
-@click.option("--opencl", is_flag=True, help="With this machine's processor as a device, through OpenCL.")
+@click.option("--opencl", is_flag=True, help="With this machine's OpenCL devices, its processor among them.")
 @click.option("--runtime-dir", type=PATH, help="Regions and socket, on a tmpfs [MICA_RUNTIME_DIR, /run/mica].")
 @click.option("--data-dir", type=PATH, help="Streams and state [/var/lib/mica, ~/.local/share/mica].")
 @click.option("--port", default=4222, show_default=True, type=click.IntRange(0, 65535), help="Of NATS; 0: any free one.")
@@ -57,8 +57,8 @@ def up(**given: Any) -> None:
     data = (options.data_dir or default_data_dir()).absolute()
     check_runtime_dir(runtime)
     check_libraries(simulated=not options.real)
-    if options.opencl:
-        check_opencl()
+    if options.opencl or options.real:
+        check_opencl(processors=options.opencl)
     server_binary()
     with ExitStack() as claims:
         held = claims.enter_context(claimed(runtime, "runtime dir")), claims.enter_context(claimed(data, "data dir"))

@@ -1,7 +1,6 @@
 """Which node ``mica up`` runs on: a simulated one from its file, or the real one. Invariant: what is simulated says so."""
 
 import shutil
-from importlib.util import find_spec
 from pathlib import Path
 
 from msgspec import Struct
@@ -32,14 +31,23 @@ def check_libraries(*, simulated: bool) -> None:
         raise CliError(f"native libraries: {error}{hint}") from None
 
 
-def check_opencl() -> None:
-    """See that this machine's processor can be a device.
+def check_opencl(*, processors: bool) -> None:
+    """See that MICA_OPENCL makes sense, and that there is a driver where ``processors`` are to be devices.
 
     Raises:
-        CliError: what speaks OpenCL is not installed.
+        CliError: it says something else, or there is none.
     """
-    if find_spec("pyopencl") is None:
-        raise CliError("--opencl: pyopencl is not installed; pip install 'mica[opencl]'")
+    from mica.vendors import VendorError
+    from mica.vendors.opencl import drivers_here, wants_processors
+
+    if processors:
+        if not drivers_here(processors=True):
+            raise CliError("--opencl: no OpenCL driver is installed; pip install 'mica[opencl]'")
+        return
+    try:
+        wants_processors()
+    except VendorError as error:
+        raise CliError(str(error)) from None
 
 
 def simulated_node(node_file: Path | None, sim_dir: Path) -> Node:

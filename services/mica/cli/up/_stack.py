@@ -20,7 +20,9 @@ READY_S: Final = 60.0
 
 
 class Plan(Struct, frozen=True, kw_only=True):
-    """What to start and where. ``sim_dir`` is None on a real node; ``opencl``: the processor is a device, too.
+    """What to start and where. ``sim_dir`` is None on a real node.
+
+    ``opencl``: this machine's own OpenCL devices are there, its processor among them; a simulated node has none otherwise.
 
     ``claims`` are the descriptors that keep others out of the directories.
     """
@@ -48,13 +50,14 @@ class Plan(Struct, frozen=True, kw_only=True):
             "MICA_POOL": self.pool,
             "MICA_RUNTIME_DIR": str(self.runtime_dir),
         }
-        environment |= {"MICA_SIM_DIR": str(self.sim_dir)} if self.sim_dir else {}
+        if self.sim_dir:
+            environment |= {"MICA_SIM_DIR": str(self.sim_dir), "MICA_OPENCL": "off"}
         return environment | ({"MICA_OPENCL": "cpu"} if self.opencl else {})
 
 
 def programs(plan: Plan, on_line: Callable[[str], None]) -> tuple[Program, ...]:
     """The services, ready to be started."""
-    inherited = {name: value for name, value in os.environ.items() if name not in ("MICA_SIM_DIR", "MICA_OPENCL")}
+    inherited = {name: value for name, value in os.environ.items() if name != "MICA_SIM_DIR"}
     return tuple(
         Program(
             name=name,

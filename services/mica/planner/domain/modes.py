@@ -11,11 +11,10 @@ from mica.events import Device, Mode, Runtime, Vendor
 from mica.planner.domain.claims import DeviceClaims
 from mica.planner.domain.misfits import Misfit
 
-SHIMS: Final[dict[Vendor, frozenset[Runtime]]] = {
-    Vendor.NVIDIA: frozenset({Runtime.CUDA}),
-    Vendor.CPU: frozenset({Runtime.OPENCL}),
+SHIMS: Final[dict[Vendor, frozenset[Runtime]]] = {vendor: frozenset({Runtime.OPENCL}) for vendor in Vendor} | {
+    Vendor.NVIDIA: frozenset({Runtime.CUDA, Runtime.OPENCL}),
 }
-"""The runtimes that a shim of mica enforces, by vendor. Software modes exist only where one does."""
+"""The runtimes that a shim of mica enforces, by vendor: OpenCL wherever it is. Software modes exist only where one does."""
 
 FCSP_CAPABILITY: Final = (7, 0)
 """Since Volta, kernels of different processes share the device in space and a launch can be preempted."""
