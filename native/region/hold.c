@@ -15,9 +15,11 @@
 #define OWNER_MASK ((1ULL << MICA_HOLD_OWNER_BITS) - 1)
 #define UNTIL_MASK ((1ULL << MICA_HOLD_UNTIL_BITS) - 1)
 #define VERSION_SHIFT (MICA_HOLD_OWNER_BITS + MICA_HOLD_UNTIL_BITS)
-/* What of the slice's own work may be left when it adds to it, where that is longer than its room: parts of a quantum, while others wait and while nobody does. */
-#define LEAD_PARTS_BUSY 8
-#define LEAD_PARTS_QUIET 4
+/* What may be left of the slice's own work when it adds to it: enough that the device does not stand still, and little, because whoever comes meanwhile waits for
+ * it. A slice that has had the device to itself for long may add more. */
+#define QUIET_NS 50000000ULL
+#define ROOM_PARTS 4 /* of a quantum, with what is added */
+#define LEAD_PARTS 8 /* of a quantum, without; and not more than a ROOM_PARTS part of what is added */
 /* A turn is so many quanta long, as long as nobody prompt waits: those that always have work lose nothing by it, and a device that changes hands stands still. */
 #define TURN_QUANTA 3
 #define FULL_RECHECK_NS 100000ULL /* launches in flight are at their limit: ask again so soon */
@@ -67,9 +69,10 @@ static uint64_t in_flight(const struct mica_usage_region *usage)
 static uint64_t own_wait_ns(const struct mica_token_region *token, const struct mica_token_ask *ask, const struct others *others, bool held, uint64_t now_ns)
 {
     uint64_t backlog_ns = held ? backlog_at(load(&token->busy_until_ns), now_ns) : 0;
-    uint64_t most_ns = others->waiting == 0 ? ask->quantum_ns : ask->quantum_ns / 2;
-    uint64_t lead_ns = ask->quantum_ns / (others->waiting == 0 ? LEAD_PARTS_QUIET : LEAD_PARTS_BUSY);
-    uint64_t room_ns = difference(most_ns, ask->cost_ns);
+    bool quiet = others->waiting == 0 && difference(now_ns, load(&token->clean_from_ns)) > QUIET_NS;
+    uint64_t room_ns = difference(quiet ? ask->quantum_ns : ask->quantum_ns / ROOM_PARTS, ask->cost_ns);
+    uint64_t most_ns = ask->quantum_ns / (quiet ? ROOM_PARTS : LEAD_PARTS);
+    uint64_t lead_ns = quiet || ask->cost_ns / ROOM_PARTS > most_ns ? most_ns : ask->cost_ns / ROOM_PARTS;
     return difference(backlog_ns, room_ns > lead_ns ? room_ns : lead_ns);
 }
 
@@ -109,6 +112,7 @@ static void taken(struct mica_token_region *token, struct mica_token_ask *ask, u
         atomic_fetch_add_explicit(&token->turn_ns, ask->cost_ns, memory_order_relaxed);
     } else {
         store(&token->turn_ns, ask->cost_ns);
+        store(&token->clean_from_ns, now_ns);
         atomic_fetch_add_explicit(&token->turns, 1, memory_order_relaxed);
     }
     ask->clean = MICA_CLEAN_SURE;

@@ -51,8 +51,8 @@ static int end(uint64_t record, uint64_t stays_ns, uint64_t now_ns)
 static void test_others_wait_until_the_last_end_is_seen(void)
 {
     reset();
-    CHECK_EQUAL(admit(0, 0, MS, NOW), 0);
-    CHECK_EQUAL(admit(0, 0, MS / 4, NOW), 0);
+    CHECK_EQUAL(admit(0, 0, MS / 8, NOW), 0);
+    CHECK_EQUAL(admit(0, 0, MS / 8, NOW), 0);
     CHECK(admit(1, 0, MS, NOW + 1) > 0);
     CHECK(admit(1, 0, MS, NOW + 20 * MS) > 0); /* long after it should have ended */
     CHECK_EQUAL(end(0, 0, NOW + 20 * MS), -1);
@@ -119,24 +119,24 @@ static void test_a_turn_ends_for_who_is_prompt(void)
 {
     struct mica_hold_ask waiting = ask_of(1, 10, MS);
     reset();
-    CHECK_EQUAL(admit(0, 0, MS / 2, NOW), 0);
+    CHECK_EQUAL(admit(0, 0, MS / 8, NOW), 0);
     CHECK(mica_hold_admit(&token, &waiting, NOW) > 0);
-    CHECK_EQUAL(admit(0, 100, MS / 4, NOW), 0); /* not the first any more, and still in its turn */
+    CHECK_EQUAL(admit(0, 100, MS / 8, NOW), 0); /* not the first any more, and still in its turn */
     waiting.prompt = 1;
     CHECK(mica_hold_admit(&token, &waiting, NOW) > 0);
-    CHECK(admit(0, 100, MS / 4, NOW) > 0);
+    CHECK(admit(0, 100, MS / 8, NOW) > 0);
 }
 
 static void test_a_turn_is_of_bounded_length(void)
 {
     reset();
     uint64_t used_ns = 0;
-    CHECK_EQUAL(admit(0, 0, MS / 2, NOW), 0);
-    for (uint64_t at_ns = NOW; used_ns < 100 * MS; used_ns += MS / 2, at_ns += MS / 2) {
+    CHECK_EQUAL(admit(0, 0, MS / 8, NOW), 0);
+    for (uint64_t at_ns = NOW; used_ns < 100 * MS; used_ns += MS / 8, at_ns += MS / 8) {
         CHECK(admit(1, 10, MS, at_ns) > 0);
-        if (admit(0, 100, MS / 2, at_ns) != 0)
+        if (admit(0, 100, MS / 8, at_ns) != 0)
             break;
-        (void)end(0, 0, at_ns + MS / 2);
+        (void)end(0, 0, at_ns + MS / 8);
     }
     CHECK(used_ns >= 2 * QUANTUM && used_ns <= 4 * QUANTUM);
 }
@@ -148,6 +148,19 @@ static void test_own_work_is_added_before_the_device_runs_dry(void)
     uint64_t wait_ns = admit(0, 0, 10 * MS, NOW);
     CHECK(wait_ns > 9 * MS && wait_ns < 10 * MS);
     CHECK_EQUAL(admit(0, 0, 10 * MS, NOW + wait_ns), 0);
+}
+
+static void test_more_is_added_where_nobody_was_for_long(void)
+{
+    reset();
+    CHECK_EQUAL(admit(1, 0, MS, NOW), 0);
+    (void)end(1, 0, NOW + MS);
+    CHECK_EQUAL(admit(0, 0, MS, NOW + MS), 0);
+    CHECK(admit(0, 0, MS, NOW + MS) > 0); /* it would lie before whoever comes */
+    CHECK(mica_hold_renew(&token, 0, NOW + 20 * MS));
+    CHECK(mica_hold_renew(&token, 0, NOW + 40 * MS));
+    CHECK_EQUAL(admit(0, 0, MS, NOW + 60 * MS), 0);
+    CHECK_EQUAL(admit(0, 0, MS, NOW + 60 * MS), 0);
 }
 
 static void test_a_damaged_word_holds_nobody(void)
@@ -243,6 +256,7 @@ int main(void)
     check_run(test_a_turn_ends_for_who_is_prompt, "a turn ends for a slice within its share that had nothing to do");
     check_run(test_a_turn_is_of_bounded_length, "and is of bounded length for the others");
     check_run(test_own_work_is_added_before_the_device_runs_dry, "a slice adds to its own work before the device runs dry");
+    check_run(test_more_is_added_where_nobody_was_for_long, "and more of it where no other was for long");
     check_run(test_a_damaged_word_holds_nobody, "a damaged word holds nobody up");
     check_run(test_never_two_at_once, "of threads that race never those of two slices have work on the device");
     check_run(test_who_lets_go_is_overtaken, "who lets go while its slice puts new work there, lets nobody in");

@@ -12,24 +12,21 @@ from contextlib import contextmanager
 from itertools import zip_longest
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import msgspec
 from msgspec import Struct
 
 from mica.bench._errors import BenchError
+from mica.bench._regions import Regions
 from mica.bench._shares import Reading
 from mica.bench._withheld import withheld_ns
-from mica.events import PPM
 from mica.hardware import BooksReader, Costs, DeviceEntry, KernelCost, NodeFile, device_uuid, write_node_desc
 from mica.native import bench_tenant, shim_cuda, shim_nvml, sim_cuda, sim_nvml
-from mica.region import Limits, QuotaRegion, RuntimeDir, create_token, create_usage
+from mica.region import RuntimeDir
 
 MODEL = "L4"
 LAUNCH_NS = 2_000
-QUANTUM_NS = 2_000_000
-BURST_NS = 10_000_000
-"""As the enforcer gives them."""
 READ_EVERY_S = 0.1
 PATIENCE_S = 60.0
 _FOREIGN = ("MICA_", "CUDA_", "LD_PRELOAD", "LD_LIBRARY_PATH")
@@ -104,48 +101,20 @@ class TenantProcess:
         return BenchError(f"a tenant did not start: {errors.strip()[-500:]}")
 
 
-class Device:
+class Device(Regions):
     """The device, its regions and its books."""
 
     def __init__(self, root: Path, durations_us: Sequence[int]) -> None:
-        self.uuid = device_uuid("isolation", 0)
         self.sim_dir = root / "sim"
         write_node_desc(node_file(durations_us), self.sim_dir)
-        self.runtime = RuntimeDir(root / "run")
-        self.runtime.ensure_device(self.uuid)
-        self._quota = QuotaRegion.create(self.runtime.quota_path(self.uuid), self.uuid)
-        create_token(self.runtime.token_path(self.uuid), self.uuid)
+        super().__init__(RuntimeDir(root / "run"), device_uuid("isolation", 0))
         self._books = BooksReader(self.sim_dir)
-        self._generation = 0
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._quota.close()
-
-    def grant(self, slice_id: str, share_pct: float, **changes: Any) -> int:
-        """Write the slice's record, in a usage region that is made when it is new; the moment when it was in force (ns)."""
-        self._generation += 1
-        share_ppm = round(share_pct / 100 * PPM)
-        values = {"vram_limit_bytes": 1 << 30, "burst_ns": BURST_NS, "quantum_ns": QUANTUM_NS, "ceiling_ppm": share_ppm} | changes
-        limits = Limits(slice_id=slice_id, generation=self._generation, share_ppm=share_ppm, **values)
-        index = self._quota.find(slice_id)
-        if index is None:
-            self.runtime.ensure_slice(slice_id)
-            create_usage(self.runtime.usage_path(slice_id, self.uuid), self.uuid, slice_id, os.getuid())
-            index = self._quota.free_index()
-        assert index is not None
-        self._quota.heartbeat(monotonic_ns())
-        self._quota.write(index, limits)
-        return monotonic_ns()
-
-    def take_back(self, slice_id: str) -> None:
-        """Free the slice's record and remove its usage region; nobody may be attached."""
-        index = self._quota.find(slice_id)
-        if index is not None:
-            self._quota.clear(index)
-            self.runtime.usage_path(slice_id, self.uuid).unlink()
+        self.close()
 
     def environment(self, slice_id: str | None) -> dict[str, str]:
         """Of a program inside the slice; None: on the driver itself, around every slice."""
@@ -192,7 +161,7 @@ class Device:
 
     def held_bytes(self) -> int:
         """Device memory that programs have asked for and hold, by the driver's books."""
-        return self._books.read().device(self.uuid).requested_bytes
+        return self._books.read().device(self.device_id).requested_bytes
 
     def watch(self, pids: Sequence[int], seconds: float, every_s: float = READ_EVERY_S) -> list[Reading]:
         """Readings over the next ``seconds``; the enforcer's heart beats meanwhile."""
@@ -200,11 +169,6 @@ class Device:
         end_ns = readings[0].at_ns + int(seconds * 1e9)
         while readings[-1].at_ns < end_ns:
             time.sleep(every_s)
-            self._quota.heartbeat(monotonic_ns())
+            self.beat()
             readings.append(self.read(pids))
         return readings
-
-
-def monotonic_ns() -> int:
-    """CLOCK_MONOTONIC, which shims and books count by."""
-    return time.clock_gettime_ns(time.CLOCK_MONOTONIC)

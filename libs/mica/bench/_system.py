@@ -15,9 +15,10 @@ from contextlib import contextmanager
 import msgspec
 from msgspec import Struct
 
-from mica.bench._device import LAUNCH_NS, TenantProcess, kernel, monotonic_ns
+from mica.bench._device import LAUNCH_NS, TenantProcess, kernel
 from mica.bench._errors import BenchError
 from mica.bench._isolation_report import Lending, Resize, System, spread
+from mica.bench._regions import monotonic_ns
 from mica.bench._shares import Reading, jump
 from mica.bench._stack import Stack, running_stack
 from mica.bus import Bus, Heard, JetStreamBus

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean, median
 
 from mica.bench._columns import shared_memory_dir
-from mica.bench._device import QUANTUM_NS, READ_EVERY_S, Device, kernel
+from mica.bench._device import READ_EVERY_S, Device, kernel
 from mica.bench._errors import BenchError
 from mica.bench._isolation_report import (
     Latency,
@@ -30,6 +30,7 @@ from mica.bench._isolation_report import (
 )
 from mica.bench._machine import describe_machine
 from mica.bench._plan import DURATIONS_US, Plan, TenantPlan, full, quick
+from mica.bench._regions import QUANTUM_NS
 from mica.bench._shares import jain, jump, shares_pct, windows
 from mica.bench._system import measure_system
 

@@ -1,12 +1,15 @@
 """``mica bench``: measures this machine, on systems of its own. Invariant: a figure that misses its target is printed too."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 import msgspec
 
 from mica.bench import BenchError
+
+if TYPE_CHECKING:
+    from mica.bench._isolation_report import Report
 
 R = TypeVar("R", bound=msgspec.Struct)
 
@@ -147,24 +150,43 @@ def shim(*, as_json: bool, **plan: int | str | None) -> int:
 
 @bench.command(help="How exactly slices get their share, what a flooding neighbour costs, and how soon a new share is in force.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option("--backend", type=click.Choice(["sim"]), default="sim", show_default=True, help="What the tenants run on.")
+@click.option(
+    "--backend",
+    type=click.Choice(["sim", "opencl"]),
+    default="sim",
+    show_default=True,
+    help="What the tenants run on: the simulated driver, or this machine's own OpenCL device.",
+)
 @click.option("--quick", is_flag=True, help="A few seconds: whether everything works, not how well.")
 @click.option("--runs", default=3, show_default=True, type=click.IntRange(1, 100), help="Of each comparison with a victim alone.")
 def isolation(*, as_json: bool, backend: str, quick: bool, runs: int) -> int:
     """Run the isolation benchmark."""
-    from mica.bench._isolation_report import SHARE_HEAD, TARGET_HEAD, remarks, share_rows, target_rows
-    from mica.bench.isolation import full, run
-    from mica.bench.isolation import quick as quick_plan
+    from mica.bench._isolation_report import SHARE_HEAD, TARGET_HEAD, share_rows, target_rows
     from mica.cli._table import show_table
 
-    plan = quick_plan() if quick else full(runs)
-    report = _carry_out(lambda: run(plan))
+    report, remarks = _on_opencl(runs, quick=quick) if backend == "opencl" else _on_simulation(runs, quick=quick)
     if as_json:
         _print(report, as_json=True, title="")
         return 0
     click.echo(f"mica bench isolation (backend {backend})")
     show_table(TARGET_HEAD, target_rows(report), empty="")
     show_table(SHARE_HEAD, share_rows(report), empty="")
-    for line in remarks(report):
+    for line in remarks:
         click.echo(line)
     return 0
+
+
+def _on_simulation(runs: int, *, quick: bool) -> tuple["Report", list[str]]:
+    from mica.bench import isolation
+    from mica.bench._isolation_report import remarks
+
+    report = _carry_out(lambda: isolation.run(isolation.quick() if quick else isolation.full(runs)))
+    return report, remarks(report)
+
+
+def _on_opencl(runs: int, *, quick: bool) -> tuple["Report", list[str]]:
+    from mica.bench import opencl
+    from mica.bench._opencl_report import remarks
+
+    report = _carry_out(lambda: opencl.run(opencl.quick() if quick else opencl.full(runs)))
+    return report, remarks(report)
