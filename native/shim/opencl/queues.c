@@ -3,6 +3,7 @@
 #include "queues.h"
 
 #include "../core/map.h"
+#include "devices.h"
 
 #include <pthread.h>
 #include <string.h>
@@ -46,7 +47,7 @@ cl_command_queue hook_clCreateCommandQueue(cl_context context, cl_device_id devi
     if (door() != DOOR_ENFORCE) {
         return below.clCreateCommandQueue(context, device, properties, error);
     }
-    cl_command_queue queue = below.clCreateCommandQueue(context, device, properties | CL_QUEUE_PROFILING_ENABLE, error);
+    cl_command_queue queue = below.clCreateCommandQueue(context, device_shown(device), properties | CL_QUEUE_PROFILING_ENABLE, error);
     return note(queue, (properties & CL_QUEUE_PROFILING_ENABLE) == 0);
 }
 
@@ -81,7 +82,7 @@ cl_command_queue hook_clCreateCommandQueueWithProperties(cl_context context, cl_
     if ((asked & CL_QUEUE_ON_DEVICE) != 0 || door() != DOOR_ENFORCE) {
         return below.clCreateCommandQueueWithProperties(context, device, properties, error);
     }
-    cl_command_queue queue = below.clCreateCommandQueueWithProperties(context, device, copy, error);
+    cl_command_queue queue = below.clCreateCommandQueueWithProperties(context, device_shown(device), copy, error);
     return note(queue, (asked & CL_QUEUE_PROFILING_ENABLE) == 0);
 }
 
