@@ -53,6 +53,7 @@ class Device(Document, frozen=True, kw_only=True):
 
     ``vram_bytes`` is what tenants can use in all; ``reserve_bytes`` of it is kept back for the driver. ``mps_pipe`` is the
     directory at which an MPS control daemon answers, empty without one; ``green_contexts``: the driver and the device have them.
+    ``subdevices_max``: into how many sub-devices of any number of its units OpenCL divides it at once, 0 where it does not.
     """
 
     id: DeviceId
@@ -73,6 +74,7 @@ class Device(Document, frozen=True, kw_only=True):
     simulated: bool = False
     mps_pipe: str = ""
     green_contexts: bool = False
+    subdevices_max: int = 0
 
 
 class Inventory(Document, frozen=True, kw_only=True):

@@ -1,7 +1,7 @@
 """A slice with a part of the device to itself: a sub-device, which its programs take for the device.
 
-PoCL runs what is on a sub-device on those of its threads that are the sub-device's units, so that a program can say on which units its
-work ran. It is told here to have four of them, however many processors the machine has.
+PoCL runs what is on a sub-device on those of its threads that are the sub-device's units, so that a program can say on which
+units its work ran. It is told here to have four of them, however many processors the machine has.
 """
 
 import subprocess
@@ -99,8 +99,10 @@ for call in (loader.clRetainDevice, *[loader.clReleaseDevice] * 5):
     assert call(ctypes.c_void_p(device.int_ptr)) == 0
 made = cl.Context(dev_type=cl.device_type.ALL)
 listed = cl.get_platforms()[0].get_devices()
-answer(units=device.max_compute_units, parent=device.parent_device, kind=device.partition_type, references=device.reference_count,
-       same=[[one == device for one in many] for many in (listed, context.devices, made.devices, program.devices, [queue.device])])
+answer(units=device.max_compute_units, parent=device.parent_device,
+       kind=device.partition_type, references=device.reference_count,
+       same=[[one == device for one in many]
+             for many in (listed, context.devices, made.devices, program.devices, [queue.device])])
 """
     answer, errors = node.run("a", code, **UNITS)
     whole, _ = node.run(None, "answer(kind=device.partition_type, references=device.reference_count)", **UNITS)

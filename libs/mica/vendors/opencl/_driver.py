@@ -100,7 +100,14 @@ class OpenClDriver:
                 vram_bytes=device.global_mem_size,
                 multiprocessors=device.max_compute_units,
                 runtimes=RUNTIMES,
+                subdevices_max=_subdevices_max(self._cl, device),
             )
+
+
+def _subdevices_max(cl: Any, device: Any) -> int:
+    """Into how many sub-devices with numbers of units that are asked for it can be divided."""
+    by_counts = cl.device_partition_property.BY_COUNTS in device.partition_properties
+    return int(device.partition_max_sub_devices) if by_counts else 0
 
 
 def _node() -> str:
