@@ -176,6 +176,17 @@ async def test_an_enforcer_that_starts_again_leaves_programs_in_their_parts(hous
     assert house.regions.records[S2] == before
 
 
+async def test_a_gang_has_parts_on_the_devices_that_are_divided(house: House) -> None:
+    """What the slices of one device do is nothing to another's, also where one slice is on both."""
+    both = (device(), device(id="GPU-1", index=1))
+    await house.bus.state.put("inventory.n1", Inventory(node="n1", pool="default", boot_id="boot-1", devices=both))
+    await house.start()
+    gang = cl_entry()
+    await house.ledger_of({"GPU-0": [gang, cl_entry("s2")], "GPU-1": [gang, cl_entry("s3", share_ppm=300_000)]})
+    divided = {place: record.spatial_kind is Spatial.SUBDEVICE for place, record in house.regions.records.items()}
+    assert divided == {S1: True, S2: True, Place("GPU-1", "s1"): False, Place("GPU-1", "s3"): False}
+
+
 async def test_a_policy_takes_parts_away_at_once(house: House) -> None:
     """Records change; programs keep what they have."""
     await divided(house)
