@@ -67,8 +67,9 @@ def _check_limits(entry: LedgerEntry, device_id: str, limits: Limits | None, tal
 
 
 def _check_parts(device_id: str, records: list[Limits], tally: Tally) -> None:
-    """Whole multiprocessors that slices have to themselves."""
-    placed = sorted((each for each in records if each.spatial_kind is Spatial.GREEN), key=lambda each: each.spatial_offset_ppm)
+    """Whole multiprocessors or compute units that slices have to themselves."""
+    kinds = {Spatial.GREEN, Spatial.SUBDEVICE}
+    placed = sorted((each for each in records if each.spatial_kind in kinds), key=lambda each: each.spatial_offset_ppm)
     for one, other in pairwise(placed):
         end_ppm = one.spatial_offset_ppm + one.spatial_ppm
         message = (

@@ -54,6 +54,7 @@ class Device(Document, frozen=True, kw_only=True):
     ``vram_bytes`` is what tenants can use in all; ``reserve_bytes`` of it is kept back for the driver. ``mps_pipe`` is the
     directory at which an MPS control daemon answers, empty without one; ``green_contexts``: the driver and the device have them.
     ``opencl_id`` is what OpenCL's layer calls it, where that is another name than ``id``.
+    ``subdevices_max``: into how many sub-devices of any number of its units OpenCL divides it at once, 0 where it does not.
     """
 
     id: DeviceId
@@ -75,6 +76,7 @@ class Device(Document, frozen=True, kw_only=True):
     mps_pipe: str = ""
     green_contexts: bool = False
     opencl_id: str = ""
+    subdevices_max: int = 0
 
 
 class Inventory(Document, frozen=True, kw_only=True):

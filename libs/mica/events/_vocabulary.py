@@ -109,6 +109,7 @@ class SpatialChoice(StrEnum):
     NONE = "none"
     MPS = "mps"
     GREEN = "green"
+    SUBDEVICE = "subdevice"
 
 
 SliceId = Annotated[str, Meta(pattern=ID_PATTERN, description="1 to 64 of A-Z a-z 0-9 _ -")]

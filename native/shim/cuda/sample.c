@@ -3,12 +3,12 @@
 
 #include "../core/cost.h"
 #include "../core/credit.h"
+#include "../core/part.h"
 #include "../core/watch.h"
 #include "capture.h"
 #include "graph.h"
 #include "inflight.h"
 #include "urgent.h"
-#include "spatial.h"
 
 #include <pthread.h>
 
@@ -193,7 +193,7 @@ static void settle(struct context *context, struct sample *sample, uint64_t now_
     if (trust == MICA_TRUST_FULL && !was_alone && now_ns + EARLY_NS < work->end_ns) {
         mica_token_shift(token, false, work->end_ns - now_ns);
     }
-    uint64_t device_ns = spatial_device_ns(device, elapsed_ns);
+    uint64_t device_ns = mica_part_device_ns(device, elapsed_ns);
     struct mica_settlement settlement = mica_cost_measured(sample->cost, device_ns, trust, token == NULL);
     mica_launch_correct(device, settlement.charged_ns, settlement.actual_ns, was_alone ? NULL : token);
 }

@@ -7,10 +7,11 @@
 #define _GNU_SOURCE
 #include "spatial.h"
 
+#include "../core/part.h"
+
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #define ORDINALS_MAX 64
 #define GROUPS_MAX 128
@@ -22,16 +23,6 @@ static struct {
     CUcontext context; /* the primary one, with the resources of `green` */
 } parts[ORDINALS_MAX];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* contexts are made and ended under it: rare and slow calls */
-
-/* One line for the tenant's operator: the share is kept by the rate instead. */
-static void say(const struct mica_device *device, const char *what, int result)
-{
-    char line[256];
-    int length = snprintf(line, sizeof line, "mica: device %s: no part of its own for this slice: %s answered %d; the rate limit holds its share\n",
-                          device->id, what, result);
-    ssize_t written = write(STDERR_FILENO, line, (size_t)length);
-    (void)written;
-}
 
 /* --- MPS ------------------------------------------------------------------------------------------------------------ */
 
@@ -72,29 +63,6 @@ static bool has_green(void)
            driver.cuGreenCtxCreate != NULL && driver.cuGreenCtxDestroy != NULL && driver.cuCtxFromGreenCtx != NULL;
 }
 
-/* The groups of `all` that belong to the slice: those whose middle lies in its part, and at least one. */
-static unsigned choose_groups(const struct mica_slice_limits *limits, unsigned count, unsigned *first)
-{
-    uint64_t begin = limits->spatial_offset_ppm;
-    uint64_t end = begin + limits->spatial_ppm;
-    unsigned from = count;
-    unsigned chosen = 0;
-    for (unsigned i = 0; i < count; i++) {
-        uint64_t middle = (2 * (uint64_t)i + 1) * MICA_PPM / (2 * (uint64_t)count);
-        if (middle >= begin && middle < end) {
-            from = chosen == 0 ? i : from;
-            chosen++;
-        }
-    }
-    if (chosen == 0) {
-        from = (unsigned)(begin * count / MICA_PPM);
-        from = from < count ? from : count - 1;
-        chosen = 1;
-    }
-    *first = from;
-    return chosen;
-}
-
 /* What failed, or NULL; `*result` is the driver's answer. */
 static const char *make_green(CUdevice ordinal, struct mica_device *device, const struct mica_slice_limits *limits, CUresult *result)
 {
@@ -112,7 +80,7 @@ static const char *make_green(CUdevice ordinal, struct mica_device *device, cons
         return "cuDevSmResourceSplitByCount";
     }
     unsigned first = 0;
-    unsigned chosen = choose_groups(limits, count < GROUPS_MAX ? count : GROUPS_MAX, &first);
+    unsigned chosen = mica_part_units(limits, count < GROUPS_MAX ? count : GROUPS_MAX, &first);
     *result = driver.cuDevResourceGenerateDesc(&description, &groups[first], chosen);
     if (*result != CUDA_SUCCESS) {
         return "cuDevResourceGenerateDesc";
@@ -146,12 +114,6 @@ static void destroy_green(CUdevice ordinal)
     }
 }
 
-uint64_t spatial_device_ns(const struct mica_device *device, uint64_t elapsed_ns)
-{
-    uint64_t part_ppm = atomic_load_explicit(&device->part_ppm, memory_order_relaxed);
-    return part_ppm != 0 && part_ppm < MICA_PPM ? (uint64_t)((unsigned __int128)elapsed_ns * part_ppm / MICA_PPM) : elapsed_ns;
-}
-
 /* The limits that ask for a green context on this device, or NULL. */
 static const struct mica_slice_limits *green_limits(struct mica_device *device)
 {
@@ -171,7 +133,7 @@ void spatial_enter(CUdevice ordinal, CUcontext *context)
         CUresult result = CUDA_SUCCESS;
         const char *failed = has_green() ? make_green(ordinal, device, limits, &result) : "the driver's lack of green contexts";
         if (failed != NULL) {
-            say(device, failed, result);
+            mica_part_missing(device, failed, result);
         }
     }
     if (parts[ordinal].green != NULL) {

@@ -21,10 +21,6 @@ void spatial_leave(CUdevice ordinal);
 /* The tenant is about to reset the primary context, whoever has retained it. */
 void spatial_drop(CUdevice ordinal);
 
-/* What work that took `elapsed_ns` in this process's part has cost of the whole device: the rate holds the slice to its share of that, whatever part
- * the process got when it started. */
-uint64_t spatial_device_ns(const struct mica_device *device, uint64_t elapsed_ns);
-
 /* In a forked child: none of the parent's contexts exist. */
 void spatial_forget(void);
 

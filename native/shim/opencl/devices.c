@@ -4,6 +4,7 @@
 
 #include "../core/fault.h"
 #include "../core/memory.h"
+#include "parts.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -19,6 +20,7 @@
 /* A device of any platform. */
 struct known {
     cl_device_id id;
+    cl_device_id shown; /* the slice's part of it; else itself */
     char platform_name[NAME_BYTES];
     char name[NAME_BYTES];
     struct mica_device *device; /* NULL: not the slice's */
@@ -119,11 +121,13 @@ static void list_platform(cl_platform_id platform)
         struct known *known = &all[all_count++];
         memset(known, 0, sizeof *known);
         known->id = devices[i];
+        known->shown = devices[i];
         (void)below.clGetPlatformInfo(platform, CL_PLATFORM_NAME, sizeof known->platform_name - 1, known->platform_name, NULL);
         result = below.clGetDeviceInfo(devices[i], CL_DEVICE_NAME, sizeof known->name - 1, known->name, NULL);
         named = result != CL_SUCCESS ? result : named;
         known->device = find(known);
         if (known->device != NULL) {
+            known->shown = part_make(devices[i], known->device);
             cl_bitfield type = 0;
             (void)below.clGetDeviceInfo(devices[i], CL_DEVICE_TYPE, sizeof type, &type, NULL);
             overlaps[device_index(known->device)] = (type & CL_DEVICE_TYPE_CPU) != 0;
@@ -158,7 +162,7 @@ static const struct known *known_of(cl_device_id id)
         list_all();
     }
     for (unsigned i = 0; i < all_count; i++) {
-        if (all[i].id == id) {
+        if (all[i].id == id || all[i].shown == id) {
             return &all[i];
         }
     }
@@ -179,6 +183,17 @@ struct mica_device *device_of(cl_device_id id)
         id = parent;
     }
     return NULL;
+}
+
+cl_device_id device_shown(cl_device_id id)
+{
+    const struct known *known = known_of(id);
+    return known != NULL ? known->shown : id;
+}
+
+bool device_is_shown(cl_device_id id)
+{
+    return known_of(id) != NULL;
 }
 
 bool device_overlaps(const struct mica_device *device)
@@ -202,7 +217,7 @@ static cl_uint visible(cl_platform_id platform, cl_bitfield type, cl_device_id d
     if (below.clGetDeviceIDs(platform, type, DEVICES_MAX, found, &count) == CL_SUCCESS) {
         for (cl_uint i = 0; i < count && i < DEVICES_MAX; i++) {
             if (device_of(found[i]) != NULL) {
-                devices[own++] = found[i];
+                devices[own++] = device_shown(found[i]);
             }
         }
     }
@@ -245,6 +260,11 @@ static void lower(cl_ulong *value, uint64_t most)
 
 cl_int hook_clGetDeviceInfo(cl_device_id id, cl_uint what, size_t room, void *value, size_t *bytes)
 {
+    const struct known *known = door() == DOOR_ENFORCE ? known_of(id) : NULL;
+    if (known != NULL) {
+        bool is_whole = what == CL_DEVICE_PARENT_DEVICE || what == CL_DEVICE_PARTITION_TYPE || what == CL_DEVICE_REFERENCE_COUNT;
+        id = is_whole ? known->id : known->shown;
+    }
     cl_int result = below.clGetDeviceInfo(id, what, room, value, bytes);
     bool is_memory = what == CL_DEVICE_GLOBAL_MEM_SIZE || what == CL_DEVICE_MAX_MEM_ALLOC_SIZE || what == CL_DEVICE_GLOBAL_FREE_MEMORY_AMD;
     if (!is_memory || result != CL_SUCCESS || value == NULL || room < sizeof(cl_ulong) || door() != DOOR_ENFORCE) {
@@ -270,13 +290,22 @@ cl_context hook_clCreateContext(const cl_context_properties *properties, cl_uint
         tell(error, CL_OUT_OF_RESOURCES);
         return NULL;
     }
-    for (cl_uint i = 0; at == DOOR_ENFORCE && devices != NULL && i < count; i++) {
+    if (at == DOOR_PASS || devices == NULL) {
+        return below.clCreateContext(properties, count, devices, notify, user, error);
+    }
+    cl_device_id own[DEVICES_MAX];
+    if (count > DEVICES_MAX) {
+        tell(error, CL_OUT_OF_HOST_MEMORY);
+        return NULL;
+    }
+    for (cl_uint i = 0; i < count; i++) {
         if (device_of(devices[i]) == NULL) {
             tell(error, CL_INVALID_DEVICE);
             return NULL;
         }
+        own[i] = device_shown(devices[i]);
     }
-    return below.clCreateContext(properties, count, devices, notify, user, error);
+    return below.clCreateContext(properties, count, own, notify, user, error);
 }
 
 static cl_platform_id platform_in(const cl_context_properties *properties)

@@ -13,6 +13,11 @@
 /* The slice's device behind a device or a part of one; NULL: it is none of the slice's. */
 struct mica_device *device_of(cl_device_id id);
 
+/* What programs see in the place of a device that is asked for or answered: the slice's part of it, if it has one. */
+cl_device_id device_shown(cl_device_id id);
+/* Whether a program takes this for a whole device. */
+bool device_is_shown(cl_device_id id);
+
 /* The number of a device among the slice's. */
 unsigned device_index(const struct mica_device *device);
 

@@ -21,6 +21,12 @@ typedef void (*cl_svm_free_notify)(cl_command_queue queue, cl_uint count, void *
       (const cl_context_properties *properties, cl_uint count, const cl_device_id *devices, cl_notify notify, void *user, cl_int *error))      \
     X(cl_context, clCreateContextFromType,                                                                                                     \
       (const cl_context_properties *properties, cl_bitfield type, cl_notify notify, void *user, cl_int *error))                                \
+    X(cl_int, clRetainDevice, (cl_device_id device))                                                                                           \
+    X(cl_int, clReleaseDevice, (cl_device_id device))                                                                                          \
+    X(cl_int, clCreateSubDevices,                                                                                                              \
+      (cl_device_id device, const cl_device_partition_property *properties, cl_uint room, cl_device_id *devices, cl_uint *count))              \
+    X(cl_int, clGetContextInfo, (cl_context context, cl_uint what, size_t room, void *value, size_t *bytes))                                   \
+    X(cl_int, clGetProgramInfo, (cl_program program, cl_uint what, size_t room, void *value, size_t *bytes))                                   \
     X(cl_command_queue, clCreateCommandQueue, (cl_context context, cl_device_id device, cl_bitfield properties, cl_int *error))                \
     X(cl_command_queue, clCreateCommandQueueWithProperties,                                                                                    \
       (cl_context context, cl_device_id device, const cl_properties *properties, cl_int *error))                                               \
@@ -105,7 +111,6 @@ typedef void (*cl_svm_free_notify)(cl_command_queue queue, cl_uint count, void *
 #define OPENCL_CALLS(Y)                                                                                                  \
     Y(cl_int, clGetPlatformIDs, (cl_uint room, cl_platform_id * platforms, cl_uint * count))                             \
     Y(cl_int, clGetPlatformInfo, (cl_platform_id platform, cl_uint what, size_t room, void *value, size_t *bytes))       \
-    Y(cl_int, clGetContextInfo, (cl_context context, cl_uint what, size_t room, void *value, size_t *bytes))             \
     Y(cl_int, clGetMemObjectInfo, (cl_mem memory, cl_uint what, size_t room, void *value, size_t *bytes))                \
     Y(cl_int, clReleaseMemObject, (cl_mem memory))                                                                       \
     Y(cl_int, clGetKernelInfo, (cl_kernel kernel, cl_uint what, size_t room, void *value, size_t *bytes))                \

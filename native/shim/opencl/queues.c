@@ -3,6 +3,7 @@
 #include "queues.h"
 
 #include "../core/map.h"
+#include "devices.h"
 
 #include <pthread.h>
 #include <string.h>
@@ -56,7 +57,7 @@ cl_command_queue hook_clCreateCommandQueue(cl_context context, cl_device_id devi
     if (door() != DOOR_ENFORCE) {
         return below.clCreateCommandQueue(context, device, properties, error);
     }
-    cl_command_queue queue = below.clCreateCommandQueue(context, device, properties | CL_QUEUE_PROFILING_ENABLE, error);
+    cl_command_queue queue = below.clCreateCommandQueue(context, device_shown(device), properties | CL_QUEUE_PROFILING_ENABLE, error);
     return note(queue, (struct asked){.flags = properties, .words = WORDS_SAME});
 }
 
@@ -92,7 +93,7 @@ cl_command_queue hook_clCreateCommandQueueWithProperties(cl_context context, cl_
     struct asked asked = with_profiling(properties, copy);
     bool is_governed = (asked.flags & CL_QUEUE_ON_DEVICE) == 0;
     asked.flags |= is_governed ? 0 : CL_QUEUE_PROFILING_ENABLE; /* nothing of it is hidden */
-    return note(below.clCreateCommandQueueWithProperties(context, device, is_governed ? copy : properties, error), asked);
+    return note(below.clCreateCommandQueueWithProperties(context, device_shown(device), is_governed ? copy : properties, error), asked);
 }
 
 /* A queue that is not timed any more would be work of a cost that nobody learns. Few targets can change a queue, and this is the answer of all others. */

@@ -15,12 +15,14 @@ typedef uint32_t cl_bool;
 typedef uint64_t cl_bitfield;
 typedef intptr_t cl_context_properties;
 typedef uint64_t cl_properties;
+typedef intptr_t cl_device_partition_property;
 
 typedef struct _cl_platform_id *cl_platform_id;
 typedef struct _cl_device_id *cl_device_id;
 typedef struct _cl_context *cl_context;
 typedef struct _cl_command_queue *cl_command_queue;
 typedef struct _cl_mem *cl_mem;
+typedef struct _cl_program *cl_program;
 typedef struct _cl_kernel *cl_kernel;
 typedef struct _cl_event *cl_event;
 
@@ -47,6 +49,7 @@ enum {
     CL_INVALID_DEVICE = -33,
     CL_INVALID_OPERATION = -59,
     CL_INVALID_BUFFER_SIZE = -61,
+    CL_INVALID_DEVICE_PARTITION_COUNT = -68,
 };
 
 #define CL_COMPLETE 0
@@ -61,13 +64,19 @@ enum {
 #define CL_DEVICE_TYPE_DEFAULT 1ULL
 #define CL_DEVICE_TYPE_CPU (1ULL << 1)
 #define CL_DEVICE_TYPE_ALL 0xFFFFFFFFULL
+#define CL_DEVICE_MAX_COMPUTE_UNITS 0x1002
 #define CL_DEVICE_MAX_MEM_ALLOC_SIZE 0x1010
 #define CL_DEVICE_GLOBAL_MEM_SIZE 0x101F
 #define CL_DEVICE_NAME 0x102B
 #define CL_DEVICE_PARENT_DEVICE 0x1042
+#define CL_DEVICE_PARTITION_TYPE 0x1046
+#define CL_DEVICE_REFERENCE_COUNT 0x1047
 #define CL_DEVICE_UUID_KHR 0x106A
 #define CL_UUID_SIZE_KHR 16
 #define CL_DEVICE_GLOBAL_FREE_MEMORY_AMD 0x4039
+
+#define CL_DEVICE_PARTITION_BY_COUNTS 0x1087
+#define CL_DEVICE_PARTITION_BY_COUNTS_LIST_END 0
 
 #define CL_CONTEXT_DEVICES 0x1081
 #define CL_CONTEXT_PLATFORM 0x1084
@@ -84,6 +93,7 @@ enum {
 #define CL_MEM_OBJECT_IMAGE2D_ARRAY 0x10F3
 #define CL_MEM_OBJECT_IMAGE1D_ARRAY 0x10F5
 #define CL_MEM_SIZE 0x1102
+#define CL_PROGRAM_DEVICES 0x1163
 #define CL_KERNEL_FUNCTION_NAME 0x1190
 #define CL_EVENT_COMMAND_QUEUE 0x11D0
 #define CL_PROFILING_COMMAND_START 0x1282

@@ -4,6 +4,7 @@
 
 #include "../core/cost.h"
 #include "../core/credit.h"
+#include "../core/part.h"
 #include "../core/watch.h"
 #include "devices.h"
 
@@ -306,7 +307,7 @@ static void on_ended(cl_event event, cl_int status, void *user)
     struct command *command = user;
     if (mica_attach_state() == MICA_INSIDE) {
         uint64_t measured_ns = status == CL_COMPLETE ? time_of(event, &places[device_index(command->device)]) : 0;
-        settle(command, measured_ns, mica_monotonic_ns());
+        settle(command, mica_part_device_ns(command->device, measured_ns), mica_monotonic_ns());
     }
     free(command);
 }

@@ -18,9 +18,10 @@ from mica.enforcer.errors import PartitionBusyError
 from mica.enforcer.lending import PERIOD_NS, Neighbour, ceilings
 from mica.enforcer.node import Node, entries_of, is_orphan
 from mica.enforcer.places import UNUSED, Holder, Place
+from mica.enforcer.placing import Part, part_in
 from mica.enforcer.policy import Policy
 from mica.enforcer.ports import Process
-from mica.enforcer.spatial import Part, part_in, parts, whole
+from mica.enforcer.spatial import divisible, parts, whole
 from mica.enforcer.voice import Voice
 from mica.enforcer.watch import Watch
 from mica.enforcer.world import World
@@ -80,12 +81,13 @@ class Enforcer:
 
     def _parts(self) -> dict[Place, Part]:
         """Which slice has a part of its device to itself; most nodes have no device where any could."""
-        found = {}
+        found: dict[Place, Part] = {}
         for device_id, entries in self.ledger.devices.items():
             device = self.devices.get(device_id)
-            if device is not None and device.mps_pipe:
-                held = {id_: part_in(self.node.limits_at(Place(device_id, id_))) for id_ in entries}
-                chosen = parts(device, self.policy.rules, entries, held)
+            if device is not None and divisible(device):
+                held = {at.slice_id: part_in(its.limits) for at, its in self.node.held.items() if at.device_id == device_id}
+                running = {at.slice_id for at in self.attachments.places() if at.device_id == device_id}
+                chosen = parts(device, self.policy.rules, entries, held, running)
                 found |= {Place(device_id, id_): part for id_, part in chosen.items()}
         return whole(found, self.ledger.devices) if found else found
 

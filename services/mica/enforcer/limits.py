@@ -5,7 +5,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from mica.enforcer.places import Held
-from mica.enforcer.spatial import NO_PART, Part
+from mica.enforcer.placing import NO_PART, Part
 from mica.events import PPM, Control, LedgerEntry, Mode, Tier, Window
 from mica.region import Limits, SliceState
 

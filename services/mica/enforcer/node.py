@@ -14,8 +14,8 @@ from msgspec.structs import replace
 from mica.enforcer.errors import CannotApplyError, PartitionBusyError
 from mica.enforcer.limits import limits_of
 from mica.enforcer.places import UNUSED, Held, Place
+from mica.enforcer.placing import NO_PART, Part
 from mica.enforcer.ports import Found, Partitions, Regions
-from mica.enforcer.spatial import NO_PART, Part
 from mica.enforcer.steps import (
     DestroyPartition,
     FreeRecord,

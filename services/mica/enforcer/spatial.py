@@ -5,36 +5,22 @@ Invariants: pure; no two parts overlap, none is smaller than the slice's share, 
 MPS runs the work of several processes side by side, and lets a fatal fault of one end all of them: so only slices of one tenant
 share a device by it, unless the policy says otherwise. Green contexts give whole groups of multiprocessors, but without MPS the
 driver runs one process at a time all the same, and what the others' groups could do is wasted: so only where MPS is active.
+Sub-devices of OpenCL need nothing of that: each is made by its process, of compute units that no other process is given. But they
+are whole units, and nobody else has those while they are idle: so only where that costs nobody anything.
 A slice without a part shares the device by time, in turns.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import Final
 
-from msgspec import Struct
-
 from mica.enforcer.places import Place
+from mica.enforcer.placing import NO_PART, Part, Row, placed
 from mica.enforcer.policy import Rules
-from mica.events import PPM, Device, LedgerEntry, Mode, SpatialChoice
-from mica.region import Limits, Spatial
+from mica.events import PPM, Device, LedgerEntry, Mode, Runtime, SpatialChoice, Tier
+from mica.region import Spatial
 
 PERCENT_PPM: Final = PPM // 100
-
-
-class Part(Struct, frozen=True):
-    """A part of a device: how it is given, how large it is, and where it begins."""
-
-    kind: Spatial = Spatial.NONE
-    ppm: int = 0
-    offset_ppm: int = 0
-
-
-NO_PART: Final = Part()
-
-
-def part_in(limits: Limits | None) -> Part:
-    """The part that a record gives."""
-    return NO_PART if limits is None else Part(limits.spatial_kind, limits.spatial_ppm, limits.spatial_offset_ppm)
 
 
 def least_group(capability: tuple[int, int] | None) -> int:
@@ -47,34 +33,61 @@ def least_group(capability: tuple[int, int] | None) -> int:
     return {7: 2, 8: 4}.get(capability[0], 8)
 
 
-def parts(device: Device, rules: Rules, entries: Mapping[str, LedgerEntry], held: Mapping[str, Part]) -> dict[str, Part]:
+def divisible(device: Device) -> bool:
+    """Whether any slice could have a part of the device."""
+    return bool(device.mps_pipe) or _has_subdevices(device)
+
+
+def parts(
+    device: Device,
+    rules: Rules,
+    entries: Mapping[str, LedgerEntry],
+    held: Mapping[str, Part],
+    running: AbstractSet[str] = frozenset(),
+) -> dict[str, Part]:
     """By slice, its part of the device; a slice that is not in it has none.
 
     Args:
         entries: all that the ledger wants on the device, by slice.
-        held: the parts in force, which stay where they are if they can.
+        held: the parts in force, which stay where they are if they can; those of slices that are on their way out, too.
+        running: the slices that have processes on the device.
     """
     kind = _mechanism(device, rules)
+    if kind is Spatial.SUBDEVICE:
+        may = rules.spatial is SpatialChoice.SUBDEVICE or all(entry.tier is Tier.GUARANTEED for entry in entries.values())
+        return _subdevices(Row(kind, device.multiprocessors), entries, held, running) if may else {}
     if kind is Spatial.NONE or not (rules.mps_across_tenants or len({entry.tenant for entry in entries.values()}) == 1):
         return {}
-    sharing = {id_: entry.share_ppm for id_, entry in entries.items() if entry.mode is Mode.FCSP and entry.window is None}
+    sharing = {id_: entry.share_ppm for id_, entry in entries.items() if _is_shared(entry)}
     if kind is Spatial.MPS:
         return {id_: Part(kind, _round_up(share, PERCENT_PPM)) for id_, share in sharing.items()}
-    return dict(_green(device, sharing, held))
+    row = Row(kind, _groups(device))
+    return dict(placed(row, {id_: -(-share * row.units // PPM) for id_, share in sharing.items()}, held))
 
 
 def whole(found: Mapping[Place, Part], wanted: Mapping[str, Mapping[str, LedgerEntry]]) -> dict[Place, Part]:
-    """The parts of slices that have one on each of their devices: a process is a client of MPS everywhere or nowhere."""
+    """The parts of slices that have one on each of their devices: a process is a client of MPS everywhere or nowhere.
+
+    A sub-device is a matter of one device: either all that is on that has one, or nothing.
+    """
     lacking = {id_ for device_id, entries in wanted.items() for id_ in entries if Place(device_id, id_) not in found}
-    return {place: part for place, part in found.items() if place.slice_id not in lacking}
+    return {place: part for place, part in found.items() if part.kind is Spatial.SUBDEVICE or place.slice_id not in lacking}
 
 
 def _mechanism(device: Device, rules: Rules) -> Spatial:
-    if not device.mps_pipe or rules.spatial is SpatialChoice.NONE:
+    if rules.spatial is SpatialChoice.NONE:
         return Spatial.NONE
-    if rules.spatial is not SpatialChoice.GREEN:
-        return Spatial.MPS
-    return Spatial.GREEN if device.green_contexts and _groups(device) else Spatial.NONE
+    if device.mps_pipe and rules.spatial is not SpatialChoice.SUBDEVICE:
+        if rules.spatial is not SpatialChoice.GREEN:
+            return Spatial.MPS
+        return Spatial.GREEN if device.green_contexts and _groups(device) else Spatial.NONE
+    asked = rules.spatial in {SpatialChoice.AUTO, SpatialChoice.SUBDEVICE}
+    return Spatial.SUBDEVICE if asked and _has_subdevices(device) else Spatial.NONE
+
+
+def _is_shared(entry: LedgerEntry) -> bool:
+    """Whether the slice shares the device at every moment."""
+    return entry.mode is Mode.FCSP and entry.window is None
 
 
 def _groups(device: Device) -> int:
@@ -83,46 +96,38 @@ def _groups(device: Device) -> int:
     return device.multiprocessors // group if group else 0
 
 
-def _green(device: Device, sharing: Mapping[str, int], held: Mapping[str, Part]) -> Iterator[tuple[str, Part]]:
-    """First fit over the groups: those that stay first, then the others by name. What finds no room has no part."""
-    groups = _groups(device)
-    taken: list[range] = []
-    wanted = {id_: -(-share * groups // PPM) for id_, share in sharing.items()}
-    for id_ in sorted(wanted, key=lambda each: (not _stays(held.get(each), wanted[each], groups), each)):
-        count = wanted[id_]
-        old = held.get(id_)
-        first = _first_of(old, groups) if old is not None and _stays(old, count, groups) else None
-        place = range(first, first + count) if first is not None else _room(count, groups, taken)
-        if place is not None and not _overlaps(place, taken):
-            taken.append(place)
-            yield id_, _part(place.start, count, groups)
+def _has_subdevices(device: Device) -> bool:
+    return device.multiprocessors > 1 and device.subdevices_max > 1
 
 
-def _stays(part: Part | None, count: int, groups: int) -> bool:
-    """Whether a part in force lies on this device's groups, and has the size that is wanted."""
-    return part is not None and part == _part(_first_of(part, groups), count, groups)
+def _subdevices(
+    row: Row, entries: Mapping[str, LedgerEntry], held: Mapping[str, Part], running: AbstractSet[str]
+) -> dict[str, Part]:
+    """Parts for all, or turns for all: who has no part is on every unit of the device, and in everybody's.
+
+    For the same reason nobody's programs may be outside of the part that their slice is to have: they stay where they started.
+    """
+    if not all(_is_shared(entry) and entry.runtime is Runtime.OPENCL for entry in entries.values()):
+        return {}
+    wanted = {id_: _units(entry.share_ppm, row.units) for id_, entry in entries.items()}
+    if not all(wanted.values()):
+        return {}
+    leaving = [row.covers(part) for id_, part in held.items() if id_ not in entries and part.kind is Spatial.SUBDEVICE]
+    found = dict(placed(row, wanted, held, leaving))
+    return (
+        found if len(found) == len(wanted) and all(_is_inside(held.get(id_, NO_PART), found.get(id_)) for id_ in running) else {}
+    )
 
 
-def _part(first: int, count: int, groups: int) -> Part:
-    return Part(Spatial.GREEN, _edge(first + count, groups) - _edge(first, groups), _edge(first, groups))
+def _is_inside(now: Part, then: Part | None) -> bool:
+    """Whether programs that run are in a part, and in the one that their slice has from now on, if it has one."""
+    return now.kind is Spatial.SUBDEVICE and then in {None, now}
 
 
-def _first_of(part: Part, groups: int) -> int:
-    return round(part.offset_ppm * groups / PPM)
-
-
-def _edge(group: int, groups: int) -> int:
-    """Where a group begins, in ppm of the device."""
-    return group * PPM // groups
-
-
-def _room(count: int, groups: int, taken: list[range]) -> range | None:
-    places = (range(first, first + count) for first in range(groups - count + 1))
-    return next((place for place in places if not _overlaps(place, taken)), None)
-
-
-def _overlaps(place: range, taken: list[range]) -> bool:
-    return any(place.start < other.stop and other.start < place.stop for other in taken)
+def _units(share_ppm: int, units: int) -> int:
+    """How many of a device's units are the share, to the ppm; 0: it is no whole number of them."""
+    count = round(share_ppm * units / PPM)
+    return count if abs(count * PPM - share_ppm * units) < units else 0
 
 
 def _round_up(value: int, step: int) -> int:

@@ -11,7 +11,8 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from mica.enforcer.spatial import NO_PART, PERCENT_PPM, Part
+from mica.enforcer.placing import NO_PART, Part
+from mica.enforcer.spatial import PERCENT_PPM
 from mica.events import LedgerEntry, Mode, Runtime
 from mica.region import RuntimeDir, Spatial
 
@@ -83,7 +84,9 @@ def attach_document(node: str, slice_id: str, seats: Mapping[str, Seat], runtime
     mounts = [mount for device_id in seats for mount in _device_mounts(runtime, device_id)]
     mounts += [_writable(runtime.slice_name(slice_id)), *_library_mounts(runtime, libraries, hardware=hardware)]
     mounts += [] if hardware else [Mount(runtime.attach_name(slice_id), ATTACH_FILE, read_only=True)]
-    mounts += [_writable(pipe) for pipe in sorted({seat.mps_pipe for seat in seats.values() if seat.part != NO_PART})]
+    mounts += [
+        _writable(pipe) for pipe in sorted({seat.mps_pipe for seat in seats.values() if seat.mps_pipe and seat.part != NO_PART})
+    ]
     return msgspec.json.encode(Attach(slice_id, node, mode, visible, env, tuple(mounts)))
 
 

@@ -14,6 +14,7 @@ from mica.enforcer.errors import CannotApplyError
 from mica.enforcer.intruders import Sighting, Stranger
 from mica.enforcer.node import Node
 from mica.enforcer.places import Place
+from mica.enforcer.placing import part_in
 from mica.enforcer.report import (
     Announcement,
     Arrival,
@@ -27,7 +28,6 @@ from mica.enforcer.report import (
     endings,
     observe,
 )
-from mica.enforcer.spatial import part_in
 from mica.enforcer.tenancy import Seat, attach_document
 from mica.enforcer.world import World
 from mica.events import (

@@ -133,10 +133,10 @@ def quotas(slice_id: str, **changes: Any) -> Break:
     return broken
 
 
-def parts_at(*offsets_ppm: int) -> Break:
+def parts_at(*offsets_ppm: int, kind: Spatial = Spatial.GREEN) -> Break:
     def broken(world: World) -> World:
         assert world.regions is not None
-        part = {"spatial_kind": Spatial.GREEN, "spatial_ppm": 400_000}
+        part = {"spatial_kind": kind, "spatial_ppm": 400_000}
         rows = {at: replace(w.limits("soft", **part, spatial_offset_ppm=at), slice_id=f"soft{at or ''}") for at in offsets_ppm}
         return w.with_regions(world, quotas={**world.regions.quotas, w.SOFT: rows})
 
@@ -269,6 +269,7 @@ BROKEN: dict[str, tuple[str, Break]] = {
     "a quota record with another limit": ("ledger-quota", quotas("soft", vram_limit_bytes=2 * GIB)),
     "a quota record with another launch rate": ("ledger-quota", quotas("soft", launch_rate_hz=5)),
     "two parts of one device that overlap": ("quota-part", parts_at(0, 300_000)),
+    "two sub-devices of one device that overlap": ("quota-part", parts_at(0, 300_000, kind=Spatial.SUBDEVICE)),
     "a quota record with another window": ("ledger-quota", quotas("time", window_offset_ns=1)),
     "a quota record with another control word": ("ledger-quota", quotas("soft", control=Control.PAUSE)),
     "a slice without a usage region": ("ledger-usage", usages(time=None)),

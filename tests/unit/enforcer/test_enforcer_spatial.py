@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from mica.bus import Change
 from mica.enforcer.limits import QUANTUM_NS
 from mica.enforcer.places import Place
+from mica.enforcer.placing import Part
 from mica.enforcer.policy import Rules
-from mica.enforcer.spatial import Part, least_group, parts
+from mica.enforcer.spatial import least_group, parts
 from mica.events import (
     PPM,
     Device,

@@ -26,6 +26,12 @@ def test_a_processor_is_listed_with_what_opencl_says_of_it() -> None:
     assert device.id.startswith("OCL-")
 
 
+def test_a_device_that_opencl_divides_by_counts_says_into_how_many() -> None:
+    """PoCL divides its processor into as many parts as it has units."""
+    (device,) = OpenClDriver().devices()
+    assert device.subdevices_max == device.multiprocessors
+
+
 def test_a_device_is_called_the_same_at_every_reading_and_otherwise_on_another_node(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ids are the fleet's: two machines with one processor's name are two devices."""
     (here,) = OpenClDriver().devices()

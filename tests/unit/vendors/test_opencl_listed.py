@@ -1,5 +1,7 @@
 """Which of the devices that OpenCL lists are the node's, what they are called, and whose make they are."""
 
+from typing import cast
+
 import pytest
 from msgspec.structs import replace
 
@@ -7,6 +9,7 @@ from mica.events import Vendor
 from mica.vendors.opencl import device_id, uuid_id
 from mica.vendors.opencl._answers import Answers, ListedDevice
 from mica.vendors.opencl._devices import CPU_KIND, GPU_KIND, node_devices, vendor_of
+from mica.vendors.opencl._inquiry import Loader, _subdevices_max
 
 CUSTOM_KIND = 1 << 4
 GPU = ListedDevice(
@@ -89,3 +92,22 @@ def test_a_device_of_two_platforms_is_the_first_ones() -> None:
     found, complaints = node_devices(answers(placed, part, same_uuid, same_place), "n1", processors=False)
     assert [device.id for device in found] == [uuid_id("0" * 32), uuid_id("1" * 32)]
     assert complaints == ()
+
+
+class Dividing:
+    """A loader whose one device divides in these ways, into at most five parts."""
+
+    def __init__(self, *ways: int) -> None:
+        self._ways = ways
+
+    def ask(self, _call: str, _handle: int, _what: int, _room: int) -> bytes:
+        return b"".join(way.to_bytes(8, "little") for way in self._ways)
+
+    def number(self, _device: int, _what: int) -> int:
+        return 5
+
+
+@pytest.mark.parametrize(("ways", "parts"), [((0x1086, 0x1087), 5), ((0x1086,), 0), ((), 0)])
+def test_parts_are_of_a_device_that_is_divided_by_counts(ways: tuple[int, ...], parts: int) -> None:
+    """What divides into equal parts only, or not at all, has none for slices."""
+    assert _subdevices_max(cast("Loader", Dividing(*ways)), 0) == parts

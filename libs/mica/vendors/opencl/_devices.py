@@ -76,6 +76,7 @@ def _device(listed: ListedDevice, index: int, vendor: Vendor, node: str) -> Devi
         multiprocessors=listed.units,
         runtimes=RUNTIMES,
         pci_bus_id=listed.pci_bus_id,
+        subdevices_max=listed.subdevices_max,
         simulated=listed.platform.startswith(SIMULATED),
     )
 

@@ -21,12 +21,14 @@ PLATFORM_NOT_FOUND: Final = -1001
 PLATFORM_NAME, PLATFORM_VENDOR = 0x0902, 0x0903
 ALL_TYPES: Final = 0xFFFFFFFF
 TYPE, VENDOR_ID, UNITS, MEMORY, NAME = 0x1000, 0x1001, 0x1002, 0x101F, 0x102B
+SUBDEVICES_MAX, PARTITION_PROPERTIES, PARTITION_BY_COUNTS = 0x1043, 0x1044, 0x1087
 UUID, PCI_INFO = 0x106A, 0x410F
 NVIDIA_BUS, NVIDIA_SLOT, NVIDIA_DOMAIN, AMD_TOPOLOGY = 0x4008, 0x4009, 0x400A, 0x4037
 """Source: OpenCL 3.0 API; cl_khr_device_uuid, cl_khr_pci_bus_info; cl_nv_device_attribute_query, cl_amd_device_topology."""
 
 PLATFORMS_MAX: Final = 32
 DEVICES_MAX: Final = 64
+PARTITION_WAYS_MAX: Final = 16
 TEXT_MAX: Final = 255
 """As the layer has room for (native/shim/opencl/devices.c): a longer name is none for either."""
 
@@ -124,11 +126,22 @@ def _device(loader: Loader, device: int, names: tuple[str, str], called: tuple[s
             vendor_id=loader.number(device, VENDOR_ID),
             memory_bytes=loader.number(device, MEMORY),
             units=loader.number(device, UNITS),
+            subdevices_max=_subdevices_max(loader, device),
             uuid=loader.optional(device, UUID, 16).hex(),
             pci_bus_id=_pci_bus_id(loader, device),
         )
     except CallError as error:
         return msgspec.structs.replace(known, fault=str(error))
+
+
+def _subdevices_max(loader: Loader, device: int) -> int:
+    """Into how many sub-devices it can be divided whose numbers of units are asked for; 0 where it can't."""
+    try:
+        ways = loader.ask("clGetDeviceInfo", device, PARTITION_PROPERTIES, 8 * PARTITION_WAYS_MAX)
+        most = loader.number(device, SUBDEVICES_MAX)
+    except CallError:
+        return 0
+    return most if PARTITION_BY_COUNTS in struct.unpack(f"={len(ways) // 8}q", ways[: len(ways) // 8 * 8]) else 0
 
 
 def _pci_bus_id(loader: Loader, device: int) -> str:
