@@ -200,7 +200,7 @@ struct mica_usage_region {
 struct mica_token_waiter {
     MICA_ATOMIC_U64 order_tag_ns;
     MICA_ATOMIC_U64 seen_ns; /* CLOCK_MONOTONIC; 0: nobody waits */
-    MICA_ATOMIC_U64 prompt;  /* 1: its slice had nothing to do and is within its share: others' turns end for it */
+    MICA_ATOMIC_U64 prompt;  /* 1: its program had nothing to do for a while: others' turns end for it, if it comes first */
     MICA_ATOMIC_U64 bell;    /* one more when it is worth while to ask again; a futex on its low half */
 };
 
@@ -238,7 +238,8 @@ struct mica_token_region {
     MICA_ATOMIC_U64 clean_from_ns;  /* when, by estimate, nothing is left on the device but the last submitter's work */
     MICA_ATOMIC_U64 brief_until_ns; /* when, by estimate, the last brief work of a slice within its share ends */
     MICA_ATOMIC_U64 hold;           /* see above; devices whose slices must not overlap only */
-    uint64_t reserved[22];
+    MICA_ATOMIC_U64 prompt_ns;      /* CLOCK_MONOTONIC when such a program last asked for a device that must be held */
+    uint64_t reserved[21];
     struct mica_token_waiter waiters[MICA_SLICES_MAX];
 };
 

@@ -15,8 +15,8 @@
 #define OWNER_MASK ((1ULL << MICA_HOLD_OWNER_BITS) - 1)
 #define UNTIL_MASK ((1ULL << MICA_HOLD_UNTIL_BITS) - 1)
 #define VERSION_SHIFT (MICA_HOLD_OWNER_BITS + MICA_HOLD_UNTIL_BITS)
-/* What may be left of the slice's own work when it adds to it: enough that the device does not stand still, and little, because whoever comes meanwhile waits for
- * it. A slice that has had the device to itself for long may add more. */
+/* What may be left of the slice's own work when it adds to it: enough that the device does not stand still, and little, because who asks for little and soon waits for
+ * it. Where nobody has done so for a while it may be more. */
 #define QUIET_NS 50000000ULL
 #define ROOM_PARTS 4 /* of a quantum, with what is added */
 #define LEAD_PARTS 8 /* of a quantum, without; and not more than a ROOM_PARTS part of what is added */
@@ -69,7 +69,7 @@ static uint64_t in_flight(const struct mica_usage_region *usage)
 static uint64_t own_wait_ns(const struct mica_token_region *token, const struct mica_token_ask *ask, const struct others *others, bool held, uint64_t now_ns)
 {
     uint64_t backlog_ns = held ? backlog_at(load(&token->busy_until_ns), now_ns) : 0;
-    bool quiet = others->waiting == 0 && difference(now_ns, load(&token->clean_from_ns)) > QUIET_NS;
+    bool quiet = others->prompt == 0 && difference(now_ns, load(&token->prompt_ns)) > QUIET_NS;
     uint64_t room_ns = difference(quiet ? ask->quantum_ns : ask->quantum_ns / ROOM_PARTS, ask->cost_ns);
     uint64_t most_ns = ask->quantum_ns / (quiet ? ROOM_PARTS : LEAD_PARTS);
     uint64_t lead_ns = quiet || ask->cost_ns / ROOM_PARTS > most_ns ? most_ns : ask->cost_ns / ROOM_PARTS;
@@ -112,7 +112,6 @@ static void taken(struct mica_token_region *token, struct mica_token_ask *ask, u
         atomic_fetch_add_explicit(&token->turn_ns, ask->cost_ns, memory_order_relaxed);
     } else {
         store(&token->turn_ns, ask->cost_ns);
-        store(&token->clean_from_ns, now_ns);
         atomic_fetch_add_explicit(&token->turns, 1, memory_order_relaxed);
     }
     ask->clean = MICA_CLEAN_SURE;
@@ -144,6 +143,8 @@ static uint64_t try_to_take(struct mica_token_region *token, struct mica_hold_as
 
 uint64_t mica_hold_admit(struct mica_token_region *token, struct mica_hold_ask *hold, uint64_t now_ns)
 {
+    if (hold->prompt != 0)
+        store(&token->prompt_ns, now_ns);
     uint64_t wait_ns = try_to_take(token, hold, now_ns);
     if (wait_ns == 0)
         return 0;

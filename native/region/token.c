@@ -60,16 +60,27 @@ static uint64_t floor_at(const struct mica_token_region *token, uint64_t now_ns)
     return floor_ns;
 }
 
-uint64_t mica_order_enter(struct mica_usage_region *usage, const struct mica_token_region *token, const struct mica_slice_limits *limits,
-                          uint64_t now_ns)
+static uint64_t enter(struct mica_usage_region *usage, const struct mica_token_region *token, const struct mica_slice_limits *limits, uint64_t kept_ns,
+                      uint64_t now_ns)
 {
     uint64_t floor_ns = token != NULL ? floor_at(token, now_ns) : 0;
     follow_limits(usage, limits, floor_ns, now_ns);
     bool idle = now_ns > sum(load(&usage->active_until_ns), MICA_RETURN_NS);
     uint64_t lag_ns = idle || token == NULL ? 0 : MICA_LAG_MAX_NS;
     raise_to(&usage->virtual_time_ns, difference(now_ns, lag_ns));
-    raise_to(&usage->order_time_ns, difference(floor_ns, scaled(lag_ns, MICA_PPM, share_of(limits))));
+    raise_to(&usage->order_time_ns, difference(floor_ns, scaled(lag_ns > kept_ns ? lag_ns : kept_ns, MICA_PPM, share_of(limits))));
     return load(&usage->order_time_ns);
+}
+
+uint64_t mica_order_enter(struct mica_usage_region *usage, const struct mica_token_region *token, const struct mica_slice_limits *limits,
+                          uint64_t now_ns)
+{
+    return enter(usage, token, limits, 0, now_ns);
+}
+
+uint64_t mica_hold_enter(struct mica_usage_region *usage, const struct mica_token_region *token, const struct mica_slice_limits *limits, uint64_t now_ns)
+{
+    return enter(usage, token, limits, MICA_HOLD_KEPT_NS, now_ns);
 }
 
 void mica_order_charge(struct mica_usage_region *usage, struct mica_token_region *token, const struct mica_slice_limits *limits, uint64_t tag_ns,

@@ -13,6 +13,8 @@
  * over while it sleeps, however much it weighs. */
 #define PROCESS_GRACE_NS 3000000ULL
 #define PROCESS_NAP_NS 100000ULL
+/* How far the rate may be overdrawn, beside its burst, on a device that must be held: turns are long there, and who asks at random moments asks for several at once. */
+#define HOLD_BURST_NS 90000000ULL
 /* How far communication may overdraw the rate. */
 #define URGENT_OVERDRAFT_NS 10000000ULL
 /* Device time that is charged at once, and then used without asking: at most this, and at most this part of a quantum. */
@@ -110,6 +112,9 @@ static uint64_t rate_wait(const struct attempt *attempt, const struct mica_slice
         return 0;
     }
     uint64_t wait_ns = mica_rate_wait(attempt->device->usage, limits, now_ns);
+    if (holds(attempt)) {
+        wait_ns = wait_ns > HOLD_BURST_NS ? wait_ns - HOLD_BURST_NS : 0;
+    }
     return attempt->work->urgent && wait_ns <= URGENT_OVERDRAFT_NS ? 0 : wait_ns;
 }
 
@@ -133,7 +138,7 @@ static uint64_t submit_by_hold(struct attempt *attempt, const struct mica_slice_
     attempt->hold.usage = usage;
     attempt->hold.slot = attempt->device->slot;
     attempt->hold.inflight_max = limits->inflight_max;
-    attempt->hold.prompt = attempt->was_empty && atomic_load_explicit(&usage->virtual_time_ns, memory_order_relaxed) <= now_ns;
+    attempt->hold.prompt = attempt->work->prompt;
     uint64_t wait_ns = mica_hold_admit(attempt->token, &attempt->hold, now_ns);
     attempt->work->counted = wait_ns == 0;
     return wait_ns;
@@ -270,7 +275,7 @@ enum mica_verdict mica_launch_admit(struct mica_device *device, struct mica_work
         uint64_t now_ns = mica_monotonic_ns();
         if (last_ns == 0) {
             attempt.was_empty = now_ns >= atomic_load_explicit(&device->usage->active_until_ns, memory_order_relaxed);
-            attempt.ask.tag_ns = mica_order_enter(device->usage, attempt.token, limits, now_ns);
+            attempt.ask.tag_ns = (holds(&attempt) ? mica_hold_enter : mica_order_enter)(device->usage, attempt.token, limits, now_ns);
             mica_process_enter(device->usage, device->slot, now_ns);
         } else {
             add_waited(device, now_ns - last_ns);

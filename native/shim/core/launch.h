@@ -13,6 +13,7 @@ struct mica_work {
     uint64_t cost_ns; /* the newest estimate */
     bool alone;       /* its cost is to be measured with nothing else on the device */
     bool strict;      /* the device would run it beside others' work, so that the slice must hold the device; counts in flight until mica_launch_over */
+    bool prompt;      /* its program had nothing to do for a while; on a device that must be held */
     bool urgent;      /* communication: does not queue behind the process's other work */
 
     /* Answers. */

@@ -15,6 +15,7 @@
 #define PATIENCE_NS 20000000ULL    /* for the end of a command, beside twice the time that it should take */
 #define UNKNOWN_NS 50000000ULL     /* what a command that was never measured may well take */
 #define AWAY_MAX_NS 2000000ULL     /* a program that has left for longer has left */
+#define PROMPT_AWAY_NS 1000000ULL  /* one that was away for so long comes from doing nothing */
 #define RETURN_MAX_NS 300000ULL    /* one that usually comes back so soon is waited for */
 #define RETURN_PARTS 8             /* how much a return moves what is usual: one part in so many */
 #define EARLY_NS 20000ULL     /* an end that comes earlier than this before its estimate puts the device's clock back */
@@ -29,6 +30,7 @@ static struct place {
     _Atomic uint64_t believed_until_ns; /* commands that have not ended until then are not running: they wait for the program */
     _Atomic uint64_t left_ns;           /* when nothing was left there; 0: not since the process began */
     _Atomic uint64_t return_ns;         /* how soon the program usually comes back then; 0: not known */
+    _Atomic uint64_t prompt_until_ns;   /* device time of the process up to which it is prompt, since it last came after a while */
 } places[MICA_DEVICES_MAX];
 
 /* In a callback of the target's the program runs on the target's own thread: to wait there would hold up the device itself. */
@@ -79,6 +81,11 @@ static uint64_t renew_holds(uint64_t now_ns)
     return next_ns;
 }
 
+static uint64_t used_ns(const struct mica_device *device)
+{
+    return atomic_load_explicit(&device->usage->processes[device->slot].gpu_ns, memory_order_relaxed);
+}
+
 /* The program asks for work: remember how long it was away, if it had nothing there. */
 static void note_return(const struct mica_device *device, struct place *place, uint64_t now_ns)
 {
@@ -87,6 +94,9 @@ static void note_return(const struct mica_device *device, struct place *place, u
         return;
     }
     uint64_t away_ns = now_ns - left_ns < AWAY_MAX_NS ? now_ns - left_ns : AWAY_MAX_NS;
+    if (away_ns >= PROMPT_AWAY_NS) {
+        set(&place->prompt_until_ns, used_ns(device) + MICA_HOLD_KEPT_NS);
+    }
     uint64_t before_ns = get(&place->return_ns) != 0 ? get(&place->return_ns) : AWAY_MAX_NS;
     set(&place->return_ns, before_ns - before_ns / RETURN_PARTS + away_ns / RETURN_PARTS);
     set(&place->left_ns, 0);
@@ -145,6 +155,7 @@ void work_forget(void)
         atomic_store(&places[i].believed_until_ns, 0);
         atomic_store(&places[i].left_ns, 0);
         atomic_store(&places[i].return_ns, 0);
+        atomic_store(&places[i].prompt_until_ns, 0);
     }
 }
 
@@ -191,6 +202,7 @@ static cl_int admit(struct command *command, struct place *place)
     struct mica_wait wait = {.poll = renew, .context = command};
     if (command->work.strict) {
         note_return(command->device, place, mica_monotonic_ns());
+        command->work.prompt = used_ns(command->device) < get(&place->prompt_until_ns);
     }
     enum mica_verdict verdict = mica_launch_admit(command->device, &command->work, &wait);
     if (verdict != MICA_GRANTED) {
