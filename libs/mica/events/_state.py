@@ -53,7 +53,8 @@ class Device(Document, frozen=True, kw_only=True):
 
     ``vram_bytes`` is what tenants can use in all; ``reserve_bytes`` of it is kept back for the driver. ``mps_pipe`` is the
     directory at which an MPS control daemon answers, empty without one; ``green_contexts``: the driver and the device have them.
-    ``subdevices_max``: into how many sub-devices of any number of its units OpenCL divides it at once, 0 where it does not.
+    ``subdevices_max``: into how many sub-devices of any number of its units OpenCL divides it at once, 0 where it does not;
+    ``subdevices_whole``: they can do all that the device can.
     """
 
     id: DeviceId
@@ -75,6 +76,7 @@ class Device(Document, frozen=True, kw_only=True):
     mps_pipe: str = ""
     green_contexts: bool = False
     subdevices_max: int = 0
+    subdevices_whole: bool = False
 
 
 class Inventory(Document, frozen=True, kw_only=True):

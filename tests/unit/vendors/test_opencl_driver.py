@@ -27,9 +27,18 @@ def test_a_device_that_opencl_divides_by_counts_says_into_how_many(monkeypatch: 
     driver = OpenClDriver()
     (device,) = driver.devices()
     assert device.subdevices_max == device.multiprocessors
+    assert not device.subdevices_whole  # PoCL's have no images
     (found,) = driver._found().values()
     monkeypatch.setattr(type(found), "partition_properties", [driver._cl.device_partition_property.EQUALLY])
     assert driver.devices()[0].subdevices_max == 0
+
+
+def test_where_a_device_has_no_images_its_sub_devices_lack_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the driver's contexts say is about images alone."""
+    driver = OpenClDriver()
+    (found,) = driver._found().values()
+    monkeypatch.setattr(type(found), "image_support", False)
+    assert driver.devices()[0].subdevices_whole
 
 
 def test_a_device_is_called_the_same_at_every_reading_and_otherwise_on_another_node(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,6 +101,7 @@ class OpenClDriver:
                 multiprocessors=device.max_compute_units,
                 runtimes=RUNTIMES,
                 subdevices_max=_subdevices_max(self._cl, device),
+                subdevices_whole=_subdevices_whole(self._cl, device),
             )
 
 
@@ -108,6 +109,19 @@ def _subdevices_max(cl: Any, device: Any) -> int:
     """Into how many sub-devices with numbers of units that are asked for it can be divided."""
     by_counts = cl.device_partition_property.BY_COUNTS in device.partition_properties
     return int(device.partition_max_sub_devices) if by_counts else 0
+
+
+def _subdevices_whole(cl: Any, device: Any) -> bool:
+    """Whether sub-devices have images if the device has: not where the driver can't find one in its own context.
+
+    The layer looks at the same (native/shim/opencl/parts.c).
+    """
+    if _subdevices_max(cl, device) == 0:
+        return False
+    if not device.image_support:
+        return True
+    part = device.create_sub_devices([cl.device_partition_property.BY_COUNTS, 1])[0]
+    return bool(cl.Context([part]).devices == [part])
 
 
 def _node() -> str:
