@@ -54,7 +54,8 @@ class Device(Document, frozen=True, kw_only=True):
     ``vram_bytes`` is what tenants can use in all; ``reserve_bytes`` of it is kept back for the driver. ``mps_pipe`` is the
     directory at which an MPS control daemon answers, empty without one; ``green_contexts``: the driver and the device have them.
     ``opencl_id`` is what OpenCL's layer calls it, where that is another name than ``id``.
-    ``subdevices_max``: into how many sub-devices of any number of its units OpenCL divides it at once, 0 where it does not.
+    ``subdevices_max``: into how many sub-devices of any number of its units OpenCL divides it at once, 0 where it does not;
+    ``subdevices_whole``: they can do all that the device can.
     """
 
     id: DeviceId
@@ -77,6 +78,7 @@ class Device(Document, frozen=True, kw_only=True):
     green_contexts: bool = False
     opencl_id: str = ""
     subdevices_max: int = 0
+    subdevices_whole: bool = False
 
 
 class Inventory(Document, frozen=True, kw_only=True):

@@ -258,27 +258,44 @@ static void lower(cl_ulong *value, uint64_t most)
     *value = *value < most ? *value : most;
 }
 
+static void show_images(struct mica_device *device, void *value)
+{
+    cl_bool shown = part_lacks_images(device) ? 0 : 1;
+    cl_bool has = 0;
+    memcpy(&has, value, sizeof has);
+    shown &= has;
+    memcpy(value, &shown, sizeof shown);
+}
+
+static void show_memory(struct mica_device *device, cl_uint what, void *value)
+{
+    const struct mica_slice_limits *limits = mica_limits_now(device);
+    cl_ulong shown = 0;
+    if (limits != NULL) {
+        memcpy(&shown, value, sizeof shown);
+        lower(&shown, what == CL_DEVICE_GLOBAL_FREE_MEMORY_AMD ? mica_memory_free(device, limits) / 1024 : limits->vram_limit_bytes);
+        memcpy(value, &shown, sizeof shown);
+    }
+}
+
 cl_int hook_clGetDeviceInfo(cl_device_id id, cl_uint what, size_t room, void *value, size_t *bytes)
 {
-    const struct known *known = door() == DOOR_ENFORCE ? known_of(id) : NULL;
+    if (door() != DOOR_ENFORCE) {
+        return below.clGetDeviceInfo(id, what, room, value, bytes);
+    }
+    const struct known *known = known_of(id);
     if (known != NULL) {
         bool is_whole = what == CL_DEVICE_PARENT_DEVICE || what == CL_DEVICE_PARTITION_TYPE || what == CL_DEVICE_REFERENCE_COUNT;
         id = is_whole ? known->id : known->shown;
     }
     cl_int result = below.clGetDeviceInfo(id, what, room, value, bytes);
     bool is_memory = what == CL_DEVICE_GLOBAL_MEM_SIZE || what == CL_DEVICE_MAX_MEM_ALLOC_SIZE || what == CL_DEVICE_GLOBAL_FREE_MEMORY_AMD;
-    if (!is_memory || result != CL_SUCCESS || value == NULL || room < sizeof(cl_ulong) || door() != DOOR_ENFORCE) {
-        return result;
+    struct mica_device *device = result == CL_SUCCESS && value != NULL && (is_memory || what == CL_DEVICE_IMAGE_SUPPORT) ? device_of(id) : NULL;
+    if (device != NULL && is_memory && room >= sizeof(cl_ulong)) {
+        show_memory(device, what, value);
+    } else if (device != NULL && !is_memory) {
+        show_images(device, value);
     }
-    struct mica_device *device = device_of(id);
-    const struct mica_slice_limits *limits = device != NULL ? mica_limits_now(device) : NULL;
-    if (limits == NULL) {
-        return result;
-    }
-    cl_ulong shown;
-    memcpy(&shown, value, sizeof shown);
-    lower(&shown, what == CL_DEVICE_GLOBAL_FREE_MEMORY_AMD ? mica_memory_free(device, limits) / 1024 : limits->vram_limit_bytes);
-    memcpy(value, &shown, sizeof shown);
     return result;
 }
 

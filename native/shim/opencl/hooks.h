@@ -26,6 +26,8 @@ typedef void (*cl_svm_free_notify)(cl_command_queue queue, cl_uint count, void *
     X(cl_int, clCreateSubDevices,                                                                                                              \
       (cl_device_id device, const cl_device_partition_property *properties, cl_uint room, cl_device_id *devices, cl_uint *count))              \
     X(cl_int, clGetContextInfo, (cl_context context, cl_uint what, size_t room, void *value, size_t *bytes))                                   \
+    X(cl_int, clGetSupportedImageFormats,                                                                                                      \
+      (cl_context context, cl_bitfield flags, cl_uint type, cl_uint room, cl_image_format *formats, cl_uint *count))                           \
     X(cl_int, clGetProgramInfo, (cl_program program, cl_uint what, size_t room, void *value, size_t *bytes))                                   \
     X(cl_command_queue, clCreateCommandQueue, (cl_context context, cl_device_id device, cl_bitfield properties, cl_int *error))                \
     X(cl_command_queue, clCreateCommandQueueWithProperties,                                                                                    \
@@ -111,6 +113,7 @@ typedef void (*cl_svm_free_notify)(cl_command_queue queue, cl_uint count, void *
 #define OPENCL_CALLS(Y)                                                                                                  \
     Y(cl_int, clGetPlatformIDs, (cl_uint room, cl_platform_id * platforms, cl_uint * count))                             \
     Y(cl_int, clGetPlatformInfo, (cl_platform_id platform, cl_uint what, size_t room, void *value, size_t *bytes))       \
+    Y(cl_int, clReleaseContext, (cl_context context))                                                                    \
     Y(cl_int, clGetMemObjectInfo, (cl_mem memory, cl_uint what, size_t room, void *value, size_t *bytes))                \
     Y(cl_int, clReleaseMemObject, (cl_mem memory))                                                                       \
     Y(cl_int, clGetKernelInfo, (cl_kernel kernel, cl_uint what, size_t room, void *value, size_t *bytes))                \

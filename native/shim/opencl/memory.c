@@ -6,6 +6,7 @@
 #include "../core/live.h"
 #include "../core/memory.h"
 #include "devices.h"
+#include "parts.h"
 #include "work.h"
 
 #include <stdio.h>
@@ -106,6 +107,8 @@ static cl_int charge(mask_t mask, uint64_t bytes)
     return CL_SUCCESS;
 }
 
+#define NO_IMAGES UINT64_MAX /* the size of an image on a device that has none */
+
 static struct grant grant_take(cl_context context, uint64_t bytes)
 {
     struct grant grant = {.error = CL_SUCCESS, .bytes = bytes};
@@ -114,6 +117,10 @@ static struct grant grant_take(cl_context context, uint64_t bytes)
         grant.error = CL_OUT_OF_RESOURCES;
     }
     if (at != DOOR_ENFORCE || bytes == 0) {
+        return grant;
+    }
+    if (bytes == NO_IMAGES) {
+        grant.error = CL_INVALID_OPERATION;
         return grant;
     }
     grant.mask = context_mask(context, &grant.error);
@@ -235,22 +242,25 @@ static uint64_t image_bytes(const cl_image_format *format, const cl_image_desc *
            at_least_one(has_several ? desc->array_size : 1);
 }
 
+#define IMAGE_SIZE(bytes) (part_has_images(context) ? (bytes) : NO_IMAGES)
+
 OBJECT_HOOK(clCreateImage,
             (cl_context context, cl_bitfield flags, const cl_image_format *format, const cl_image_desc *desc, void *host, cl_int *error),
-            (context, flags, format, desc, host, error), image_bytes(format, desc))
+            (context, flags, format, desc, host, error), IMAGE_SIZE(image_bytes(format, desc)))
 OBJECT_HOOK(clCreateImageWithProperties,
             (cl_context context, const cl_properties *properties, cl_bitfield flags, const cl_image_format *format, const cl_image_desc *desc,
              void *host, cl_int *error),
-            (context, properties, flags, format, desc, host, error), image_bytes(format, desc))
+            (context, properties, flags, format, desc, host, error), IMAGE_SIZE(image_bytes(format, desc)))
 OBJECT_HOOK(clCreateImage2D,
             (cl_context context, cl_bitfield flags, const cl_image_format *format, size_t width, size_t height, size_t row_pitch, void *host,
              cl_int *error),
-            (context, flags, format, width, height, row_pitch, host, error), pixel_bytes(format) * width * at_least_one(height))
+            (context, flags, format, width, height, row_pitch, host, error),
+            IMAGE_SIZE(pixel_bytes(format) * width * at_least_one(height)))
 OBJECT_HOOK(clCreateImage3D,
             (cl_context context, cl_bitfield flags, const cl_image_format *format, size_t width, size_t height, size_t depth, size_t row_pitch,
              size_t slice_pitch, void *host, cl_int *error),
             (context, flags, format, width, height, depth, row_pitch, slice_pitch, host, error),
-            pixel_bytes(format) * width * at_least_one(height) * at_least_one(depth))
+            IMAGE_SIZE(pixel_bytes(format) * width * at_least_one(height) * at_least_one(depth)))
 
 /* A callback of the program's. */
 struct watcher {

@@ -9,6 +9,43 @@
 #include "../core/part.h"
 #include "devices.h"
 
+#define DEVICES_MAX 64
+
+static bool lacks_images[MICA_DEVICES_MAX]; /* written with the list of devices */
+
+static bool is_lost_in_contexts(cl_device_id part)
+{
+    cl_device_id listed = NULL;
+    cl_context context = below.clCreateContext(NULL, 1, &part, NULL, NULL, NULL);
+    if (context == NULL) {
+        return true;
+    }
+    (void)below.clGetContextInfo(context, CL_CONTEXT_DEVICES, sizeof listed, &listed, NULL);
+    (void)below.clReleaseContext(context);
+    return listed != part;
+}
+
+bool part_lacks_images(const struct mica_device *device)
+{
+    return lacks_images[device_index(device)];
+}
+
+bool part_has_images(cl_context context)
+{
+    cl_device_id devices[DEVICES_MAX];
+    size_t bytes = 0;
+    if (door() != DOOR_ENFORCE || below.clGetContextInfo(context, CL_CONTEXT_DEVICES, sizeof devices, devices, &bytes) != CL_SUCCESS) {
+        return true;
+    }
+    for (size_t i = 0; i < bytes / sizeof devices[0]; i++) {
+        const struct mica_device *device = device_of(devices[i]);
+        if (device != NULL && part_lacks_images(device)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 cl_device_id part_make(cl_device_id root, struct mica_device *device)
 {
     const struct mica_slice_limits *limits = mica_limits_now(device);
@@ -16,6 +53,7 @@ cl_device_id part_make(cl_device_id root, struct mica_device *device)
     cl_uint units = 0;
     unsigned first = 0;
     atomic_store_explicit(&device->part_ppm, 0, memory_order_relaxed);
+    lacks_images[device_index(device)] = false;
     if (limits == NULL || limits->spatial_kind != MICA_SPATIAL_SUBDEVICE || limits->spatial_ppm == 0 ||
         below.clGetDeviceInfo(root, CL_DEVICE_MAX_COMPUTE_UNITS, sizeof units, &units, NULL) != CL_SUCCESS || units == 0) {
         return root;
@@ -37,6 +75,7 @@ cl_device_id part_make(cl_device_id root, struct mica_device *device)
         (void)below.clReleaseDevice(made[0]); /* the units before the slice's */
     }
     atomic_store_explicit(&device->part_ppm, count * MICA_PPM / units, memory_order_relaxed);
+    lacks_images[device_index(device)] = !is_all && is_lost_in_contexts(made[last]);
     return is_all ? root : made[last];
 }
 
@@ -73,6 +112,17 @@ cl_int hook_clGetProgramInfo(cl_program program, cl_uint what, size_t room, void
         *bytes = given;
     }
     return result;
+}
+
+cl_int hook_clGetSupportedImageFormats(cl_context context, cl_bitfield flags, cl_uint type, cl_uint room, cl_image_format *formats, cl_uint *count)
+{
+    if (part_has_images(context)) {
+        return below.clGetSupportedImageFormats(context, flags, type, room, formats, count);
+    }
+    if (count != NULL) {
+        *count = 0;
+    }
+    return CL_SUCCESS;
 }
 
 /* A device that is no part of another is not counted: the program's releases must not end its own device. */

@@ -13,4 +13,9 @@
 /* The slice's part of `root`, to be shown instead of it; `root` itself where the slice has none. */
 cl_device_id part_make(cl_device_id root, struct mica_device *device);
 
+/* Whether programs can't use images in a part: some drivers can't find the part among its context's devices, and crash in any command on an image. */
+bool part_lacks_images(const struct mica_device *device);
+/* Whether all devices of a context have images, as far as that is the layer's to say. */
+bool part_has_images(cl_context context);
+
 #endif

@@ -6,7 +6,8 @@ MPS runs the work of several processes side by side, and lets a fatal fault of o
 share a device by it, unless the policy says otherwise. Green contexts give whole groups of multiprocessors, but without MPS the
 driver runs one process at a time all the same, and what the others' groups could do is wasted: so only where MPS is active.
 Sub-devices of OpenCL need nothing of that: each is made by its process, of compute units that no other process is given. But they
-are whole units, and nobody else has those while they are idle: so only where that costs nobody anything.
+are whole units, nobody else has those while they are idle, and some drivers' can't do all that the device can: so only where that
+costs nobody anything, unless the policy says otherwise.
 A slice without a part shares the device by time, in turns.
 """
 
@@ -54,7 +55,8 @@ def parts(
     """
     kind = _mechanism(device, rules)
     if kind is Spatial.SUBDEVICE:
-        may = rules.spatial is SpatialChoice.SUBDEVICE or all(entry.tier is Tier.GUARANTEED for entry in entries.values())
+        free = device.subdevices_whole and all(entry.tier is Tier.GUARANTEED for entry in entries.values())
+        may = free or rules.spatial is SpatialChoice.SUBDEVICE
         return _subdevices(Row(kind, device.multiprocessors), entries, held, running) if may else {}
     if kind is Spatial.NONE or not (rules.mps_across_tenants or len({entry.tenant for entry in entries.values()}) == 1):
         return {}

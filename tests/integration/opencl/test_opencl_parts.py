@@ -172,6 +172,24 @@ answer(size=device.global_mem_size, refused=refused(lambda: cl.Buffer(context, R
     program.close()
 
 
+def test_a_part_has_no_images_where_the_driver_can_not_find_it_in_its_context(node: OpenClNode) -> None:
+    """Any command on one would end the program in PoCL: the program is told so before it has made one."""
+    node.place("a", **part(2))
+    code = """
+form = cl.ImageFormat(cl.channel_order.RGBA, cl.channel_type.FLOAT)
+answer(support=bool(device.image_support),
+       formats=len(cl.get_supported_image_formats(context, READ_WRITE, cl.mem_object_type.IMAGE2D)),
+       refused=refused(lambda: cl.Image(context, READ_WRITE, form, shape=(8, 8))))
+"""
+    answer, _ = node.run("a", code, **UNITS)
+    assert answer == {"support": False, "formats": 0, "refused": "INVALID_OPERATION"}
+    assert node.held_bytes("a") == 0
+    node.place("b", **part(4))
+    answer, _ = node.run("b", code, **UNITS)
+    assert answer == {"support": True, "formats": answer["formats"], "refused": ""}
+    assert answer["formats"] > 0
+
+
 TIMED = """
 timed = cl.CommandQueue(context, properties=cl.command_queue_properties.PROFILING_ENABLE)
 values = cl.Buffer(context, READ_WRITE, 4096 * 4)

@@ -18,7 +18,8 @@ NAMES = st.sampled_from("abcdef")
 
 def device(units: int) -> Device:
     """A processor of so many units."""
-    return Device(id="d", index=0, vendor=Vendor.CPU, model="P", vram_bytes=1, multiprocessors=units, subdevices_max=units)
+    known: dict[str, Any] = {"multiprocessors": units, "subdevices_max": units, "subdevices_whole": True}
+    return Device(id="d", index=0, vendor=Vendor.CPU, model="P", vram_bytes=1, **known)
 
 
 def entry(id_: str, share_ppm: int, **fields: Any) -> LedgerEntry:

@@ -23,7 +23,7 @@ WINDOW = Window(offset_ns=0, length_ns=1, period_ns=2)
 def device(**fields: Any) -> Device:
     """A processor of eight units that can be divided, except for what is given."""
     known: dict[str, Any] = {"id": "GPU-0", "index": 0, "vendor": Vendor.CPU, "model": "P", "vram_bytes": 80 * GIB}
-    return Device(**(known | {"multiprocessors": 8, "subdevices_max": 8} | fields))
+    return Device(**(known | {"multiprocessors": 8, "subdevices_max": 8, "subdevices_whole": True} | fields))
 
 
 def cl_entry(id_: str = "s1", **fields: Any) -> LedgerEntry:
@@ -82,6 +82,13 @@ def test_a_policy_gives_burst_and_spot_slices_parts_too() -> None:
     """What they would borrow of each other they have not, then."""
     entries = {"a": cl_entry("a", tier=Tier.BURST), "b": cl_entry("b", tier=Tier.SPOT)}
     assert parts(device(), ASKED, entries, {}) == {"a": sub(2), "b": sub(2, 2)}
+
+
+def test_sub_devices_that_can_not_do_what_the_device_can_have_to_be_asked_for() -> None:
+    """A program that needs images is better off in turns."""
+    poor = device(subdevices_whole=False)
+    assert parts(poor, Rules(), shares(a=250_000), {}) == {}
+    assert parts(poor, ASKED, shares(a=250_000), {}) == {"a": sub(2)}
 
 
 @pytest.mark.parametrize("choice", [SpatialChoice.NONE, SpatialChoice.MPS, SpatialChoice.GREEN])

@@ -30,6 +30,7 @@ def test_a_device_that_opencl_divides_by_counts_says_into_how_many() -> None:
     """PoCL divides its processor into as many parts as it has units."""
     (device,) = OpenClDriver().devices()
     assert device.subdevices_max == device.multiprocessors
+    assert not device.subdevices_whole  # PoCL's have no images
 
 
 def test_a_device_is_called_the_same_at_every_reading_and_otherwise_on_another_node(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from mica.events import Vendor
 from mica.vendors.opencl import device_id, uuid_id
 from mica.vendors.opencl._answers import Answers, ListedDevice
 from mica.vendors.opencl._devices import CPU_KIND, GPU_KIND, node_devices, vendor_of
-from mica.vendors.opencl._inquiry import Loader, _subdevices_max
+from mica.vendors.opencl._inquiry import IMAGE_SUPPORT, Loader, _subdevices_max, _subdevices_whole
 
 CUSTOM_KIND = 1 << 4
 GPU = ListedDevice(
@@ -111,3 +111,18 @@ class Dividing:
 def test_parts_are_of_a_device_that_is_divided_by_counts(ways: tuple[int, ...], parts: int) -> None:
     """What divides into equal parts only, or not at all, has none for slices."""
     assert _subdevices_max(cast("Loader", Dividing(*ways)), 0) == parts
+
+
+@pytest.mark.parametrize(("has_images", "finds", "whole"), [(0, False, True), (1, True, True), (1, False, False)])
+def test_parts_lack_images_where_the_driver_does_not_find_them(has_images: int, finds: bool, whole: bool) -> None:
+    """A device without images has nothing that its parts could lack."""
+
+    class Loads(Dividing):
+        def number(self, _device: int, what: int) -> int:
+            return has_images if what == IMAGE_SUPPORT else 5
+
+        def finds_part(self, _device: int) -> bool:
+            return finds
+
+    assert _subdevices_whole(cast("Loader", Loads(0x1087)), 0) is whole
+    assert not _subdevices_whole(cast("Loader", Loads(0x1086)), 0)

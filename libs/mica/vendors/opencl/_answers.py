@@ -9,7 +9,8 @@ from msgspec import Struct
 class ListedDevice(Struct, frozen=True, kw_only=True):
     """A device as its driver describes it. ``kind`` is the bits of CL_DEVICE_TYPE; ``uuid`` hexadecimal digits.
 
-    ``subdevices_max``: into how many parts of any number of its units it can be divided.
+    ``subdevices_max``: into how many parts of any number of its units it can be divided; ``subdevices_whole``: which can do all
+    that it can.
     ``ordinal`` counts the devices of that name on platforms of that name before it.
     """
 
@@ -22,6 +23,7 @@ class ListedDevice(Struct, frozen=True, kw_only=True):
     memory_bytes: int = 0
     units: int = 0
     subdevices_max: int = 0
+    subdevices_whole: bool = False
     uuid: str = ""
     pci_bus_id: str = ""
     fault: str = ""

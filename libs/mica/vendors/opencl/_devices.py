@@ -77,6 +77,7 @@ def _device(listed: ListedDevice, index: int, vendor: Vendor, node: str) -> Devi
         runtimes=RUNTIMES,
         pci_bus_id=listed.pci_bus_id,
         subdevices_max=listed.subdevices_max,
+        subdevices_whole=listed.subdevices_whole,
         simulated=listed.platform.startswith(SIMULATED),
     )
 

@@ -21,6 +21,7 @@ PLATFORM_NOT_FOUND: Final = -1001
 PLATFORM_NAME, PLATFORM_VENDOR = 0x0902, 0x0903
 ALL_TYPES: Final = 0xFFFFFFFF
 TYPE, VENDOR_ID, UNITS, MEMORY, NAME = 0x1000, 0x1001, 0x1002, 0x101F, 0x102B
+IMAGE_SUPPORT, CONTEXT_DEVICES = 0x1016, 0x1081
 SUBDEVICES_MAX, PARTITION_PROPERTIES, PARTITION_BY_COUNTS = 0x1043, 0x1044, 0x1087
 UUID, PCI_INFO = 0x106A, 0x410F
 NVIDIA_BUS, NVIDIA_SLOT, NVIDIA_DOMAIN, AMD_TOPOLOGY = 0x4008, 0x4009, 0x400A, 0x4037
@@ -81,6 +82,25 @@ class Loader:
             return b""
         return answer if len(answer) == size else b""
 
+    def finds_part(self, device: int) -> bool:
+        """Make a sub-device of one unit and a context of it: whether that says that it is the sub-device's.
+
+        Raises:
+            CallError: one of these can't be made.
+        """
+        part, count, error = ctypes.c_void_p(), ctypes.c_uint(), ctypes.c_int()
+        counts = (ctypes.c_ssize_t * 4)(PARTITION_BY_COUNTS, 1, 0, 0)
+        result = self._cl.clCreateSubDevices(ctypes.c_void_p(device), counts, 1, ctypes.byref(part), ctypes.byref(count))
+        if result != 0:
+            raise CallError(f"clCreateSubDevices: {result}")
+        create = self._cl.clCreateContext
+        create.restype = ctypes.c_void_p
+        context = create(None, 1, ctypes.byref(part), None, None, ctypes.byref(error))
+        if error.value != 0:
+            raise CallError(f"clCreateContext: {error.value}")
+        said = self.ask("clGetContextInfo", context, CONTEXT_DEVICES, ctypes.sizeof(ctypes.c_void_p))
+        return int.from_bytes(said, sys.byteorder) == part.value
+
     def ask(self, call: str, handle: int, what: int, room: int) -> bytes:
         """An answer of up to ``room`` bytes.
 
@@ -127,6 +147,7 @@ def _device(loader: Loader, device: int, names: tuple[str, str], called: tuple[s
             memory_bytes=loader.number(device, MEMORY),
             units=loader.number(device, UNITS),
             subdevices_max=_subdevices_max(loader, device),
+            subdevices_whole=_subdevices_whole(loader, device),
             uuid=loader.optional(device, UUID, 16).hex(),
             pci_bus_id=_pci_bus_id(loader, device),
         )
@@ -142,6 +163,19 @@ def _subdevices_max(loader: Loader, device: int) -> int:
     except CallError:
         return 0
     return most if PARTITION_BY_COUNTS in struct.unpack(f"={len(ways) // 8}q", ways[: len(ways) // 8 * 8]) else 0
+
+
+def _subdevices_whole(loader: Loader, device: int) -> bool:
+    """Whether sub-devices have images if the device has: not where the driver can't find one in its own context.
+
+    The layer looks at the same (native/shim/opencl/parts.c).
+    """
+    if _subdevices_max(loader, device) == 0:
+        return False
+    try:
+        return not loader.number(device, IMAGE_SUPPORT) or loader.finds_part(device)
+    except CallError:
+        return False
 
 
 def _pci_bus_id(loader: Loader, device: int) -> str:
