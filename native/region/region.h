@@ -191,9 +191,10 @@ struct mica_hold_ask {
     uint64_t prompt; /* 1: see struct mica_token_waiter */
 };
 /* mica_order_enter for such a device. Who was idle keeps a little of what it did not use there, MICA_HOLD_KEPT_NS of device time: it asks at random moments, and so for more
- * than its share for a moment. */
+ * than its share for a moment. In `*has_kept`: whether it still has half of that. */
 #define MICA_HOLD_KEPT_NS 10000000ULL
-uint64_t mica_hold_enter(struct mica_usage_region *usage, const struct mica_token_region *token, const struct mica_slice_limits *limits, uint64_t now_ns);
+uint64_t mica_hold_enter(struct mica_usage_region *usage, const struct mica_token_region *token, const struct mica_slice_limits *limits, uint64_t now_ns,
+                         bool *has_kept);
 uint64_t mica_hold_admit(struct mica_token_region *token, struct mica_hold_ask *hold, uint64_t now_ns);
 /* Whether the asker's slice has work on the device and time left in its turn: its rate is asked when a turn begins, or turns would be as short as its burst. */
 bool mica_hold_goes_on(const struct mica_token_region *token, const struct mica_token_ask *ask, uint64_t now_ns);

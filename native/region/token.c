@@ -78,9 +78,12 @@ uint64_t mica_order_enter(struct mica_usage_region *usage, const struct mica_tok
     return enter(usage, token, limits, 0, now_ns);
 }
 
-uint64_t mica_hold_enter(struct mica_usage_region *usage, const struct mica_token_region *token, const struct mica_slice_limits *limits, uint64_t now_ns)
+uint64_t mica_hold_enter(struct mica_usage_region *usage, const struct mica_token_region *token, const struct mica_slice_limits *limits, uint64_t now_ns,
+                         bool *has_kept)
 {
-    return enter(usage, token, limits, MICA_HOLD_KEPT_NS, now_ns);
+    uint64_t tag_ns = enter(usage, token, limits, MICA_HOLD_KEPT_NS, now_ns);
+    *has_kept = sum(tag_ns, scaled(MICA_HOLD_KEPT_NS / 2, MICA_PPM, share_of(limits))) <= floor_at(token, now_ns);
+    return tag_ns;
 }
 
 void mica_order_charge(struct mica_usage_region *usage, struct mica_token_region *token, const struct mica_slice_limits *limits, uint64_t tag_ns,

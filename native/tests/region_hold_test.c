@@ -138,7 +138,7 @@ static void test_a_turn_is_of_bounded_length(void)
             break;
         (void)end(0, 0, at_ns + MS / 8);
     }
-    CHECK(used_ns >= 2 * QUANTUM && used_ns <= 4 * QUANTUM);
+    CHECK(used_ns >= 4 * QUANTUM && used_ns <= 6 * QUANTUM);
 }
 
 static void test_own_work_is_added_before_the_device_runs_dry(void)
@@ -150,17 +150,35 @@ static void test_own_work_is_added_before_the_device_runs_dry(void)
     CHECK_EQUAL(admit(0, 0, 10 * MS, NOW + wait_ns), 0);
 }
 
-static void test_more_is_added_where_nobody_was_for_long(void)
+static void test_less_is_added_while_somebody_prompt_comes(void)
 {
+    struct mica_hold_ask prompt = ask_of(1, 10, MS);
+    prompt.prompt = 1;
     reset();
-    CHECK_EQUAL(admit(1, 0, MS, NOW), 0);
+    CHECK_EQUAL(admit(0, 0, MS, NOW), 0);
+    CHECK_EQUAL(admit(0, 0, MS, NOW), 0);
+    reset();
+    CHECK_EQUAL(mica_hold_admit(&token, &prompt, NOW), 0);
     (void)end(1, 0, NOW + MS);
     CHECK_EQUAL(admit(0, 0, MS, NOW + MS), 0);
-    CHECK(admit(0, 0, MS, NOW + MS) > 0); /* it would lie before whoever comes */
-    CHECK(mica_hold_renew(&token, 0, NOW + 20 * MS));
-    CHECK(mica_hold_renew(&token, 0, NOW + 40 * MS));
+    CHECK(admit(0, 0, MS, NOW + MS) > 0); /* it would lie before it when it comes again */
+    CHECK_EQUAL(end(0, 0, NOW + 2 * MS), -1);
     CHECK_EQUAL(admit(0, 0, MS, NOW + 60 * MS), 0);
     CHECK_EQUAL(admit(0, 0, MS, NOW + 60 * MS), 0);
+}
+
+/* What an idle slice keeps, it has used up after that much device time. */
+static void test_who_was_idle_keeps_a_little(void)
+{
+    struct mica_slice_limits limits = {.share_ppm = 500000, .ceiling_ppm = 500000, .burst_ns = MS, .quantum_ns = QUANTUM};
+    bool has_kept = false;
+    reset();
+    atomic_store(&token.order_floor_ns, NOW);
+    CHECK_EQUAL(mica_hold_enter(&usages[1], &token, &limits, NOW, &has_kept), NOW - 2 * MICA_HOLD_KEPT_NS);
+    CHECK(has_kept);
+    mica_order_charge(&usages[1], NULL, &limits, 0, MICA_HOLD_KEPT_NS / 2 + 1000, NOW);
+    (void)mica_hold_enter(&usages[1], &token, &limits, NOW, &has_kept);
+    CHECK(!has_kept);
 }
 
 static void test_a_damaged_word_holds_nobody(void)
@@ -256,7 +274,8 @@ int main(void)
     check_run(test_a_turn_ends_for_who_is_prompt, "a turn ends for a slice within its share that had nothing to do");
     check_run(test_a_turn_is_of_bounded_length, "and is of bounded length for the others");
     check_run(test_own_work_is_added_before_the_device_runs_dry, "a slice adds to its own work before the device runs dry");
-    check_run(test_more_is_added_where_nobody_was_for_long, "and more of it where no other was for long");
+    check_run(test_less_is_added_while_somebody_prompt_comes, "and less of it while somebody comes who asks for little after a while");
+    check_run(test_who_was_idle_keeps_a_little, "who was idle keeps a little of what it did not use, until it has used it");
     check_run(test_a_damaged_word_holds_nobody, "a damaged word holds nobody up");
     check_run(test_never_two_at_once, "of threads that race never those of two slices have work on the device");
     check_run(test_who_lets_go_is_overtaken, "who lets go while its slice puts new work there, lets nobody in");

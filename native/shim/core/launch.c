@@ -138,7 +138,6 @@ static uint64_t submit_by_hold(struct attempt *attempt, const struct mica_slice_
     attempt->hold.usage = usage;
     attempt->hold.slot = attempt->device->slot;
     attempt->hold.inflight_max = limits->inflight_max;
-    attempt->hold.prompt = attempt->work->prompt;
     uint64_t wait_ns = mica_hold_admit(attempt->token, &attempt->hold, now_ns);
     attempt->work->counted = wait_ns == 0;
     return wait_ns;
@@ -246,6 +245,19 @@ static enum mica_verdict give_up(struct attempt *attempt, enum mica_verdict verd
     return verdict;
 }
 
+/* Take a place in the order. */
+static void enter(struct attempt *attempt, const struct mica_slice_limits *limits, uint64_t now_ns)
+{
+    struct mica_usage_region *usage = attempt->device->usage;
+    if (holds(attempt)) {
+        bool has_kept = false;
+        attempt->ask.tag_ns = mica_hold_enter(usage, attempt->token, limits, now_ns, &has_kept);
+        attempt->hold.prompt = has_kept && attempt->work->prompt;
+    } else {
+        attempt->ask.tag_ns = mica_order_enter(usage, attempt->token, limits, now_ns);
+    }
+}
+
 /* The bell that may wake the attempt, heard from now on; NULL: there is none. */
 static MICA_ATOMIC_U64 *bell_of(struct attempt *attempt)
 {
@@ -275,7 +287,7 @@ enum mica_verdict mica_launch_admit(struct mica_device *device, struct mica_work
         uint64_t now_ns = mica_monotonic_ns();
         if (last_ns == 0) {
             attempt.was_empty = now_ns >= atomic_load_explicit(&device->usage->active_until_ns, memory_order_relaxed);
-            attempt.ask.tag_ns = (holds(&attempt) ? mica_hold_enter : mica_order_enter)(device->usage, attempt.token, limits, now_ns);
+            enter(&attempt, limits, now_ns);
             mica_process_enter(device->usage, device->slot, now_ns);
         } else {
             add_waited(device, now_ns - last_ns);

@@ -17,6 +17,7 @@
 #define AWAY_MAX_NS 2000000ULL     /* a program that has left for longer has left */
 #define PROMPT_AWAY_NS 1000000ULL  /* one that was away for so long comes from doing nothing */
 #define RETURN_MAX_NS 300000ULL    /* one that usually comes back so soon is waited for */
+#define HEARD_NS 100000ULL         /* in which a program that nobody holds up hears of an end */
 #define RETURN_PARTS 8             /* how much a return moves what is usual: one part in so many */
 #define EARLY_NS 20000ULL     /* an end that comes earlier than this before its estimate puts the device's clock back */
 
@@ -102,16 +103,17 @@ static void note_return(const struct mica_device *device, struct place *place, u
     set(&place->left_ns, 0);
 }
 
-/* For how long the device is kept when the last command has ended: for what was made on its credit, or for a program that usually comes back at once and would come
- * before all that wait. */
+/* For how long the device is kept when the last command has ended: for what was made on its credit; for a program that usually comes back at once and would come
+ * before all that wait; and until a prompt one has heard of the end, which on a processor that is busy at once with others' work takes it longer than its work. */
 static uint64_t stay_ns(const struct command *command, const struct place *place, uint64_t now_ns)
 {
     const struct mica_work *work = &command->work;
     uint64_t return_ns = get(&place->return_ns);
+    uint64_t stay_ns = work->prompt && work->credit_ns < HEARD_NS ? HEARD_NS : work->credit_ns;
     if (return_ns == 0 || return_ns > RETURN_MAX_NS || !mica_hold_comes_first(work->token, command->device->usage, now_ns)) {
-        return work->credit_ns;
+        return stay_ns;
     }
-    return 2 * return_ns > work->credit_ns ? 2 * return_ns : work->credit_ns;
+    return 2 * return_ns > stay_ns ? 2 * return_ns : stay_ns;
 }
 
 /* A command on a device that must be held has ended, `measured_ns` after it began (0: not known). */
