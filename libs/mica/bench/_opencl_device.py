@@ -26,8 +26,6 @@ from mica.vendors.opencl import device_id
 
 NODE: Final = "isolation"
 PATIENCE_S: Final = 120.0
-SETTLE_S: Final = 1.0
-"""Between the word and the beginning: programs come up, kernels are measured for the first time."""
 TEACH_ROUNDS: Final = 100_000
 TEACH_S: Final = 0.5
 _FOREIGN: Final = ("MICA_", "OPENCL_LAYERS")
@@ -58,8 +56,8 @@ class Said(Struct, frozen=True, kw_only=True):
     correct: bool = False
     ended_ns: tuple[int, ...] = ()
     latency_ns: tuple[int, ...] = ()
-    trip_ns: float = 0.0
-    enqueue_ns: float = 0.0
+    trip_ns: tuple[float, ...] = ()
+    enqueue_ns: tuple[float, ...] = ()
     taken_bytes: int = 0
     held_bytes: int = 0
 
@@ -125,9 +123,10 @@ class Program:
 class OpenClDevice(Regions):
     """The first device of the first platform."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, settle_s: float) -> None:
         platform, name, self.version = _first_device()
         self.name = name
+        self.settle_ns = int(settle_s * 1e9)
         super().__init__(RuntimeDir(root / "run"), device_id(NODE, platform, name, 0))
         self._plain = {key: value for key, value in os.environ.items() if not key.startswith(_FOREIGN)}
         self._ns_per_round = self._teach()
@@ -164,7 +163,7 @@ class OpenClDevice(Regions):
     def run(self, jobs: Sequence[Job], seconds: float) -> tuple[int, list[Said]]:
         """Have all jobs done at the same time, for so long; when they began to count (ns), and what they said."""
         with self.programs(jobs) as programs:
-            begin_ns = monotonic_ns() + int(SETTLE_S * 1e9)
+            begin_ns = monotonic_ns() + self.settle_ns
             for program in programs:
                 program.tell(begin_ns, begin_ns + int(seconds * 1e9))
             self.wait_until(begin_ns + int(seconds * 1e9))

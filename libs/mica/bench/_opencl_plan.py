@@ -20,7 +20,8 @@ class Plan(Struct, frozen=True, kw_only=True):
 
     ``window_s`` is how long shares are looked at, ``alone_s`` each look at a program alone, ``reply_s`` each at latency;
     ``replies_us`` are kernels of a tenant and of the flood beside it; ``steps`` is how often a share is halved and doubled and a
-    tenant comes and goes, ``kills`` how often one is killed.
+    tenant comes and goes, each for ``step_s``; ``kills`` is how often one is killed. ``trip_s`` is how long round trips are
+    looked at, ``settle_s`` the time between the word and the beginning, in which programs come up and kernels are first measured.
     """
 
     mixes: tuple[Mix, ...]
@@ -33,6 +34,9 @@ class Plan(Struct, frozen=True, kw_only=True):
     solo_us: tuple[int, ...] = (500, 3_000, 20_000)
     vram_processes: tuple[int, ...] = (1, 3)
     steps: int = 3
+    trip_s: float = 10.0
+    step_s: float = 1.0
+    settle_s: float = 1.0
     kills: int = 5
 
 
@@ -65,5 +69,8 @@ def quick() -> Plan:
         solo_us=(500,),
         vram_processes=(2,),
         steps=1,
+        trip_s=0.4,
+        step_s=0.4,
+        settle_s=0.3,
         kills=1,
     )

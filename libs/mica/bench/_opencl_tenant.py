@@ -30,7 +30,9 @@ kernel void spin(global uint *counts, int rounds)
 }
 """
 BATCH: Final = 200
-"""Round trips, and enqueues, between two looks at the clock."""
+BATCHES: Final = 10
+SLOT_NS: Final = 100_000_000
+"""Launches in a batch, batches in a slot, and how long a slot is."""
 
 
 def now_ns() -> int:
@@ -99,21 +101,32 @@ def pace(kernel: Kernel, period_ns: int, begin_ns: int, end_ns: int) -> dict[str
     return {"latency_ns": found}
 
 
-def trip(kernel: Kernel, batch: int, _begin_ns: int, end_ns: int) -> dict[str, Any]:
-    """Launch and wait, one by one; and launch in batches: the medians of a round trip and of one enqueue of a batch."""
+def trip(kernel: Kernel, parity: int, begin_ns: int, end_ns: int) -> dict[str, Any]:
+    """In every second slot of time launch and wait, one by one, and launch in batches; another program has the other slots.
+
+    The medians of a round trip and of one enqueue of a batch, by slot.
+    """
     trips: list[float] = []
     enqueues: list[float] = []
-    while now_ns() < end_ns:
-        for _ in range(batch):
+    for slot_ns in range(begin_ns + parity * SLOT_NS, end_ns, 2 * SLOT_NS):
+        sleep_until(slot_ns)
+        found: list[int] = []
+        while now_ns() < slot_ns + SLOT_NS // 2:
             before_ns = now_ns()
             kernel.start().wait()
-            trips.append(now_ns() - before_ns)
-        before_ns = now_ns()
-        events = [kernel.start() for _ in range(batch)]
-        enqueues.append((now_ns() - before_ns) / batch)
-        for event in events:
-            event.wait()
-    return {"trip_ns": float(np.median(trips)), "enqueue_ns": float(np.median(enqueues))}
+            found.append(now_ns() - before_ns)
+        trips.append(float(np.median(found)))
+        enqueues.append(float(np.median([_batch(kernel) for _ in range(BATCHES)])))
+    return {"trip_ns": trips, "enqueue_ns": enqueues}
+
+
+def _batch(kernel: Kernel) -> float:
+    before_ns = now_ns()
+    events = [kernel.start() for _ in range(BATCH)]
+    took_ns = now_ns() - before_ns
+    for event in events:
+        event.wait()
+    return took_ns / BATCH
 
 
 def fill(kernel: Kernel, chunk_bytes: int, _begin_ns: int, _end_ns: int) -> dict[str, Any]:

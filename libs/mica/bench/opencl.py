@@ -12,7 +12,7 @@ from statistics import fmean, median
 
 from mica.bench._columns import shared_memory_dir
 from mica.bench._errors import BenchError
-from mica.bench._isolation_report import Noise, Reaction, Scenario, ShareError, Tenant, Vram, Weights, spread
+from mica.bench._isolation_report import Noise, Reaction, Scenario, ShareError, Spread, Tenant, Vram, Weights, spread
 from mica.bench._machine import describe_machine
 from mica.bench._opencl_device import Job, OpenClDevice, Program, rate
 from mica.bench._opencl_plan import Mix, Plan, full, quick
@@ -32,10 +32,8 @@ VICTIM_US = 2_000
 WEIGHTS = (100, 200, 500)
 VRAM_LIMIT_BYTES = (96 << 20) + 12_345
 VRAM_CHUNK_BYTES = (3 << 20) + 7
-STEP_S = 1.0
 KILLED_US = 20_000
 SHORT_US = 1_000
-TRIP_BATCH = 200
 SAME_PCT, MIXED_PCT = 95.0, 90.0
 
 
@@ -45,7 +43,7 @@ def run(plan: Plan) -> OpenClReport:
     Raises:
         BenchError: there is no OpenCL device, or a tenant failed or computed something wrong.
     """
-    with shared_memory_dir() as root, OpenClDevice(root) as device:
+    with shared_memory_dir() as root, OpenClDevice(root, plan.settle_s) as device:
         shared = [_share(device, each, plan) for each in plan.mixes]
         noise = tuple(_noise(device, us, plan) for us in plan.neighbours_us)
         replies = measure_replies(device, plan)
@@ -127,7 +125,7 @@ def _share(device: OpenClDevice, mix: Mix, plan: Plan) -> tuple[Scenario, Throug
 
 def _all_at_work(device: OpenClDevice, programs: Sequence[Program], seconds: float) -> list[float]:
     """The programs' rates, once they have settled."""
-    begin_ns = monotonic_ns() + 1_000_000_000
+    begin_ns = monotonic_ns() + device.settle_ns
     end_ns = begin_ns + int(seconds * 1e9)
     for program in programs:
         program.tell(begin_ns, end_ns)
@@ -232,12 +230,12 @@ def _weights(device: OpenClDevice, plan: Plan) -> Weights:
     )
 
 
-def _change(ended_ns: Sequence[int], alone_per_s: float, changed_ns: int) -> Jump:
+def _change(ended_ns: Sequence[int], alone_per_s: float, changed_ns: int, step_s: float) -> Jump:
     """When the rate of a program followed what was changed."""
-    near = [each for each in ended_ns if abs(each - changed_ns) <= int(STEP_S * 1e9)]
+    near = [each for each in ended_ns if abs(each - changed_ns) <= int(step_s * 1e9)]
     readings = [Reading(at_ns, {0: int(index * 1e9 / alone_per_s)}) for index, at_ns in enumerate(near)]
     try:
-        return jump(readings, 0, changed_ns, int(STEP_S / 2 * 1e9))
+        return jump(readings, 0, changed_ns, int(step_s / 2 * 1e9))
     except ValueError as error:
         raise BenchError(f"something was changed and {error}") from None
 
@@ -249,18 +247,18 @@ def _reaction(device: OpenClDevice, plan: Plan) -> Reaction:
         device.grant(name, 40.0)
     moments: list[int] = []
     with device.programs([work(SHORT_US, name) for name in ("changed", "other")]) as programs:
-        begin_ns = monotonic_ns() + 1_000_000_000
-        end_ns = begin_ns + int((2 * plan.steps + 1) * 2 * STEP_S * 1e9)
+        begin_ns = monotonic_ns() + device.settle_ns
+        end_ns = begin_ns + int((2 * plan.steps + 1) * 2 * plan.step_s * 1e9)
         for program in programs:
             program.tell(begin_ns, end_ns)
         for index in range(2 * plan.steps):
-            device.wait_until(begin_ns + int((index + 0.5) * 2 * STEP_S * 1e9))
+            device.wait_until(begin_ns + int((index + 0.5) * 2 * plan.step_s * 1e9))
             moments.append(device.grant("changed", 40.0 if index % 2 else 20.0))
         device.wait_until(end_ns)
         ended_ns = programs[0].result().ended_ns
     for name in ("changed", "other"):
         device.take_back(name)
-    jumps = [max(0.0, _change(ended_ns, alone, moment).after_ms) for moment in moments]
+    jumps = [max(0.0, _change(ended_ns, alone, moment, plan.step_s).after_ms) for moment in moments]
     return Reaction(raised_ms=spread(jumps[1::2]), lowered_ms=spread(jumps[::2]))
 
 
@@ -285,7 +283,7 @@ def _killed(device: OpenClDevice, plan: Plan) -> Killed:
     delays = []
     for _ in range(plan.kills):
         with device.programs([work(KILLED_US, "killed"), work(SHORT_US, "waits")]) as (victim, other):
-            begin_ns = monotonic_ns() + 1_000_000_000
+            begin_ns = monotonic_ns() + device.settle_ns
             for program in (victim, other):
                 program.tell(begin_ns, begin_ns + 1_000_000_000)
             device.wait_until(begin_ns + 500_000_000)
@@ -306,15 +304,16 @@ def _moves(device: OpenClDevice, plan: Plan) -> Moves:
     jumps: list[tuple[Jump, Jump]] = []
     for _ in range(plan.steps):
         with device.programs([work(SHORT_US, "first"), work(SHORT_US, "second")]) as (first, second):
-            begin_ns = monotonic_ns() + 500_000_000
-            come_ns, go_ns = begin_ns + int(STEP_S * 1e9), begin_ns + int(3 * STEP_S * 1e9)
-            first.tell(begin_ns, begin_ns + int(4 * STEP_S * 1e9))
+            begin_ns = monotonic_ns() + device.settle_ns
+            step_ns = int(plan.step_s * 1e9)
+            come_ns, go_ns, end_ns = begin_ns + step_ns, begin_ns + 3 * step_ns, begin_ns + 4 * step_ns
+            first.tell(begin_ns, end_ns)
             device.wait_until(come_ns)
             second.tell(come_ns, go_ns)
-            device.wait_until(begin_ns + int(4 * STEP_S * 1e9))
+            device.wait_until(end_ns)
             ended_ns = first.result().ended_ns
             second.result()
-            jumps.append((_change(ended_ns, alone, come_ns), _change(ended_ns, alone, go_ns)))
+            jumps.append((_change(ended_ns, alone, come_ns, plan.step_s), _change(ended_ns, alone, go_ns, plan.step_s)))
     device.take_back("first")
     device.take_back("second")
     return Moves(
@@ -327,22 +326,18 @@ def _moves(device: OpenClDevice, plan: Plan) -> Moves:
 
 
 def _added(device: OpenClDevice, plan: Plan) -> Added:
-    """A kernel that takes next to nothing, with the layer and without in turns."""
+    """A kernel that takes next to nothing, with the layer and without in turns of a tenth of a second."""
     device.grant("short", 100.0)
-
-    def measure(slice_id: str | None) -> tuple[float, float]:
-        job = Job(kind="trip", kernel_us=0.001, argument=TRIP_BATCH, slice_id=slice_id)
-        _, (said,) = device.run([job], plan.alone_s)
-        return said.trip_ns / 1e3, said.enqueue_ns / 1e3
-
-    bare, inside = [], []
-    for _ in range(2 * plan.runs + 1):
-        bare.append(measure(None))
-        inside.append(measure("short"))
+    jobs = [Job(kind="trip", kernel_us=0.001, argument=parity, slice_id=each) for parity, each in enumerate((None, "short"))]
+    _, (bare, inside) = device.run(jobs, plan.trip_s)
     device.take_back("short")
+
+    def added(with_layer: Sequence[float], without: Sequence[float]) -> Spread:
+        return spread([(a - b) / 1e3 for a, b in zip(with_layer, without, strict=False)])
+
     return Added(
-        trip_us=spread([with_layer[0] - without[0] for with_layer, without in zip(inside, bare, strict=True)]),
-        bare_trip_us=spread([each[0] for each in bare]),
-        enqueue_us=spread([with_layer[1] - without[1] for with_layer, without in zip(inside, bare, strict=True)]),
-        bare_enqueue_us=spread([each[1] for each in bare]),
+        trip_us=added(inside.trip_ns, bare.trip_ns),
+        bare_trip_us=spread([each / 1e3 for each in bare.trip_ns]),
+        enqueue_us=added(inside.enqueue_ns, bare.enqueue_ns),
+        bare_enqueue_us=spread([each / 1e3 for each in bare.enqueue_ns]),
     )
