@@ -196,7 +196,7 @@ struct mica_usage_region {
 
 /* Where a slice's work waits for the device, by the slice's record index. A process that waits writes its slice's order tag and renews `seen_ns`; an entry
  * that is not renewed for MICA_WAITER_STALE_NS is of a process that is gone or stopped, and holds nobody up. */
-#define MICA_WAITER_STALE_NS 5000000ULL
+#define MICA_WAITER_STALE_NS 10000000ULL
 struct mica_token_waiter {
     MICA_ATOMIC_U64 order_tag_ns;
     MICA_ATOMIC_U64 seen_ns; /* CLOCK_MONOTONIC; 0: nobody waits */

@@ -21,7 +21,7 @@
 #define ROOM_PARTS 4 /* of a quantum, with what is added */
 #define LEAD_PARTS 8 /* of a quantum, without; and not more than a ROOM_PARTS part of what is added */
 /* A turn is so many quanta long, as long as nobody prompt waits: those that always have work lose nothing by it, and a device that changes hands stands still. */
-#define TURN_QUANTA 5
+#define TURN_QUANTA 8
 #define FULL_RECHECK_NS 100000ULL /* launches in flight are at their limit: ask again so soon */
 
 static uint64_t owner_of(uint64_t hold)

@@ -24,6 +24,8 @@ static inline uint64_t waiters_high(const struct mica_token_region *token)
     return high < MICA_SLICES_MAX ? high : MICA_SLICES_MAX;
 }
 
+#define GRACE_MAX_NS 5000000ULL
+
 struct others {
     unsigned waiting;
     unsigned lower;  /* of these, with a lower tag than the asker */
@@ -51,7 +53,7 @@ static inline struct others others_of(const struct mica_token_region *token, con
  * it also stays longer. */
 static inline uint64_t grace_of(const struct mica_token_ask *ask)
 {
-    return ask->cost_ns < MICA_TOKEN_GRACE_NS ? MICA_TOKEN_GRACE_NS : ask->cost_ns < MICA_WAITER_STALE_NS ? ask->cost_ns : MICA_WAITER_STALE_NS;
+    return ask->cost_ns < MICA_TOKEN_GRACE_NS ? MICA_TOKEN_GRACE_NS : ask->cost_ns < GRACE_MAX_NS ? ask->cost_ns : GRACE_MAX_NS;
 }
 
 static inline void wait_among(struct mica_token_region *token, const struct mica_token_ask *ask, uint64_t now_ns)

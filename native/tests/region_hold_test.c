@@ -138,7 +138,7 @@ static void test_a_turn_is_of_bounded_length(void)
             break;
         (void)end(0, 0, at_ns + MS / 8);
     }
-    CHECK(used_ns >= 4 * QUANTUM && used_ns <= 6 * QUANTUM);
+    CHECK(used_ns >= 7 * QUANTUM && used_ns <= 9 * QUANTUM);
 }
 
 static void test_own_work_is_added_before_the_device_runs_dry(void)

@@ -107,3 +107,16 @@ def test_the_isolation_bench_reports_every_figure_with_its_target() -> None:
     assert {"noisy_neighbour_pct", "reaction_ms", "latency", "noise", "machine"} <= report.keys()
     assert report["holds"] == all(target["holds"] for target in report["targets"].values())
     assert report["device"] == "simulated driver"
+
+
+@pytest.mark.timeout(180)
+def test_the_isolation_bench_runs_on_this_machines_own_device() -> None:
+    """The same keys on real compute, every kernel's result checked, and memory to the byte; figures are not looked at here."""
+    report = bench("isolation", "--backend", "opencl", "--quick")
+    assert report["share_error_pct"]["mean"] <= report["share_error_pct"]["max"]
+    assert 0 < report["jain"] <= 1
+    assert report["vram_accuracy_pct"] == 100.0
+    assert {"noisy_neighbour_pct", "reaction_ms", "latency", "noise", "weights", "machine"} <= report.keys()
+    assert all(each["total_pct"]["median"] > 0 and each["alone_per_s"] for each in report["throughput"])
+    assert report["holds"] == all(target["holds"] for target in report["targets"].values())
+    assert "PoCL" in report["device"]

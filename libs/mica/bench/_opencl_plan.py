@@ -18,10 +18,10 @@ class Mix(Struct, frozen=True):
 class Plan(Struct, frozen=True, kw_only=True):
     """How much to measure.
 
-    ``window_s`` is how long shares are looked at, ``alone_s`` each look at a program alone, ``reply_s`` each at latency;
-    ``replies_us`` are kernels of a tenant and of the flood beside it; ``steps`` is how often a share is halved and doubled and a
-    tenant comes and goes, each for ``step_s``; ``kills`` is how often one is killed. ``trip_s`` is how long round trips are
-    looked at, ``settle_s`` the time between the word and the beginning, in which programs come up and kernels are first measured.
+    ``window_s`` is how long shares are looked at, ``alone_s`` each look at a program alone, ``reply_s`` each at latency,
+    ``trip_s`` at round trips; ``replies_us`` are kernels of a tenant and of the flood beside it, ``replies_in_parts_us`` where
+    each has a part of the device; ``steps`` is how often a share is halved and doubled and a tenant comes and goes, each for
+    ``step_s``; ``kills`` is how often one is killed. In ``settle_s`` programs come up, and kernels are first measured.
     """
 
     mixes: tuple[Mix, ...]
@@ -31,6 +31,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     reply_s: float = 10.0
     neighbours_us: tuple[int, ...] = (500, 20_000)
     replies_us: tuple[tuple[int, int], ...] = ((3_000, 3_000), (500, 500), (3_000, 30_000))
+    replies_in_parts_us: tuple[tuple[int, int], ...] = ((3_000, 3_000),)
     solo_us: tuple[int, ...] = (500, 3_000, 20_000)
     vram_processes: tuple[int, ...] = (1, 3)
     steps: int = 3
@@ -65,7 +66,8 @@ def quick() -> Plan:
         alone_s=0.3,
         reply_s=0.5,
         neighbours_us=(500,),
-        replies_us=((500, 500),),
+        replies_us=(),
+        replies_in_parts_us=((500, 500),),
         solo_us=(500,),
         vram_processes=(2,),
         steps=1,

@@ -24,9 +24,9 @@ HALVES: Final = tuple(
 
 
 def measure_replies(device: OpenClDevice, plan: Plan) -> tuple[Reply, ...]:
-    """With turns for each pair of kernels, and with parts for the first of them."""
-    found = [_reply(device, us, neighbour_us, plan, parts=False) for us, neighbour_us in plan.replies_us]
-    return (*found, _reply(device, *plan.replies_us[0], plan, parts=True))
+    """Each pair of kernels, in turns or in parts."""
+    in_turns = [_reply(device, *pair, plan, parts=False) for pair in plan.replies_us]
+    return (*in_turns, *(_reply(device, *pair, plan, parts=True) for pair in plan.replies_in_parts_us))
 
 
 def _grant(device: OpenClDevice, *, parts: bool) -> None:

@@ -8,7 +8,7 @@
 #include "../../region/region.h"
 
 #define MICA_NAP_MAX_NS 1000000ULL
-#define MICA_NAP_RUNG_MAX_NS 2000000ULL /* by a bell, which makes looking by oneself the exception */
+#define MICA_NAP_RUNG_MAX_NS 4000000ULL /* by a bell, which makes looking by oneself the exception */
 
 /* Sleep for `wait_ns`, at most MICA_NAP_MAX_NS. A signal ends it early, which only means to look again sooner. */
 void mica_nap(uint64_t wait_ns);
