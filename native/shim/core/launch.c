@@ -342,17 +342,24 @@ void mica_launch_ended(struct mica_device *device, uint64_t count)
     }
 }
 
+void mica_launch_left(struct mica_device *device, struct mica_token_region *token, uint64_t record, uint64_t count, uint64_t stays_ns, uint64_t now_ns)
+{
+    mica_launch_ended(device, count);
+    int waiter = mica_hold_leave(token, device->usage, record, stays_ns, now_ns);
+    if (waiter >= 0) {
+        mica_nap_ring(&token->waiters[waiter].bell);
+    }
+}
+
 void mica_launch_over(struct mica_device *device, const struct mica_work *work, uint64_t stays_ns, uint64_t now_ns)
 {
     if (!work->counted) {
         return;
     }
-    mica_launch_ended(device, 1);
     if (work->strict && work->token != NULL) {
-        int waiter = mica_hold_leave(work->token, device->usage, work->record, stays_ns, now_ns);
-        if (waiter >= 0) {
-            mica_nap_ring(&work->token->waiters[waiter].bell);
-        }
+        mica_launch_left(device, work->token, work->record, 1, stays_ns, now_ns);
+    } else {
+        mica_launch_ended(device, 1);
     }
 }
 

@@ -45,6 +45,8 @@ void mica_launch_made(struct mica_work *work);
 /* The work is over and seen to be: it does not count in flight any more. Where it was the slice's last on a device that must be held, the slice lets go, for
  * `stays_ns` from now on. Waits for nothing. */
 void mica_launch_over(struct mica_device *device, const struct mica_work *work, uint64_t stays_ns, uint64_t now_ns);
+/* The same for `count` works of the slice of `record`, which holds the device by `token`. */
+void mica_launch_left(struct mica_device *device, struct mica_token_region *token, uint64_t record, uint64_t count, uint64_t stays_ns, uint64_t now_ns);
 /* The work did not come about: take back what was charged for it and for its credit. */
 void mica_launch_cancel(struct mica_device *device, const struct mica_work *work);
 /* After the fact: what was charged as `charged_ns` took `actual_ns`. `clock`: the token whose clock is to be told; NULL: none, or it knows. */

@@ -7,18 +7,12 @@
 #include "../core/part.h"
 #include "../core/watch.h"
 #include "devices.h"
+#include "held.h"
 
 #include <stdlib.h>
 
 #define QUANTUM_NS 2000000ULL /* between two commands of a device that are timed, but for unknown ones and those that have the device alone */
 #define COUNT_NS 1000000ULL   /* commands on credit are counted so long after they were made */
-#define PATIENCE_NS 20000000ULL    /* for the end of a command, beside twice the time that it should take */
-#define UNKNOWN_NS 50000000ULL     /* what a command that was never measured may well take */
-#define AWAY_MAX_NS 2000000ULL     /* a program that has left for longer has left */
-#define PROMPT_AWAY_NS 1000000ULL  /* one that was away for so long comes from doing nothing */
-#define RETURN_MAX_NS 300000ULL    /* one that usually comes back so soon is waited for */
-#define HEARD_NS 100000ULL         /* in which a program that nobody holds up hears of an end */
-#define RETURN_PARTS 8             /* how much a return moves what is usual: one part in so many */
 #define EARLY_NS 20000ULL     /* an end that comes earlier than this before its estimate puts the device's clock back */
 
 /* What the process has on a device. */
@@ -27,110 +21,10 @@ static struct place {
     _Atomic uint64_t last_end_ns;   /* of its commands, on the device's own clock */
     _Atomic(const void *) last_thread;
     _Atomic(cl_command_queue) last_queue;
-    /* Of a device that must be held. CLOCK_MONOTONIC: */
-    _Atomic uint64_t believed_until_ns; /* commands that have not ended until then are not running: they wait for the program */
-    _Atomic uint64_t left_ns;           /* when nothing was left there; 0: not since the process began */
-    _Atomic uint64_t return_ns;         /* how soon the program usually comes back then; 0: not known */
-    _Atomic uint64_t prompt_until_ns;   /* device time of the process up to which it is prompt, since it last came after a while */
 } places[MICA_DEVICES_MAX];
 
 /* In a callback of the target's the program runs on the target's own thread: to wait there would hold up the device itself. */
 static _Thread_local bool is_in_callback;
-
-/* --- Devices that must be held ------------------------------------------------------------------------------------------ */
-
-static uint64_t get(const _Atomic uint64_t *word)
-{
-    return atomic_load_explicit(word, memory_order_relaxed);
-}
-
-static void set(_Atomic uint64_t *word, uint64_t value)
-{
-    atomic_store_explicit(word, value, memory_order_relaxed);
-}
-
-static bool has_work(const struct mica_device *device)
-{
-    return device->usage != NULL && device->slot < MICA_PROCESSES_MAX &&
-           atomic_load_explicit(&device->usage->processes[device->slot].inflight, memory_order_relaxed) != 0;
-}
-
-/* What is there ends by estimate in `backlog_ns`. */
-static void believe(struct place *place, uint64_t backlog_ns, uint64_t now_ns)
-{
-    uint64_t until_ns = now_ns + PATIENCE_NS + 2 * backlog_ns;
-    if (until_ns > get(&place->believed_until_ns)) {
-        set(&place->believed_until_ns, until_ns);
-    }
-}
-
-/* Hold on to the devices on which the process has work. Returns when to be called next. */
-static uint64_t renew_holds(uint64_t now_ns)
-{
-    uint64_t next_ns = MICA_WATCH_NEVER;
-    struct mica_slice *slice = mica_attached_slice();
-    for (unsigned i = 0; i < slice->device_count; i++) {
-        struct mica_device *device = &slice->devices[i];
-        if (device->token == NULL || !device_overlaps(device) || !has_work(device)) {
-            continue;
-        }
-        if (now_ns < get(&places[i].believed_until_ns)) {
-            (void)mica_hold_renew(device->token, atomic_load_explicit(&device->record, memory_order_relaxed), now_ns);
-        }
-        next_ns = now_ns + MICA_HOLD_RENEW_NS;
-    }
-    return next_ns;
-}
-
-static uint64_t used_ns(const struct mica_device *device)
-{
-    return atomic_load_explicit(&device->usage->processes[device->slot].gpu_ns, memory_order_relaxed);
-}
-
-/* The program asks for work: remember how long it was away, if it had nothing there. */
-static void note_return(const struct mica_device *device, struct place *place, uint64_t now_ns)
-{
-    uint64_t left_ns = get(&place->left_ns);
-    if (left_ns == 0 || has_work(device)) {
-        return;
-    }
-    uint64_t away_ns = now_ns - left_ns < AWAY_MAX_NS ? now_ns - left_ns : AWAY_MAX_NS;
-    if (away_ns >= PROMPT_AWAY_NS) {
-        set(&place->prompt_until_ns, used_ns(device) + MICA_HOLD_KEPT_NS);
-    }
-    uint64_t before_ns = get(&place->return_ns) != 0 ? get(&place->return_ns) : AWAY_MAX_NS;
-    set(&place->return_ns, before_ns - before_ns / RETURN_PARTS + away_ns / RETURN_PARTS);
-    set(&place->left_ns, 0);
-}
-
-/* For how long the device is kept when the last command has ended: for what was made on its credit; for a program that usually comes back at once and would come
- * before all that wait; and until a prompt one has heard of the end, which on a processor that is busy at once with others' work takes it longer than its work. */
-static uint64_t stay_ns(const struct command *command, const struct place *place, uint64_t now_ns)
-{
-    const struct mica_work *work = &command->work;
-    uint64_t return_ns = get(&place->return_ns);
-    uint64_t stay_ns = work->prompt && work->credit_ns < HEARD_NS ? HEARD_NS : work->credit_ns;
-    if (return_ns == 0 || return_ns > RETURN_MAX_NS || !mica_hold_comes_first(work->token, command->device->usage, now_ns)) {
-        return stay_ns;
-    }
-    return 2 * return_ns > stay_ns ? 2 * return_ns : stay_ns;
-}
-
-/* A command on a device that must be held has ended, `measured_ns` after it began (0: not known). */
-static void leave(struct command *command, uint64_t measured_ns, uint64_t now_ns)
-{
-    struct mica_work *work = &command->work;
-    struct place *place = &places[device_index(command->device)];
-    uint64_t cost_ns = work->charged_ns - work->credit_ns;
-    bool is_own_turn = work->turns == atomic_load_explicit(&work->token->turns, memory_order_relaxed);
-    if (measured_ns != 0 && is_own_turn) {
-        mica_token_shift(work->token, measured_ns > cost_ns, measured_ns > cost_ns ? measured_ns - cost_ns : cost_ns - measured_ns);
-    }
-    uint64_t busy_ns = atomic_load_explicit(&work->token->busy_until_ns, memory_order_relaxed);
-    believe(place, busy_ns > now_ns && busy_ns - now_ns < MICA_TOKEN_BACKLOG_MAX_NS ? busy_ns - now_ns : 0, now_ns);
-    set(&place->left_ns, now_ns);
-    mica_launch_over(command->device, work, stay_ns(command, place, now_ns), now_ns);
-}
 
 static bool is_held(const struct command *command)
 {
@@ -143,7 +37,7 @@ static uint64_t look_round(uint64_t now_ns)
         return MICA_WATCH_NEVER;
     }
     uint64_t count_ns = mica_credit_count() ? now_ns + COUNT_NS : MICA_WATCH_NEVER;
-    uint64_t hold_ns = renew_holds(now_ns);
+    uint64_t hold_ns = held_round(now_ns);
     return count_ns < hold_ns ? count_ns : hold_ns;
 }
 
@@ -151,13 +45,10 @@ void work_forget(void)
 {
     mica_credit_forget();
     mica_watch_forget();
+    held_forget();
     for (unsigned i = 0; i < MICA_DEVICES_MAX; i++) {
         atomic_store(&places[i].next_timed_ns, 0);
         atomic_store(&places[i].last_end_ns, 0);
-        atomic_store(&places[i].believed_until_ns, 0);
-        atomic_store(&places[i].left_ns, 0);
-        atomic_store(&places[i].return_ns, 0);
-        atomic_store(&places[i].prompt_until_ns, 0);
     }
 }
 
@@ -203,8 +94,7 @@ static cl_int admit(struct command *command, struct place *place)
 {
     struct mica_wait wait = {.poll = renew, .context = command};
     if (command->work.strict) {
-        note_return(command->device, place, mica_monotonic_ns());
-        command->work.prompt = used_ns(command->device) < get(&place->prompt_until_ns);
+        held_ask(command->device, &command->work, mica_monotonic_ns());
     }
     enum mica_verdict verdict = mica_launch_admit(command->device, &command->work, &wait);
     if (verdict != MICA_GRANTED) {
@@ -218,8 +108,7 @@ static cl_int admit(struct command *command, struct place *place)
     uint64_t now_ns = command->work.now_ns;
     bool is_due = now_ns >= atomic_load_explicit(&place->next_timed_ns, memory_order_relaxed);
     if (is_held(command)) {
-        bool is_unknown = mica_cost_is_unknown(command->cost);
-        believe(place, is_unknown ? UNKNOWN_NS : command->work.end_ns - now_ns, now_ns);
+        command->age = held_begin(command->device, &command->work, mica_cost_is_unknown(command->cost));
         mica_watch_with(look_round);
         mica_watch_by(now_ns + MICA_HOLD_RENEW_NS);
     }
@@ -296,7 +185,7 @@ static void settle(struct command *command, uint64_t measured_ns, uint64_t now_n
     bool was_alone = work->claim_ns != 0 && mica_token_release(token, work->claim_ns, now_ns);
     enum mica_trust trust = trust_in(command, was_alone); /* before others come */
     if (is_held(command)) {
-        leave(command, measured_ns, now_ns);
+        held_end(command->device, work, command->age, measured_ns, now_ns);
     } else {
         mica_launch_over(command->device, work, 0, now_ns);
     }
@@ -356,6 +245,10 @@ cl_int work_end(struct command *command, cl_event *event, cl_int result)
     }
     if (result != CL_SUCCESS && !command->is_late) {
         mica_cost_uncharged(command->cost);
+        if (is_held(command)) {
+            held_end(command->device, &command->work, command->age, 0, command->work.now_ns);
+            command->work.counted = false;
+        }
         mica_launch_cancel(command->device, &command->work);
     }
     if (result == CL_SUCCESS && command->is_followed) {

@@ -15,6 +15,7 @@ struct command {
     struct mica_work work;
     uint64_t key;
     cl_event event;   /* the layer's own, where the program wants none */
+    uint32_t age;     /* see held_begin */
     bool is_followed; /* its end is to be seen */
     bool is_late;     /* it could not wait for its turn, and is charged when it has ended */
     bool in_order;    /* the command before it came from the same thread and queue */

@@ -58,9 +58,7 @@ static inline bool comes_to(const MICA_ATOMIC_U64 *word, uint64_t value)
 
 /* Every call of the table that a test makes. */
 #define OPENCL_OTHERS(Y)                                                                                                                 \
-    Y(cl_int, clCreateSubDevices, (cl_device_id device, const intptr_t *properties, cl_uint room, cl_device_id *found, cl_uint *count))   \
     Y(cl_int, clReleaseCommandQueue, (cl_command_queue queue))                                                                            \
-    Y(cl_int, clReleaseContext, (cl_context context))                                                                                    \
     Y(cl_int, clRetainMemObject, (cl_mem memory))                                                                                        \
     Y(cl_mem, clCreateSubBuffer, (cl_mem whole, cl_bitfield flags, cl_uint type, const void *region, cl_int *error))                     \
     Y(cl_int, clEnqueueMarkerWithWaitList, (cl_command_queue queue, DONE))

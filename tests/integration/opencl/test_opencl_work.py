@@ -112,8 +112,13 @@ answer(refused=refused(lambda: program.twice(queue, (1024,), None, values)))
     program.close()
 
 
-def test_work_behind_an_event_of_the_program_holds_nobody_up(node: OpenClNode) -> None:
-    """A command that waits for the host is on no device: its own program's other work, and a neighbour's, go on."""
+def _in_flight(node: OpenClNode, slice_id: str) -> int:
+    """What counts as submitted and not ended, of all the slice's processes."""
+    return sum(process.inflight for process in node.usage(slice_id).processes)
+
+
+def test_work_behind_an_event_of_the_program_holds_nobody_up(node: OpenClNode, eventually: Eventually) -> None:
+    """A command that waits for the host is on no device: it is soon not counted there, and a neighbour's work goes on."""
     node.place("a", share_ppm=500_000)
     node.place("b", share_ppm=500_000)
     code = """
@@ -130,10 +135,12 @@ answer(done=True)
 """
     gated = node.start("a", code)
     gated.answer()
+    eventually(lambda: _in_flight(node, "a") == 0)
     neighbour, _ = node.run("b", NEIGHBOUR)
     assert neighbour == {"done": True}
     gated.tell()
     assert gated.answer() == {"done": True}
+    assert _in_flight(node, "a") == 0
     gated.close()
 
 
