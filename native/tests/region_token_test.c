@@ -193,10 +193,10 @@ static void test_a_late_first_is_passed_over(void)
 static void test_a_stale_waiter_holds_nobody_up(void)
 {
     reset();
-    struct mica_token_ask filler = ask_of(7, 0, 10000000), low = ask_of(0, 100, 300000), high = ask_of(1, 200, 5000000);
+    struct mica_token_ask filler = ask_of(7, 0, 20000000), low = ask_of(0, 100, 300000), high = ask_of(1, 200, 5000000);
     CHECK_EQUAL(mica_token_admit(&token, &filler, NOW), 0);
     CHECK(mica_token_admit(&token, &low, NOW) != 0); /* and is never heard of again */
-    uint64_t chance_ns = NOW + 10000000 - MICA_TOKEN_LEAD_NS;
+    uint64_t chance_ns = NOW + 20000000 - MICA_TOKEN_LEAD_NS;
     CHECK_EQUAL(mica_token_admit(&token, &high, chance_ns), 0);
 }
 

@@ -310,19 +310,18 @@ cl_context hook_clCreateContext(const cl_context_properties *properties, cl_uint
     if (at == DOOR_PASS || devices == NULL) {
         return below.clCreateContext(properties, count, devices, notify, user, error);
     }
-    cl_device_id own[DEVICES_MAX];
-    if (count > DEVICES_MAX) {
-        tell(error, CL_OUT_OF_HOST_MEMORY);
-        return NULL;
-    }
-    for (cl_uint i = 0; i < count; i++) {
-        if (device_of(devices[i]) == NULL) {
-            tell(error, CL_INVALID_DEVICE);
-            return NULL;
-        }
+    cl_device_id *own = calloc(count > 0 ? count : 1, sizeof *own);
+    cl_int refused = own == NULL ? CL_OUT_OF_HOST_MEMORY : CL_SUCCESS;
+    for (cl_uint i = 0; own != NULL && i < count; i++) {
+        refused = device_of(devices[i]) == NULL ? CL_INVALID_DEVICE : refused;
         own[i] = device_shown(devices[i]);
     }
-    return below.clCreateContext(properties, count, own, notify, user, error);
+    cl_context context = refused == CL_SUCCESS ? below.clCreateContext(properties, count, own, notify, user, error) : NULL;
+    if (refused != CL_SUCCESS) {
+        tell(error, refused);
+    }
+    free(own);
+    return context;
 }
 
 static cl_platform_id platform_in(const cl_context_properties *properties)

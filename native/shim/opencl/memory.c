@@ -107,8 +107,6 @@ static cl_int charge(mask_t mask, uint64_t bytes)
     return CL_SUCCESS;
 }
 
-#define NO_IMAGES UINT64_MAX /* the size of an image on a device that has none */
-
 static struct grant grant_take(cl_context context, uint64_t bytes)
 {
     struct grant grant = {.error = CL_SUCCESS, .bytes = bytes};
@@ -117,10 +115,6 @@ static struct grant grant_take(cl_context context, uint64_t bytes)
         grant.error = CL_OUT_OF_RESOURCES;
     }
     if (at != DOOR_ENFORCE || bytes == 0) {
-        return grant;
-    }
-    if (bytes == NO_IMAGES) {
-        grant.error = CL_INVALID_OPERATION;
         return grant;
     }
     grant.mask = context_mask(context, &grant.error);
@@ -189,10 +183,14 @@ static cl_mem grant_keep(struct grant *grant, cl_mem memory, cl_int *error)
     return NULL;
 }
 
-/* A hook that makes an object of `size` bytes in `context`. */
-#define OBJECT_HOOK(name, params, args, size)                             \
+/* A hook that makes an object of `size` bytes in `context`, where that can have such objects. */
+#define HOOK_IF(possible, name, params, args, size)                       \
     cl_mem hook_##name params                                             \
     {                                                                     \
+        if (!(possible)) {                                                \
+            tell(error, CL_INVALID_OPERATION);                            \
+            return NULL;                                                  \
+        }                                                                 \
         struct grant grant = grant_take(context, (size));                 \
         if (grant.error != CL_SUCCESS) {                                  \
             tell(error, grant.error);                                     \
@@ -200,6 +198,8 @@ static cl_mem grant_keep(struct grant *grant, cl_mem memory, cl_int *error)
         }                                                                 \
         return grant_keep(&grant, below.name args, error);                \
     }
+
+#define OBJECT_HOOK(name, params, args, size) HOOK_IF(true, name, params, args, size)
 
 OBJECT_HOOK(clCreateBuffer, (cl_context context, cl_bitfield flags, size_t size, void *host, cl_int *error), (context, flags, size, host, error), size)
 OBJECT_HOOK(clCreateBufferWithProperties,
@@ -242,25 +242,26 @@ static uint64_t image_bytes(const cl_image_format *format, const cl_image_desc *
            at_least_one(has_several ? desc->array_size : 1);
 }
 
-#define IMAGE_SIZE(bytes) (part_has_images(context) ? (bytes) : NO_IMAGES)
+/* A part may be of a device whose images its driver does not find there (parts.h). */
+#define IMAGE_HOOK(name, params, args, size) HOOK_IF(part_has_images(context), name, params, args, size)
 
-OBJECT_HOOK(clCreateImage,
+IMAGE_HOOK(clCreateImage,
             (cl_context context, cl_bitfield flags, const cl_image_format *format, const cl_image_desc *desc, void *host, cl_int *error),
-            (context, flags, format, desc, host, error), IMAGE_SIZE(image_bytes(format, desc)))
-OBJECT_HOOK(clCreateImageWithProperties,
+            (context, flags, format, desc, host, error), image_bytes(format, desc))
+IMAGE_HOOK(clCreateImageWithProperties,
             (cl_context context, const cl_properties *properties, cl_bitfield flags, const cl_image_format *format, const cl_image_desc *desc,
              void *host, cl_int *error),
-            (context, properties, flags, format, desc, host, error), IMAGE_SIZE(image_bytes(format, desc)))
-OBJECT_HOOK(clCreateImage2D,
+            (context, properties, flags, format, desc, host, error), image_bytes(format, desc))
+IMAGE_HOOK(clCreateImage2D,
             (cl_context context, cl_bitfield flags, const cl_image_format *format, size_t width, size_t height, size_t row_pitch, void *host,
              cl_int *error),
             (context, flags, format, width, height, row_pitch, host, error),
-            IMAGE_SIZE(pixel_bytes(format) * width * at_least_one(height)))
-OBJECT_HOOK(clCreateImage3D,
+            pixel_bytes(format) * width * at_least_one(height))
+IMAGE_HOOK(clCreateImage3D,
             (cl_context context, cl_bitfield flags, const cl_image_format *format, size_t width, size_t height, size_t depth, size_t row_pitch,
              size_t slice_pitch, void *host, cl_int *error),
             (context, flags, format, width, height, depth, row_pitch, slice_pitch, host, error),
-            IMAGE_SIZE(pixel_bytes(format) * width * at_least_one(height) * at_least_one(depth)))
+            pixel_bytes(format) * width * at_least_one(height) * at_least_one(depth))
 
 /* A callback of the program's. */
 struct watcher {
