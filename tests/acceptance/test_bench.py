@@ -1,8 +1,10 @@
 """The benchmarks run and report what they promise; how fast is no test's business."""
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -120,3 +122,17 @@ def test_the_isolation_bench_runs_on_this_machines_own_device() -> None:
     assert all(each["total_pct"]["median"] > 0 and each["alone_per_s"] for each in report["throughput"])
     assert report["holds"] == all(target["holds"] for target in report["targets"].values())
     assert "PoCL" in report["device"]
+
+
+def test_the_isolation_bench_says_that_there_is_no_device(tmp_path: Path) -> None:
+    """Without an OpenCL platform it is one line of error, not a figure."""
+    done = subprocess.run(
+        [sys.executable, "-m", "mica.cli", "bench", "isolation", "--backend", "opencl", "--quick"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"OCL_ICD_VENDORS": str(tmp_path / "nothing")},
+    )
+    assert done.returncode != 0
+    assert done.stderr.startswith("mica: bench: no OpenCL device: ")
+    assert "Traceback" not in done.stderr

@@ -197,5 +197,6 @@ def _first_device() -> tuple[str, str, str]:
     done = subprocess.run([sys.executable, "-c", _FIRST], env=environment, capture_output=True, text=True, check=False)
     lines = done.stdout.splitlines()
     if done.returncode != 0 or len(lines) != 3:
-        raise BenchError(f"no OpenCL device: {done.stderr.strip().splitlines()[-1:] or 'no platform'}")
+        said = done.stderr.strip().splitlines() or ["no platform has one"]
+        raise BenchError(f"no OpenCL device: {said[-1]}")
     return lines[0], lines[1], lines[2]
