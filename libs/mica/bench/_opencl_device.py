@@ -17,7 +17,6 @@ from typing import Final, Self
 import msgspec
 from msgspec import Struct
 
-from mica.bench import _opencl_tenant
 from mica.bench._errors import BenchError
 from mica.bench._regions import Regions, monotonic_ns
 from mica.native import opencl_layer
@@ -25,6 +24,9 @@ from mica.region import RuntimeDir
 from mica.vendors.opencl import device_id
 
 NODE: Final = "isolation"
+TENANT: Final = Path(__file__).with_name("_opencl_tenant.py")
+"""Not imported: it is a program, and this process computes nothing."""
+
 PATIENCE_S: Final = 120.0
 TEACH_ROUNDS: Final = 100_000
 TEACH_S: Final = 0.5
@@ -67,7 +69,7 @@ class Program:
 
     def __init__(self, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, _opencl_tenant.__file__, *arguments],
+            [sys.executable, str(TENANT), *arguments],
             env=dict(environment),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
