@@ -52,7 +52,7 @@ static bool change(struct mica_token_region *token, uint64_t seen, uint64_t next
     return atomic_compare_exchange_strong_explicit(&token->hold, &seen, next, memory_order_seq_cst, memory_order_relaxed);
 }
 
-static uint64_t in_flight(const struct mica_usage_region *usage)
+uint64_t mica_inflight_sum(const struct mica_usage_region *usage)
 {
     uint64_t high = load(&usage->slots_high);
     uint64_t total = 0;
@@ -129,7 +129,7 @@ static uint64_t try_to_take(struct mica_token_region *token, struct mica_hold_as
         if (wait_ns != 0)
             break;
         atomic_fetch_add_explicit(own, 1, memory_order_seq_cst);
-        bool full = hold->inflight_max != 0 && in_flight(hold->usage) > hold->inflight_max;
+        bool full = hold->inflight_max != 0 && mica_inflight_sum(hold->usage) > hold->inflight_max;
         if (!full && change(token, seen, word_after(seen, now_ns + MICA_HOLD_NS, ask->record))) {
             taken(token, ask, seen, now_ns);
             return 0;
@@ -195,7 +195,7 @@ int mica_hold_leave(struct mica_token_region *token, struct mica_usage_region *u
     for (;;) {
         uint64_t seen = read_hold(token);
         uint64_t busy_ns = load(&token->busy_until_ns);
-        if (owner_of(seen) != record + 1 || until_ns(seen, now_ns) <= now_ns || in_flight(usage) != 0)
+        if (owner_of(seen) != record + 1 || until_ns(seen, now_ns) <= now_ns || mica_inflight_sum(usage) != 0)
             return -1;
         if (change(token, seen, word_after(seen, now_ns + stays_ns, record))) {
             atomic_thread_fence(memory_order_seq_cst);

@@ -181,6 +181,9 @@ uint64_t mica_token_made(struct mica_token_region *token, uint64_t end_ns, uint6
 /* The device is behind the clock (`late`), or ahead of it, by `by_ns`. */
 void mica_token_shift(struct mica_token_region *token, bool late, uint64_t by_ns);
 
+/* What the slice's processes have in flight together. */
+uint64_t mica_inflight_sum(const struct mica_usage_region *usage);
+
 /* The same on a device that would run several slices' work at once: the asker must hold it, and `alone`, `jumps` and `brief` mean nothing. The work is counted in
  * flight in the process's slot of `usage` when it is admitted; with `inflight_max` of the slice there already (0: no limit) it waits. */
 struct mica_hold_ask {
@@ -190,12 +193,12 @@ struct mica_hold_ask {
     uint64_t inflight_max;
     uint64_t prompt; /* 1: see struct mica_token_waiter */
 };
+uint64_t mica_hold_admit(struct mica_token_region *token, struct mica_hold_ask *hold, uint64_t now_ns);
 /* mica_order_enter for such a device. Who was idle keeps a little of what it did not use there, MICA_HOLD_KEPT_NS of device time: it asks at random moments, and so for more
  * than its share for a moment. In `*has_kept`: whether it still has half of that. */
 #define MICA_HOLD_KEPT_NS 10000000ULL
 uint64_t mica_hold_enter(struct mica_usage_region *usage, const struct mica_token_region *token, const struct mica_slice_limits *limits, uint64_t now_ns,
                          bool *has_kept);
-uint64_t mica_hold_admit(struct mica_token_region *token, struct mica_hold_ask *hold, uint64_t now_ns);
 /* Whether the asker's slice has work on the device and time left in its turn: its rate is asked when a turn begins, or turns would be as short as its burst. */
 bool mica_hold_goes_on(const struct mica_token_region *token, const struct mica_token_ask *ask, uint64_t now_ns);
 /* The slice of `record` has work there and lives: it holds the device for MICA_HOLD_NS from now. False: another has taken it since. */

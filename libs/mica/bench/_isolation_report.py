@@ -97,6 +97,28 @@ class Vram(Struct, frozen=True, kw_only=True):
     accuracy_pct: float
 
 
+def vram_of(processes: int, limit_bytes: int, taken_bytes: int, held_bytes: int) -> Vram:
+    """How near both came to the limit."""
+    off = max(abs(held_bytes - limit_bytes), abs(taken_bytes - limit_bytes))
+    return Vram(
+        processes=processes,
+        limit_bytes=limit_bytes,
+        taken_bytes=taken_bytes,
+        held_bytes=held_bytes,
+        accuracy_pct=round(100.0 - 100.0 * off / limit_bytes, 6),
+    )
+
+
+def weights_of(weights: tuple[int, ...], got: Sequence[float], slice_pct: float) -> Weights:
+    """Of programs of one slice that got so much of it each, in whatever unit."""
+    return Weights(
+        weights=weights,
+        due_pct=tuple(round(100.0 * weight / sum(weights), 2) for weight in weights),
+        measured_pct=tuple(round(100.0 * each / sum(got), 2) for each in got),
+        slice_pct=round(slice_pct, 2),
+    )
+
+
 class Reaction(Struct, frozen=True, kw_only=True):
     """From a new record until the driver's books follow the new rate."""
 
@@ -173,25 +195,31 @@ def targets_of(report: Report) -> Report:
     """The report with its targets filled in."""
     error = report.share_error_pct
     targets = {
-        "share error, mean": _at_most(error.mean, SHARE_MEAN_PCT, "points"),
-        "share error, worst window": _at_most(error.max, SHARE_MAX_PCT, "points"),
+        "share error, mean": at_most(error.mean, SHARE_MEAN_PCT, "points"),
+        "share error, worst window": at_most(error.max, SHARE_MAX_PCT, "points"),
         "Jain's index": Target(report.jain, f"at least {JAIN}", report.jain >= JAIN),
-        "throughput lost to a flood": _at_most(report.noisy_neighbour_pct, LOST_PCT, "%"),
+        "throughput lost to a flood": at_most(report.noisy_neighbour_pct, LOST_PCT, "%"),
         "VRAM accuracy": Target(report.vram_accuracy_pct, "100 %", report.vram_accuracy_pct == 100.0),
-        "a new share in force": _at_most(report.reaction_ms, REACTION_MS, "ms"),
+        "a new share in force": at_most(report.reaction_ms, REACTION_MS, "ms"),
     }
     for each in report.latency:
         name = f"p99 latency added by a flood of {each.neighbour_us} us"
-        targets[name] = _at_most(each.added_p99_ms.median, each.allowed_ms, "ms")
+        targets[name] = at_most(each.added_p99_ms.median, each.allowed_ms, "ms")
     if report.system is not None:
         resize, lending = report.system.resize, report.system.lending
-        targets["a new share in force after slice.resize"] = _at_most(resize.books_ms.median, REACTION_MS, "ms")
-        targets["a loan withdrawn"] = _at_most(lending.withdrawn_ms.median, LENDING_MS, "ms")
+        targets["a new share in force after slice.resize"] = at_most(resize.books_ms.median, REACTION_MS, "ms")
+        targets["a loan withdrawn"] = at_most(lending.withdrawn_ms.median, LENDING_MS, "ms")
     return replace(report, targets=targets, holds=all(target.holds for target in targets.values()))
 
 
-def _at_most(figure: float, most: float, unit: str) -> Target:
-    return Target(figure, f"at most {most:g} {unit}", figure <= most)
+def at_most(figure: float, most: float, unit: str) -> Target:
+    """A figure that is to be small."""
+    return Target(figure, f"at most {most:g} {unit}".rstrip(), figure <= most)
+
+
+def at_least(figure: float, least: float, unit: str) -> Target:
+    """A figure that is to be large."""
+    return Target(figure, f"at least {least:g} {unit}".rstrip(), figure >= least)
 
 
 FED_PCT: Final = 10.0
@@ -241,13 +269,13 @@ def remarks(report: Report) -> list[str]:
     lines = [_worst_window(report)]
     lines += [
         f"beside a flood of {each.neighbour_us} us kernels, for {each.window_s:g} s: {each.beside_pct:g} % "
-        f"against {each.alone_pct:g} % alone, lost {_text(each.lost_pct, '%')}"
+        f"against {each.alone_pct:g} % alone, lost {text_of(each.lost_pct, '%')}"
         for each in report.noise
     ]
     lines += [
         f"launch to end, flood of {each.neighbour_us} us: alone p50 {each.alone_p50_ms:g} p99 {each.alone_p99_ms:g} ms, "
-        f"added p50 {_text(each.added_p50_ms, 'ms')}, p99 {_text(each.added_p99_ms, 'ms')}; "
-        f"without slices p99 {_text(each.bare_added_p99_ms, 'ms')}"
+        f"added p50 {text_of(each.added_p50_ms, 'ms')}, p99 {text_of(each.added_p99_ms, 'ms')}; "
+        f"without slices p99 {text_of(each.bare_added_p99_ms, 'ms')}"
         for each in report.latency
     ]
     lines += [f"{each.processes} programs took {each.taken_bytes} of {each.limit_bytes} bytes" for each in report.vram]
@@ -255,16 +283,16 @@ def remarks(report: Report) -> list[str]:
     got, due = _list(weights.measured_pct), _list(weights.due_pct)
     lines.append(f"programs of one slice that weigh {_list(weights.weights)} got {got} % of it, due {due}")
     reaction = report.reaction
-    lines.append(f"a share raised: {_text(reaction.raised_ms, 'ms')}; lowered: {_text(reaction.lowered_ms, 'ms')}")
+    lines.append(f"a share raised: {text_of(reaction.raised_ms, 'ms')}; lowered: {text_of(reaction.lowered_ms, 'ms')}")
     if report.system is not None:
         resize, lending = report.system.resize, report.system.lending
         lines.append(
-            f"idle time: lent {_text(lending.lent_ms, 'ms')}, withdrawn {_text(lending.withdrawn_ms, 'ms')}, "
-            f"the neighbour served {_text(lending.neighbour_ms, 'ms')}"
+            f"idle time: lent {text_of(lending.lent_ms, 'ms')}, withdrawn {text_of(lending.withdrawn_ms, 'ms')}, "
+            f"the neighbour served {text_of(lending.neighbour_ms, 'ms')}"
         )
         lines.append(
-            f"slice.resize: record {_text(resize.record_ms, 'ms')}, slice.resized {_text(resize.fact_ms, 'ms')}, "
-            f"books {_text(resize.books_ms, 'ms')}"
+            f"slice.resize: record {text_of(resize.record_ms, 'ms')}, slice.resized {text_of(resize.fact_ms, 'ms')}, "
+            f"books {text_of(resize.books_ms, 'ms')}"
         )
     machine = report.machine
     lines.append(f"{machine.cores} cores, {machine.cpu}, load {machine.load_1m}; device: {report.device}")
@@ -275,5 +303,6 @@ def _list(values: Sequence[float]) -> str:
     return ", ".join(f"{value:g}" for value in values)
 
 
-def _text(values: Spread, unit: str) -> str:
-    return f"{values.median:g} {unit} ({values.least:g} to {values.most:g} in {values.runs} runs)"
+def text_of(values: Spread, unit: str) -> str:
+    """The middle, and the ends in brackets."""
+    return f"{values.median:g} {unit}".rstrip() + f" ({values.least:g} to {values.most:g} in {values.runs} runs)"

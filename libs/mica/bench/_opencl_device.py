@@ -165,11 +165,16 @@ class OpenClDevice(Regions):
     def run(self, jobs: Sequence[Job], seconds: float) -> tuple[int, list[Said]]:
         """Have all jobs done at the same time, for so long; when they began to count (ns), and what they said."""
         with self.programs(jobs) as programs:
-            begin_ns = monotonic_ns() + self.settle_ns
-            for program in programs:
-                program.tell(begin_ns, begin_ns + int(seconds * 1e9))
-            self.wait_until(begin_ns + int(seconds * 1e9))
-            return begin_ns, [program.result() for program in programs]
+            return self.let_work(programs, seconds)
+
+    def let_work(self, programs: Sequence[Program], seconds: float) -> tuple[int, list[Said]]:
+        """The same with programs that are ready."""
+        begin_ns = monotonic_ns() + self.settle_ns
+        end_ns = begin_ns + int(seconds * 1e9)
+        for program in programs:
+            program.tell(begin_ns, end_ns)
+        self.wait_until(end_ns)
+        return begin_ns, [program.result() for program in programs]
 
     def wait_until(self, moment_ns: int) -> None:
         """Sleep, while the enforcer's heart beats."""

@@ -9,7 +9,7 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from mica.bench._isolation_report import Report, Spread, Target
+from mica.bench._isolation_report import Report, Spread, Target, at_least, at_most, text_of
 
 
 class Throughput(Struct, frozen=True, kw_only=True):
@@ -148,47 +148,34 @@ def _name(each: Throughput) -> str:
     return f"{shares} % of {'/'.join(str(us) for us in kernels)} us" + (", borrowing" if each.borrows else "")
 
 
-def at_most(figure: float, most: float, unit: str) -> Target:
-    """A figure that is to be small."""
-    return Target(figure, f"at most {most:g} {unit}".rstrip(), figure <= most)
-
-
-def at_least(figure: float, least: float, unit: str) -> Target:
-    """A figure that is to be large."""
-    return Target(figure, f"at least {least:g} {unit}".rstrip(), figure >= least)
-
-
-def _text(values: Spread, unit: str) -> str:
-    return f"{values.median:g}{unit} ({values.least:g} to {values.most:g} in {values.runs} runs)"
-
-
 def remarks(report: OpenClReport) -> list[str]:
     """The rest, in a line each."""
     lines = [
-        f"together, {_name(each)}: {_text(each.total_pct, ' %')}; alone before and after "
+        f"together, {_name(each)}: {text_of(each.total_pct, '%')}; alone before and after "
         + ", ".join(f"{first:.0f} and {last:.0f}/s" for first, last in dict.fromkeys(each.alone_per_s))
         for each in report.throughput
     ]
-    lines += [f"one slice alone, {each.kernel_us} us: {_text(each.pct, ' %')} of no layer" for each in report.solo]
+    lines += [f"one slice alone, {each.kernel_us} us: {text_of(each.pct, '%')} of no layer" for each in report.solo]
     lines += [
         f"{each.kernel_us} us beside a flood of {each.neighbour_us} us{' in parts' if each.parts else ''}: alone p50 "
-        f"{each.alone_p50_ms.median:g} p99 {each.alone_p99_ms.median:g} ms; times p50 {_text(each.times_p50, '')}, p99 "
-        f"{_text(each.times_p99, '')}; without layer p50 {each.bare_times_p50.median:g}, p99 {each.bare_times_p99.median:g} times"
+        f"{each.alone_p50_ms.median:g} p99 {each.alone_p99_ms.median:g} ms; times p50 {text_of(each.times_p50, '')}, p99 "
+        f"{text_of(each.times_p99, '')}; without layer p50 {each.bare_times_p50.median:g}, "
+        f"p99 {each.bare_times_p99.median:g} times"
         for each in report.replies
     ]
     lines.append(
-        f"a tenant killed in a kernel of {report.killed.kernel_us} us delays the other by {_text(report.killed.delay_ms, ' ms')}"
+        f"a tenant killed in a kernel of {report.killed.kernel_us} us delays the other by {text_of(report.killed.delay_ms, 'ms')}"
     )
     moves = report.moves
     lines.append(
         f"alone {moves.before_pct:g} %, beside another {moves.beside_pct:g} %, alone again {moves.after_pct:g} %; in force "
-        f"{_text(moves.arrived_ms, ' ms')} after the other came, {_text(moves.left_ms, ' ms')} after it went"
+        f"{text_of(moves.arrived_ms, 'ms')} after the other came, {text_of(moves.left_ms, 'ms')} after it went"
     )
     lines += [f"{each.processes} programs took {each.taken_bytes} of {each.limit_bytes} bytes" for each in report.vram]
     added = report.added
     lines.append(
-        f"a round trip of {added.bare_trip_us.median:g} us takes {_text(added.trip_us, ' us')} more, "
-        f"a pipelined enqueue of {added.bare_enqueue_us.median:g} us {_text(added.enqueue_us, ' us')}"
+        f"a round trip of {added.bare_trip_us.median:g} us takes {text_of(added.trip_us, 'us')} more, "
+        f"a pipelined enqueue of {added.bare_enqueue_us.median:g} us {text_of(added.enqueue_us, 'us')}"
     )
     withheld = [part for scenario in report.scenarios for tenant in scenario.tenants for part in tenant.withheld_pct]
     lines.append(

@@ -27,6 +27,8 @@ from mica.bench._isolation_report import (
     Weights,
     spread,
     targets_of,
+    vram_of,
+    weights_of,
 )
 from mica.bench._machine import describe_machine
 from mica.bench._plan import DURATIONS_US, Plan, TenantPlan, full, quick
@@ -209,14 +211,7 @@ def _vram(device: Device, processes: int) -> Vram:
             program.go()
         taken = sum(program.finish().taken_bytes for program in programs)
     device.take_back("filled")
-    off = max(abs(held - VRAM_LIMIT_BYTES), abs(taken - VRAM_LIMIT_BYTES))
-    return Vram(
-        processes=processes,
-        limit_bytes=VRAM_LIMIT_BYTES,
-        taken_bytes=taken,
-        held_bytes=held,
-        accuracy_pct=round(100.0 - 100.0 * off / VRAM_LIMIT_BYTES, 6),
-    )
+    return vram_of(processes, VRAM_LIMIT_BYTES, taken, held)
 
 
 def _weights(device: Device, seconds: float) -> Weights:
@@ -229,12 +224,7 @@ def _weights(device: Device, seconds: float) -> Weights:
         readings = device.watch(pids, seconds)
     device.take_back("family")
     got = [shares_pct((readings[0], readings[-1]), pid, 0)[0] for pid in pids]
-    return Weights(
-        weights=WEIGHTS,
-        due_pct=tuple(round(100.0 * weight / sum(WEIGHTS), 2) for weight in WEIGHTS),
-        measured_pct=tuple(round(100.0 * each / sum(got), 2) for each in got),
-        slice_pct=round(sum(got), 2),
-    )
+    return weights_of(WEIGHTS, got, sum(got))
 
 
 def _reaction(device: Device, plan: Plan) -> Reaction:

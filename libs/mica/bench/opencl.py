@@ -12,7 +12,19 @@ from statistics import fmean, median
 
 from mica.bench._columns import shared_memory_dir
 from mica.bench._errors import BenchError
-from mica.bench._isolation_report import Noise, Reaction, Scenario, ShareError, Spread, Tenant, Vram, Weights, spread
+from mica.bench._isolation_report import (
+    Noise,
+    Reaction,
+    Scenario,
+    ShareError,
+    Spread,
+    Tenant,
+    Vram,
+    Weights,
+    spread,
+    vram_of,
+    weights_of,
+)
 from mica.bench._machine import describe_machine
 from mica.bench._opencl_device import Job, OpenClDevice, Program, rate
 from mica.bench._opencl_plan import Mix, Plan, full, quick
@@ -87,7 +99,12 @@ def work(kernel_us: float, slice_id: str | None, **environment: str) -> Job:
 
 def _rates(device: OpenClDevice, jobs: Sequence[Job], seconds: float) -> list[float]:
     """Launches a second of each of the programs, at work at the same time."""
-    begin_ns, said = device.run(jobs, seconds)
+    with device.programs(jobs) as programs:
+        return _rates_of(device, programs, seconds)
+
+
+def _rates_of(device: OpenClDevice, programs: Sequence[Program], seconds: float) -> list[float]:
+    begin_ns, said = device.let_work(programs, seconds)
     return [rate(each.ended_ns, begin_ns, begin_ns + int(seconds * 1e9)) for each in said]
 
 
@@ -112,7 +129,7 @@ def _share(device: OpenClDevice, mix: Mix, plan: Plan) -> tuple[Scenario, Throug
         with device.programs(jobs) as programs:
             pids = [program.pid for program in programs]
             had_ns = withheld_ns(pids)
-            found = _all_at_work(device, programs, plan.window_s)
+            found = _rates_of(device, programs, plan.window_s)
             withheld.append(100.0 * (withheld_ns(pids) - had_ns) / (plan.window_s * 1e9))
         after = {us: _alone(device, us, plan.alone_s) for us in sizes}
         alone.append((before, after))
@@ -121,16 +138,6 @@ def _share(device: OpenClDevice, mix: Mix, plan: Plan) -> tuple[Scenario, Throug
     for name in names:
         device.take_back(name)
     return _scenario(mix, plan, runs, withheld), _throughput(mix, runs, alone)
-
-
-def _all_at_work(device: OpenClDevice, programs: Sequence[Program], seconds: float) -> list[float]:
-    """The programs' rates, once they have settled."""
-    begin_ns = monotonic_ns() + device.settle_ns
-    end_ns = begin_ns + int(seconds * 1e9)
-    for program in programs:
-        program.tell(begin_ns, end_ns)
-    device.wait_until(end_ns)
-    return [rate(program.result().ended_ns, begin_ns, end_ns) for program in programs]
 
 
 def _relative(got: Sequence[float]) -> list[float]:
@@ -206,14 +213,7 @@ def _vram(device: OpenClDevice, processes: int) -> Vram:
         said = [program.said() for program in programs]
         taken, held = sum(each.taken_bytes for each in said), sum(each.held_bytes for each in said)
     device.take_back("filled")
-    off = max(abs(held - VRAM_LIMIT_BYTES), abs(taken - VRAM_LIMIT_BYTES))
-    return Vram(
-        processes=processes,
-        limit_bytes=VRAM_LIMIT_BYTES,
-        taken_bytes=taken,
-        held_bytes=held,
-        accuracy_pct=round(100.0 - 100.0 * off / VRAM_LIMIT_BYTES, 6),
-    )
+    return vram_of(processes, VRAM_LIMIT_BYTES, taken, held)
 
 
 def _weights(device: OpenClDevice, plan: Plan) -> Weights:
@@ -222,12 +222,7 @@ def _weights(device: OpenClDevice, plan: Plan) -> Weights:
     alone = _alone(device, SHORT_US, plan.alone_s)
     got = _rates(device, [work(SHORT_US, "family", MICA_WEIGHT=str(each)) for each in WEIGHTS], plan.window_s)
     device.take_back("family")
-    return Weights(
-        weights=WEIGHTS,
-        due_pct=tuple(round(100.0 * weight / sum(WEIGHTS), 2) for weight in WEIGHTS),
-        measured_pct=tuple(round(each, 2) for each in _relative(got)),
-        slice_pct=round(100.0 * sum(got) / alone, 2),
-    )
+    return weights_of(WEIGHTS, got, 100.0 * sum(got) / alone)
 
 
 def _change(ended_ns: Sequence[int], alone_per_s: float, changed_ns: int, step_s: float) -> Jump:

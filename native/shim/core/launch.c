@@ -64,16 +64,9 @@ static bool count_in_flight(struct attempt *attempt, const struct mica_slice_lim
         return true;
     }
     struct mica_usage_region *usage = attempt->device->usage;
-    uint64_t high = atomic_load_explicit(&usage->slots_high, memory_order_relaxed);
-    uint64_t total = 0;
-    /* seq_cst: with the loads below, in every racer: of two that count at once at least one sees both. */
+    /* seq_cst, with the loads of the sum, in every racer: of two that count at once at least one sees both. */
     atomic_fetch_add_explicit(&own_slot(attempt->device)->inflight, 1, memory_order_seq_cst);
-    for (uint64_t i = 0; i < high && i < MICA_PROCESSES_MAX; i++) {
-        if (atomic_load_explicit(&usage->processes[i].owner, memory_order_relaxed) & MICA_OWNER_HELD) {
-            total += atomic_load_explicit(&usage->processes[i].inflight, memory_order_seq_cst);
-        }
-    }
-    if (total > limits->inflight_max) {
+    if (mica_inflight_sum(usage) > limits->inflight_max) {
         mica_launch_ended(attempt->device, 1);
         return false;
     }
