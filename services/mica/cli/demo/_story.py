@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from msgspec import Struct
 from rich.console import Console
@@ -174,11 +174,15 @@ class Story:
         exact = seen == {granted}
         self.checks.expect(exact, f"{slice_id}: NVML and CUDA both show {shown}, granted were {show_bytes(granted)}")
 
+    async def _at_work(self, ids: list[str], seconds: float) -> list[dict[str, Any]]:
+        """All of OpenCL's programs at once; what they say at their end."""
+        return await asyncio.gather(*(opencl_client(self._stack, self._examples, id_, id_, seconds) for id_ in ids))
+
     async def _compute(self) -> None:
         ids = [str(request.id) for request in COMPUTING if str(request.id) in self.placed]
+        await self._at_work(ids, 0.0)  # once each, so that none of them compiles while the others compute
         begun = {slice_id: self._device_ns(slice_id) for slice_id in ids}
-        works = (opencl_client(self._stack, self._examples, slice_id, slice_id, COMPUTE_S) for slice_id in ids)
-        for slice_id, said in zip(ids, await asyncio.gather(*works), strict=True):
+        for slice_id, said in zip(ids, await self._at_work(ids, COMPUTE_S), strict=True):
             granted = self.placed[slice_id].placements[0].vram_bytes
             self.seen[slice_id] = said["memory_bytes"]
             shown = show_bytes(said["memory_bytes"])
@@ -186,7 +190,9 @@ class Story:
             self.checks.expect(said["correct"] and said["memory_bytes"] == granted, what)
         spent = {slice_id: self._device_ns(slice_id) - begun[slice_id] for slice_id in ids}
         parts = ", ".join(f"{slice_id} {100 * ns / max(1, sum(spent.values())):.0f} %" for slice_id, ns in spent.items())
-        self._console.print(f"    device time, while each did as much as it could: {parts}", highlight=False)
+        self._console.print(
+            f"    of the device time that they used: {parts}; sum's kernels are too short to fill its share", highlight=False
+        )
 
     def _device_ns(self, slice_id: str) -> int:
         """Device time that the slice's programs have been charged."""
