@@ -13,6 +13,7 @@ from mica.events._vocabulary import (
     Health,
     Nanoseconds,
     NodeName,
+    Severity,
     SharePpm,
     SliceId,
     TenantName,
@@ -142,12 +143,19 @@ class NodeInventoryChanged(Fact, tag="node.inventory", frozen=True, kw_only=True
 
 
 class NodeHealthChanged(Fact, tag="node.health", frozen=True, kw_only=True):
-    """A device's health is not what it was."""
+    """A device's health is not what it was, or something happened on it that is worth telling.
+
+    ``kind`` is what was found (``xid``, ``ecc``, ``thermal``, ``bus``, ``silent``, ``fault``), ``code`` the vendor's number
+    of it.
+    """
 
     node: NodeName
     device_id: DeviceId
     health: Health
     message: str = ""
+    severity: Severity = Severity.INFO
+    kind: str = ""
+    code: int = 0
 
 
 class DeviceSampled(Fact, tag="telemetry.device", frozen=True, kw_only=True):

@@ -45,7 +45,8 @@ NOTHING_ASKED = AskedLimits()
 class Partition(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A hardware partition: a catalogue profile over slots [start, start + size).
 
-    ``uuid`` is the vendor's name of the living instance, empty until the enforcer has made it.
+    ``uuid`` is the vendor's name of the living instance, empty until the enforcer has made it. ``layout``: it is there as long as
+    the whole device is laid out so (``PartitionProfile.layout``), and is neither made nor destroyed by itself.
     """
 
     profile: str
@@ -53,6 +54,7 @@ class Partition(Struct, frozen=True, kw_only=True, omit_defaults=True):
     start: int
     size: int
     uuid: str = ""
+    layout: str = ""
 
 
 class Window(Struct, frozen=True, kw_only=True, omit_defaults=True):

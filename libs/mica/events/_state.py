@@ -15,6 +15,7 @@ from mica.events._vocabulary import (
     DeviceId,
     Health,
     IntruderAction,
+    LinkKind,
     Mode,
     Nanoseconds,
     NodeName,
@@ -22,8 +23,10 @@ from mica.events._vocabulary import (
     Phase,
     PoolName,
     Runtime,
+    Severity,
     SliceId,
     SpatialChoice,
+    Switching,
     TenantName,
     Tier,
     UnixNs,
@@ -36,7 +39,14 @@ class Document(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class PartitionProfile(Document, frozen=True, kw_only=True):
-    """A hardware profile that a device offers, with the slots at which it may start."""
+    """A hardware profile that a device offers, with the slots at which it may start.
+
+    ``multiprocessors`` are the vendor's compute units. ``needs``: what it takes of the device's ``budgets``, beside slots and
+    compute slices. Partitions of different ``layout`` are never on one device at a time: all those of a layout but ``""``
+    come and go together, as the device is laid out (AMD's compute partitions, Intel's virtual functions). ``shared``: devices
+    of one ``group`` that are partitioned at the same time have the same (AMD's memory mode in a hive, Ascend's template
+    family on a server).
+    """
 
     name: str
     profile_id: int
@@ -46,16 +56,25 @@ class PartitionProfile(Document, frozen=True, kw_only=True):
     compute_slices: int
     multiprocessors: int
     max_instances: int
+    layout: str = ""
+    shared: str = ""
+    needs: dict[str, int] = field(default_factory=dict)
 
 
 class Device(Document, frozen=True, kw_only=True):
     """One accelerator, as its vendor's library describes it.
 
     ``vram_bytes`` is what tenants can use in all; ``reserve_bytes`` of it is kept back for the driver. ``mps_pipe`` is the
-    directory at which an MPS control daemon answers, empty without one; ``green_contexts``: the driver and the device have them.
-    ``opencl_id`` is what OpenCL's layer calls it, where that is another name than ``id``.
-    ``subdevices_max``: into how many sub-devices of any number of its units OpenCL divides it at once, 0 where it does not;
-    ``subdevices_whole``: they can do all that the device can.
+    directory at which an MPS control daemon answers, empty without one; ``green_contexts``: the driver and the device have
+    them. ``opencl_id`` is what OpenCL's layer calls it, where that is another name than ``id``. ``subdevices_max``: into how
+    many sub-devices of any number of its units OpenCL divides it at once, 0 where it does not; ``subdevices_whole``: they can
+    do all that the device can. ``partitioned``: it is carved in hardware now and can't be used whole. ``profiles`` are what
+    it offers when it is (also while it is not, where that is known). ``switchable``: while nobody uses it, it can be
+    partitioned, and made whole again; ``hardware_refusal`` says why it can't. ``budgets``: what partitions share beside slots
+    and compute slices. ``group``: devices with which it has something in common that holds for all
+    (``PartitionProfile.shared``). ``pcie_path``: the PCI addresses of the bridges above it, the root port first.
+    ``warnings``: what is odd about it, such as a library that contradicts the catalogue. ``message``: why it is not in
+    health.
     """
 
     id: DeviceId
@@ -79,15 +98,50 @@ class Device(Document, frozen=True, kw_only=True):
     opencl_id: str = ""
     subdevices_max: int = 0
     subdevices_whole: bool = False
+    switchable: bool = False
+    hardware_refusal: str = ""
+    budgets: dict[str, int] = field(default_factory=dict)
+    group: str = ""
+    pcie_path: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    message: str = ""
+
+
+class Link(Document, frozen=True, kw_only=True):
+    """Two devices of a node reach each other over ``lanes`` links, with ``bytes_per_s`` each way in all (0: not known)."""
+
+    a: DeviceId
+    b: DeviceId
+    kind: LinkKind
+    lanes: int = 1
+    bytes_per_s: Bytes = 0
+
+
+class Site(Document, frozen=True, kw_only=True):
+    """What a node is: a cloud's instance or somebody's own machine. All of it is found without the internet; empty: not known.
+
+    ``cloud`` is ``aws``, ``azure``, ``gcp`` and the like, empty on-premises; ``source`` says where the rest was read.
+    """
+
+    cloud: str = ""
+    instance_type: str = ""
+    region: str = ""
+    zone: str = ""
+    product: str = ""
+    air_gapped: bool = False
+    source: str = ""
 
 
 class Inventory(Document, frozen=True, kw_only=True):
-    """``inventory.<node>``: the devices of a node. Writer: discovery."""
+    """``inventory.<node>``: the devices of a node. Writer: discovery. ``warnings`` are about the node; devices have their own."""
 
     node: NodeName
     pool: PoolName
     boot_id: str
     devices: tuple[Device, ...]
+    links: tuple[Link, ...] = ()
+    site: Site = Site()
+    warnings: tuple[str, ...] = ()
 
 
 class SliceRecord(Document, frozen=True, kw_only=True):
@@ -265,15 +319,18 @@ class UsageLedger(Document, frozen=True, kw_only=True):
 class PoolPolicy(Document, frozen=True, kw_only=True):
     """``pool.<name>`` in the ``policy`` bucket. ``modes`` is what may be used there, all of them when empty.
 
-    ``intruders`` is what becomes of processes without a slice. ``spatial`` is by which mechanism slices get a part of a device to
-    themselves; MPS lets the fatal fault of one end its neighbours, so that slices of several tenants share a device by it only
-    with ``mps_across_tenants``.
+    ``intruders`` is what becomes of processes without a slice. ``switching``: when idle devices are partitioned and made
+    whole again. ``drain_at``: a device as sick as that gets no new slices and loses those it has, by tier. ``spatial`` is by
+    which mechanism slices get a part of a device to themselves; MPS lets the fatal fault of one end its neighbours, so that
+    slices of several tenants share a device by it only with ``mps_across_tenants``.
     """
 
     modes: tuple[Mode, ...] = ()
     intruders: IntruderAction = IntruderAction.REPORT
     spatial: SpatialChoice = SpatialChoice.AUTO
     mps_across_tenants: bool = False
+    switching: Switching = Switching.AUTO
+    drain_at: Severity = Severity.FATAL
 
 
 class NodePolicy(Document, frozen=True, kw_only=True):

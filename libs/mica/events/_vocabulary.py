@@ -95,6 +95,32 @@ class Health(StrEnum):
     FAILED = "failed"
 
 
+class Severity(StrEnum):
+    """How bad a finding about a device is: nothing lost, slower or at risk, or of no use until somebody mends it."""
+
+    INFO = "info"
+    WARNING = "warning"
+    FATAL = "fatal"
+
+
+class LinkKind(StrEnum):
+    """By what two devices of a node reach each other without their host's memory."""
+
+    NVLINK = "nvlink"
+    NVSWITCH = "nvswitch"
+    XGMI = "xgmi"
+    HCCS = "hccs"
+    XE_LINK = "xe_link"
+
+
+class Switching(StrEnum):
+    """When a device that nobody uses is switched between whole and partitioned: for any request, for one pinned to it, never."""
+
+    AUTO = "auto"
+    ASKED = "asked"
+    NEVER = "never"
+
+
 class IntruderAction(StrEnum):
     """What is done about a process that uses a device without a slice: tell of it, or end it too."""
 
