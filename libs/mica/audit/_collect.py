@@ -197,24 +197,21 @@ def _simulated(directory: Path, node: str) -> Driver:
 
 
 def _real(node: str) -> Driver:
-    from mica.vendors import VendorError, open_drivers, open_partition_driver
+    from mica.vendors import VendorError, open_drivers
 
     processes: list[DriverProcess] = []
     usable: dict[str, int] = {}
     partitions: dict[str, tuple[Partition, ...]] = {}
-    partition_driver = open_partition_driver()
-    if partition_driver is not None:
-        partitions = dict(partition_driver.living())
-        partition_driver.close()
     for driver in open_drivers():
         try:
-            devices = driver.devices()
+            devices, living = driver.devices(), driver.living()
         except VendorError as error:
             log.warning("%s lists no devices: %s", driver.name, error)
             continue
+        partitions = {**living, **partitions}
         for device in devices:
             usable.setdefault(device.id, device.vram_bytes - device.reserve_bytes)
-            uuids = [device.id, *(partition.uuid for partition in partitions.get(device.id, ()) if partition.uuid)]
+            uuids = [device.id, *(partition.uuid for partition in living.get(device.id, ()) if partition.uuid)]
             processes += [
                 DriverProcess(pid=pid, uuid=uuid, device_id=device.id, spent_bytes=spent)
                 for uuid in uuids

@@ -6,14 +6,16 @@ from mica.hardware._books import (
     BooksError,
     BooksReader,
     ComputeInstanceBooks,
+    ControlError,
     DeviceBooks,
     GpuInstanceBooks,
+    LinkBooks,
     ProcessBooks,
     read_books,
 )
-from mica.hardware._catalogue import Catalogue, CatalogueError, MigProfile, Model
+from mica.hardware._catalogue import Catalogue, CatalogueError, HardwareProfile, Model
 from mica.hardware._description import NODE_DESC, device_uuid, node_desc, write_node_desc
-from mica.hardware._node import Costs, DeviceEntry, KernelCost, NodeFile, NodeFileError, demo_node_path
+from mica.hardware._node import Costs, DeviceEntry, KernelCost, LinkEntry, NodeDevice, NodeFile, NodeFileError, demo_node_path
 
 __all__ = [
     "NODE_DESC",
@@ -24,13 +26,17 @@ __all__ = [
     "Catalogue",
     "CatalogueError",
     "ComputeInstanceBooks",
+    "ControlError",
     "Costs",
     "DeviceBooks",
     "DeviceEntry",
     "GpuInstanceBooks",
+    "HardwareProfile",
     "KernelCost",
-    "MigProfile",
+    "LinkBooks",
+    "LinkEntry",
     "Model",
+    "NodeDevice",
     "NodeFile",
     "NodeFileError",
     "ProcessBooks",

@@ -1,4 +1,4 @@
-"""The simulated driver's own books, read through ``libmica-sim-books.so``.
+"""The simulated driver's own books, read and its node's fate decided through ``libmica-sim-books.so``.
 
 Invariant: these numbers come from the engine alone. Nothing that mica counts goes into them, so that everything mica
 counts can be measured against them.
@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from mica.events import Vendor
 from mica.native import LIB_DIR
 
 _FIRST_SIZE_BYTES = 256 * 1024
@@ -20,6 +21,14 @@ _FIRST_SIZE_BYTES = 256 * 1024
 
 class BooksError(RuntimeError):
     """The books cannot be read: not built, no simulated node, or a state of another version."""
+
+
+class ControlError(RuntimeError):
+    """What was asked of the simulated node can not be done. ``number``: the errno that says why."""
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.number = number
 
 
 class Account(Struct, frozen=True, kw_only=True):
@@ -73,9 +82,10 @@ class ComputeInstanceBooks(Struct, frozen=True, kw_only=True):
 
 
 class GpuInstanceBooks(Struct, frozen=True, kw_only=True):
-    """A GPU instance: ``size`` memory slots from ``start``."""
+    """A GPU instance, or another vendor's partition: ``size`` memory slots from ``start``."""
 
     profile: str
+    layout: str
     id: int
     profile_id: int
     start: int
@@ -86,10 +96,27 @@ class GpuInstanceBooks(Struct, frozen=True, kw_only=True):
 
 
 class DeviceBooks(Struct, frozen=True, kw_only=True):
-    """A device, with the work and memory of all its processes, the gone ones' kernel time and counters included."""
+    """A device, with the work and memory of all its processes, the gone ones' kernel time and counters included.
+
+    ``key`` is the catalogue's, ``layout`` empty while it has none. ``lost``, ``hang_ms``, ``temperature_c`` (0: by its work) and
+    the ECC counts are the faults that were asked for.
+    """
 
     uuid: str
     name: str
+    vendor: Vendor
+    key: str
+    group: str
+    serial: str
+    layout: str
+    pci: str
+    numa_node: int
+    pci_switch: int
+    lost: bool
+    hang_ms: int
+    temperature_c: int
+    ecc_corrected: int
+    ecc_uncorrected: int
     index: int
     vram_bytes: int
     reserve_bytes: int
@@ -98,6 +125,7 @@ class DeviceBooks(Struct, frozen=True, kw_only=True):
     spent_peak_bytes: int
     multiprocessors: int
     mig_enabled: bool
+    mig_pending: bool
     launches: int
     kernel_ns: int
     multiprocessor_ns: int
@@ -108,12 +136,24 @@ class DeviceBooks(Struct, frozen=True, kw_only=True):
     instances: tuple[GpuInstanceBooks, ...]
 
 
+class LinkBooks(Struct, frozen=True, kw_only=True):
+    """Two devices, by index, that reach each other directly, with ``bytes_per_s`` each way in all."""
+
+    kind: str
+    a: int
+    b: int
+    lanes: int
+    bytes_per_s: int
+
+
 class Books(Struct, frozen=True, kw_only=True):
     """Everything at one moment (``now_ns``, CLOCK_MONOTONIC). ``repairs``: how often a process died under the lock."""
 
     node: str
     now_ns: int
     repairs: int
+    boots: int
+    links: tuple[LinkBooks, ...]
     devices: tuple[DeviceBooks, ...]
     processes: tuple[ProcessBooks, ...]
 
@@ -134,7 +174,10 @@ class Books(Struct, frozen=True, kw_only=True):
 
 
 class BooksReader:
-    """Reads the books of one simulated node. A process can read those of one node only: the library maps its state once."""
+    """Reads the books of one simulated node, and does to it what people and faults do.
+
+    A process can read those of one node only: the library maps its state once.
+    """
 
     def __init__(self, directory: Path, library: Path = LIB_DIR / "sim" / "libmica-sim-books.so") -> None:
         """Map the state of the node in ``directory``. Raises BooksError."""
@@ -146,6 +189,8 @@ class BooksReader:
             why = "this process reads another node's books" if opened == -errno.EALREADY else os.strerror(-opened)
             raise BooksError(f"{directory}: cannot read the simulated node: {why}")
         self._directory = directory
+        self._control = loaded.mica_sim_control
+        self._control.argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_size_t)
         self._call = loaded.mica_sim_books
         self._call.argtypes = (ctypes.c_char_p, ctypes.c_size_t)
         self._buffer = ctypes.create_string_buffer(_FIRST_SIZE_BYTES)
@@ -159,6 +204,19 @@ class BooksReader:
             if length < len(self._buffer):
                 return msgspec.json.decode(self._buffer.value, type=Books)
             self._buffer = ctypes.create_string_buffer(2 * length)
+
+    def control(self, command: str) -> str:
+        """Do to the node what a person or a fault would (the verbs: native/sim/engine/control.c); what it answers.
+
+        Raises:
+            ControlError: it can not be done; ``number`` is the errno.
+        """
+        answer = ctypes.create_string_buffer(256)
+        result = self._control(command.encode(), answer, len(answer))
+        text = answer.value.decode(errors="replace")
+        if result < 0:
+            raise ControlError(f"{command}: {text or os.strerror(-result)}", -result)
+        return text
 
 
 def read_books(directory: Path | None = None) -> Books:

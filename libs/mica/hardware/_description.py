@@ -8,19 +8,23 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from mica.hardware._catalogue import MigProfile, Model
-from mica.hardware._node import NodeFile
+from mica.events import Vendor
+from mica.hardware._catalogue import HardwareProfile
+from mica.hardware._node import NodeDevice, NodeFile
+from mica.hardware._standins import write_standins
 
 NODE_DESC = "node.desc"
 _NAMESPACE = uuid.UUID("6d696361-6e6f-5465-8000-647269766572")
-_NVIDIA = 0x10DE
+_PCI_VENDORS = {Vendor.NVIDIA: 0x10DE, Vendor.AMD: 0x1002, Vendor.INTEL: 0x8086, Vendor.HUAWEI: 0x19E5, Vendor.QUALCOMM: 0x17CB}
+_AMPERE = 8
 _WARP_THREADS = 32
 _BLOCK_THREADS_MAX = 1024
 
 
-def device_uuid(node: str, index: int) -> str:
-    """Return the UUID of device ``index`` of the simulated node, the same every time."""
-    return f"GPU-{uuid.uuid5(_NAMESPACE, f'{node}/{index}')}"
+def device_uuid(node: str, index: int, vendor: Vendor = Vendor.NVIDIA) -> str:
+    """Return the UUID of device ``index`` of the simulated node, the same every time; NVIDIA's begin with ``GPU-``."""
+    plain = str(uuid.uuid5(_NAMESPACE, f"{node}/{index}"))
+    return f"GPU-{plain}" if vendor is Vendor.NVIDIA else plain
 
 
 def node_desc(node: NodeFile) -> str:
@@ -29,7 +33,7 @@ def node_desc(node: NodeFile) -> str:
 
 
 def write_node_desc(node: NodeFile, directory: Path) -> Path:
-    """Write ``node.desc`` into ``directory``, whole or not at all, and return its path. Raises CatalogueError, OSError.
+    """Write ``node.desc`` into ``directory`` whole or not at all, and the tools; return its path. Raises CatalogueError, OSError.
 
     A running simulation keeps the description it started with, until its ``engine.state`` is removed.
     """
@@ -39,6 +43,7 @@ def write_node_desc(node: NodeFile, directory: Path) -> Path:
     draft.write_text(node_desc(node))
     draft.chmod(0o644)
     draft.replace(path)
+    write_standins({device.model.vendor for device in node.devices()}, directory)
     return path
 
 
@@ -59,25 +64,33 @@ def _lines(node: NodeFile) -> Iterator[str]:
     for rule in costs.kernel:
         more = {"fixed_ns": rule.fixed_ns, "grid_ns": rule.grid_ns, "noise_ppm": rule.noise_ppm}
         yield f"kernel {rule.name} {rule.block_ns}" + "".join(f" {key} {value}" for key, value in more.items() if value)
-    for index, (model, mig) in enumerate(node.models()):
-        yield from _device_lines(node.name, index, model, mig=mig)
+    for link in node.links():
+        yield f"link {link.a} {link.b} {link.kind} {link.lanes} {link.bytes_per_s}"
+    for index, device in enumerate(node.devices()):
+        yield from _device_lines(node.name, index, device)
 
 
-def _device_lines(node: str, index: int, model: Model, *, mig: bool) -> Iterator[str]:
-    major, minor = model.capability
-    identity = device_uuid(node, index)
+def _device_lines(node: str, index: int, device: NodeDevice) -> Iterator[str]:
+    model = device.model
+    major, minor = model.capability or (0, 0)
+    identity = device_uuid(node, index, model.vendor)
+    vendor_id = _PCI_VENDORS[model.vendor]
     yield f"device {index}"
     yield f"name {model.name}"
     yield f"uuid {identity}"
-    yield f"serial 16{int(identity[4:12], 16):011d}"
+    yield f"serial 16{int(identity.removeprefix('GPU-')[:8], 16):011d}"
+    yield f"vendor {model.vendor}"
+    yield f"key {model.key}"
+    yield from (f"{key} {value}" for key, value in {"group": device.group, "layout": device.layout}.items() if value)
     yield from (
         f"{key} {value}"
         for key, value in {
             "pci_domain": 0,
             "pci_bus": index + 1,
             "pci_device": 0,
-            "pci_device_id": model.pci_device_id << 16 | _NVIDIA,
-            "pci_subsystem_id": model.pci_subsystem_id << 16 | _NVIDIA,
+            "pci_switch": device.switch,
+            "pci_device_id": model.pci_device_id << 16 | vendor_id,
+            "pci_subsystem_id": model.pci_subsystem_id << 16 | vendor_id,
             "vram_bytes": model.vram_bytes,
             "reserve_bytes": model.reserve_bytes,
             "bar1_bytes": model.bar1_bytes,
@@ -97,19 +110,22 @@ def _device_lines(node: str, index: int, model: Model, *, mig: bool) -> Iterator
             "memory_bus_bits": model.memory_bus_bits,
             "l2_bytes": model.l2_bytes,
             "power_limit_mw": model.power_limit_mw,
-            "nvlinks": model.nvlinks,
-            "numa_node": 0,
+            "nvlinks": model.links,
+            "numa_node": device.numa,
             "mig_capable": int(model.mig),
-            "mig_at_start": int(mig),
+            "mig_at_start": int(device.mig),
+            "mig_reset": int(model.mig and major == _AMPERE),
+            "carvable": int(bool(model.profiles) and not model.switched),
             "memory_slots": model.memory_slots,
             "compute_slices": model.compute_slices,
+            "auxiliary": model.auxiliary,
         }.items()
     )
     for profile in model.profiles:
         yield from _profile_lines(profile)
 
 
-def _profile_lines(profile: MigProfile) -> Iterator[str]:
+def _profile_lines(profile: HardwareProfile) -> Iterator[str]:
     yield f"profile {profile.name}"
     yield from (
         f"{key} {value}"
@@ -127,6 +143,8 @@ def _profile_lines(profile: MigProfile) -> Iterator[str]:
             "ofas": profile.ofas,
             "media_extensions": int(profile.media_extensions),
             "memory_bytes": profile.memory_bytes,
+            "auxiliary": profile.auxiliary,
             "starts": " ".join(str(start) for start in profile.starts),
         }.items()
     )
+    yield from (f"{key} {value}" for key, value in {"layout": profile.layout, "shared": profile.shared}.items() if value)

@@ -4,10 +4,11 @@ Owns everything that reads a device. Invariant: a library that is absent makes i
 """
 
 from mica.vendors._listing import one_each
-from mica.vendors._open import OPENERS, open_drivers, open_partition_driver
+from mica.vendors._open import OPENERS, open_drivers
 from mica.vendors._port import (
+    Access,
     DeviceReading,
-    PartitionDriver,
+    Finding,
     PartitionInUseError,
     VendorAbsentError,
     VendorDriver,
@@ -16,13 +17,13 @@ from mica.vendors._port import (
 
 __all__ = [
     "OPENERS",
+    "Access",
     "DeviceReading",
-    "PartitionDriver",
+    "Finding",
     "PartitionInUseError",
     "VendorAbsentError",
     "VendorDriver",
     "VendorError",
     "one_each",
     "open_drivers",
-    "open_partition_driver",
 ]

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from mica.vendors._port import PartitionDriver, VendorAbsentError, VendorDriver, VendorError
+from mica.vendors._port import VendorAbsentError, VendorDriver, VendorError
 
 log = logging.getLogger(__name__)
 
@@ -45,18 +45,3 @@ def open_drivers(openers: Mapping[str, Callable[[], VendorDriver]] = OPENERS) ->
         except VendorError as error:
             log.warning("%s is left out: %s", name, error)
     return tuple(drivers)
-
-
-def open_partition_driver() -> PartitionDriver | None:
-    """The driver that makes hardware partitions, or None where the machine has no library for it.
-
-    Raises:
-        VendorError: the library is there and does not start.
-    """
-    from mica.vendors.nvidia.mig import MigDriver
-
-    try:
-        return MigDriver()
-    except VendorAbsentError as error:
-        log.debug("no hardware partitions: %s", error)
-        return None

@@ -1,11 +1,21 @@
-"""What mica asks of a vendor's library. Invariant: every failure of a library comes out as one ``VendorError``."""
+"""What mica asks of a vendor's library. Invariant: every failure of a library comes out as one ``VendorError``.
 
+A new vendor is one file with a ``VendorDriver`` in it, a row in ``OPENERS`` and a file of the catalogue
+(docs/guides/vendors.md).
+"""
+
+import logging
+import os
+import signal
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Protocol
+from contextlib import suppress
 
 from msgspec import Struct
 
-from mica.events import Device, Partition
+from mica.events import Device, Link, Partition, Severity
+
+log = logging.getLogger(__name__)
 
 
 class VendorError(Exception):
@@ -17,7 +27,7 @@ class VendorAbsentError(VendorError):
 
 
 class PartitionInUseError(VendorError):
-    """A partition can not be destroyed while processes are inside; ``pids`` are the host's, as far as they are known."""
+    """A partition or a device can not be changed while processes are on it; ``pids`` are the host's, as far as they are known."""
 
     def __init__(self, what: str, pids: frozenset[int]) -> None:
         self.pids = pids
@@ -34,20 +44,62 @@ class DeviceReading(Struct, frozen=True, kw_only=True):
     temperature_c: int | None = None
 
 
-class VendorDriver(Protocol):
-    """The devices that one library reads. Calls block for as long as the library does: keep them off the event loop."""
+class Finding(Struct, frozen=True, kw_only=True):
+    """Something that happened to a device. ``kind`` and ``code``: as in ``NodeHealthChanged``.
 
-    @property
-    def name(self) -> str:
-        """The library's; a vendor's own library has the vendor's."""
+    ``lasting``: it stays so until somebody mends it, or the library no longer says it; else it is over as it is told.
+    """
 
-    def devices(self) -> tuple[Device, ...]:
-        """The devices that can be read, in the library's order; one that cannot is left out with a warning.
+    device_id: str
+    kind: str
+    severity: Severity
+    message: str
+    code: int = 0
+    lasting: bool = False
+
+
+class Access(Struct, frozen=True, kw_only=True):
+    """What a process needs to reach a device or a partition.
+
+    ``visible``: variables that list devices, and this one's word in each. ``env``: other variables, the same for all devices
+    of a slice. ``devices``: device nodes of the host, ``mounts``: paths of it, both needed in a container. ``cdi``: its
+    qualified CDI name.
+    """
+
+    visible: Mapping[str, str] = {}
+    env: Mapping[str, str] = {}
+    devices: tuple[str, ...] = ()
+    mounts: tuple[str, ...] = ()
+    cdi: str = ""
+
+
+class VendorDriver(ABC):
+    """The devices that one library reads and partitions. Calls block for as long as it does: keep them off the event loop.
+
+    What concerns one device alone (``describe``, ``sample``, ``findings``) is called from a thread of its own, so that a
+    device that hangs delays no other; a library that is not safe for that takes a lock itself.
+    """
+
+    name: str
+    """The library's; a vendor's own library has the vendor's."""
+
+    @abstractmethod
+    def keys(self) -> tuple[str, ...]:
+        """The library's own names of what it has, in its order; quick, and nothing is asked of a device.
 
         Raises:
             VendorError: the library as a whole does not answer.
         """
 
+    @abstractmethod
+    def describe(self, key: str) -> Device:
+        """What the device is, what it offers, and how it is partitioned now.
+
+        Raises:
+            VendorError: it does not answer, or what it answers makes no sense.
+        """
+
+    @abstractmethod
     def sample(self, device_id: str) -> DeviceReading:
         """Counters of a device, or of a hardware partition by its own UUID.
 
@@ -55,6 +107,7 @@ class VendorDriver(Protocol):
             VendorError: no such device, or it does not answer.
         """
 
+    @abstractmethod
     def compute_processes(self, device_id: str) -> list[tuple[int, int]]:
         """Process id (the host's) and VRAM in bytes of each process with a context on the device or partition.
 
@@ -62,12 +115,46 @@ class VendorDriver(Protocol):
             VendorError: no such device, or it does not answer.
         """
 
+    @abstractmethod
     def close(self) -> None:
         """Let go of the library; calling it twice is no error."""
 
+    def devices(self) -> tuple[Device, ...]:
+        """The devices that can be read, in the library's order; one that cannot is left out with a warning, once per cause.
 
-class PartitionDriver(Protocol):
-    """Hardware partitions of one vendor's devices. Calls may block for seconds: keep them off the event loop."""
+        Raises:
+            VendorError: the library as a whole does not answer.
+        """
+        found: list[Device] = []
+        complaints: set[str] = set()
+        for key in self.keys():
+            try:
+                found.append(self.describe(key))
+            except VendorError as error:
+                complaints.add(str(error))
+        for complaint in complaints - self._complaints:
+            log.warning("%s; the device is left out", complaint)
+        self._complaints = frozenset(complaints)
+        return tuple(found)
+
+    _complaints: frozenset[str] = frozenset()
+
+    def links(self) -> tuple[Link, ...]:
+        """How the devices reach each other without the host.
+
+        Raises:
+            VendorError: the library does not answer.
+        """
+        return ()
+
+    def findings(self, device_id: str) -> tuple[Finding, ...]:
+        """What happened to the device since the last call, and what is wrong with it now; never waits for something to happen.
+
+        Raises:
+            VendorError: no such device, or it does not answer.
+        """
+        del device_id
+        return ()
 
     def living(self) -> Mapping[str, tuple[Partition, ...]]:
         """The partitions of every device that is partitioned, by device id; one without a UUID was only half made.
@@ -75,21 +162,58 @@ class PartitionDriver(Protocol):
         Raises:
             VendorError: the library does not answer.
         """
+        return {}
 
     def create(self, device_id: str, partition: Partition) -> Partition:
         """Make the partition at its exact slots and everything a process needs inside; the same one with its UUID.
 
+        A device that nobody uses is switched or laid out for it first. One of a layout that is there already is just named.
+
         Raises:
+            PartitionInUseError: processes are where the device would have to change.
             VendorError: the device refuses; nothing is left half made.
         """
+        raise VendorError(f"device {device_id}: {self.name} makes no partitions, asked for {partition.profile}")
 
     def destroy(self, device_id: str, partition: Partition) -> None:
-        """Destroy the partition of that profile and start; one that does not exist is no error.
+        """Destroy the partition of that profile and start; one that does not exist, or that is of a layout, is no error.
 
         Raises:
             PartitionInUseError: processes are inside.
             VendorError: the device refuses for another reason.
         """
+        del device_id, partition
 
-    def close(self) -> None:
-        """Let go of the library; calling it twice is no error."""
+    def make_whole(self, device_id: str) -> None:
+        """Bring a device without partitions in use back to where it can be used whole; one that is, is no error.
+
+        Raises:
+            PartitionInUseError: processes are on it.
+            VendorError: the device refuses.
+        """
+        del device_id
+
+    def access(self, device_id: str, partition: Partition | None) -> Access:
+        """How a process reaches the device, or the living partition of it.
+
+        Raises:
+            VendorError: no such device, or it does not answer.
+        """
+        raise VendorError(f"device {device_id}: {self.name} gives no access to {partition.uuid if partition else 'it'}")
+
+    def terminate(self, device_id: str, pid: int) -> None:
+        """End a process on the device. One that is gone is no error.
+
+        Raises:
+            VendorError: it can not be ended.
+        """
+        try:
+            with suppress(ProcessLookupError):
+                descriptor = os.pidfd_open(pid)
+                try:
+                    if any(pid == each for each, _ in self.compute_processes(device_id)):
+                        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+                finally:
+                    os.close(descriptor)
+        except OSError as error:
+            raise VendorError(f"process {pid} on {device_id}: {error.strerror}") from None

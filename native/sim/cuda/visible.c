@@ -77,7 +77,7 @@ static bool find_instance(const struct sim_state *state, const char *token, stru
 {
     char older[SIM_UUID_MAX + 32];
     int found = 0;
-    for (int d = 0; d < (int)state->node.device_count; d++)
+    for (int d = 0; d < (int)state->node.nvidia_count; d++)
         for (int g = 0; g < SIM_INSTANCES_MAX; g++)
             for (int c = 0; c < SIM_COMPUTE_MAX; c++) {
                 const struct sim_gpu_instance *instance = &state->devices[d].instances[g];
@@ -97,11 +97,11 @@ static bool find_device(const struct sim_state *state, const char *token, struct
     char *end;
     long index = strtol(token, &end, 10);
     if (*token && !*end)
-        return index >= 0 && index < (long)state->node.device_count && place_of(state, (int)index, place);
+        return index >= 0 && index < (long)state->node.nvidia_count && place_of(state, (int)index, place);
     if (!strncasecmp(token, "MIG-", 4))
         return find_instance(state, token, place);
     int found = 0, at = -1;
-    for (unsigned d = 0; d < state->node.device_count && strlen(token) > 4; d++)
+    for (unsigned d = 0; d < state->node.nvidia_count && strlen(token) > 4; d++)
         if (!strncasecmp(state->node.devices[d].uuid, token, strlen(token))) {
             at = (int)d;
             found++;
@@ -144,10 +144,10 @@ CUresult sim_visible_find(void)
         read_list(state, list);
         keep_one_instance();
     } else {
-        for (unsigned d = 0; d < state->node.device_count; d++)
+        for (unsigned d = 0; d < state->node.nvidia_count; d++)
             if (!state->devices[d].mig_enabled)
                 add(state, (struct sim_place){(int)d, -1, -1});
-        for (unsigned d = 0; d < state->node.device_count && !visible_count; d++)
+        for (unsigned d = 0; d < state->node.nvidia_count && !visible_count; d++)
             if (first_instance(state, (int)d, &place))
                 add(state, place);
     }

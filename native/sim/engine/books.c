@@ -111,6 +111,8 @@ static void put_instances(struct writer *out, const struct sim_state *state, uns
             continue;
         put(out, "%s{", comma);
         put_text(out, "profile", profile->name);
+        put(out, ",");
+        put_text(out, "layout", profile->layout);
         put_number(out, "id", instance->id);
         put_number(out, "profile_id", profile->id);
         put_number(out, "start", instance->start);
@@ -124,6 +126,30 @@ static void put_instances(struct writer *out, const struct sim_state *state, uns
     put(out, "]");
 }
 
+static void put_health(struct writer *out, const struct sim_health *health)
+{
+    put(out, ",\"lost\":%s", health->lost ? "true" : "false");
+    put_number(out, "hang_ms", health->hang_ms);
+    put_number(out, "temperature_c", health->temperature_c);
+    put_number(out, "ecc_corrected", health->ecc_corrected);
+    put_number(out, "ecc_uncorrected", health->ecc_uncorrected);
+}
+
+static void put_links(struct writer *out, const struct sim_node *node)
+{
+    put_list(out, "links");
+    for (unsigned i = 0; i < node->link_count; i++) {
+        put(out, "%s{", i ? "," : "");
+        put_text(out, "kind", node->links[i].kind);
+        put_number(out, "a", node->links[i].a);
+        put_number(out, "b", node->links[i].b);
+        put_number(out, "lanes", node->links[i].lanes);
+        put_number(out, "bytes_per_s", node->links[i].bytes_per_s);
+        put(out, "}");
+    }
+    put(out, "]");
+}
+
 static void put_device(struct writer *out, const struct sim_state *state, unsigned index)
 {
     const struct sim_description *description = &state->node.devices[index];
@@ -132,6 +158,16 @@ static void put_device(struct writer *out, const struct sim_state *state, unsign
     put_text(out, "uuid", description->uuid);
     put(out, ",");
     put_text(out, "name", description->name);
+    for (size_t i = 0; i < 5; i++) {
+        const char *words[5][2] = {{"vendor", description->vendor}, {"key", description->key}, {"group", description->group},
+                                   {"serial", description->serial}, {"layout", sim_layout_of(state, (int)index)}};
+        put(out, ",");
+        put_text(out, words[i][0], words[i][1]);
+    }
+    put(out, ",\"pci\":\"%04x:%02x:%02x.0\"", description->pci_domain, description->pci_bus, description->pci_device);
+    put_number(out, "numa_node", description->numa_node);
+    put_number(out, "pci_switch", description->pci_switch);
+    put_health(out, &device->health);
     put_number(out, "index", index);
     put_number(out, "vram_bytes", description->vram_bytes);
     put_number(out, "reserve_bytes", description->reserve_bytes);
@@ -143,6 +179,7 @@ static void put_device(struct writer *out, const struct sim_state *state, unsign
     put_number(out, "spent_peak_bytes", device->totals.spent_peak_bytes);
     put_number(out, "multiprocessors", description->multiprocessors);
     put(out, ",\"mig_enabled\":%s", device->mig_enabled ? "true" : "false");
+    put(out, ",\"mig_pending\":%s", device->mig_pending ? "true" : "false");
     struct sim_done kernels = done_on(state, (int)index, false);
     put_number(out, "launches", kernels.submitted);
     put_number(out, "kernel_ns", kernels.ns);
@@ -229,6 +266,8 @@ int mica_sim_books(char *json, size_t n)
     put_text(&out, "node", state->node.name);
     put_number(&out, "now_ns", now_ns);
     put_number(&out, "repairs", state->repairs);
+    put_number(&out, "boots", state->boots);
+    put_links(&out, &state->node);
     put_list(&out, "devices");
     for (unsigned d = 0; d < state->node.device_count; d++) {
         put(&out, "%s", d ? "," : "");

@@ -39,6 +39,10 @@ static const struct field device_fields[] = {
     FIELD(sim_description, FIELD_TEXT, name),
     FIELD(sim_description, FIELD_TEXT, uuid),
     FIELD(sim_description, FIELD_TEXT, serial),
+    FIELD(sim_description, FIELD_TEXT, vendor),
+    FIELD(sim_description, FIELD_TEXT, key),
+    FIELD(sim_description, FIELD_TEXT, group),
+    FIELD(sim_description, FIELD_TEXT, layout),
     DEVICE_U32(pci_domain),
     DEVICE_U32(pci_bus),
     DEVICE_U32(pci_device),
@@ -67,6 +71,10 @@ static const struct field device_fields[] = {
     DEVICE_U32(numa_node),
     DEVICE_U32(mig_capable),
     DEVICE_U32(mig_at_start),
+    DEVICE_U32(mig_reset),
+    DEVICE_U32(carvable),
+    DEVICE_U32(pci_switch),
+    DEVICE_U32(auxiliary),
     DEVICE_U32(memory_slots),
     DEVICE_U32(compute_slices),
 };
@@ -78,6 +86,8 @@ static const struct field profile_fields[] = {
     PROFILE_U32(copy_engines), PROFILE_U32(decoders),
     PROFILE_U32(encoders),     PROFILE_U32(jpegs),
     PROFILE_U32(ofas),         PROFILE_U32(media_extensions),
+    PROFILE_U32(auxiliary),    FIELD(sim_profile, FIELD_TEXT, layout),
+    FIELD(sim_profile, FIELD_TEXT, shared),
     FIELD(sim_profile, FIELD_U64, memory_bytes),
 };
 
@@ -167,6 +177,22 @@ static bool read_rule(struct reader *reader, char *value)
     return true;
 }
 
+/* `link A B KIND LANES BYTES_PER_S` */
+static bool read_link(struct reader *reader, const char *value)
+{
+    struct sim_node *node = reader->node;
+    unsigned long long bytes_per_s;
+    reader->why = "wanted: link A B KIND LANES BYTES_PER_S, at most 256 of them";
+    if (node->link_count == SIM_LINKS_MAX)
+        return false;
+    struct sim_link *link = &node->links[node->link_count];
+    if (sscanf(value, "%u %u %15s %u %llu", &link->a, &link->b, link->kind, &link->lanes, &bytes_per_s) != 5)
+        return false;
+    link->bytes_per_s = bytes_per_s;
+    node->link_count++;
+    return true;
+}
+
 static bool open_device(struct reader *reader)
 {
     if (reader->node->device_count == SIM_DEVICES_MAX) {
@@ -200,6 +226,8 @@ static bool read_line(struct reader *reader, const char *key, char *value)
                                      : read_starts(reader, value);
     if (reader->device)
         return assign(reader, key, value, device_fields, sizeof device_fields / sizeof *device_fields, reader->device);
+    if (!strcmp(key, "link"))
+        return read_link(reader, value);
     if (!strcmp(key, "kernel"))
         return read_rule(reader, value);
     if (!strcmp(key, "node")) {
@@ -209,7 +237,7 @@ static bool read_line(struct reader *reader, const char *key, char *value)
     return assign(reader, key, value, node_fields, sizeof node_fields / sizeof *node_fields, reader->node);
 }
 
-static const char *whole(const struct sim_node *node)
+static const char *whole(struct sim_node *node)
 {
     if (!node->device_count)
         return "no device";
@@ -223,7 +251,13 @@ static const char *whole(const struct sim_node *node)
         for (unsigned p = 0; p < device->profile_count; p++)
             if (!device->profiles[p].size || !device->profiles[p].start_count || !device->profiles[p].compute_slices)
                 return "a profile lacks size, starts or compute_slices";
+        if (!strcmp(device->vendor, "nvidia") && i != node->nvidia_count)
+            return "NVIDIA's devices come first";
+        node->nvidia_count += !strcmp(device->vendor, "nvidia");
     }
+    for (unsigned i = 0; i < node->link_count; i++)
+        if (node->links[i].a >= node->device_count || node->links[i].b >= node->device_count)
+            return "a link to a device that is not there";
     return NULL;
 }
 

@@ -70,11 +70,13 @@ static void start_devices(struct sim_state *state)
 {
     for (unsigned i = 0; i < state->node.device_count; i++) {
         struct sim_device *device = &state->devices[i];
-        device->mig_enabled = state->node.devices[i].mig_capable && state->node.devices[i].mig_at_start;
+        device->mig_enabled = device->mig_pending = state->node.devices[i].mig_capable && state->node.devices[i].mig_at_start;
         sim_timeline_clear(&device->timeline);
     }
     for (int i = 0; i < SIM_CHANNELS_MAX; i++)
         state->channels[i].process = -1;
+    for (unsigned i = 0; i < state->node.device_count; i++)
+        sim_layout_set(state, (int)i, state->node.devices[i].layout);
 }
 
 static int fill(struct sim_state *state, const char *description, int description_fd)

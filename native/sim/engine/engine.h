@@ -191,6 +191,40 @@ int sim_mig_compute_create(struct sim_state *state, int device, unsigned instanc
 int sim_mig_compute_destroy(struct sim_state *state, int device, unsigned instance, unsigned compute);
 bool sim_mig_in_use(const struct sim_state *state, int device, int instance, int compute);
 
+/* --- Partitions of any vendor: partition.c, layout.c --------------------------------------------------------------------- */
+
+/* A partition with one compute instance over all of it. Returns its index or what sim_mig_create does; -EIO: a refusal was asked for. */
+int sim_partition_create(struct sim_state *state, int device, unsigned profile, int start);
+int sim_partition_destroy(struct sim_state *state, int device, unsigned instance);
+bool sim_partitioned(const struct sim_state *state, int device);
+/* What a pending MIG mode waits for; also brings back a lost device. -EBUSY: a process or an instance is on it. */
+int sim_device_reset(struct sim_state *state, int device);
+/* Lay the device out: all partitions of that layout are there and no others; empty: whole. -EBUSY: a process is on it, or
+ * partitions that were made one by one; -EXDEV: partitioned devices of its group share something else; -EINVAL: no such layout. */
+int sim_layout_set(struct sim_state *state, int device, const char *layout);
+/* Its layout, empty while it has none. */
+const char *sim_layout_of(const struct sim_state *state, int device);
+/* All partitions go, and every device is as the description has it; MIG mode stays. -EBUSY: a process is on a device. */
+int sim_node_reboot(struct sim_state *state);
+
+/* --- Health: health.c ---------------------------------------------------------------------------------------------------- */
+
+/* Before a call about the device, without the lock: takes as long as the device hangs. -ENODEV: it fell off the bus. */
+int sim_device_reach(int device);
+void sim_finding_post(struct sim_state *state, int device, const char *kind, unsigned code);
+/* The first finding after number `after`; false: none yet. */
+bool sim_finding_next(const struct sim_state *state, uint64_t after, struct sim_finding *finding);
+unsigned sim_device_temperature_c(struct sim_state *state, int device);
+
+/* Enter this process at the device or partition called `uuid`, with memory of its own there. -EBUSY: the device is partitioned. */
+int sim_occupy(const char *uuid, uint64_t bytes);
+
+/* --- Control from outside: control.c ----------------------------------------------------------------------------------- */
+
+/* Do what the text says, as a person or a fault would; the verbs stand in control.c. Returns 0 or a negated errno; `answer`
+ * has what was made, or why not. */
+SIM_PUBLIC int mica_sim_control(const char *command, char *answer, size_t n);
+
 /* --- Books ----------------------------------------------------------------------------------------------------------- */
 
 /* For readers: use the node in `directory` instead of $MICA_SIM_DIR. Once per process; -EALREADY for a second directory. */

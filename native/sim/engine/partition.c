@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * MIG: GPU instances and the compute instances inside them.
+ * Hardware partitions: MIG's GPU instances and the compute instances inside them, and what other vendors have instead.
  *
- * Invariant: live GPU instances of a device cover disjoint memory slots, their compute slices sum to at most the device's,
- * at most one has media extensions, and of no profile are there more than its maximum. A new instance is written whole
- * before its `live` word.
+ * A partition is a GPU instance here, whoever makes the device. MIG's are made one by one while the device is in MIG mode; those
+ * of a `carvable` device while nobody uses all of it; those of a layout all at once, by laying the whole device out (layout.c).
+ *
+ * Invariant: live GPU instances of a device cover disjoint memory slots and are of one layout, their compute slices and what
+ * they need beside sum to at most the device's, at most one has media extensions, and of no profile are there more than its
+ * maximum. A new instance is written whole before its `live` word.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -32,20 +35,48 @@ bool sim_mig_in_use(const struct sim_state *state, int device, int instance, int
     return false;
 }
 
+bool sim_partitioned(const struct sim_state *state, int device)
+{
+    for (int i = 0; i < SIM_INSTANCES_MAX; i++)
+        if (state->devices[device].instances[i].live)
+            return true;
+    return false;
+}
+
+static bool used_whole(const struct sim_state *state, int device)
+{
+    for (int p = 0; p < SIM_PROCESSES_MAX; p++)
+        for (int a = 0; state->processes[p].state == SIM_PROCESS_LIVE && a < SIM_ACCOUNTS_MAX; a++) {
+            const struct sim_account *account = &state->processes[p].accounts[a];
+            if (account->live && account->contexts && account->device == device && account->gpu_instance < 0)
+                return true;
+        }
+    return false;
+}
+
 int sim_mig_enable(struct sim_state *state, int device, bool enable)
 {
     struct sim_device *at = &state->devices[device];
     if (!state->node.devices[device].mig_capable)
         return -ENOTSUP;
-    if (at->mig_enabled == enable)
+    if (at->mig_enabled == enable && at->mig_pending == enable)
         return 0;
     sim_process_sweep(state);
-    if (sim_mig_in_use(state, device, -1, -1))
+    if (sim_mig_in_use(state, device, -1, -1) || sim_partitioned(state, device))
         return -EBUSY;
-    for (int i = 0; i < SIM_INSTANCES_MAX; i++)
-        if (at->instances[i].live)
-            return -EBUSY;
-    at->mig_enabled = enable;
+    at->mig_pending = enable;
+    if (!state->node.devices[device].mig_reset)
+        at->mig_enabled = enable;
+    return 0;
+}
+
+int sim_device_reset(struct sim_state *state, int device)
+{
+    sim_process_sweep(state);
+    if (sim_mig_in_use(state, device, -1, -1) || sim_partitioned(state, device))
+        return -EBUSY;
+    state->devices[device].mig_enabled = state->devices[device].mig_pending;
+    state->devices[device].health.lost = 0;
     return 0;
 }
 
@@ -61,7 +92,7 @@ static bool starts_at(const struct sim_profile *profile, unsigned start)
 static bool budget(const struct sim_state *state, int device, const struct sim_profile *profile)
 {
     const struct sim_description *description = &state->node.devices[device];
-    unsigned slices = profile->compute_slices, same = 1, media = profile->media_extensions;
+    unsigned slices = profile->compute_slices, same = 1, media = profile->media_extensions, auxiliary = profile->auxiliary;
     for (unsigned i = 0; i < SIM_INSTANCES_MAX; i++) {
         if (!state->devices[device].instances[i].live)
             continue;
@@ -69,8 +100,12 @@ static bool budget(const struct sim_state *state, int device, const struct sim_p
         slices += other->compute_slices;
         same += other == profile;
         media += other->media_extensions;
+        auxiliary += other->auxiliary;
+        if (strcmp(other->layout, profile->layout))
+            return false;
     }
-    return slices <= description->compute_slices && same <= profile->max_instances && media <= 1;
+    return slices <= description->compute_slices && same <= profile->max_instances && media <= 1 &&
+           (!description->auxiliary || auxiliary <= description->auxiliary);
 }
 
 bool sim_mig_fits(const struct sim_state *state, int device, unsigned index, unsigned start)
@@ -133,8 +168,14 @@ static unsigned free_id(const struct sim_state *state, int device)
 int sim_mig_create(struct sim_state *state, int device, unsigned profile, int start)
 {
     struct sim_device *at = &state->devices[device];
-    if (!at->mig_enabled)
+    if (!at->mig_enabled && !state->node.devices[device].carvable)
         return -ENOTSUP;
+    if (at->health.refusals) {
+        at->health.refusals--;
+        return -EIO;
+    }
+    if (state->node.devices[device].carvable && used_whole(state, device))
+        return -EBUSY;
     if (start >= 0 && !starts_at(&state->node.devices[device].profiles[profile], (unsigned)start))
         return -EINVAL;
     int chosen = start < 0 ? choose_start(state, device, profile) : start;
@@ -210,7 +251,8 @@ static int free_run(const struct sim_state *state, int device, unsigned instance
     return -1;
 }
 
-/* A number of its own for every instance ever made, spread by a mixing function into the shape of a version-4 UUID. */
+/* A number of its own for every instance ever made, spread by a mixing function into the shape of a version-4 UUID behind
+ * what the vendor calls a partition. */
 static void name_instance(struct sim_state *state, int device, char out[SIM_UUID_MAX])
 {
     uint64_t seed = ++state->serial, words[2];
@@ -222,16 +264,19 @@ static void name_instance(struct sim_state *state, int device, char out[SIM_UUID
         mixed = (mixed ^ (mixed >> 27)) * 0x94d049bb133111ebULL;
         words[i] = mixed ^ (mixed >> 31);
     }
-    snprintf(out, SIM_UUID_MAX, "MIG-%08x-%04x-4%03x-%04x-%012llx", (unsigned)(words[0] >> 32), (unsigned)(words[0] >> 16 & 0xffff),
+    const char *prefix = state->node.devices[device].mig_capable ? "MIG" : "PART";
+    snprintf(out, SIM_UUID_MAX, "%s-%08x-%04x-4%03x-%04x-%012llx", prefix, (unsigned)(words[0] >> 32), (unsigned)(words[0] >> 16 & 0xffff),
              (unsigned)(words[0] & 0xfff), (unsigned)(words[1] >> 48 & 0x3fff) | 0x8000u, (unsigned long long)(words[1] & 0xffffffffffffULL));
 }
 
-int sim_mig_compute_create(struct sim_state *state, int device, unsigned instance, unsigned profile)
+struct compute_kind {
+    unsigned profile, slices;
+};
+
+/* Returns the index of the new compute instance, or -ENOSPC. */
+static int make_compute(struct sim_state *state, int device, unsigned instance, struct compute_kind kind)
 {
-    unsigned slices = sim_mig_compute_slices(state, device, instance, profile);
-    if (!slices)
-        return -EINVAL;
-    int start = free_run(state, device, instance, slices);
+    int start = free_run(state, device, instance, kind.slices);
     if (start < 0)
         return -ENOSPC;
     for (int c = 0; c < SIM_COMPUTE_MAX; c++) {
@@ -241,16 +286,47 @@ int sim_mig_compute_create(struct sim_state *state, int device, unsigned instanc
         memset(compute, 0, sizeof *compute);
         sim_timeline_clear(&compute->timeline);
         compute->id = (unsigned)c;
-        compute->profile = profile;
-        compute->compute_slices = slices;
+        compute->profile = kind.profile;
+        compute->compute_slices = kind.slices;
         compute->start = (unsigned)start;
-        compute->multiprocessors = sim_mig_compute_multiprocessors(state, device, instance, slices);
+        compute->multiprocessors = sim_mig_compute_multiprocessors(state, device, instance, kind.slices);
         name_instance(state, device, compute->uuid);
         SIM_STORE_ORDER();
         compute->live = 1;
         return c;
     }
     return -ENOSPC;
+}
+
+int sim_mig_compute_create(struct sim_state *state, int device, unsigned instance, unsigned profile)
+{
+    unsigned slices = sim_mig_compute_slices(state, device, instance, profile);
+    if (!slices)
+        return -EINVAL;
+    return make_compute(state, device, instance, (struct compute_kind){profile, slices});
+}
+
+int sim_partition_create(struct sim_state *state, int device, unsigned profile, int start)
+{
+    int instance = sim_mig_create(state, device, profile, start);
+    if (instance < 0)
+        return instance;
+    int compute = make_compute(state, device, (unsigned)instance, (struct compute_kind){0, profile_of(state, device, (unsigned)instance)->compute_slices});
+    if (compute >= 0)
+        return instance;
+    sim_mig_destroy(state, device, (unsigned)instance);
+    return compute;
+}
+
+int sim_partition_destroy(struct sim_state *state, int device, unsigned instance)
+{
+    for (unsigned c = 0; c < SIM_COMPUTE_MAX; c++)
+        if (state->devices[device].instances[instance].compute[c].live) {
+            int result = sim_mig_compute_destroy(state, device, instance, c);
+            if (result)
+                return result;
+        }
+    return sim_mig_destroy(state, device, instance);
 }
 
 int sim_mig_compute_destroy(struct sim_state *state, int device, unsigned instance, unsigned compute)

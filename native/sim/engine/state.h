@@ -16,14 +16,14 @@
 #include <stdint.h>
 
 #define SIM_MAGIC 0x314d49534143494dULL /* "MICASIM1" */
-#define SIM_VERSION 3
+#define SIM_VERSION 4
 
 #define SIM_NAME_MAX 96
 #define SIM_UUID_MAX 48
 #define SIM_DEVICES_MAX 16
-#define SIM_PROFILES_MAX 8
-#define SIM_STARTS_MAX 12
-#define SIM_INSTANCES_MAX 12 /* GPU instances of a device; compute instances of a GPU instance are at most SIM_COMPUTE_MAX */
+#define SIM_PROFILES_MAX 24
+#define SIM_STARTS_MAX 16
+#define SIM_INSTANCES_MAX 16 /* partitions (GPU instances) of a device; compute instances of a GPU instance are at most SIM_COMPUTE_MAX */
 #define SIM_COMPUTE_MAX 8
 #define SIM_PROCESSES_MAX 256
 #define SIM_ACCOUNTS_MAX 16 /* devices or instances one process uses */
@@ -32,6 +32,8 @@
 #define SIM_RINGS_MAX 1024   /* lanes that were ever used, of all live channels */
 #define SIM_QUEUE_DEPTH 1024 /* orders in flight per lane; the next one waits */
 #define SIM_RING 2048        /* orders remembered: the queue, and as many that are done */
+#define SIM_LINKS_MAX 256
+#define SIM_FINDINGS_MAX 64    /* health events remembered */
 #define SIM_SHARES_MAX 4096  /* memory of one process that another may map */
 #define SIM_GRANULE (2ULL << 20)
 
@@ -54,14 +56,21 @@ struct sim_profile {
     uint32_t jpegs;
     uint32_t ofas;
     uint32_t media_extensions;
+    uint32_t auxiliary; /* what it takes of the device's `auxiliary` */
     uint32_t start_count;
     uint32_t starts[SIM_STARTS_MAX];
     uint64_t memory_bytes;
+    char layout[24]; /* not empty: there as long as the whole device is laid out so; see partition.c */
+    char shared[24]; /* what partitioned devices of one group have in common */
 };
 
 struct sim_description {
     char name[SIM_NAME_MAX];
     char uuid[SIM_UUID_MAX];
+    char vendor[16];   /* nvidia, amd, intel, huawei, qualcomm: NVIDIA's come first */
+    char key[32];      /* the catalogue's */
+    char group[32];    /* a hive, a board */
+    char layout[24];   /* at start; empty: whole */
     char serial[32];
     uint32_t pci_domain;
     uint32_t pci_bus;
@@ -89,10 +98,14 @@ struct sim_description {
     uint32_t power_limit_mw;
     uint32_t nvlinks;
     uint32_t numa_node;
-    uint32_t mig_capable;
+    uint32_t pci_switch;  /* behind which PCIe switch of its NUMA node; 0: none */
+    uint32_t mig_capable; /* partitions are made in a mode of their own, which is switched */
     uint32_t mig_at_start;
+    uint32_t mig_reset;   /* switching that mode takes a reset */
+    uint32_t carvable;    /* partitions are made without any such mode, while nobody uses the whole device */
     uint32_t memory_slots;
     uint32_t compute_slices;
+    uint32_t auxiliary; /* what partitions share beside slots and compute slices: AI CPUs */
     uint32_t profile_count;
     struct sim_profile profiles[SIM_PROFILES_MAX];
 };
@@ -107,11 +120,21 @@ struct sim_kernel_rule {
     uint32_t pad;
 };
 
+/* Two devices that reach each other without their host. */
+struct sim_link {
+    uint32_t a, b;
+    uint32_t lanes;
+    char kind[16];
+    uint64_t bytes_per_s; /* each way, in all */
+};
+
 struct sim_node {
     char name[SIM_NAME_MAX];
     char driver_version[32];
     uint32_t cuda_version; /* 1000 * major + 10 * minor */
     uint32_t device_count;
+    uint32_t nvidia_count; /* of them, the first ones */
+    uint32_t link_count;
     uint32_t rule_count;
     uint32_t mps;               /* an MPS daemon listens at its usual place */
     uint64_t seed;              /* of all noise */
@@ -121,6 +144,7 @@ struct sim_node {
     uint64_t context_bytes, module_bytes; /* what a process's first context takes, and each module */
     uint64_t pcie_bytes_per_s;  /* each direction of each device; 0: copies to and from the host take no time */
     struct sim_kernel_rule rules[SIM_RULES_MAX];
+    struct sim_link links[SIM_LINKS_MAX];
     struct sim_description devices[SIM_DEVICES_MAX];
 };
 
@@ -186,8 +210,29 @@ struct sim_totals {
     uint64_t spent_peak_bytes;
 };
 
+/* How well a device is: what tests and people set, for the vendors' libraries to tell. */
+struct sim_health {
+    uint32_t lost;          /* fallen off the bus */
+    uint32_t hang_ms;       /* every call about it takes so long */
+    uint32_t temperature_c; /* 0: by how busy it is */
+    uint32_t refusals;      /* so many more partitions are refused */
+    uint64_t ecc_corrected, ecc_uncorrected;
+};
+
+struct sim_finding {
+    uint64_t number; /* from 1 */
+    uint64_t at_ns;
+    uint32_t device;
+    uint32_t code;
+    char kind[16];
+};
+
 struct sim_device {
     uint32_t mig_enabled;
+    uint32_t mig_pending;  /* what a reset makes of that */
+    uint32_t layout;       /* index of a profile of it, plus one; 0: none */
+    uint32_t pad;
+    struct sim_health health;
     uint64_t spent_bytes; /* outside of MIG; granules and contexts */
     struct sim_totals totals;
     struct sim_timeline timeline;
@@ -303,7 +348,10 @@ struct sim_state {
     uint64_t size_bytes;
     pthread_mutex_t lock;
     uint64_t repairs; /* how often a process died under the lock */
-    uint64_t serial;  /* numbers MIG instances, for their uuids */
+    uint64_t serial;  /* numbers partitions, for their uuids */
+    uint64_t boots;   /* how often the node was rebooted */
+    uint64_t finding_count; /* ever; finding n lies at n % SIM_FINDINGS_MAX */
+    struct sim_finding findings[SIM_FINDINGS_MAX];
     struct sim_node node;
     struct sim_device devices[SIM_DEVICES_MAX];
     struct sim_process processes[SIM_PROCESSES_MAX];

@@ -17,6 +17,8 @@
     X(ERROR_INSUFFICIENT_SIZE, 7, "Insufficient Size")                                                                                     \
     X(ERROR_DRIVER_NOT_LOADED, 9, "Driver Not Loaded")                                                                                     \
     X(ERROR_FUNCTION_NOT_FOUND, 13, "Function Not Found")                                                                                  \
+    X(ERROR_GPU_IS_LOST, 15, "GPU is lost")                                                                                                 \
+    X(ERROR_RESET_REQUIRED, 16, "GPU requires reset")                                                                                        \
     X(ERROR_IN_USE, 19, "In use by another client")                                                                                        \
     X(ERROR_MEMORY, 20, "Insufficient Memory")                                                                                             \
     X(ERROR_INSUFFICIENT_RESOURCES, 23, "Insufficient Resources")                                                                          \

@@ -182,7 +182,7 @@ NVML_API nvmlDeviceGetTemperature(nvmlDevice_t device, unsigned sensor, unsigned
 NVML_API nvmlDeviceGetTemperature(nvmlDevice_t device, unsigned sensor, unsigned *celsius)
 {
     ENTER(device, KIND(DEVICE), celsius && sensor == 0);
-    *celsius = 32 + (unsigned)(40ULL * busy_ppm(&view) / 1000000);
+    *celsius = sim_device_temperature_c(view.state, view.index);
     LEAVE(NVML_SUCCESS);
 }
 

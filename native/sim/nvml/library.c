@@ -75,8 +75,10 @@ nvmlReturn_t nvml_enter(struct nvml_handle *handle, unsigned kinds, struct nvml_
 {
     if (nvml_initialized() != NVML_SUCCESS)
         return NVML_ERROR_UNINITIALIZED;
-    if (!known(handle) || !(kinds & 1u << handle->kind) || handle->device >= sim_node()->device_count)
+    if (!known(handle) || !(kinds & 1u << handle->kind) || handle->device >= sim_node()->nvidia_count)
         return NVML_ERROR_INVALID_ARGUMENT;
+    if (sim_device_reach(handle->device))
+        return NVML_ERROR_GPU_IS_LOST;
     *view = (struct nvml_view){.index = handle->device, .instance_index = -1, .compute_index = -1};
     view->state = sim_enter();
     view->description = &view->state->node.devices[view->index];
@@ -125,7 +127,7 @@ NVML_API nvmlInitWithFlags(unsigned flags);
 NVML_API nvmlInitWithFlags(unsigned flags)
 {
     (void)flags;
-    if (sim_engine_open())
+    if (sim_engine_open() || !sim_node()->nvidia_count)
         return NVML_ERROR_DRIVER_NOT_LOADED;
     users++;
     return NVML_SUCCESS;
@@ -209,7 +211,7 @@ NVML_API nvmlDeviceGetCount_v2(unsigned *count)
 {
     if (!count || nvml_initialized() != NVML_SUCCESS)
         return count ? NVML_ERROR_UNINITIALIZED : NVML_ERROR_INVALID_ARGUMENT;
-    *count = sim_node()->device_count;
+    *count = sim_node()->nvidia_count;
     return NVML_SUCCESS;
 }
 NVML_SAME(nvmlDeviceGetCount, nvmlDeviceGetCount_v2);
@@ -219,7 +221,7 @@ NVML_API nvmlDeviceGetHandleByIndex_v2(unsigned index, nvmlDevice_t *device)
 {
     if (nvml_initialized() != NVML_SUCCESS)
         return NVML_ERROR_UNINITIALIZED;
-    if (!device || index >= sim_node()->device_count)
+    if (!device || index >= sim_node()->nvidia_count)
         return NVML_ERROR_INVALID_ARGUMENT;
     *device = nvml_device_handle((int)index);
     return NVML_SUCCESS;
@@ -230,7 +232,7 @@ static nvmlReturn_t find_mig(const char *uuid, nvmlDevice_t *device)
 {
     nvmlReturn_t result = NVML_ERROR_NOT_FOUND;
     struct sim_state *state = sim_enter();
-    for (int d = 0; d < (int)state->node.device_count; d++)
+    for (int d = 0; d < (int)state->node.nvidia_count; d++)
         for (int i = 0; i < SIM_INSTANCES_MAX; i++)
             for (int c = 0; c < SIM_COMPUTE_MAX; c++) {
                 const struct sim_gpu_instance *instance = &state->devices[d].instances[i];
@@ -250,7 +252,7 @@ NVML_API nvmlDeviceGetHandleByUUID(const char *uuid, nvmlDevice_t *device)
         return NVML_ERROR_UNINITIALIZED;
     if (!uuid || !device)
         return NVML_ERROR_INVALID_ARGUMENT;
-    for (int d = 0; d < (int)sim_node()->device_count; d++)
+    for (int d = 0; d < (int)sim_node()->nvidia_count; d++)
         if (!strcasecmp(sim_node()->devices[d].uuid, uuid)) {
             *device = nvml_device_handle(d);
             return NVML_SUCCESS;
@@ -263,7 +265,7 @@ NVML_API nvmlDeviceGetHandleBySerial(const char *serial, nvmlDevice_t *device)
 {
     if (nvml_initialized() != NVML_SUCCESS)
         return NVML_ERROR_UNINITIALIZED;
-    for (int d = 0; serial && device && d < (int)sim_node()->device_count; d++)
+    for (int d = 0; serial && device && d < (int)sim_node()->nvidia_count; d++)
         if (!strcmp(sim_node()->devices[d].serial, serial)) {
             *device = nvml_device_handle(d);
             return NVML_SUCCESS;
@@ -279,7 +281,7 @@ NVML_API nvmlDeviceGetHandleByPciBusId_v2(const char *id, nvmlDevice_t *device)
         return NVML_ERROR_UNINITIALIZED;
     if (!id || !device || (sscanf(id, "%x:%x:%x", &domain, &bus, &slot) != 3 && (domain = 0, sscanf(id, "%x:%x", &bus, &slot) != 2)))
         return NVML_ERROR_INVALID_ARGUMENT;
-    for (int d = 0; d < (int)sim_node()->device_count; d++) {
+    for (int d = 0; d < (int)sim_node()->nvidia_count; d++) {
         const struct sim_description *description = &sim_node()->devices[d];
         if (description->pci_domain == domain && description->pci_bus == bus && description->pci_device == slot) {
             *device = nvml_device_handle(d);

@@ -15,7 +15,8 @@ NVML_API nvmlDeviceGetMigMode(nvmlDevice_t device, unsigned *current, unsigned *
     ENTER(device, KIND(DEVICE), current && pending);
     if (!view.description->mig_capable)
         LEAVE(NVML_ERROR_NOT_SUPPORTED);
-    *current = *pending = view.device->mig_enabled;
+    *current = view.device->mig_enabled;
+    *pending = view.device->mig_pending;
     LEAVE(NVML_SUCCESS);
 }
 
@@ -23,8 +24,10 @@ NVML_API nvmlDeviceSetMigMode(nvmlDevice_t device, unsigned mode, nvmlReturn_t *
 NVML_API nvmlDeviceSetMigMode(nvmlDevice_t device, unsigned mode, nvmlReturn_t *activation)
 {
     ENTER(device, KIND(DEVICE), activation && mode <= 1);
-    *activation = nvml_result(sim_mig_enable(view.state, view.index, mode));
-    LEAVE(*activation);
+    nvmlReturn_t result = *activation = nvml_result(sim_mig_enable(view.state, view.index, mode));
+    if (result == NVML_SUCCESS && view.device->mig_enabled != mode)
+        *activation = NVML_ERROR_RESET_REQUIRED;
+    LEAVE(result);
 }
 
 NVML_API nvmlDeviceGetMaxMigDeviceCount(nvmlDevice_t device, unsigned *count);

@@ -21,7 +21,7 @@ from mica.events import Inventory, Ledger, NodePolicy, PoolPolicy
 from mica.native import NativeBuildError, opencl_layer, shims, sim_cuda, sim_nvml
 from mica.observability import configure_logging, tracer
 from mica.region import RuntimeDir
-from mica.vendors import VendorError, open_drivers, open_partition_driver
+from mica.vendors import VendorError, open_drivers
 
 BEAT_S = 1.0
 RETRY_S = 0.5
@@ -50,9 +50,6 @@ def _world(bus: Bus, settings: Settings, runtime: RuntimeDir, stack: AsyncExitSt
     clock = SystemClock()
     regions = RegionFiles(runtime, clock)
     stack.callback(regions.close)
-    driver = open_partition_driver()
-    if driver is not None:
-        stack.callback(driver.close)
     vendors = open_drivers()
     for vendor in vendors:
         stack.callback(vendor.close)
@@ -61,7 +58,7 @@ def _world(bus: Bus, settings: Settings, runtime: RuntimeDir, stack: AsyncExitSt
     return World(
         bus=bus,
         regions=regions,
-        partitions=VendorPartitions(driver),
+        partitions=VendorPartitions(vendors),
         processes=NodeProcesses(runtime),
         occupants=VendorOccupants(vendors),
         clock=clock,

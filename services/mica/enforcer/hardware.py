@@ -3,42 +3,74 @@
 Invariant: a refusal of the library fails one slice.
 """
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 
 from mica.enforcer.errors import CannotApplyError, PartitionBusyError
 from mica.events import Partition
-from mica.vendors import PartitionDriver, PartitionInUseError, VendorDriver, VendorError
+from mica.vendors import Access, PartitionInUseError, VendorDriver, VendorError
+
+log = logging.getLogger(__name__)
 
 
 class VendorPartitions:
-    """The partitions of one vendor's devices; a node without such a vendor has none."""
+    """The partitions of all vendors' devices. A device belongs to the first library that lists it."""
 
-    def __init__(self, driver: PartitionDriver | None) -> None:
-        self._driver = driver
+    def __init__(self, drivers: Sequence[VendorDriver]) -> None:
+        self._drivers = drivers
+        self._owners: dict[str, VendorDriver] = {}
 
     def living(self) -> Mapping[str, tuple[Partition, ...]]:
-        """The partitions that exist."""
-        return self._driver.living() if self._driver is not None else {}
+        """The partitions that exist; a library that does not answer is taken to have none, and said so."""
+        found: dict[str, tuple[Partition, ...]] = {}
+        for driver in self._drivers:
+            try:
+                found = {**driver.living(), **found}
+            except VendorError as error:
+                log.warning("%s: its partitions can not be read: %s", driver.name, error)
+        return found
 
     def create(self, device_id: str, partition: Partition) -> Partition:
         """Make the partition; see the port."""
-        if self._driver is None:
-            raise CannotApplyError(f"device {device_id}: this node has no library that makes partitions")
-        try:
-            return self._driver.create(device_id, partition)
-        except VendorError as error:
-            raise CannotApplyError(str(error)) from None
+        with refusing():
+            return self._owner(device_id).create(device_id, partition)
 
     def destroy(self, device_id: str, partition: Partition) -> None:
         """Destroy the partition; see the port."""
-        if self._driver is None:
-            return
-        try:
-            self._driver.destroy(device_id, partition)
-        except PartitionInUseError as error:
-            raise PartitionBusyError(error.pids) from None
-        except VendorError as error:
-            raise CannotApplyError(str(error)) from None
+        with refusing():
+            self._owner(device_id).destroy(device_id, partition)
+
+    def make_whole(self, device_id: str) -> None:
+        """Bring the device back to where it can be used whole; see the port."""
+        with refusing():
+            self._owner(device_id).make_whole(device_id)
+
+    def access(self, device_id: str, partition: Partition | None) -> Access:
+        """How a process reaches it; see the port."""
+        with refusing():
+            return self._owner(device_id).access(device_id, partition)
+
+    def _owner(self, device_id: str) -> VendorDriver:
+        if device_id not in self._owners:
+            for driver in self._drivers:
+                with suppress(VendorError):
+                    for device in driver.devices():
+                        self._owners.setdefault(device.id, driver)
+        if device_id not in self._owners:
+            raise VendorError(f"device {device_id}: no library of this node lists it")
+        return self._owners[device_id]
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Turn what a library says inside the block into what the enforcer does about it."""
+    try:
+        yield
+    except PartitionInUseError as error:
+        raise PartitionBusyError(error.pids) from None
+    except VendorError as error:
+        raise CannotApplyError(str(error)) from None
 
 
 class VendorOccupants:

@@ -7,7 +7,7 @@ import sys
 import pytest
 from sim_node import Client, Node
 
-from mica.hardware import Catalogue, device_uuid
+from mica.hardware import device_uuid
 
 NAMES = "[ok(driver.cuDeviceGetName(96, i)).split(b'\\0')[0] for i in range(ok(driver.cuDeviceGetCount()))]"
 
@@ -16,7 +16,7 @@ def test_nvml_shows_the_catalogue(node: Node) -> None:
     """Every device has its model's name, memory, capability and PCI id, and the UUID that its node and index give it."""
     client = node.client()
     client.run("pynvml.nvmlInit()")
-    for index, (model, _) in enumerate(node.file.models(Catalogue.load())):
+    for index, model in enumerate(device.model for device in node.file.devices()):
         client.run(f"h = pynvml.nvmlDeviceGetHandleByIndex({index})")
         client.run("m = pynvml.nvmlDeviceGetMemoryInfo(h, version=pynvml.nvmlMemory_v2)")
         assert client("(pynvml.nvmlDeviceGetName(h), pynvml.nvmlDeviceGetUUID(h))") == [model.name, device_uuid("simtest", index)]

@@ -1,10 +1,10 @@
 """A vendor's library as a test wants it."""
 
 from mica.events import Device
-from mica.vendors import DeviceReading, VendorError
+from mica.vendors import DeviceReading, VendorDriver, VendorError
 
 
-class FakeDriver:
+class FakeDriver(VendorDriver):
     """Lists what it is given; devices named in ``failing`` do not answer, and nothing does while ``error`` is set."""
 
     def __init__(self, *devices: Device, name: str = "nvidia") -> None:
@@ -14,10 +14,13 @@ class FakeDriver:
         self.error = ""
         self.closed = 0
 
-    def devices(self) -> tuple[Device, ...]:
+    def keys(self) -> tuple[str, ...]:
         if self.error:
             raise VendorError(self.error)
-        return tuple(self.listed)
+        return tuple(device.id for device in self.listed)
+
+    def describe(self, key: str) -> Device:
+        return next(device for device in self.listed if device.id == key)
 
     def sample(self, device_id: str) -> DeviceReading:
         if device_id in self.failing:

@@ -4,20 +4,17 @@ Invariant: what amdsmi does not answer is left at its honest default, never made
 """
 
 import importlib
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from mica.events import Device, Runtime, Vendor
-from mica.vendors._port import DeviceReading, VendorAbsentError, VendorError
+from mica.vendors._port import DeviceReading, VendorAbsentError, VendorDriver, VendorError
 
 RUNTIMES: Final = (Runtime.HIP,)
 
-log = logging.getLogger(__name__)
 
-
-class AmdDriver:
+class AmdDriver(VendorDriver):
     """The AMD devices of this machine.
 
     Raises:
@@ -25,7 +22,7 @@ class AmdDriver:
         VendorError: the library is here and does not start.
     """
 
-    name: Final = "amd"
+    name = "amd"
 
     def __init__(self) -> None:
         try:
@@ -35,22 +32,15 @@ class AmdDriver:
         with self._call("amdsmi_init"):
             self._smi.amdsmi_init()
         self._open = True
-        self._complaints: set[str] = set()
 
-    def devices(self) -> tuple[Device, ...]:
-        """The devices that can be read, in amdsmi's order; one that cannot is left out with a warning, once per cause."""
-        found: list[Device] = []
-        complaints: set[str] = set()
-        for index, handle in enumerate(self._handles()):
-            try:
-                with self._call(f"amd device {index}"):
-                    found.append(self._read(index, handle))
-            except VendorError as error:
-                complaints.add(str(error))
-        for complaint in complaints - self._complaints:
-            log.warning("%s; the device is left out", complaint)
-        self._complaints = complaints
-        return tuple(found)
+    def keys(self) -> tuple[str, ...]:
+        """Indices."""
+        return tuple(str(index) for index in range(len(self._handles())))
+
+    def describe(self, key: str) -> Device:
+        """The device of that index."""
+        with self._call(f"amd device {key}"):
+            return self._read(int(key), self._handles()[int(key)])
 
     def sample(self, device_id: str) -> DeviceReading:
         """Counters of a device."""

@@ -1,24 +1,23 @@
 """Reads NVIDIA devices. Invariant: what NVML does not answer is left at its honest default, never made up."""
 
-import logging
+from collections.abc import Mapping
 from typing import Any, Final
 
-from mica.events import Device, PartitionProfile, Runtime, Vendor
-from mica.vendors._port import DeviceReading, VendorError
+from mica.events import Device, Partition, PartitionProfile, Runtime, Vendor
+from mica.vendors._port import Access, DeviceReading, VendorDriver
 from mica.vendors.nvidia._compute import multiprocessors
 from mica.vendors.nvidia._library import close_nvml, nvml_call, open_nvml, simulated, simulation_dir
 from mica.vendors.nvidia._mps import mps_pipe
 from mica.vendors.nvidia._partitions import partition_profiles
+from mica.vendors.nvidia.mig import Mig
 
 RUNTIMES: Final = (Runtime.CUDA,)
 GREEN_CUDA_VERSION: Final = 12_040
 GREEN_CAPABILITY: Final = (7, 0)
 """From when on drivers have green contexts, and from which compute capability on they partition a device."""
 
-log = logging.getLogger(__name__)
 
-
-class NvidiaDriver:
+class NvidiaDriver(VendorDriver):
     """The NVIDIA devices of this machine, or of the simulated node.
 
     Raises:
@@ -26,30 +25,22 @@ class NvidiaDriver:
         VendorError: NVML is here and does not start.
     """
 
-    name: Final = "nvidia"
+    name = "nvidia"
 
     def __init__(self) -> None:
         self._nvml = open_nvml()
         self._open = True
-        self._complaints: set[str] = set()
+        self._mig = Mig(self._nvml)
 
-    def devices(self) -> tuple[Device, ...]:
-        """The devices that can be read, by index; one that cannot is left out with a warning, once per cause."""
+    def keys(self) -> tuple[str, ...]:
+        """Indices."""
         with nvml_call("nvmlDeviceGetCount"):
-            count = self._nvml.nvmlDeviceGetCount()
-        pipe = mps_pipe(simulation_dir())
-        found: list[Device] = []
-        complaints: set[str] = set()
-        for index in range(count):
-            try:
-                with nvml_call(f"nvidia device {index}"):
-                    found.append(self._read(index, pipe))
-            except VendorError as error:
-                complaints.add(str(error))
-        for complaint in complaints - self._complaints:
-            log.warning("%s; the device is left out", complaint)
-        self._complaints = complaints
-        return tuple(found)
+            return tuple(str(index) for index in range(self._nvml.nvmlDeviceGetCount()))
+
+    def describe(self, key: str) -> Device:
+        """The device of that index."""
+        with nvml_call(f"nvidia device {key}"):
+            return self._read(int(key), mps_pipe(simulation_dir()))
 
     def sample(self, device_id: str) -> DeviceReading:
         """Counters of a device or of a MIG device; a MIG device has memory counters only."""
@@ -71,6 +62,22 @@ class NvidiaDriver:
             handle = self._nvml.nvmlDeviceGetHandleByUUID(device_id)
             running = self._nvml.nvmlDeviceGetComputeRunningProcesses(handle)
         return [(process.pid, process.usedGpuMemory or 0) for process in running]
+
+    def living(self) -> Mapping[str, tuple[Partition, ...]]:
+        """The GPU instances of every device in MIG mode."""
+        return self._mig.living()
+
+    def create(self, device_id: str, partition: Partition) -> Partition:
+        """Make a GPU instance with one compute instance over all of it."""
+        return self._mig.create(device_id, partition)
+
+    def destroy(self, device_id: str, partition: Partition) -> None:
+        """Destroy a GPU instance and its compute instances."""
+        self._mig.destroy(device_id, partition)
+
+    def access(self, device_id: str, partition: Partition | None) -> Access:
+        """By UUID."""
+        return Access(visible={"CUDA_VISIBLE_DEVICES": partition.uuid if partition is not None else device_id})
 
     def close(self) -> None:
         """Shut NVML down."""

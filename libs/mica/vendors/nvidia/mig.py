@@ -11,23 +11,17 @@ from typing import Any, Final
 
 from mica.events import Partition
 from mica.vendors._port import PartitionInUseError, VendorError
-from mica.vendors.nvidia._library import close_nvml, nvml_call, open_nvml
+from mica.vendors.nvidia._library import nvml_call
 from mica.vendors.nvidia._partitions import profile_name
 
 INSTANCES_MAX: Final = 64
 
 
-class MigDriver:
-    """The MIG instances of this machine, or of the simulated node.
+class Mig:
+    """The MIG instances of this machine, or of the simulated node, through an NVML that somebody else opens and shuts down."""
 
-    Raises:
-        VendorAbsentError: no NVML here, or no driver behind it.
-        VendorError: NVML is here and does not start.
-    """
-
-    def __init__(self) -> None:
-        self._nvml = open_nvml()
-        self._open = True
+    def __init__(self, nvml: Any) -> None:
+        self._nvml = nvml
         self._profiles: dict[str, tuple[tuple[int, str], ...]] = {}
 
     def living(self) -> dict[str, tuple[Partition, ...]]:
@@ -67,12 +61,6 @@ class MigDriver:
                     self._destroy(instance)
                 except nvml.NVMLError_InUse:
                     raise PartitionInUseError(what, self._pids(device, info.id)) from None
-
-    def close(self) -> None:
-        """Shut NVML down."""
-        if self._open:
-            self._open = False
-            close_nvml()
 
     def _enabled(self, device: Any) -> bool:
         try:

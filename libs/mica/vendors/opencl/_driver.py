@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from mica.events import Device, Vendor
-from mica.vendors._port import DeviceReading, VendorAbsentError, VendorError
+from mica.vendors._port import DeviceReading, VendorAbsentError, VendorDriver, VendorError
 from mica.vendors.opencl._answers import Answers
 from mica.vendors.opencl._devices import node_devices
 from mica.vendors.opencl._loader import USUAL_DRIVERS, drivers_here, loader_environment, loader_path
@@ -44,7 +44,7 @@ def wants_processors() -> bool | None:
     return None if asked == OFF else asked == PROCESSORS
 
 
-class OpenClDriver:
+class OpenClDriver(VendorDriver):
     """The OpenCL devices of this machine; the drivers are first asked when somebody wants to know them.
 
     Raises:
@@ -52,7 +52,7 @@ class OpenClDriver:
         VendorError: ``SWITCH`` is set to something else, or asks for processors where there is no driver at all.
     """
 
-    name: Final = "opencl"
+    name = "opencl"
 
     def __init__(self) -> None:
         processors = wants_processors()
@@ -69,13 +69,20 @@ class OpenClDriver:
         self._readings_left = 0
         self._complaints: frozenset[str] = frozenset()
 
-    def devices(self) -> tuple[Device, ...]:
-        """The devices in the order of their platforms; one that can't be one is left out with a warning, once per cause."""
+    def keys(self) -> tuple[str, ...]:
+        """Ids, in the order of the platforms; what can't be a device is left out with a warning, once per cause."""
         if not self._readings_left:
             self._read()
             self._readings_left = READINGS_TO_ASK
         self._readings_left -= 1
-        return tuple(self._devices.values())
+        return tuple(self._devices)
+
+    def describe(self, key: str) -> Device:
+        """The device, as it answered when the drivers were last asked."""
+        device = self._devices.get(key)
+        if device is None:
+            raise VendorError(f"device {key}: OpenCL lists no such device")
+        return device
 
     def sample(self, device_id: str) -> DeviceReading:
         """The machine's memory for a processor, which is everybody's; for others 0 used: OpenCL does not measure it."""

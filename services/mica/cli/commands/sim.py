@@ -33,7 +33,7 @@ def sim() -> None:
 def init(node_file: Path, directory: Path) -> None:
     """Describe a simulated node for the simulated drivers."""
     node = describe_node(node_file, directory)
-    click.echo(f"node {node.name}: {len(node.models())} devices, simulated in {directory}")
+    click.echo(f"node {node.name}: {len(node.devices())} devices, simulated in {directory}")
 
 
 @sim.command()

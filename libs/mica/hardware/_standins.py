@@ -1,0 +1,38 @@
+"""Puts the stand-ins of vendors' tools beside a simulated node, in ``bin/``. Owns the list of them.
+
+Invariant: a node has the tools of the vendors whose devices it has, and no others.
+"""
+
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+from mica.events import Vendor
+
+STANDINS: Final[Mapping[str, tuple[Vendor, str]]] = {}
+"""By the tool's name: whose it is, and the module whose ``main()`` stands in for it."""
+
+_PROGRAM: Final = """#!{python}
+import os
+os.environ.setdefault("MICA_SIM_DIR", {directory!r})
+from {module} import main
+raise SystemExit(main())
+"""
+
+
+def write_standins(vendors: Iterable[Vendor], directory: Path) -> None:
+    """Write the tools of ``vendors`` into ``directory``/bin, and take away all others. Raises OSError."""
+    wanted = set(vendors)
+    place = directory / "bin"
+    for name, (vendor, module) in STANDINS.items():
+        path = place / name
+        if vendor not in wanted:
+            path.unlink(missing_ok=True)
+            continue
+        place.mkdir(exist_ok=True)
+        draft = place / f"{name}.{os.getpid()}"
+        draft.write_text(_PROGRAM.format(python=sys.executable, directory=str(directory.resolve()), module=module))
+        draft.chmod(0o755)
+        draft.replace(path)
