@@ -251,7 +251,7 @@ static void descriptions_are_checked(void)
 {
     char problem[256];
     CHECK_EQUAL(parse("# a comment\n\n", "profile 1g\nsize 1\ncompute_slices 1\nstarts 0 1 2\n", problem), 0);
-    CHECK(parse("", "colour 7\n", problem) < 0 && strstr(problem, "line 16, `colour 7`: unknown key"));
+    CHECK(parse("", "colour 7\n", problem) < 0 && strstr(problem, "line 17, `colour 7`: unknown key"));
     CHECK(parse("", "vram_bytes lots\n", problem) < 0 && strstr(problem, "not a number"));
     CHECK(parse("", "multiprocessors 4294967296\n", problem) < 0 && strstr(problem, "not a number in range"));
     CHECK(parse("", "reserve_bytes 1073741824\n", problem) < 0 && strstr(problem, "VRAM"));

@@ -247,7 +247,7 @@ class Changes:
             raise NotYetError(f"slice {record.id}: its last change is not confirmed yet")
         await desk.freshen(record.request.tenant)
         policy = desk.policies.tenant(record.request.tenant)
-        pins = Pins(now_ns=desk.now_ns(), tenant_mode=policy.mode, pool_modes=desk.policies.pools)
+        pins = Pins(now_ns=desk.now_ns(), tenant_mode=policy.mode, pools=desk.policies.pools)
         outcome = moved(desk.fleet, record, command, pins)
         if isinstance(outcome, Refusal):
             return outcome

@@ -4,11 +4,10 @@ Invariant: no I/O; what is missing has its default.
 """
 
 from collections.abc import Iterable, Mapping
-from collections.abc import Set as AbstractSet
 from typing import Final
 
 from mica.bus import Change
-from mica.events import Mode, PoolPolicy, TenantPolicy
+from mica.events import PoolPolicy, TenantPolicy
 
 DEFAULT_TENANT: Final = "_default"
 DEFAULT_COMMANDS_PER_S: Final = 1_000
@@ -20,11 +19,11 @@ class Policies:
     def __init__(self, commands_per_s: int = DEFAULT_COMMANDS_PER_S) -> None:
         self._commands_per_s = commands_per_s
         self._tenants: dict[str, TenantPolicy] = {}
-        self._pools: dict[str, AbstractSet[Mode]] = {}
+        self._pools: dict[str, PoolPolicy] = {}
 
     @property
-    def pools(self) -> Mapping[str, AbstractSet[Mode]]:
-        """By pool, the modes that may be used there; a pool without a policy is not in it."""
+    def pools(self) -> Mapping[str, PoolPolicy]:
+        """By pool, what was decided about it; a pool without a policy is not in it."""
         return self._pools
 
     def tenant(self, name: str) -> TenantPolicy:
@@ -48,7 +47,7 @@ class Policies:
         """Take note of changed pool policies."""
         for change in changes:
             name = change.key.removeprefix("pool.")
-            if change.value is None or not change.value.modes:
+            if change.value is None:
                 self._pools.pop(name, None)
             else:
-                self._pools[name] = frozenset(change.value.modes)
+                self._pools[name] = change.value

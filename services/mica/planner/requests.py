@@ -142,7 +142,7 @@ class Requests:
     def _decide(self, record: SliceRecord, size: Size, excluded: AbstractSet[str]) -> Placed | Unplaced:
         desk = self._desk
         policy = desk.policies.tenant(record.request.tenant)
-        pins = Pins(now_ns=desk.now_ns(), tenant_mode=policy.mode, pool_modes=desk.policies.pools)
+        pins = Pins(now_ns=desk.now_ns(), tenant_mode=policy.mode, pools=desk.policies.pools)
         request = record.request
         ask = Ask(id=record.id, request=request, size=size, pins=pins, members=request.devices, excluded=excluded)
         outcome = decide(desk.fleet, ask)

@@ -13,6 +13,7 @@ from mica.events import (
     Mode,
     Observed,
     Partition,
+    PoolPolicy,
     Profile,
     Runtime,
     Slo,
@@ -140,9 +141,9 @@ def test_a_device_is_carved_in_one_mode_at_a_time() -> None:
 def test_policies_pin_modes_by_pool_and_by_tenant() -> None:
     """A pool's and a tenant's pins leave only what both allow."""
     where = fleet(mixed())
-    pool = Pins(now_ns=1, pool_modes={"default": frozenset({Mode.TIMESLICE})})
+    pool = Pins(now_ns=1, pools={"default": PoolPolicy(modes=(Mode.TIMESLICE,))})
     assert where_to(place(where, "a", 1, pool)) == ("n1-p40", Mode.TIMESLICE)
-    both = Pins(now_ns=1, pool_modes={"default": frozenset({Mode.TIMESLICE})}, tenant_mode=Mode.FCSP)
+    both = Pins(now_ns=1, pools={"default": PoolPolicy(modes=(Mode.TIMESLICE,))}, tenant_mode=Mode.FCSP)
     assert blamed(place(where, "b", 1, both))[0] == "mode"
 
 

@@ -8,7 +8,7 @@ from mica.planner.domain.claims import DeviceClaims
 from mica.planner.domain.fleet import NodeState
 from mica.planner.domain.misfits import Refusal
 from mica.planner.domain.packing import PPM
-from mica.planner.domain.partitions import overlaps
+from mica.planner.domain.partitions import occupied, overlaps
 
 
 def inadmissible(node: NodeState, slice_id: str, before: dict[str, LedgerEntry], after: dict[str, LedgerEntry]) -> Refusal | None:
@@ -17,7 +17,7 @@ def inadmissible(node: NodeState, slice_id: str, before: dict[str, LedgerEntry],
         old = before.get(device_id)
         if old is not None and _same_size(old, entry):
             continue
-        refusal = _look(node.claims(device_id), slice_id, entry)
+        refusal = _look(node, node.claims(device_id), slice_id, entry)
         if refusal is not None:
             return refusal
     return None
@@ -29,15 +29,16 @@ def _same_size(one: LedgerEntry, other: LedgerEntry) -> bool:
     )  # fmt: skip
 
 
-def _look(claims: DeviceClaims, slice_id: str, entry: LedgerEntry) -> Refusal | None:
+def _look(node: NodeState, claims: DeviceClaims, slice_id: str, entry: LedgerEntry) -> Refusal | None:
     device = claims.device
     if device is None:
         return Refusal("device_id", "a device that is gone", "a device of the inventory")
     carved = claims.mode(slice_id)
-    if (carved is not None and carved is not entry.mode) or device.partitioned is not (entry.mode is Mode.HARDWARE):
+    as_found = device.partitioned is (entry.mode is Mode.HARDWARE)
+    if (carved is not None and carved is not entry.mode) or not (as_found or device.switchable):
         return Refusal("mode", entry.mode, str(carved or "another, since the device was partitioned anew"))
     if entry.mode is Mode.HARDWARE:
-        return _look_slots(claims, slice_id, entry)
+        return _look_slots(device, claims, entry, slice_id) or _look_group(node, claims, entry, slice_id)
     return _look_sums(device, claims, slice_id, entry) or _look_windows(claims, slice_id, entry)
 
 
@@ -51,12 +52,29 @@ def _look_sums(device: Device, claims: DeviceClaims, slice_id: str, entry: Ledge
     return None
 
 
-def _look_slots(claims: DeviceClaims, slice_id: str, entry: LedgerEntry) -> Refusal | None:
-    for claim in claims.others(slice_id):
-        for taken in claim.partitions:
-            if entry.partition is not None and overlaps(entry.partition, taken):
-                return Refusal("vram_bytes", str(entry.vram_bytes), "slots that no other slice covers")
+def _look_slots(device: Device, claims: DeviceClaims, entry: LedgerEntry, slice_id: str) -> Refusal | None:
+    taken = [partition for claim in claims.others(slice_id) for partition in claim.partitions]
+    wanted = entry.partition
+    if wanted is None:
+        return None
+    if any(overlaps(wanted, each) for each in taken):
+        return Refusal("vram_bytes", str(entry.vram_bytes), "slots that no other slice covers")
+    geometry = claims.geometry(device)
+    profile = geometry.by_id.get(wanted.profile_id)
+    if profile is not None and not geometry.allows(occupied(taken)[0], profile):
+        return Refusal("vram_bytes", str(entry.vram_bytes), "a profile of which one more is allowed beside the others")
     return None
+
+
+def _look_group(node: NodeState, claims: DeviceClaims, entry: LedgerEntry, slice_id: str) -> Refusal | None:
+    """Devices of one group that are partitioned share something, such as a memory mode."""
+    shared = node.shared_beside(claims, slice_id)
+    if not shared or entry.partition is None or claims.device is None:
+        return None
+    own = claims.geometry(claims.device).shared_of(entry.partition)
+    if not own or shared == {own}:
+        return None
+    return Refusal("device_id", claims.device.id, f"a partition with {', '.join(sorted(shared))}, as others of its group have")
 
 
 def _look_windows(claims: DeviceClaims, slice_id: str, entry: LedgerEntry) -> Refusal | None:

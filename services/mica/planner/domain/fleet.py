@@ -40,6 +40,20 @@ class NodeState:
             claims = self.devices[device_id] = DeviceClaims()
         return claims
 
+    def shared_beside(self, claims: DeviceClaims, slice_id: str) -> frozenset[str]:
+        """What the other devices of a device's group that are partitioned for others share; nothing where it has no group."""
+        device = claims.device
+        if device is None or not device.group:
+            return frozenset()
+        found = {
+            other.geometry(other.device).shared_of(partition)
+            for other in self.devices.values()
+            if other is not claims and other.device is not None and other.device.group == device.group
+            for claim in other.others(slice_id)
+            for partition in claim.partitions
+        }
+        return frozenset(found - {""})
+
     def take_inventory(self, inventory: Inventory | None) -> None:
         """Replace what discovery says."""
         self.inventory = inventory

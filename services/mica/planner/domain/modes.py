@@ -1,13 +1,13 @@
-"""Which mode a device offers to a request.
+"""Which modes a device offers to a request.
 
-Owns the table of what the shims enforce. Invariant: a partitioned device is carved in hardware only, and every device in one mode
-at a time (I4).
+Owns the table of what the shims enforce. Invariant: every device is carved in one mode at a time (I4); a device that nobody
+claims can be carved in another one than before, as far as it and its pool's policy allow that.
 """
 
 from collections.abc import Set as AbstractSet
 from typing import Final
 
-from mica.events import Device, Mode, Runtime, Vendor
+from mica.events import Device, Mode, Runtime, Switching, Vendor
 from mica.planner.domain.claims import DeviceClaims
 from mica.planner.domain.misfits import Misfit
 
@@ -25,34 +25,45 @@ PREEMPTIBLE: Final = frozenset({Vendor.CPU})
 ALL_MODES: Final = frozenset(Mode)
 
 
-def offered_modes(device: Device, runtime: Runtime) -> tuple[Mode, ...] | Misfit:
-    """The modes that a device can be carved in for ``runtime``, strongest first; the first is its natural mode."""
+def offered_modes(device: Device, runtime: Runtime, *, switching: bool = True) -> tuple[Mode, ...] | Misfit:
+    """The modes that a device can be carved in for ``runtime``, strongest first. ``switching``: it may be, for that."""
     if device.runtimes and runtime not in device.runtimes:
         return Misfit("runtime", f"offers {', '.join(device.runtimes)}, not {runtime}")
-    if device.partitioned:
-        return (Mode.HARDWARE,)
-    if runtime not in SHIMS.get(device.vendor, frozenset()):
-        return Misfit("runtime", f"not partitioned, and no shim enforces {runtime} on {device.vendor}")
-    return (Mode.FCSP, Mode.TIMESLICE) if _shares_in_space(device) else (Mode.TIMESLICE,)
+    may_switch = switching and device.switchable
+    modes: list[Mode] = []
+    if device.partitioned or (may_switch and device.profiles):
+        modes.append(Mode.HARDWARE)
+    if runtime in SHIMS.get(device.vendor, frozenset()) and (may_switch or not device.partitioned):
+        modes += [Mode.FCSP, Mode.TIMESLICE] if _shares_in_space(device) else [Mode.TIMESLICE]
+    if modes:
+        return tuple(modes)
+    return Misfit("runtime", f"not partitioned{_why_not(device, switching)}, and no shim enforces {runtime} on {device.vendor}")
 
 
-def choose_mode(claims: DeviceClaims, slice_id: str, runtime: Runtime, allowed: AbstractSet[Mode]) -> Mode | Misfit:
-    """The mode in which a device would hold the slice, or why none will do."""
+def choose_modes(
+    claims: DeviceClaims, slice_id: str, runtime: Runtime, allowed: AbstractSet[Mode], switching: Switching = Switching.AUTO
+) -> tuple[Mode, ...] | Misfit:
+    """The modes in which a device could hold the slice, strongest first, or why none will do.
+
+    Software modes are one choice: a device that can be carved in space is not carved in time unless that is asked for.
+    """
     device = claims.device
     if device is None:
         return Misfit("device_id", "no longer in the inventory")
-    offered = offered_modes(device, runtime)
+    may_switch = switching is Switching.AUTO or (switching is Switching.ASKED and len(allowed) == 1)
+    offered = offered_modes(device, runtime, switching=may_switch)
     if isinstance(offered, Misfit):
         return offered
     usable = [mode for mode in offered if mode in allowed]
     if not usable:
-        return Misfit("mode", _cannot(device, offered, allowed))
+        return Misfit("mode", _cannot(device, offered, allowed, switching=may_switch))
     current = claims.mode(slice_id)
     if current is None:
-        return usable[0]
+        software = [mode for mode in usable if mode is not Mode.HARDWARE][:1]
+        return (*(mode for mode in usable if mode is Mode.HARDWARE), *software)
     if current not in usable:
         return Misfit("mode", f"carved as {current} while others hold it", possible=True, mode=current)
-    return current
+    return (current,)
 
 
 def has_stronger(device: Device, mode: Mode) -> bool:
@@ -60,16 +71,29 @@ def has_stronger(device: Device, mode: Mode) -> bool:
     return mode is Mode.TIMESLICE and _shares_in_space(device)
 
 
+def would_switch(claims: DeviceClaims, mode: Mode) -> bool:
+    """Whether a device that nobody claims would have to be partitioned, or made whole again, for ``mode``."""
+    device = claims.device
+    return device is not None and not claims.claims and device.partitioned is not (mode is Mode.HARDWARE)
+
+
 def _shares_in_space(device: Device) -> bool:
     capable = device.compute_capability is not None and device.compute_capability >= FCSP_CAPABILITY
     return capable or device.vendor in PREEMPTIBLE
 
 
-def _cannot(device: Device, offered: tuple[Mode, ...], allowed: AbstractSet[Mode]) -> str:
+def _why_not(device: Device, switching: bool) -> str:  # noqa: FBT001 - the caller's own word
+    if device.hardware_refusal:
+        return f" ({device.hardware_refusal})"
+    return " (and not to be switched, by policy)" if device.switchable and not switching else ""
+
+
+def _cannot(device: Device, offered: tuple[Mode, ...], allowed: AbstractSet[Mode], *, switching: bool) -> str:
     wanted = ", ".join(sorted(allowed)) or "no mode"
+    why_not = _why_not(device, switching)
     if device.partitioned:
-        return f"partitioned, so hardware only, and {wanted} is asked for"
+        return f"partitioned{why_not}, so hardware only, and {wanted} is asked for"
     if Mode.HARDWARE in allowed:
-        return f"not partitioned, and {wanted} is asked for"
+        return f"not partitioned{why_not}, and {wanted} is asked for"
     capability = ".".join(str(part) for part in device.compute_capability or ("unknown",))
     return f"compute capability {capability} offers {', '.join(offered)}, and {wanted} is asked for"

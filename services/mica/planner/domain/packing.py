@@ -3,6 +3,8 @@
 Invariant: a fit never takes what another slice claims: VRAM with the driver's reserve (I1), compute (I2), slots (I3), windows.
 """
 
+from collections.abc import Set as AbstractSet
+
 from msgspec import Struct
 
 from mica.events import Device, Mode, Partition, Window
@@ -27,13 +29,18 @@ class Fit(Struct, frozen=True):
     reason: str = ""
 
 
-def fit(claims: DeviceClaims, slice_id: str, size: Size, mode: Mode) -> Fit | Misfit:
-    """How one member of ``slice_id`` would sit on the device. What the slice itself claims there does not stand in its way."""
+def fit(
+    claims: DeviceClaims, slice_id: str, size: Size, mode: Mode, shared: AbstractSet[str] = partitions.ANYTHING
+) -> Fit | Misfit:
+    """How one member of ``slice_id`` would sit on the device. What the slice itself claims there does not stand in its way.
+
+    ``shared``: what the partitioned devices of its group share.
+    """
     device = claims.device
     if device is None:
         return Misfit("device_id", "no longer in the inventory")
     if mode is Mode.HARDWARE:
-        return _fit_hardware(device, claims, slice_id, size)
+        return _fit_hardware(device, claims, slice_id, size, shared)
     usable = device.vram_bytes - device.reserve_bytes
     used_vram, used_share = claims.used(slice_id)
     free_vram = usable - used_vram
@@ -76,13 +83,13 @@ def _fit_window(claims: DeviceClaims, slice_id: str, size: Size, free_part: floa
     return Fit(Mode.TIMESLICE, size.vram_bytes, share, (free_part + 1 - share / PPM,), window=window)
 
 
-def _fit_hardware(device: Device, claims: DeviceClaims, slice_id: str, size: Size) -> Fit | Misfit:
+def _fit_hardware(device: Device, claims: DeviceClaims, slice_id: str, size: Size, shared: AbstractSet[str]) -> Fit | Misfit:
     share = size.share_ppm or 1
     taken = [partition for claim in claims.others(slice_id) for partition in claim.partitions]
     geometry = claims.geometry(device)
-    instance = partitions.choose(geometry, taken, size.vram_bytes, share)
+    instance = partitions.choose(geometry, taken, size.vram_bytes, share, shared)
     if instance is None:
-        return _no_instance(geometry, taken, size.vram_bytes, share)
+        return _no_instance(geometry, (taken, shared), size.vram_bytes, share)
     profile = instance.profile
     return Fit(
         Mode.HARDWARE,
@@ -90,12 +97,12 @@ def _fit_hardware(device: Device, claims: DeviceClaims, slice_id: str, size: Siz
         max(1, instance.share_ppm),
         ((profile.vram_bytes - size.vram_bytes) / device.vram_bytes, instance.futures),
         partition=instance.partition,
-        reason=f"profile {profile.name} at slot {instance.start}",
+        reason=f"profile {profile.name} at slot {instance.start}" + (f" of layout {profile.layout}" if profile.layout else ""),
     )
 
 
-def _no_instance(geometry: Geometry, taken: list[Partition], vram_bytes: int, share_ppm: int) -> Misfit:
-    vram_now, share_now = partitions.largest(geometry, taken)
+def _no_instance(geometry: Geometry, beside: tuple[list[Partition], AbstractSet[str]], vram_bytes: int, share_ppm: int) -> Misfit:
+    vram_now, share_now = partitions.largest(geometry, *beside)
     vram_ever, share_ever = partitions.largest(geometry, ())
     possible = any(geometry.enough(vram_bytes, share_ppm))
     if vram_bytes <= (vram_now if possible else vram_ever):

@@ -1,10 +1,14 @@
 """Slots of a partitioned device: which profile, and where it starts.
 
-Invariant: an instance covers slots [start, start + size) that no other covers (I3), and the compute slices of all instances
-sum up to at most what the device has. Geometry: NVIDIA's MIG user guide, "Supported profiles"; the inventory carries it.
+Invariant: partitions of a device are of one layout; an instance covers slots [start, start + size) that no other covers (I3); the
+compute slices of all instances, and what they need beside, sum up to at most what the device has; devices of a group that are
+partitioned share what their profiles say they do. The inventory carries the geometry. Sources: NVIDIA's MIG user guide,
+"Supported profiles"; AMD's partitioning guide; Ascend's "virtual instance templates".
 """
 
 from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
+from typing import Final
 
 from msgspec import Struct
 
@@ -12,6 +16,10 @@ from mica.events import Device, Partition, PartitionProfile
 
 Key = tuple[int, int, int]
 """Profile id, start, size: what tells one instance from another."""
+
+MEDIA: Final = "media_extensions"
+ANYTHING: Final[AbstractSet[str]] = frozenset()
+"""Nothing is settled yet of what devices of a group share."""
 
 
 class Instance(Struct, frozen=True):
@@ -27,42 +35,64 @@ class Instance(Struct, frozen=True):
     def partition(self) -> Partition:
         """The same as the ledger has it."""
         profile = self.profile
-        return Partition(profile=profile.name, profile_id=profile.profile_id, start=self.start, size=profile.size)
+        return Partition(
+            profile=profile.name, profile_id=profile.profile_id, start=self.start, size=profile.size, layout=profile.layout
+        )
 
 
 class Geometry:
-    """What a partitioned device's profiles allow, worked out once."""
+    """What a device's profiles allow, worked out once."""
 
     def __init__(self, device: Device) -> None:
         most = max((each.multiprocessors for each in device.profiles), default=0)
         self.compute_slices = device.compute_slices
         self.profiles = sorted(device.profiles, key=_waste)
+        self.by_id = {each.profile_id: each for each in device.profiles}
         self.shares = {each.profile_id: _share_of(device, each, most) for each in device.profiles}
-        self.slices = {each.profile_id: each.compute_slices for each in device.profiles}
-        self.media = {each.profile_id for each in device.profiles if "+me" in each.name}
-        self.masks = [_mask(start, each.size) for each in device.profiles for start in each.starts]
+        self.budgets = {MEDIA: 1} | device.budgets
+        self.masks = [(each.layout, _mask(start, each.size)) for each in device.profiles for start in each.starts]
 
     def enough(self, vram_bytes: int, share_ppm: int) -> Iterator[PartitionProfile]:
         """The profiles that are large enough, the least wasteful first; those with media engines only when nothing else is."""
         return (p for p in self.profiles if p.vram_bytes >= vram_bytes and self.shares[p.profile_id] >= share_ppm)
 
-    def futures(self, mask: int) -> int:
-        """How many (profile, start) pairs stay possible beside the slots in ``mask``."""
-        return sum(not mask & each for each in self.masks)
+    def futures(self, mask: int, layout: str) -> int:
+        """How many (profile, start) pairs of ``layout`` stay possible beside the slots in ``mask``."""
+        return sum(each_layout == layout and not mask & each for each_layout, each in self.masks)
 
-    def allows(self, keys: set[Key], profile: PartitionProfile) -> bool:
-        """Whether the device's counts allow one more instance of ``profile``."""
-        slices = sum(self.slices.get(key[0], 0) for key in keys)
-        if self.compute_slices and slices + profile.compute_slices > self.compute_slices:
+    def shared_of(self, partition: Partition) -> str:
+        """What all devices of the group have to share because of that partition."""
+        profile = self.by_id.get(partition.profile_id)
+        return profile.shared if profile is not None else ""
+
+    def allows(self, keys: AbstractSet[Key], profile: PartitionProfile, shared: AbstractSet[str] = ANYTHING) -> bool:
+        """Whether the device's counts, its layout and its group allow one more instance of ``profile``."""
+        others = [self.by_id[key[0]] for key in keys if key[0] in self.by_id]
+        if any(other.layout != profile.layout for other in others) or (profile.shared and shared - {profile.shared}):
             return False
-        if profile.profile_id in self.media and any(key[0] in self.media for key in keys):
+        if sum(key[0] == profile.profile_id for key in keys) >= profile.max_instances:
             return False
-        return sum(key[0] == profile.profile_id for key in keys) < profile.max_instances
+        if profile.layout:
+            return True
+        slices = profile.compute_slices + sum(other.compute_slices for other in others)
+        return not (self.compute_slices and slices > self.compute_slices) and self._affords(others, profile)
+
+    def _affords(self, others: list[PartitionProfile], profile: PartitionProfile) -> bool:
+        """Whether what the profile needs beside slots and compute slices is left."""
+        return all(
+            need + sum(_needs(other).get(name, 0) for other in others) <= self.budgets.get(name, 0)
+            for name, need in _needs(profile).items()
+        )
+
+
+def _needs(profile: PartitionProfile) -> dict[str, int]:
+    """A library that knows of no budgets tells by the name alone that a profile has the media engines."""
+    return profile.needs or ({MEDIA: 1} if "+me" in profile.name else {})
 
 
 def _waste(profile: PartitionProfile) -> tuple[bool, int, int, int, int, int]:
     return (
-        "+" in profile.name, profile.vram_bytes, profile.size, profile.multiprocessors, profile.compute_slices, profile.profile_id
+        "+" in profile.name, profile.vram_bytes, profile.multiprocessors, profile.size, profile.compute_slices, profile.profile_id
     )  # fmt: skip
 
 
@@ -82,33 +112,38 @@ def occupied(taken: Iterable[Partition]) -> tuple[set[Key], int]:
     return keys, mask
 
 
-def choose(geometry: Geometry, taken: Iterable[Partition], vram_bytes: int, share_ppm: int) -> Instance | None:
-    """The profile with the least waste, at the start that keeps the most placements possible; None when nothing is free."""
+def choose(
+    geometry: Geometry, taken: Iterable[Partition], vram_bytes: int, share_ppm: int, shared: AbstractSet[str] = ANYTHING
+) -> Instance | None:
+    """The profile with the least waste, at the start that keeps the most placements possible; None when nothing is free.
+
+    ``shared``: what the partitioned devices of its group share.
+    """
     keys, mask = occupied(taken)
     for profile in geometry.enough(vram_bytes, share_ppm):
         starts = [start for start in profile.starts if not mask & _mask(start, profile.size)]
-        if not starts or not geometry.allows(keys, profile):
+        if not starts or not geometry.allows(keys, profile, shared):
             continue
-        futures = {start: geometry.futures(mask | _mask(start, profile.size)) for start in starts}
+        futures = {start: geometry.futures(mask | _mask(start, profile.size), profile.layout) for start in starts}
         start = max(starts, key=lambda each: (futures[each], -each))
         return Instance(profile, start, geometry.shares[profile.profile_id], futures[start])
     return None
 
 
-def largest(geometry: Geometry, taken: Iterable[Partition]) -> tuple[int, int]:
+def largest(geometry: Geometry, taken: Iterable[Partition], shared: AbstractSet[str] = ANYTHING) -> tuple[int, int]:
     """The most VRAM (bytes) and the most compute (ppm) of any instance that is possible beside ``taken``."""
     keys, mask = occupied(taken)
     possible = [
         profile
         for profile in geometry.profiles
-        if any(not mask & _mask(start, profile.size) for start in profile.starts) and geometry.allows(keys, profile)
+        if any(not mask & _mask(start, profile.size) for start in profile.starts) and geometry.allows(keys, profile, shared)
     ]
     return max((p.vram_bytes for p in possible), default=0), max((geometry.shares[p.profile_id] for p in possible), default=0)
 
 
 def overlaps(one: Partition, other: Partition) -> bool:
-    """Whether two instances cover a common slot."""
-    return one.start < other.start + other.size and other.start < one.start + one.size
+    """Whether two instances can not be there at once: they cover a common slot, or are of different layouts."""
+    return one.layout != other.layout or (one.start < other.start + other.size and other.start < one.start + one.size)
 
 
 def _mask(start: int, size: int) -> int:

@@ -10,25 +10,34 @@ from typing import Final
 
 from msgspec import Struct
 
-from mica.events import NO_LIMITS, Alternative, Decision, Device, Health, Mode, Placement, RequestSlice, WorkLimits
+from mica.events import NO_LIMITS, Alternative, Decision, Device, Health, Mode, Placement, PoolPolicy, RequestSlice, WorkLimits
 from mica.planner.domain.claims import DeviceClaims
 from mica.planner.domain.fleet import Fleet, NodeState
 from mica.planner.domain.misfits import Misfit, Refusal, size_text
-from mica.planner.domain.modes import ALL_MODES, choose_mode, has_stronger
+from mica.planner.domain.modes import ALL_MODES, choose_modes, has_stronger, would_switch
 from mica.planner.domain.packing import Fit, fit
+from mica.planner.domain.partitions import ANYTHING
 from mica.planner.domain.sizing import Size
 
 MAX_REJECTED: Final = 16
 STRENGTH: Final = {mode: rank for rank, mode in enumerate(Mode)}
-Rank = tuple[int, bool, tuple[float, ...]]
+Rank = tuple[int, bool, bool, tuple[float, ...]]
+_NO_POLICY: Final = PoolPolicy()
 
 
 class Pins(Struct, frozen=True, kw_only=True):
-    """What holds for every request of a tenant at a moment: leases count from ``now_ns``, and policies pin modes."""
+    """What holds for every request of a tenant at a moment: leases count from ``now_ns``, and policies pin modes.
+
+    A pool without a policy is not in ``pools``.
+    """
 
     now_ns: int
     tenant_mode: Mode | None = None
-    pool_modes: Mapping[str, AbstractSet[Mode]] = {}
+    pools: Mapping[str, PoolPolicy] = {}
+
+    def pool(self, name: str) -> PoolPolicy:
+        """The pool's policy."""
+        return self.pools.get(name, _NO_POLICY)
 
 
 class Ask(Struct, frozen=True, kw_only=True):
@@ -51,7 +60,7 @@ class Ask(Struct, frozen=True, kw_only=True):
 
     def modes(self, pool: str) -> AbstractSet[Mode]:
         """What the pool's, the tenant's and the request's own pins leave."""
-        modes = self.pins.pool_modes.get(pool) or ALL_MODES
+        modes: AbstractSet[Mode] = frozenset(self.pins.pool(pool).modes) or ALL_MODES
         for pin in (self.pins.tenant_mode, self.request.mode):
             if pin is not None:
                 modes = modes & {pin}
@@ -85,31 +94,38 @@ class _Candidate(Struct, frozen=True):
 
 def decide(fleet: Fleet, ask: Ask) -> Placed | Unplaced:
     """The best place for every member of the slice, all of them on one node."""
-    open_ = [(node, claims, _mode(node, claims, ask)) for node, claims in fleet.devices()]
-    candidates = [_Candidate(node, claims, mode) for node, claims, mode in open_ if isinstance(mode, Misfit)]
+    open_ = [(node, claims, _modes(node, claims, ask)) for node, claims in fleet.devices()]
+    candidates = [_Candidate(node, claims, modes) for node, claims, modes in open_ if isinstance(modes, Misfit)]
+    usable = [(node, claims, modes) for node, claims, modes in open_ if not isinstance(modes, Misfit)]
     for strength in Mode:
-        candidates += [
-            _Candidate(node, claims, fit(claims, ask.id, ask.size, mode)) for node, claims, mode in open_ if mode is strength
-        ]
+        candidates += [_Candidate(*each, _fit(*each, ask, strength)) for *each, modes in usable if strength in modes]
         chosen = _choose(candidates, ask.members)
         if chosen:
             weaker = [
-                _Candidate(node, claims, Misfit("mode", f"{mode} is weaker than {strength}", mode=mode))
-                for node, claims, mode in open_
-                if isinstance(mode, Mode) and STRENGTH[mode] > STRENGTH[strength]
+                _Candidate(node, claims, Misfit("mode", f"{modes[0]} is weaker than {strength}", mode=modes[0]))
+                for node, claims, modes in usable
+                if STRENGTH[modes[0]] > STRENGTH[strength]
             ]
             return _placed(ask, chosen, candidates + weaker)
     return _unplaced(fleet, ask, candidates)
 
 
-def _mode(node: NodeState, claims: DeviceClaims, ask: Ask) -> Mode | Misfit:
+def _fit(node: NodeState, claims: DeviceClaims, ask: Ask, mode: Mode) -> Fit | Misfit:
+    return fit(claims, ask.id, ask.size, mode, node.shared_beside(claims, ask.id) if mode is Mode.HARDWARE else ANYTHING)
+
+
+def _modes(node: NodeState, claims: DeviceClaims, ask: Ask) -> tuple[Mode, ...] | Misfit:
     device = claims.device
     if device is None:
         return Misfit("device_id", "no longer in the inventory")
     misfit = _unwanted(node, device, ask) or _unfit(node, device, ask)
     if misfit is not None:
         return misfit
-    return choose_mode(claims, ask.id, ask.request.runtime, ask.modes(node.pool))
+    allowed, limits = ask.modes(node.pool), ask.own_limits.given
+    modes = choose_modes(claims, ask.id, ask.request.runtime, allowed, ask.pins.pool(node.pool).switching)
+    if isinstance(modes, Misfit) or not limits or modes[-1] is not Mode.HARDWARE:
+        return modes if isinstance(modes, Misfit) or not limits else tuple(each for each in modes if each is not Mode.HARDWARE)
+    return Misfit("limits", f"partitioned, and no shim enforces {', '.join(limits)} in hardware")
 
 
 def _unwanted(node: NodeState, device: Device, ask: Ask) -> Misfit | None:
@@ -126,8 +142,6 @@ def _unwanted(node: NodeState, device: Device, ask: Ask) -> Misfit | None:
 
 def _unfit(node: NodeState, device: Device, ask: Ask) -> Misfit | None:
     """What the device's state says against it, whatever is free on it."""
-    if device.partitioned and ask.own_limits.given:
-        return Misfit("limits", f"partitioned, and no shim enforces {', '.join(ask.own_limits.given)} in hardware")
     if device.id in ask.excluded:
         return Misfit("device_id", "failed to hold it", possible=True)
     if device.health is Health.FAILED:
@@ -160,9 +174,10 @@ def _choose(candidates: Iterable[_Candidate], members: int) -> list[_Candidate]:
 
 
 def _rank(candidate: _Candidate, result: Fit) -> Rank:
-    """The lowest is taken: the strongest mode, on a device that has no stronger one to lose, the least wasteful."""
-    device = candidate.claims.device
-    return STRENGTH[result.mode], device is not None and has_stronger(device, result.mode), result.waste
+    """The lowest is taken: the strongest mode, on a device that has no stronger one to lose, as it is, the least wasteful."""
+    claims = candidate.claims
+    stronger = claims.device is not None and has_stronger(claims.device, result.mode)
+    return STRENGTH[result.mode], stronger, would_switch(claims, result.mode), result.waste
 
 
 def _alike(candidates: Iterable[_Candidate]) -> dict[tuple[str, str, str], list[_Candidate]]:
