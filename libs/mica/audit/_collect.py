@@ -187,7 +187,7 @@ def _simulated(directory: Path, node: str) -> Driver:
             device.uuid: tuple(
                 Partition(
                     profile=instance.profile, profile_id=instance.profile_id, start=instance.start, size=instance.size,
-                    uuid=instance.compute[0].uuid if instance.compute else "",
+                    uuid=instance.compute[0].uuid if instance.compute else "", layout=instance.layout,
                 )
                 for instance in device.instances
             )

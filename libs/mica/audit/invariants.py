@@ -93,7 +93,8 @@ def _check_device(device: Device, shares: list[_Share]) -> Iterator[tuple[str, s
 def check_vram(device: Device, shares: list[_Share]) -> Iterator[tuple[str, str]]:
     """I1. A partition's own reserve is part of the device's geometry, so the driver's counts in software modes only."""
     total = sum(share.vram_bytes for share in shares)
-    reserve = 0 if device.partitioned else device.reserve_bytes
+    hardware = device.partitioned or any(Mode.HARDWARE in share.modes for share in shares)
+    reserve = 0 if hardware else device.reserve_bytes
     if total + reserve > device.vram_bytes:
         yield "I1", f"slices have {total} bytes and {reserve} are reserved, allowed: {device.vram_bytes}"
 
@@ -115,13 +116,20 @@ def check_slots(device: Device, shares: list[_Share]) -> Iterator[tuple[str, str
     for one, other in combinations(shares, 2):
         for first in one.partitions:
             for second in other.partitions:
-                if _overlap(first.start, first.size, second.start, second.size):
+                if first.layout != second.layout:
+                    yield "I3", f"slices {one.slice_id} and {other.slice_id} have layouts {first.layout!r} and {second.layout!r}"
+                elif _overlap(first.start, first.size, second.start, second.size):
                     yield "I3", f"the slots of slices {one.slice_id} and {other.slice_id} overlap"
     by_id = {profile.profile_id: profile for profile in device.profiles}
     living = {(p.profile_id, p.start) for share in shares for p in share.partitions}
-    total = sum(by_id[profile_id].compute_slices for profile_id, _ in living if profile_id in by_id)
+    here = [by_id[profile_id] for profile_id, _ in living if profile_id in by_id and not by_id[profile_id].layout]
+    total = sum(profile.compute_slices for profile in here)
     if device.compute_slices and total > device.compute_slices:
         yield "I3", f"partitions have {total} compute slices, allowed: {device.compute_slices}"
+    for name, budget in device.budgets.items():
+        needed = sum(profile.needs.get(name, 0) for profile in here)
+        if needed > budget:
+            yield "I3", f"partitions need {needed} {name}, allowed: {budget}"
 
 
 def check_mode(device: Device, shares: list[_Share]) -> Iterator[tuple[str, str]]:
@@ -129,7 +137,7 @@ def check_mode(device: Device, shares: list[_Share]) -> Iterator[tuple[str, str]
     modes = set().union(*(share.modes for share in shares))
     if len(modes) > 1:
         yield "I4", f"is carved as {', '.join(sorted(modes))} at a time, allowed: one mode"
-    if any((mode is Mode.HARDWARE) is not device.partitioned for mode in modes):
+    if not device.switchable and any((mode is Mode.HARDWARE) is not device.partitioned for mode in modes):
         yield "I4", f"is carved as {', '.join(sorted(modes))}, but is {'' if device.partitioned else 'not '}partitioned"
 
 

@@ -6,6 +6,7 @@ Owns everything that reads a device. Invariant: a library that is absent makes i
 from mica.vendors._listing import one_each
 from mica.vendors._open import OPENERS, open_drivers
 from mica.vendors._port import (
+    NO_ACCESS,
     Access,
     DeviceReading,
     Finding,
@@ -16,6 +17,7 @@ from mica.vendors._port import (
 )
 
 __all__ = [
+    "NO_ACCESS",
     "OPENERS",
     "Access",
     "DeviceReading",

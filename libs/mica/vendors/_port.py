@@ -73,6 +73,10 @@ class Access(Struct, frozen=True, kw_only=True):
     cdi: str = ""
 
 
+NO_ACCESS = Access()
+"""Nothing is known, or nothing is needed."""
+
+
 class VendorDriver(ABC):
     """The devices that one library reads and partitions. Calls block for as long as it does: keep them off the event loop.
 

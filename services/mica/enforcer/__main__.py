@@ -104,6 +104,7 @@ async def serve(enforcer: Enforcer, world: World) -> None:
         group.create_task(_follow_node_policy(enforcer, bus, node))
         group.create_task(_do_jobs(enforcer))
         group.create_task(_look_for_intruders(enforcer, clock))
+        group.create_task(_look_at_partitions(enforcer, clock))
         group.create_task(_beat(enforcer, clock))
         group.create_task(_lend(enforcer, clock))
 
@@ -173,6 +174,12 @@ async def _look_for_intruders(enforcer: Enforcer, clock: Clock) -> None:
     while True:
         await clock.sleep(LOOK_S)
         await enforcer.look_for_intruders()
+
+
+async def _look_at_partitions(enforcer: Enforcer, clock: Clock) -> None:
+    while True:
+        await clock.sleep(LOOK_S)
+        await enforcer.look_at_partitions()
 
 
 async def _lend(enforcer: Enforcer, clock: Clock) -> None:

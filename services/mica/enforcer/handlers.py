@@ -7,14 +7,14 @@ whatever was interrupted.
 import asyncio
 import logging
 import signal
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import cycle, islice
 from typing import Final
 
 from mica.bus import Change
 from mica.enforcer.attachments import NO_SLOT, Attachments
 from mica.enforcer.drains import Drain, due_signal, grace_of
-from mica.enforcer.errors import PartitionBusyError
+from mica.enforcer.errors import CannotApplyError, PartitionBusyError
 from mica.enforcer.lending import PERIOD_NS, Neighbour, ceilings
 from mica.enforcer.node import Node, entries_of, is_orphan
 from mica.enforcer.places import UNUSED, Holder, Place
@@ -25,8 +25,9 @@ from mica.enforcer.spatial import divisible, parts, whole
 from mica.enforcer.voice import Voice
 from mica.enforcer.watch import Watch
 from mica.enforcer.world import World
-from mica.events import Control, Device, Inventory, Ledger, Mode, NodePolicy, Observed, PoolPolicy, Tier
+from mica.events import Control, Device, Inventory, Ledger, Mode, NodePolicy, Observed, Partition, PoolPolicy, Tier
 from mica.region import AttachMessage
+from mica.vendors import NO_ACCESS, Access
 
 SWEPT_PER_BEAT: Final = 16
 """How many usage regions without a known process are looked at per heartbeat, in turn."""
@@ -66,10 +67,23 @@ class Enforcer:
             await self._voice.recall(self.ledger)
         if self._lacks_devices():
             await self.read_inventory()
+        if self._lacks_access():
+            await self.learn_access()
         self._settle_now()
 
     def _lacks_devices(self) -> bool:
         return not self.ledger.devices.keys() <= self.devices.keys()
+
+    def _lacks_access(self) -> bool:
+        return not self.ledger.devices.keys() & self.devices.keys() <= self.node.reach.keys() or bool(self.node.unreached())
+
+    async def learn_access(self) -> None:
+        """Ask the libraries how processes reach the devices and the partitions of which that is not known."""
+        ask = self._world.partitions.access
+        for device_id in self.devices.keys() - self.node.reach.keys():
+            self.node.reach[device_id] = await asyncio.to_thread(_access_or_none, ask, device_id, None)
+        for place, partition in self.node.unreached().items():
+            self.node.access[place] = await asyncio.to_thread(_access_or_none, ask, place.device_id, partition)
 
     def _settle_now(self) -> None:
         self.node.apply(self.ledger, self.devices, self._parts())
@@ -113,6 +127,16 @@ class Enforcer:
                 self._watch_guests(place, outcome.pids)
             self.due.set()
 
+    async def look_at_partitions(self) -> None:
+        """See what became of the hardware partitions without us, and repair it."""
+        if self.node.jobs or not any(device.profiles for device in self.devices.values()):
+            return
+        before = self.node.jobs_done
+        living = await asyncio.to_thread(self._world.partitions.living)
+        if not self.node.jobs and self.node.jobs_done == before:
+            self.node.reconcile(living)
+            self.due.set()
+
     def on_ledger(self, changes: Iterable[Change[Ledger]]) -> None:
         """The ledger changed, perhaps several times: only the newest counts, and an older one than is known does not.
 
@@ -122,7 +146,7 @@ class Enforcer:
         if newest is None or newest.generation < self.ledger.generation:
             return
         self.ledger = newest
-        if self.due.is_set() or self._voice.unsure or self._lacks_devices():
+        if self.due.is_set() or self._voice.unsure or self._lacks_devices() or self._lacks_access():
             self.due.set()
         else:
             self._settle_now()
@@ -140,6 +164,7 @@ class Enforcer:
     def _take_inventory(self, inventory: Inventory) -> None:
         self.devices = {device.id: device for device in inventory.devices}
         self.policy.pool = inventory.pool
+        self.node.note_carved({device.id for device in inventory.devices if device.partitioned})
 
     async def read_inventory(self) -> None:
         """Learn the node's devices anew."""
@@ -297,6 +322,15 @@ class Enforcer:
             self.ledger = entry.value
         self.node.set_fence(False)
         self.due.set()
+
+
+def _access_or_none(ask: Callable[[str, Partition | None], Access], device_id: str, partition: Partition | None) -> Access:
+    """What is not known of one device keeps no slice of another waiting."""
+    try:
+        return ask(device_id, partition)
+    except CannotApplyError as error:
+        log.warning("%s", error)
+        return NO_ACCESS
 
 
 def _generation(ledger: Ledger) -> int:

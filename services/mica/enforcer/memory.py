@@ -20,6 +20,7 @@ from mica.enforcer.world import World
 from mica.events import Partition
 from mica.observability import PassingTracer
 from mica.region import RECORDS_MAX, Limits, RuntimeDir
+from mica.vendors import Access
 
 Hook = Callable[[str], None]
 
@@ -115,6 +116,7 @@ class MemoryPartitions:
         self.on: dict[str, list[Partition]] = {}
         self.pids: dict[str, frozenset[int]] = {}
         self.refuse = ""
+        self.partitioned: set[str] = set()
         self.before: Hook = _nothing
         self._made = 0
 
@@ -128,6 +130,9 @@ class MemoryPartitions:
         here = self.on.setdefault(device_id, [])
         if self.refuse:
             raise CannotApplyError(self.refuse)
+        if any(other.layout != partition.layout for other in here):
+            raise CannotApplyError(f"device {device_id}: laid out as {here[0].layout or 'one by one'}, asked {partition.layout}")
+        self.partitioned.add(device_id)
         for other in here:
             if partition.start < other.start + other.size and other.start < partition.start + partition.size:
                 raise CannotApplyError(f"device {device_id}: slot {partition.start} is taken by {other.profile} at {other.start}")
@@ -144,6 +149,17 @@ class MemoryPartitions:
             if self.pids.get(made.uuid):
                 raise PartitionBusyError(self.pids[made.uuid])
             self.on[device_id].remove(made)
+
+    def make_whole(self, device_id: str) -> None:
+        """Make it whole, unless partitions are left."""
+        self.before("make_whole")
+        if self.on.get(device_id):
+            raise CannotApplyError(f"device {device_id}: {len(self.on[device_id])} partitions are left")
+        self.partitioned.discard(device_id)
+
+    def access(self, device_id: str, partition: Partition | None) -> Access:
+        """By name."""
+        return Access(visible={"CUDA_VISIBLE_DEVICES": partition.uuid if partition is not None else device_id})
 
 
 class MemoryOccupants:

@@ -5,12 +5,16 @@ it never claims more than is there. Region steps run at once; partition steps ar
 seconds.
 """
 
+import logging
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from typing import Final
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from mica.enforcer.drift import drift, is_fixed, orphan_at, owners_of
 from mica.enforcer.errors import CannotApplyError, PartitionBusyError
 from mica.enforcer.limits import limits_of
 from mica.enforcer.places import UNUSED, Held, Place
@@ -18,22 +22,28 @@ from mica.enforcer.placing import NO_PART, Part
 from mica.enforcer.ports import Found, Partitions, Regions
 from mica.enforcer.steps import (
     DestroyPartition,
+    DeviceStep,
     FreeRecord,
     MakePartition,
     MakeUsage,
+    MakeWhole,
     RemoveUsage,
     Step,
+    Wish,
     WriteRecord,
     next_step,
     same_slots,
 )
 from mica.events import Ledger, LedgerEntry, Mode, Observed, Partition
 from mica.region import Limits, SliceState
+from mica.vendors import NO_ACCESS, Access
 
 STEPS_MAX: Final = 8
 """More steps in a row than any place needs; more would mean that a step does not do what it says."""
 
 _NOTHING: Final = Held()
+
+log = logging.getLogger(__name__)
 
 
 class Failure(Struct, frozen=True):
@@ -44,13 +54,20 @@ class Failure(Struct, frozen=True):
 
 
 class Job(Struct, frozen=True):
-    """A partition step, and the generation for which it is taken."""
+    """A step that may take seconds, and the generation for which it is taken."""
 
-    step: MakePartition | DestroyPartition
+    step: DeviceStep
     generation: int
 
 
-Outcome = Partition | CannotApplyError | PartitionBusyError | None
+class Made(Struct, frozen=True):
+    """A living partition, and how a process reaches it."""
+
+    partition: Partition
+    access: Access
+
+
+Outcome = Made | CannotApplyError | PartitionBusyError | None
 
 
 def entries_of(ledger: Ledger) -> dict[Place, LedgerEntry]:
@@ -77,6 +94,12 @@ class Node:
         self.divided: set[str] = set()
         self.stuck: set[Place] = set()
         self.fence = False
+        self.carved: set[str] = set()
+        """The devices that are partitioned, as far as is known."""
+        self.access: dict[Place, Access] = {}
+        self.reach: dict[str, Access] = {}
+        """How processes reach the living partitions, and the devices that are used whole."""
+        self.jobs_done = 0
         self._settled: dict[str, dict[str, LedgerEntry]] = {}
         self._touched: set[Place] = set()
 
@@ -90,13 +113,14 @@ class Node:
             self.held[place] = Held(
                 limits=found.records.get(place), has_usage=place in found.usages, reading=self._regions.usage(place)
             )
-        owners = _partition_owners(*known)
+        owners = list(owners_of(*known))
         for device_id, partitions in living.items():
             for partition in partitions:
                 theirs = (place for place, its in owners if place.device_id == device_id and same_slots(its, partition))
-                orphan = Place(device_id, f":{partition.profile_id}@{partition.start}")
+                orphan = orphan_at(device_id, partition)
                 place = next(theirs, orphan) if partition.uuid else orphan
-                self.held[place] = replace(self.held.get(place, _NOTHING), partition=partition)
+                if not (is_orphan(place) and is_fixed(device_id, partition)):
+                    self.held[place] = replace(self.held.get(place, _NOTHING), partition=partition)
         seen = {Place(device, id_) for device, slices in known[0].devices.items() for id_ in slices}
         self._touched = seen.union(self.held)
 
@@ -210,18 +234,34 @@ class Node:
             self.held[place] = replace(held, guests=held.guests - {pid})
 
     def run_job(self, place: Place, job: Job) -> Outcome:
-        """Do one partition job; runs outside the event loop and touches nothing but the port."""
+        """Do one job; runs outside the event loop and touches nothing but the port."""
         try:
-            if isinstance(job.step, MakePartition):
-                return self._partitions.create(place.device_id, job.step.partition)
-            self._partitions.destroy(place.device_id, job.step.partition)
+            match job.step:
+                case MakePartition(partition=partition):
+                    return self._make(place.device_id, partition)
+                case DestroyPartition(partition=partition):
+                    self._partitions.destroy(place.device_id, partition)
+                case MakeWhole():
+                    self._partitions.make_whole(place.device_id)
         except (CannotApplyError, PartitionBusyError) as error:
             return error
         return None
 
+    def _make(self, device_id: str, partition: Partition) -> Made:
+        """A partition that nobody can reach is of no use to anybody."""
+        made = self._partitions.create(device_id, partition)
+        try:
+            return Made(made, self._partitions.access(device_id, made))
+        except CannotApplyError:
+            with suppress(CannotApplyError, PartitionBusyError):
+                self._partitions.destroy(device_id, made)
+            raise
+
     def finish_job(self, place: Place, outcome: Outcome) -> None:
         """Note what became of a job."""
-        generation = self.jobs.pop(place).generation
+        job = self.jobs.pop(place)
+        generation = job.generation
+        self.jobs_done += 1
         self._touched.add(place)
         held = self.held.get(place, _NOTHING)
         if isinstance(outcome, PartitionBusyError):
@@ -230,8 +270,52 @@ class Node:
         elif isinstance(outcome, CannotApplyError):
             self.fail(place, generation, str(outcome))
             self.stuck.add(place)
+        elif isinstance(job.step, MakeWhole):
+            self.carved.discard(place.device_id)
+        elif isinstance(outcome, Made):
+            self.carved.add(place.device_id)
+            self.access[place] = outcome.access
+            self.divided.add(place.slice_id)
+            self._keep(place, replace(held, partition=outcome.partition))
         else:
-            self._keep(place, replace(held, partition=outcome))
+            self.access.pop(place, None)
+            self._keep(place, replace(held, partition=None))
+
+    def note_carved(self, carved: AbstractSet[str]) -> None:
+        """Which devices are partitioned, as the inventory has it; what depends on that is looked at again."""
+        for device_id in self.carved ^ carved:
+            self._settled.pop(device_id, None)
+        self.carved = set(carved)
+
+    def reconcile(self, living: Mapping[str, Iterable[Partition]]) -> None:
+        """Take note of what became of the partitions without us.
+
+        A slice's partition that was made anew is adopted; one that is gone is made again; one that nobody wants is an orphan's.
+        Only to be called while there is no job, with a list that was read while there was none.
+        """
+        found = drift(self.held, living)
+        for place, partition in found.changed.items():
+            log.warning("%s: its partition is %s", place, "gone" if partition is None else f"now {partition.uuid}")
+            held = self.held[place]
+            self._settled.get(place.device_id, {}).pop(place.slice_id, None)
+            self.access.pop(place, None)
+            self.divided.add(place.slice_id)
+            self._keep(place, replace(held, partition=partition, guests=held.guests if partition is not None else frozenset()))
+        for place, partition in found.orphans.items():
+            log.warning("device %s: %s at slot %d is nobody's", place.device_id, partition.profile, partition.start)
+            self._keep(place, Held(partition=partition))
+
+    def access_at(self, place: Place) -> Access:
+        """How a process reaches what the place gives."""
+        return self.access.get(place) or self.reach.get(place.device_id, NO_ACCESS)
+
+    def unreached(self) -> dict[Place, Partition]:
+        """The slices' living partitions of which nobody has asked yet how a process reaches them."""
+        return {
+            place: held.partition
+            for place, held in self.held.items()
+            if held.partition is not None and held.partition.uuid and place not in self.access and not is_orphan(place)
+        }
 
     def _advance(self, place: Place, entry: LedgerEntry | None) -> bool:
         """Step until nothing is left to do here, which is True, or something must be waited for."""
@@ -245,13 +329,13 @@ class Node:
             part = self.parts.get(place, NO_PART)
             target = limits_of(place.slice_id, entry, part, ceiling_ppm=self.lent.get(place), fence=self.fence)
         for _ in range(STEPS_MAX):
-            step = next_step(place, entry, target, held, fence=self.fence)
+            step = next_step(place, Wish(entry, target, self._must_be_whole(place)), held, fence=self.fence)
             if step is None:
                 return entry is not None
             if place in self.jobs:
                 return False
-            if isinstance(step, MakePartition | DestroyPartition):
-                if place not in self.stuck:
+            if isinstance(step, MakePartition | DestroyPartition | MakeWhole):
+                if place not in self.stuck and not (isinstance(step, MakeWhole) and self._has_partitions(place.device_id)):
                     self.jobs[place] = Job(step, entry.generation if entry is not None else 0)
                 return False
             try:
@@ -261,6 +345,15 @@ class Node:
                 return False
             self._keep(place, held)
         raise AssertionError(f"{place}: no end of steps, last {step}")
+
+    def _must_be_whole(self, place: Place) -> bool:
+        """Whether the device is partitioned, and nobody is on it yet who would have found it so."""
+        held = self.held.get(place, _NOTHING)
+        return place.device_id in self.carved and held.reading.empty
+
+    def _has_partitions(self, device_id: str) -> bool:
+        """Whether some partition of the device is still there: who wants it whole waits for its end."""
+        return any(held.partition is not None for place, held in self.held.items() if place.device_id == device_id)
 
     def _has_failed(self, place: Place, entry: LedgerEntry) -> bool:
         failure = self.failed.get(place)
@@ -295,14 +388,3 @@ class Node:
 def _tightens(before: Limits | None, after: Limits) -> bool:
     """Whether processes may hold more than the new limits allow, so that what they hold must be looked at."""
     return before is not None and (after.state is SliceState.DRAINING or after.vram_limit_bytes < before.vram_limit_bytes)
-
-
-def _partition_owners(observed: Observed, ledger: Ledger) -> list[tuple[Place, Partition]]:
-    seen = [
-        (Place(device, id_), slice_.partition)
-        for device, slices in observed.devices.items()
-        for id_, slice_ in slices.items()
-        if slice_.partition is not None
-    ]
-    wanted = [(place, entry.partition) for place, entry in entries_of(ledger).items() if entry.partition is not None]
-    return seen + wanted

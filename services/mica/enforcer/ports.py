@@ -8,6 +8,7 @@ from msgspec import Struct
 from mica.enforcer.places import Holder, Place, Reading
 from mica.events import Partition
 from mica.region import Limits
+from mica.vendors import Access
 
 
 class Found(Struct, frozen=True):
@@ -87,11 +88,26 @@ class Partitions(Protocol):
         """
 
     def destroy(self, device_id: str, partition: Partition) -> None:
-        """Destroy the instance; one that does not exist is no error.
+        """Destroy the instance; one that does not exist, or that is of a layout, is no error.
 
         Raises:
             PartitionBusyError: processes are inside.
             CannotApplyError: the device refuses for another reason.
+        """
+
+    def make_whole(self, device_id: str) -> None:
+        """Bring a device without partitions in use back to where it is used whole; one that is, is no error.
+
+        Raises:
+            PartitionBusyError: processes are on it.
+            CannotApplyError: the device refuses.
+        """
+
+    def access(self, device_id: str, partition: Partition | None) -> Access:
+        """How a process reaches the device, or the living partition of it.
+
+        Raises:
+            CannotApplyError: the device does not answer.
         """
 
 

@@ -45,14 +45,26 @@ class DestroyPartition(Struct, frozen=True):
     partition: Partition
 
 
-Step = MakeUsage | WriteRecord | FreeRecord | RemoveUsage | MakePartition | DestroyPartition
+class MakeWhole(Struct, frozen=True):
+    """Bring the device back to where it is used whole: no partition of it is left."""
 
 
-def next_step(place: Place, entry: LedgerEntry | None, target: Limits | None, held: Held, *, fence: bool = False) -> Step | None:
-    """The next step for ``place``, or None when it is as it should be or must wait for its processes.
+DeviceStep = MakePartition | DestroyPartition | MakeWhole
+"""What may take seconds."""
+Step = MakeUsage | WriteRecord | FreeRecord | RemoveUsage | DeviceStep
 
-    ``entry`` is what the ledger wants (None: nothing) and ``target`` the limits that go with it.
-    """
+
+class Wish(Struct, frozen=True):
+    """What the ledger wants (None: nothing), its limits, and whether the device has to be made whole for it first."""
+
+    entry: LedgerEntry | None
+    target: Limits | None
+    carved: bool = False
+
+
+def next_step(place: Place, wish: Wish, held: Held, *, fence: bool = False) -> Step | None:
+    """The next step for ``place``, or None when it is as it should be or must wait for its processes."""
+    entry, target = wish.entry, wish.target
     if entry is None or target is None:
         return _towards_nothing(place, held, fence=fence)
     if entry.mode is Mode.HARDWARE and entry.partition is not None:
@@ -60,6 +72,8 @@ def next_step(place: Place, entry: LedgerEntry | None, target: Limits | None, he
             return MakePartition(entry.partition)
         if not same_slots(held.partition, entry.partition):
             return DestroyPartition(held.partition) if held.vacant else None
+    elif wish.carved:
+        return MakeWhole()
     elif not held.has_usage:
         return MakeUsage(entry.uid)
     return WriteRecord(target) if held.limits != target else None

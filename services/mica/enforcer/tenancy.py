@@ -3,8 +3,9 @@
 Invariant: pure; the same slice, the same bytes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +16,7 @@ from mica.enforcer.placing import NO_PART, Part
 from mica.enforcer.spatial import PERCENT_PPM
 from mica.events import LedgerEntry, Mode, Runtime
 from mica.region import RuntimeDir, Spatial
+from mica.vendors import NO_ACCESS, Access
 
 MPS_SLACK_BYTES: Final = 1 << 30
 """How far MPS's own limit lies above the slice's."""
@@ -48,7 +50,10 @@ class Mount(Struct, frozen=True):
 
 
 class Attach(Struct, frozen=True):
-    """The document; ``devices`` are the vendors' UUIDs, of the partitions in hardware mode."""
+    """The document; ``devices`` are the vendors' UUIDs, of the partitions in hardware mode.
+
+    ``device_nodes`` and ``mounts`` are for containers; ``cdi``: the vendors' own names of the same, where they have some.
+    """
 
     id: str
     node: str
@@ -56,6 +61,8 @@ class Attach(Struct, frozen=True):
     devices: tuple[str, ...]
     env: dict[str, str]
     mounts: tuple[Mount, ...]
+    device_nodes: tuple[str, ...] = ()
+    cdi: tuple[str, ...] = ()
 
 
 class Seat(Struct, frozen=True, kw_only=True):
@@ -66,6 +73,7 @@ class Seat(Struct, frozen=True, kw_only=True):
     mps_pipe: str = ""
     opencl_id: str = ""
     part: Part = NO_PART
+    access: Access = NO_ACCESS
 
 
 def attach_document(node: str, slice_id: str, seats: Mapping[str, Seat], runtime: RuntimeDir, libraries: Libraries) -> bytes:
@@ -73,7 +81,8 @@ def attach_document(node: str, slice_id: str, seats: Mapping[str, Seat], runtime
     mode = next(iter(seats.values())).entry.mode
     hardware = mode is Mode.HARDWARE
     visible = tuple(seat.visible for seat in seats.values())
-    env = {"MICA_SLICE": slice_id, "MICA_RUNTIME_DIR": str(runtime.root), "CUDA_VISIBLE_DEVICES": ",".join(visible)}
+    access = [seat.access for seat in seats.values()]
+    env = {"MICA_SLICE": slice_id, "MICA_RUNTIME_DIR": str(runtime.root), **_visible(access)}
     if not hardware:
         env |= {"CUDA_VISIBLE_DEVICES": NO_DEVICE, "MICA_VISIBLE_DEVICES": ",".join(visible)}
         env["MICA_ON_FAULT"] = libraries.on_fault
@@ -87,7 +96,22 @@ def attach_document(node: str, slice_id: str, seats: Mapping[str, Seat], runtime
     mounts += [
         _writable(pipe) for pipe in sorted({seat.mps_pipe for seat in seats.values() if seat.mps_pipe and seat.part != NO_PART})
     ]
-    return msgspec.json.encode(Attach(slice_id, node, mode, visible, env, tuple(mounts)))
+    mounts += [_read_only(Path(path)) for path in _each(each.mounts for each in access)]
+    nodes = _each(each.devices for each in access)
+    cdi = _each((each.cdi,) if each.cdi else () for each in access)
+    return msgspec.json.encode(Attach(slice_id, node, mode, visible, env, tuple(mounts), nodes, cdi))
+
+
+def _each(lists: Iterable[Iterable[str]]) -> tuple[str, ...]:
+    """Everything in the lists, once, in their order."""
+    return tuple(dict.fromkeys(chain.from_iterable(lists)))
+
+
+def _visible(access: Sequence[Access]) -> dict[str, str]:
+    """The variables that list the slice's devices, with all of them."""
+    env = {name: value for each in access for name, value in each.env.items()}
+    names = dict.fromkeys(name for each in access for name in each.visible)
+    return env | {name: ",".join(each.visible[name] for each in access if name in each.visible) for name in names}
 
 
 def _opencl(node: str, seats: tuple[Seat, ...], libraries: Libraries) -> dict[str, str]:

@@ -209,6 +209,7 @@ class Voice:
                 mps_pipe=devices[device_id].mps_pipe if device_id in devices else "",
                 opencl_id=devices[device_id].opencl_id if device_id in devices else "",
                 part=part_in(node.limits_at(Place(device_id, arrival.id))),
+                access=node.access_at(Place(device_id, arrival.id)),
             )
             for device_id, entry in arrival.entries.items()
         }

@@ -13,8 +13,8 @@ from typing import Final
 
 import msgspec
 
-from mica.events import Device, Vendor
-from mica.vendors._port import DeviceReading, VendorAbsentError, VendorDriver, VendorError
+from mica.events import Device, Partition, Vendor
+from mica.vendors._port import Access, DeviceReading, VendorAbsentError, VendorDriver, VendorError
 from mica.vendors.opencl._answers import Answers
 from mica.vendors.opencl._devices import node_devices
 from mica.vendors.opencl._loader import USUAL_DRIVERS, drivers_here, loader_environment, loader_path
@@ -98,6 +98,10 @@ class OpenClDriver(VendorDriver):
     def compute_processes(self, device_id: str) -> list[tuple[int, int]]:  # noqa: ARG002 - the same for every device
         """OpenCL does not say who is on a device, so it is not even asked."""
         return []
+
+    def access(self, device_id: str, partition: Partition | None) -> Access:  # noqa: ARG002 - the same for every device
+        """Nothing is needed: the loader finds the drivers, and the layer shows the slice's devices alone."""
+        return Access()
 
     def close(self) -> None:
         """OpenCL has nothing to let go of."""
