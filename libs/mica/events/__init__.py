@@ -104,6 +104,7 @@ from mica.events._streams import (
 )
 from mica.events._vocabulary import (
     ID_PATTERN,
+    NATIVE_RUNTIMES,
     PPM,
     TERMINAL_PHASES,
     Bytes,
@@ -142,6 +143,7 @@ __all__ = [
     "ID_PATTERN",
     "JSON",
     "MSGPACK",
+    "NATIVE_RUNTIMES",
     "NODES",
     "NO_LIMITS",
     "POLICY_BUCKET",

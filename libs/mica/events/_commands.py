@@ -77,7 +77,7 @@ class RequestSlice(Command, tag="slice.request", frozen=True, kw_only=True):
     mode: Mode | None = None
     pool: PoolName | None = None
     vendor: Vendor | None = None
-    runtime: Runtime = Runtime.CUDA
+    runtime: Runtime = Runtime.NATIVE
     uid: Annotated[int, Meta(ge=0, le=(1 << 32) - 2)] | None = None
     priority: Annotated[int, Meta(ge=0, le=100)] = 50
     queue_s: Seconds = 0.0

@@ -4,6 +4,7 @@ Owns the vocabulary of the wire. Invariant: a published member never changes its
 """
 
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Annotated, Final
 
 from msgspec import Meta
@@ -42,14 +43,27 @@ class Vendor(StrEnum):
 
 
 class Runtime(StrEnum):
-    """The programming interface that a tenant's process uses to reach the device."""
+    """The programming interface that a tenant's process uses to reach the device; ``native``: that of the device's maker."""
 
+    NATIVE = "native"
     CUDA = "cuda"
     OPENCL = "opencl"
     HIP = "hip"
     LEVEL_ZERO = "level_zero"
     CANN = "cann"
     QAIC = "qaic"
+
+
+NATIVE_RUNTIMES: Final = MappingProxyType(
+    {
+        Vendor.NVIDIA: Runtime.CUDA,
+        Vendor.AMD: Runtime.HIP,
+        Vendor.INTEL: Runtime.LEVEL_ZERO,
+        Vendor.HUAWEI: Runtime.CANN,
+        Vendor.QUALCOMM: Runtime.QAIC,
+    }
+)
+"""What ``native`` means, by vendor. A processor has none: who wants to compute there says so."""
 
 
 class Control(StrEnum):

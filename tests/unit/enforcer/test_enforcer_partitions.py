@@ -150,8 +150,8 @@ async def test_what_a_container_needs_stands_in_the_launch_descriptor(house: Hou
 
     def access(device_id: str, partition: Partition | None) -> Access:
         return Access(
-            visible={"ROCR_VISIBLE_DEVICES": partition.uuid if partition else "all of it"}, env={"A": "1"}, devices=("/dev/kfd", "/dev/kfd"),
-            mounts=("/opt/driver",), cdi=f"amd.com/gpu={device_id}",
+            visible={"ROCR_VISIBLE_DEVICES": partition.uuid if partition else "all of it"}, env={"A": "1"},
+            devices=("/dev/kfd", "/dev/kfd"), mounts=("/opt/driver",), cdi=f"amd.com/gpu={device_id}",
         )  # fmt: skip
 
     house.partitions.access = access  # type: ignore[method-assign]

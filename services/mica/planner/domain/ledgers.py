@@ -10,7 +10,20 @@ from typing import TypeVar
 from msgspec import Struct
 from msgspec.structs import replace
 
-from mica.events import Departure, Held, Ledger, LedgerEntry, Observed, ObservedSlice, Phase, Placement, SliceRecord
+from mica.events import (
+    NATIVE_RUNTIMES,
+    Departure,
+    Held,
+    Ledger,
+    LedgerEntry,
+    Observed,
+    ObservedSlice,
+    Phase,
+    Placement,
+    Runtime,
+    SliceRecord,
+    Vendor,
+)
 
 V = TypeVar("V")
 
@@ -41,12 +54,17 @@ def entries_of(record: SliceRecord) -> dict[str, LedgerEntry]:
             partition=placement.partition,
             window=placement.window,
             limits=placement.limits,
-            runtime=request.runtime,
+            runtime=runtime_of(request.runtime, placement.vendor),
             uid=request.uid,
             traceparent=record.traceparent,
         )
         for placement in record.placements
     }
+
+
+def runtime_of(asked: Runtime, vendor: Vendor) -> Runtime:
+    """What a process uses on that vendor's device; ``native`` stays where the vendor has no runtime of its own."""
+    return NATIVE_RUNTIMES.get(vendor, asked) if asked is Runtime.NATIVE else asked
 
 
 def node_of(placements: tuple[Placement, ...]) -> str:

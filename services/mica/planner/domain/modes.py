@@ -9,6 +9,7 @@ from typing import Final
 
 from mica.events import Device, Mode, Runtime, Switching, Vendor
 from mica.planner.domain.claims import DeviceClaims
+from mica.planner.domain.ledgers import runtime_of
 from mica.planner.domain.misfits import Misfit
 
 SHIMS: Final[dict[Vendor, frozenset[Runtime]]] = {vendor: frozenset({Runtime.OPENCL}) for vendor in Vendor} | {
@@ -27,6 +28,7 @@ ALL_MODES: Final = frozenset(Mode)
 
 def offered_modes(device: Device, runtime: Runtime, *, switching: bool = True) -> tuple[Mode, ...] | Misfit:
     """The modes that a device can be carved in for ``runtime``, strongest first. ``switching``: it may be, for that."""
+    runtime = runtime_of(runtime, device.vendor)
     if device.runtimes and runtime not in device.runtimes:
         return Misfit("runtime", f"offers {', '.join(device.runtimes)}, not {runtime}")
     may_switch = switching and device.switchable

@@ -77,6 +77,13 @@ class Geometry:
         slices = profile.compute_slices + sum(other.compute_slices for other in others)
         return not (self.compute_slices and slices > self.compute_slices) and self._affords(others, profile)
 
+    def starts(
+        self, keys: AbstractSet[Key], mask: int, profile: PartitionProfile, shared: AbstractSet[str] = ANYTHING
+    ) -> list[int]:
+        """Where one more instance of ``profile`` can be, beside what ``occupied`` says is there."""
+        free = [start for start in profile.starts if not mask & _mask(start, profile.size)]
+        return free if free and self.allows(keys, profile, shared) else []
+
     def _affords(self, others: list[PartitionProfile], profile: PartitionProfile) -> bool:
         """Whether what the profile needs beside slots and compute slices is left."""
         return all(
@@ -90,9 +97,10 @@ def _needs(profile: PartitionProfile) -> dict[str, int]:
     return profile.needs or ({MEDIA: 1} if "+me" in profile.name else {})
 
 
-def _waste(profile: PartitionProfile) -> tuple[bool, int, int, int, int, int]:
+def _waste(profile: PartitionProfile) -> tuple[bool, int, int, int, int, int, int]:
     return (
-        "+" in profile.name, profile.vram_bytes, profile.multiprocessors, profile.size, profile.compute_slices, profile.profile_id
+        "+" in profile.name, profile.vram_bytes, profile.multiprocessors, profile.size, profile.compute_slices,
+        sum(profile.needs.values()), profile.profile_id,
     )  # fmt: skip
 
 
@@ -121,8 +129,8 @@ def choose(
     """
     keys, mask = occupied(taken)
     for profile in geometry.enough(vram_bytes, share_ppm):
-        starts = [start for start in profile.starts if not mask & _mask(start, profile.size)]
-        if not starts or not geometry.allows(keys, profile, shared):
+        starts = geometry.starts(keys, mask, profile, shared)
+        if not starts:
             continue
         futures = {start: geometry.futures(mask | _mask(start, profile.size), profile.layout) for start in starts}
         start = max(starts, key=lambda each: (futures[each], -each))
@@ -133,11 +141,7 @@ def choose(
 def largest(geometry: Geometry, taken: Iterable[Partition], shared: AbstractSet[str] = ANYTHING) -> tuple[int, int]:
     """The most VRAM (bytes) and the most compute (ppm) of any instance that is possible beside ``taken``."""
     keys, mask = occupied(taken)
-    possible = [
-        profile
-        for profile in geometry.profiles
-        if any(not mask & _mask(start, profile.size) for start in profile.starts) and geometry.allows(keys, profile, shared)
-    ]
+    possible = [profile for profile in geometry.profiles if geometry.starts(keys, mask, profile, shared)]
     return max((p.vram_bytes for p in possible), default=0), max((geometry.shares[p.profile_id] for p in possible), default=0)
 
 
