@@ -128,4 +128,10 @@ class EvictSlice(Command, tag="slice.evict", frozen=True, kw_only=True):
     reason: ShortText = ""
 
 
-AnyCommand = RequestSlice | ReleaseSlice | ResizeSlice | ControlSlice | MoveSlice | EvictSlice
+class ExplainSlice(Command, tag="slice.explain", frozen=True, kw_only=True):
+    """Tell what would become of a request now, device by device, and change nothing."""
+
+    request: RequestSlice
+
+
+AnyCommand = RequestSlice | ReleaseSlice | ResizeSlice | ControlSlice | MoveSlice | EvictSlice | ExplainSlice

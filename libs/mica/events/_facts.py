@@ -5,7 +5,7 @@ Invariant: facts tolerate unknown fields, and a new field always has a default.
 
 from msgspec import Struct
 
-from mica.events._placement import Decision, Placement
+from mica.events._placement import Candidate, Decision, Placement
 from mica.events._vocabulary import (
     Bytes,
     Control,
@@ -40,6 +40,20 @@ class SlicePlaced(SliceFact, tag="slice.placed", frozen=True, kw_only=True):
 
     placements: tuple[Placement, ...]
     decision: Decision
+
+
+class SliceExplained(Fact, tag="slice.explained", frozen=True, kw_only=True):
+    """What would become of a request at this moment. ``sequence`` is the stream sequence of the ``slice.explain`` that asked.
+
+    ``outcome`` is ``placed``, ``queued`` or ``rejected``. ``left_out``: so many more candidates were looked at.
+    """
+
+    sequence: int
+    tenant: str
+    outcome: str
+    summary: str
+    candidates: tuple[Candidate, ...] = ()
+    left_out: int = 0
 
 
 class SliceReady(SliceFact, tag="slice.ready", frozen=True, kw_only=True):

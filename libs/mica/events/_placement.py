@@ -89,6 +89,30 @@ class Alternative(Struct, frozen=True, kw_only=True, omit_defaults=True):
     mode: Mode | None = None
 
 
+class Candidate(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A device in one mode, as a dry run sees it: what it would give, or why it would not.
+
+    ``rank`` counts those that fit, the best first, from 1; ``waste`` is what of the device would be left unused beside, from 0
+    on, by which those of one mode are told apart. ``switches``: the device would first be partitioned, or made whole.
+    """
+
+    node: NodeName
+    device_id: DeviceId
+    model: str
+    vendor: Vendor
+    mode: Mode | None = None
+    fits: bool = False
+    chosen: bool = False
+    rank: int = 0
+    waste: float = 0.0
+    vram_bytes: Bytes = 0
+    share_ppm: int = 0
+    partition: Partition | None = None
+    window: Window | None = None
+    switches: bool = False
+    reason: str = ""
+
+
 class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The planner's reasoning: why this mode, why this device, and what else was looked at (at most 16)."""
 

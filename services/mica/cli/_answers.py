@@ -56,7 +56,8 @@ async def say(bus: Bus, command: Command, subjects: tuple[str, ...]) -> AsyncIte
         if subjects:
             pumps.append(tasks.create_task(_pump(await stack.enter_async_context(bus.following(*subjects)), queue)))
         sequence = await bus.publish(command)
-        own = (f"slice.*.seq-{sequence}",) if isinstance(command, RequestSlice) else (f"slice.refused.{sequence}",)
+        by_sequence = "seq-" if isinstance(command, RequestSlice) else ""
+        own = (f"slice.*.{by_sequence}{sequence}",)
         pumps.append(tasks.create_task(_pump(await stack.enter_async_context(bus.following(*own)), queue)))
         for heard in await bus.history(SLICES.name, own):
             queue.put_nowait(heard)

@@ -16,6 +16,7 @@ COMMANDS: Final[Mapping[str, Row]] = {
     "up": ("mica.cli.commands.up:up", "Start NATS, all services and a node here."),
     "service": ("mica.cli.commands.service:service", "Run one service in this process."),
     "request": ("mica.cli.commands.request:request", "Ask for a slice and wait for the answer."),
+    "explain": ("mica.cli.commands.explain:explain", "Show what would become of a request, device by device."),
     "ls": ("mica.cli.commands.listing:ls", "List slices."),
     "show": ("mica.cli.commands.listing:show", "Show one slice: where it is, and why there."),
     "nodes": ("mica.cli.commands.nodes:nodes", "List nodes."),

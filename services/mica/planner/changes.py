@@ -25,13 +25,13 @@ from mica.events import (
     SliceRecord,
 )
 from mica.planner.commits import Outcome
+from mica.planner.deciding import pins_of
 from mica.planner.desk import AGAIN, ATTEMPTS, Again, Answered, Call, ContendedError, Desk
 from mica.planner.domain import records
 from mica.planner.domain.answers import answer_of, refused
 from mica.planner.domain.ledgers import Ending, entries_of, node_of, present
 from mica.planner.domain.misfits import Refusal
 from mica.planner.domain.moving import moved
-from mica.planner.domain.placing import Pins
 from mica.planner.domain.quotas import holding_of
 from mica.planner.domain.resizing import resized
 from mica.planner.waiting import Waiting
@@ -246,9 +246,7 @@ class Changes:
         if any(record.id in slices for slices in desk.fleet.node(node_of(record.placements)).ledger.held.values()):
             raise NotYetError(f"slice {record.id}: its last change is not confirmed yet")
         await desk.freshen(record.request.tenant)
-        policy = desk.policies.tenant(record.request.tenant)
-        pins = Pins(now_ns=desk.now_ns(), tenant_mode=policy.mode, pools=desk.policies.pools)
-        outcome = moved(desk.fleet, record, command, pins)
+        outcome = moved(desk.fleet, record, command, pins_of(desk, record.request.tenant))
         if isinstance(outcome, Refusal):
             return outcome
         changed = records.changed(record, outcome.placements, call.sequence, desk.now_ns())

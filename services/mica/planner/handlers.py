@@ -16,6 +16,7 @@ from mica.events import (
     ControlSlice,
     EventError,
     EvictSlice,
+    ExplainSlice,
     Fact,
     MoveSlice,
     ReleaseSlice,
@@ -27,6 +28,7 @@ from mica.planner.changes import Changes, NotYetError
 from mica.planner.desk import Call, ContendedError, Desk
 from mica.planner.domain.answers import refused, unowned_rejection
 from mica.planner.domain.misfits import Refusal
+from mica.planner.explanations import Explanations
 from mica.planner.lanes import Lanes
 from mica.planner.requests import Requests
 
@@ -86,6 +88,7 @@ class Handlers:
             ResizeSlice: changes.on_resize,
             ControlSlice: changes.on_control,
             MoveSlice: changes.on_move,
+            ExplainSlice: Explanations(desk).on_explain,
         }
 
     async def on_delivery(self, delivery: Delivery) -> None:
@@ -108,6 +111,8 @@ class Handlers:
     def _tenant_of(self, call: Call) -> str:
         if isinstance(call.command, RequestSlice):
             return call.command.tenant
+        if isinstance(call.command, ExplainSlice):
+            return call.command.request.tenant
         entry = self._desk.records.cached(call.id)
         return entry.value.request.tenant if entry is not None else ""
 

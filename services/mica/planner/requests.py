@@ -14,7 +14,6 @@ from msgspec.structs import replace
 from mica.bus import Entry, StaleRevisionError
 from mica.events import (
     SLICES,
-    Decision,
     Fact,
     Phase,
     RequestSlice,
@@ -26,15 +25,16 @@ from mica.events import (
     SliceReleased,
 )
 from mica.planner.commits import Outcome
+from mica.planner.deciding import ask_of, decided
 from mica.planner.desk import AGAIN, ATTEMPTS, Again, Answered, Call, ContendedError, Desk
 from mica.planner.domain import ledgers as edits
 from mica.planner.domain import records
 from mica.planner.domain.answers import answer_of, unowned_rejection
 from mica.planner.domain.ledgers import entries_of, node_of, present
 from mica.planner.domain.misfits import Refusal
-from mica.planner.domain.placing import Ask, Pins, Placed, Unplaced, decide
-from mica.planner.domain.quotas import holding_of, over_quota
-from mica.planner.domain.sizing import Size, size_of
+from mica.planner.domain.placing import Placed, Unplaced
+from mica.planner.domain.quotas import holding_of
+from mica.planner.domain.sizing import size_of
 from mica.planner.placements import Placements, Plan, Unpaid
 from mica.planner.waiting import Waiting
 
@@ -127,10 +127,10 @@ class Requests:
         if isinstance(size, Refusal):
             return Plan(records.rejected(record, size, None, desk.now_ns()), {}, over)
         await desk.load_tenant(tenant)
-        outcome = self._decide(record, size, excluded)
+        outcome = decided(desk, ask_of(desk, record, size, excluded))
         if not isinstance(outcome, Placed):
             await desk.freshen(tenant)
-            outcome = self._decide(record, size, excluded)
+            outcome = decided(desk, ask_of(desk, record, size, excluded))
         now = desk.now_ns()
         if isinstance(outcome, Placed):
             desk.fleet.reserve(record.id, outcome.placements)
@@ -138,20 +138,6 @@ class Requests:
         if outcome.possible and record.until > now:
             return Plan(records.queued(record, outcome.refusal, outcome.decision, now), {}, over)
         return Plan(records.rejected(record, outcome.refusal, outcome.decision, now), {}, over)
-
-    def _decide(self, record: SliceRecord, size: Size, excluded: AbstractSet[str]) -> Placed | Unplaced:
-        desk = self._desk
-        policy = desk.policies.tenant(record.request.tenant)
-        pins = Pins(now_ns=desk.now_ns(), tenant_mode=policy.mode, pools=desk.policies.pools)
-        request = record.request
-        ask = Ask(id=record.id, request=request, size=size, pins=pins, members=request.devices, excluded=excluded)
-        outcome = decide(desk.fleet, ask)
-        if isinstance(outcome, Placed):
-            holdings = desk.tenants.of(record.request.tenant).value
-            refusal = over_quota(holdings, record.id, holding_of(outcome.placements), policy.quota)
-            if refusal is not None:
-                return Unplaced(refusal, Decision(summary=refusal.message), possible=False)
-        return outcome
 
     async def _commit(self, plan: Plan) -> Answered:
         """Make a plan durable: record and charge, then the ledger."""
@@ -231,7 +217,7 @@ class Requests:
 
     def _peek(self, record: SliceRecord) -> Placed | Unplaced | None:
         size = size_of(record.request)
-        return None if isinstance(size, Refusal) else self._decide(record, size, frozenset())
+        return None if isinstance(size, Refusal) else decided(self._desk, ask_of(self._desk, record, size))
 
     async def _withdraw(self, entry: Entry[SliceRecord], refusal: Refusal, epochs: dict[str, int]) -> Answered:
         """Reject what was recorded as placed and is in no ledger: first bar it from its node, then say so."""

@@ -13,7 +13,7 @@ from mica.cli._decision import show_decision, show_placements
 from mica.cli._errors import CliError
 from mica.cli._limits import limit_options, take_limits
 from mica.cli._quantities import BYTES, SECONDS, SHARE
-from mica.cli._session import connected, json_option, run, server_option
+from mica.cli._session import F, connected, json_option, run, server_option
 from mica.cli._table import show_json
 from mica.events import (
     EventError,
@@ -32,25 +32,37 @@ WAIT_S: Final = 30.0
 SLO_FIELDS: Final = tuple(Slo.__struct_fields__)
 
 
+REQUEST_OPTIONS: Final = (
+    click.option("--tenant", help="Who asks."),
+    click.option("--id", "id", help="Name of the slice; without one it is called seq-<n>."),
+    click.option("--name", help="Free text."),
+    click.option("--vram", "vram_bytes", type=BYTES, help="Device memory: 24GiB, 24G or bytes."),
+    click.option("--share", "share_ppm", type=SHARE, help="Compute: 70%, 0.7 or 700000ppm."),
+    click.option("--devices", type=int, help="Gang of so many devices on one node, each with the full size."),
+    click.option("--tier", help="guaranteed, burst or spot."),
+    click.option("--mode", help="hardware, fcsp or timeslice; the planner chooses when left out."),
+    click.option("--pool", help="Only nodes of this pool."),
+    click.option("--vendor", help="Only devices of this vendor."),
+    click.option("--runtime", help="cuda, opencl, hip, level_zero, cann or qaic [the native one of the device's maker]."),
+    click.option("--priority", type=int, help="0 to 100, higher first."),
+    click.option("--queue", "queue_s", type=SECONDS, help="Wait so long for capacity: 30s, 2m."),
+    click.option("--uid", type=int, help="The user who may attach."),
+    limit_options,
+    click.option("--profile", metavar="JSON|@FILE", help="What the workload is, as in proto/events."),
+    click.option("--slo", multiple=True, metavar="BOUND=NUMBER", help="A promise: p99_ms=20, ttft_ms, tpot_ms or rate_hz."),
+    click.option("--file", "-f", "source", type=click.File("rb"), help="The whole request as JSON; - reads stdin."),
+)
+
+
+def request_options(command: F) -> F:
+    """Everything that a request can say."""
+    for option in reversed(REQUEST_OPTIONS):
+        command = option(command)
+    return command
+
+
 @click.command()
-@click.option("--tenant", help="Who asks.")
-@click.option("--id", "id", help="Name of the slice; without one it is called seq-<n>.")
-@click.option("--name", help="Free text.")
-@click.option("--vram", "vram_bytes", type=BYTES, help="Device memory: 24GiB, 24G or bytes.")
-@click.option("--share", "share_ppm", type=SHARE, help="Compute: 70%, 0.7 or 700000ppm.")
-@click.option("--devices", type=int, help="Gang of so many devices on one node, each with the full size.")
-@click.option("--tier", help="guaranteed, burst or spot.")
-@click.option("--mode", help="hardware, fcsp or timeslice; the planner chooses when left out.")
-@click.option("--pool", help="Only nodes of this pool.")
-@click.option("--vendor", help="Only devices of this vendor.")
-@click.option("--runtime", help="cuda, opencl, hip, level_zero, cann or qaic [the native one of the device's maker].")
-@click.option("--priority", type=int, help="0 to 100, higher first.")
-@click.option("--queue", "queue_s", type=SECONDS, help="Wait so long for capacity: 30s, 2m.")
-@click.option("--uid", type=int, help="The user who may attach.")
-@limit_options
-@click.option("--profile", metavar="JSON|@FILE", help="What the workload is, as in proto/events.")
-@click.option("--slo", multiple=True, metavar="BOUND=NUMBER", help="A promise to keep: p99_ms=20, ttft_ms, tpot_ms or rate_hz.")
-@click.option("--file", "-f", "source", type=click.File("rb"), help="The whole request as JSON; - reads stdin.")
+@request_options
 @click.option("--timeout", type=SECONDS, help="Give up waiting for the answer after this [30s, and the time in the queue].")
 @server_option
 @json_option
@@ -59,9 +71,18 @@ def request(source: Any, server: str | None, *, timeout: float | None, as_json: 
 
     The same as `nats pub slice.request '{"tenant": "a", "vram_bytes": 8589934592}'`.
     """
-    wanted = read_request(source.read()) if source is not None else build_request(fields)
+    wanted = wanted_request(source, fields)
     wait_s = timeout if timeout is not None else WAIT_S + wanted.queue_s
     return run(_request(wanted, wait_s, server, as_json=as_json))
+
+
+def wanted_request(source: Any, fields: dict[str, Any]) -> RequestSlice:
+    """The request in the file, or the one that the options describe.
+
+    Raises:
+        CliError: naming the field, what was given and what is allowed.
+    """
+    return read_request(source.read()) if source is not None else build_request(fields)
 
 
 def read_request(body: bytes) -> RequestSlice:

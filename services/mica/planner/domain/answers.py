@@ -7,6 +7,7 @@ from mica.events import (
     Decision,
     Fact,
     Phase,
+    SliceExplained,
     SliceFact,
     SliceFailed,
     SliceLost,
@@ -49,7 +50,7 @@ def message_id(fact: Fact) -> str:
     tag = str(fact.__struct_config__.tag)
     if isinstance(fact, SliceFact):
         return f"{tag}-{fact.id}-{fact.generation}"
-    if isinstance(fact, SliceRefused):
+    if isinstance(fact, SliceRefused | SliceExplained):
         return f"{tag}-{fact.sequence}"
     return ""
 

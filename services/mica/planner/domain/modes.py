@@ -7,7 +7,7 @@ claims can be carved in another one than before, as far as it and its pool's pol
 from collections.abc import Set as AbstractSet
 from typing import Final
 
-from mica.events import Device, Mode, Runtime, Switching, Vendor
+from mica.events import Device, Mode, Runtime, Vendor
 from mica.planner.domain.claims import DeviceClaims
 from mica.planner.domain.ledgers import runtime_of
 from mica.planner.domain.misfits import Misfit
@@ -43,16 +43,16 @@ def offered_modes(device: Device, runtime: Runtime, *, switching: bool = True) -
 
 
 def choose_modes(
-    claims: DeviceClaims, slice_id: str, runtime: Runtime, allowed: AbstractSet[Mode], switching: Switching = Switching.AUTO
+    claims: DeviceClaims, slice_id: str, runtime: Runtime, allowed: AbstractSet[Mode], *, may_switch: bool = True
 ) -> tuple[Mode, ...] | Misfit:
     """The modes in which a device could hold the slice, strongest first, or why none will do.
 
     Software modes are one choice: a device that can be carved in space is not carved in time unless that is asked for.
+    ``may_switch``: it may be partitioned, or made whole, for that.
     """
     device = claims.device
     if device is None:
         return Misfit("device_id", "no longer in the inventory")
-    may_switch = switching is Switching.AUTO or (switching is Switching.ASKED and len(allowed) == 1)
     offered = offered_modes(device, runtime, switching=may_switch)
     if isinstance(offered, Misfit):
         return offered

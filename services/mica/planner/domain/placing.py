@@ -10,7 +10,19 @@ from typing import Final
 
 from msgspec import Struct
 
-from mica.events import NO_LIMITS, Alternative, Decision, Device, Health, Mode, Placement, PoolPolicy, RequestSlice, WorkLimits
+from mica.events import (
+    NO_LIMITS,
+    Alternative,
+    Decision,
+    Device,
+    Health,
+    Mode,
+    Placement,
+    PoolPolicy,
+    RequestSlice,
+    Switching,
+    WorkLimits,
+)
 from mica.planner.domain.claims import DeviceClaims
 from mica.planner.domain.fleet import Fleet, NodeState
 from mica.planner.domain.misfits import Misfit, Refusal, size_text
@@ -66,6 +78,11 @@ class Ask(Struct, frozen=True, kw_only=True):
                 modes = modes & {pin}
         return modes
 
+    def may_switch(self, pool: str) -> bool:
+        """Whether a device that nobody uses may be partitioned, or made whole, for it."""
+        switching = self.pins.pool(pool).switching
+        return switching is Switching.AUTO or (switching is Switching.ASKED and len(self.modes(pool)) == 1)
+
 
 class Placed(Struct, frozen=True):
     """Where it goes."""
@@ -94,11 +111,13 @@ class _Candidate(Struct, frozen=True):
 
 def decide(fleet: Fleet, ask: Ask) -> Placed | Unplaced:
     """The best place for every member of the slice, all of them on one node."""
-    open_ = [(node, claims, _modes(node, claims, ask)) for node, claims in fleet.devices()]
+    open_ = [(node, claims, modes_for(node, claims, ask)) for node, claims in fleet.devices()]
     candidates = [_Candidate(node, claims, modes) for node, claims, modes in open_ if isinstance(modes, Misfit)]
     usable = [(node, claims, modes) for node, claims, modes in open_ if not isinstance(modes, Misfit)]
     for strength in Mode:
-        candidates += [_Candidate(*each, _fit(*each, ask, strength)) for *each, modes in usable if strength in modes]
+        candidates += [
+            _Candidate(node, claims, fit_for(node, claims, ask, strength)) for node, claims, modes in usable if strength in modes
+        ]
         chosen = _choose(candidates, ask.members)
         if chosen:
             weaker = [
@@ -110,19 +129,21 @@ def decide(fleet: Fleet, ask: Ask) -> Placed | Unplaced:
     return _unplaced(fleet, ask, candidates)
 
 
-def _fit(node: NodeState, claims: DeviceClaims, ask: Ask, mode: Mode) -> Fit | Misfit:
+def fit_for(node: NodeState, claims: DeviceClaims, ask: Ask, mode: Mode) -> Fit | Misfit:
+    """How one member would sit on the device, carved in ``mode``."""
     return fit(claims, ask.id, ask.size, mode, node.shared_beside(claims, ask.id) if mode is Mode.HARDWARE else ANYTHING)
 
 
-def _modes(node: NodeState, claims: DeviceClaims, ask: Ask) -> tuple[Mode, ...] | Misfit:
+def modes_for(node: NodeState, claims: DeviceClaims, ask: Ask, among: AbstractSet[Mode] = ALL_MODES) -> tuple[Mode, ...] | Misfit:
+    """The modes in which the device could hold a member, of those in ``among``, or why none will do."""
     device = claims.device
     if device is None:
         return Misfit("device_id", "no longer in the inventory")
     misfit = _unwanted(node, device, ask) or _unfit(node, device, ask)
     if misfit is not None:
         return misfit
-    allowed, limits = ask.modes(node.pool), ask.own_limits.given
-    modes = choose_modes(claims, ask.id, ask.request.runtime, allowed, ask.pins.pool(node.pool).switching)
+    allowed, limits = ask.modes(node.pool) & among, ask.own_limits.given
+    modes = choose_modes(claims, ask.id, ask.request.runtime, allowed, may_switch=ask.may_switch(node.pool))
     if isinstance(modes, Misfit) or not limits or modes[-1] is not Mode.HARDWARE:
         return modes if isinstance(modes, Misfit) or not limits else tuple(each for each in modes if each is not Mode.HARDWARE)
     return Misfit("limits", f"partitioned, and no shim enforces {', '.join(limits)} in hardware")
@@ -158,7 +179,7 @@ def _choose(candidates: Iterable[_Candidate], members: int) -> list[_Candidate]:
     if members == 1:
         for candidate in candidates:
             if isinstance(candidate.result, Fit):
-                key = _rank(candidate, candidate.result)
+                key = rank(candidate.claims, candidate.result)
                 if best_key is None or key < best_key:
                     best, best_key = [candidate], key
         return best
@@ -167,15 +188,14 @@ def _choose(candidates: Iterable[_Candidate], members: int) -> list[_Candidate]:
             group.sort(key=lambda each: each.result.waste if isinstance(each.result, Fit) else ())
             worst = group[members - 1].result
             if isinstance(worst, Fit):
-                key = _rank(group[0], worst)
+                key = rank(group[0].claims, worst)
                 if best_key is None or key < best_key:
                     best, best_key = group[:members], key
     return best
 
 
-def _rank(candidate: _Candidate, result: Fit) -> Rank:
+def rank(claims: DeviceClaims, result: Fit) -> Rank:
     """The lowest is taken: the strongest mode, on a device that has no stronger one to lose, as it is, the least wasteful."""
-    claims = candidate.claims
     stronger = claims.device is not None and has_stronger(claims.device, result.mode)
     return STRENGTH[result.mode], stronger, would_switch(claims, result.mode), result.waste
 

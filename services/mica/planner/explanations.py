@@ -1,0 +1,44 @@
+"""``slice.explain``: what would become of a request, and why. Invariant: nothing is written but the answer."""
+
+from mica.events import Candidate, ExplainSlice, SliceExplained
+from mica.planner.deciding import ask_of, decided
+from mica.planner.desk import Call, Desk
+from mica.planner.domain import records
+from mica.planner.domain.explaining import explain
+from mica.planner.domain.misfits import Refusal
+from mica.planner.domain.placing import Placed
+from mica.planner.domain.sizing import size_of
+
+
+class Explanations:
+    """Answers dry runs, on what the server has now."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    async def on_explain(self, call: Call) -> SliceExplained:
+        """The answer; a request that is malformed inside is refused before it comes here."""
+        assert isinstance(call.command, ExplainSlice)
+        desk, request = self._desk, call.command.request
+        await desk.load_tenant(request.tenant)
+        await desk.freshen(request.tenant)
+        record = records.blank(request.id or f"seq-{call.sequence}", request, call.sequence, desk.now_ns())
+        size = size_of(request)
+        if isinstance(size, Refusal):
+            return self._answer(call, size.message, "rejected")
+        ask = ask_of(desk, record, size)
+        outcome = decided(desk, ask)
+        candidates, left_out = explain(desk.fleet, ask, outcome)
+        if isinstance(outcome, Placed):
+            return self._answer(call, outcome.decision.summary, "placed", candidates, left_out)
+        waits = outcome.possible and request.queue_s > 0
+        return self._answer(call, outcome.refusal.message, "queued" if waits else "rejected", candidates, left_out)
+
+    def _answer(
+        self, call: Call, summary: str, outcome: str, candidates: tuple[Candidate, ...] = (), left_out: int = 0
+    ) -> SliceExplained:
+        assert isinstance(call.command, ExplainSlice)
+        return SliceExplained(
+            at=self._desk.now_ns(), sequence=call.sequence, tenant=call.command.request.tenant, outcome=outcome, summary=summary,
+            candidates=candidates, left_out=left_out,
+        )  # fmt: skip
