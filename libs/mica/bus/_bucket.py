@@ -88,14 +88,15 @@ class JetStreamBucket:
         """Write a key whatever it holds."""
         return await self._publisher.publish(self._prefix + key, encode_document(value), None)
 
-    async def delete(self, key: str, *, revision: int | None = None, note: Note = NO_NOTE) -> None:
+    async def delete(self, key: str, *, revision: int | None = None, note: Note = NO_NOTE) -> int:
         """Leave a delete marker."""
         headers = {OPERATION: "DEL"} | ({} if revision is None else {EXPECTED: str(revision)}) | _noted(note)
-        await self._publisher.publish(self._prefix + key, b"", headers, expected=-1 if revision is None else revision)
+        return await self._publisher.publish(self._prefix + key, b"", headers, expected=-1 if revision is None else revision)
 
-    async def versions(self, key: str) -> list[Version]:
-        """What the key holds and held, oldest first."""
-        return [_version(key, message) for message in await everything(self._jetstream, self._stream, [self._prefix + key])]
+    async def versions(self, pattern: str) -> list[Version]:
+        """What matching keys hold and held, oldest first."""
+        found = await everything(self._jetstream, self._stream, [self._prefix + pattern])
+        return [_version(message.subject[len(self._prefix) :], message) for message in found]
 
     async def keys(self, pattern: str) -> list[str]:
         """The keys that match ``pattern``."""

@@ -122,16 +122,16 @@ class MemoryBucket:
         """Hold bytes that somebody published."""
         return self._write(key, data)
 
-    async def delete(self, key: str, *, revision: int | None = None, note: Note = NO_NOTE) -> None:
+    async def delete(self, key: str, *, revision: int | None = None, note: Note = NO_NOTE) -> int:
         """Delete a key."""
         if revision is not None:
             self._expect(key, revision)
-        if key in self._values:
-            self._write(key, None, note)
+        return self._write(key, None, note) if key in self._values else 0
 
-    async def versions(self, key: str) -> list[Version]:
-        """What the key holds and held, oldest first."""
-        return list(self._versions.get(key, []))
+    async def versions(self, pattern: str) -> list[Version]:
+        """What matching keys hold and held, oldest first."""
+        found = (version for key, kept in self._versions.items() if matches(pattern, key) for version in kept)
+        return sorted(found, key=lambda version: version.revision)
 
     async def keys(self, pattern: str) -> list[str]:
         """The keys that match ``pattern``."""

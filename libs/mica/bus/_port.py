@@ -89,14 +89,14 @@ class Bucket(Protocol):
     async def put(self, key: str, value: Document) -> int:
         """Write a key whatever it holds. Only for keys with one living writer."""
 
-    async def delete(self, key: str, *, revision: int | None = None, note: Note = NO_NOTE) -> None:
-        """Delete a key; a key that does not exist is no error.
+    async def delete(self, key: str, *, revision: int | None = None, note: Note = NO_NOTE) -> int:
+        """Delete a key; its revision. A key that does not exist is no error.
 
         With a ``revision`` that is not the latest: StaleRevisionError.
         """
 
-    async def versions(self, key: str) -> list[Version]:
-        """What the key holds and held, oldest first: as many versions as the bucket keeps, deletions among them."""
+    async def versions(self, pattern: str) -> list[Version]:
+        """What a key, or those that match, holds and held, oldest first: as many as the bucket keeps, deletions among them."""
 
     async def keys(self, pattern: str) -> list[str]:
         """The keys that match a NATS pattern such as ``slice.*``."""

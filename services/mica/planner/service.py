@@ -23,6 +23,7 @@ from mica.planner.requests import Requests
 from mica.planner.upkeep import Upkeep
 from mica.planner.view import View
 from mica.planner.waiting import Waiting
+from mica.policy import follow
 
 log = logging.getLogger(__name__)
 
@@ -79,8 +80,8 @@ class Planner:
         ready = [asyncio.Event() for _ in range(4)]
         group.create_task(self._follow(lambda: state.watch("inventory.*", Inventory), view.take_inventory, ready[0]))
         group.create_task(self._follow(lambda: state.watch("observed.*", Observed), view.take_observed, ready[1]))
-        group.create_task(self._follow(lambda: policy.watch("tenant.*", TenantPolicy), view.take_tenants, ready[2]))
-        group.create_task(self._follow(lambda: policy.watch("pool.*", PoolPolicy), view.take_pools, ready[3]))
+        group.create_task(self._follow(lambda: follow(policy, "tenant.*", TenantPolicy), view.take_tenants, ready[2]))
+        group.create_task(self._follow(lambda: follow(policy, "pool.*", PoolPolicy), view.take_pools, ready[3]))
         for event in ready:
             await event.wait()
 

@@ -80,17 +80,21 @@ async def test_a_policy_has_its_versions_with_their_notes(bus: Bus) -> None:
     note = Note("zoë@host", 'müssen wir: "jetzt"\r\nX-Other: no')
     first = await bus.policy.update("pool.a", PoolPolicy(spatial=SpatialChoice.MPS), 0, note=note)
     second = await bus.publish_raw("$KV.policy.pool.a", b"garbage")
-    await bus.policy.delete("pool.a", revision=second, note=Note("b", "gone"))
-    await bus.policy.put("pool.ab", PoolPolicy())
+    third = await bus.policy.delete("pool.a", revision=second, note=Note("b", "gone"))
+    fourth = await bus.policy.put("pool.ab", PoolPolicy())
     versions = await bus.policy.versions("pool.a")
     assert [(version.data, version.note) for version in versions] == [
         (b'{"spatial":"mps"}', note),
         (b"garbage", Note()),
         (None, Note("b", "gone")),
     ]
-    assert [version.revision for version in versions][:2] == [first, second]
+    assert [version.revision for version in versions] == [first, second, third]
     assert 0 < versions[0].at <= versions[1].at <= versions[2].at
     assert await bus.policy.versions("pool.b") == []
+    assert [(version.key, version.revision) for version in await bus.policy.versions("pool.*")][2:] == [
+        ("pool.a", third),
+        ("pool.ab", fourth),
+    ]
 
 
 async def test_a_bucket_keeps_so_many_versions(bus: Bus) -> None:

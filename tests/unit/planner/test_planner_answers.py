@@ -159,6 +159,23 @@ async def test_a_pool_policy_leaves_only_its_modes(house: House) -> None:
     assert house.said("slice.placed.s1")[0].placements[0].mode is Mode.TIMESLICE
 
 
+async def test_a_pool_policy_that_is_spoilt_stays_in_force(house: House) -> None:
+    """What cannot be read changes nothing, for the planner that runs and for the one that starts; other policies go on."""
+    await house.bus.policy.put("pool.default", PoolPolicy(modes=(Mode.TIMESLICE,)))
+    await house.bus.publish_raw("$KV.policy.pool.default", b"modes: all")
+    await house.bus.publish_raw("$KV.policy.tenant.t1", b"[]")
+    await quiet()
+    await house.send(ask("s1", 4))
+    await house.stop_planners()
+    await house.start_planner()
+    await house.bus.policy.put("tenant._default", TenantPolicy(quota=TenantQuota(slices=2)))
+    await quiet()
+    for name in ("s2", "s3"):
+        await house.send(ask(name, 4))
+    assert [house.said(f"slice.placed.{name}")[0].placements[0].mode for name in ("s1", "s2")] == [Mode.TIMESLICE] * 2
+    assert len(house.said("slice.rejected.s3")) == 1
+
+
 async def test_waiting_requests_are_placed_by_priority_when_capacity_comes(house: House) -> None:
     """The highest priority goes first, then the oldest; a restart forgets none of them."""
     await house.send(ask("hog", 20, mode=Mode.FCSP))
