@@ -7,12 +7,13 @@ from mica.policy._check import check
 from mica.policy._differences import Difference, differences, fields_of
 from mica.policy._kinds import KINDS, Policy, kind_of
 from mica.policy._overriding import in_force
-from mica.policy._reading import follow, newest, readable
+from mica.policy._reading import all_readable, follow, newest, readable
 
 __all__ = [
     "KINDS",
     "Difference",
     "Policy",
+    "all_readable",
     "check",
     "differences",
     "fields_of",

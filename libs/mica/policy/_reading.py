@@ -52,6 +52,15 @@ def readable(versions: Iterable[Version], kind: type[T]) -> Entry[T] | None:
     return found
 
 
+def all_readable(versions: Iterable[Version], kind: type[T]) -> dict[str, Entry[T]]:
+    """By key, what was in force with the last of these; keys of which nothing is are not in it."""
+    by_key: dict[str, list[Version]] = {}
+    for version in versions:
+        by_key.setdefault(version.key, []).append(version)
+    found = {key: readable(its, kind) for key, its in by_key.items()}
+    return {key: entry for key, entry in found.items() if entry is not None}
+
+
 class _Reader(Generic[T]):
     """Decodes what a watch hears; ``_sound`` is the version in force by key, 0 for none, ``_told`` the last complaint."""
 
