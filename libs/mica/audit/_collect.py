@@ -29,6 +29,7 @@ from mica.events import (
     TenantPolicy,
     decode_document,
 )
+from mica.policy import all_readable
 from mica.region import (
     QuotaRegion,
     RegionError,
@@ -70,14 +71,14 @@ async def read_world(sources: Sources) -> World:
 
 async def read_documents(bus: Bus) -> Documents:
     """The state bucket and the tenants' policies."""
-    state, policy = await _bytes_of(bus.state, ">"), await _bytes_of(bus.policy, "tenant.*")
+    state, policies = await _bytes_of(bus.state, ">"), await bus.policy.versions("tenant.*")
     return Documents(
         inventories=_documents(state, "inventory.", Inventory),
         records=_documents(state, "slice.", SliceRecord),
         tenants=_documents(state, "tenant.", TenantHoldings),
         ledgers=_documents(state, "ledger.", Ledger),
         observed=_documents(state, "observed.", Observed),
-        policies=_documents(policy, "tenant.", TenantPolicy),
+        policies={key.removeprefix("tenant."): entry.value for key, entry in all_readable(policies, TenantPolicy).items()},
     )
 
 

@@ -7,7 +7,7 @@ from mica.bus._clock import Clock, ManualClock, SystemClock
 from mica.bus._errors import BusError, BusUnavailableError, StaleRevisionError, StreamFullError
 from mica.bus._jetstream import JetStreamBus
 from mica.bus._memory import MemoryBucket, MemoryBus, MemoryDelivery, StoredMessage, matches
-from mica.bus._port import Bucket, Bus, Change, Delivery, Entry, Heard, Write
+from mica.bus._port import Bucket, Bus, Change, Delivery, Entry, Heard, Note, Version, Write
 from mica.bus._service import ServiceError, announce_ready, run_service
 from mica.bus._settings import DEFAULT_RUNTIME_DIR, DEFAULT_URL, Settings, SettingsError
 
@@ -28,6 +28,7 @@ __all__ = [
     "MemoryBucket",
     "MemoryBus",
     "MemoryDelivery",
+    "Note",
     "ServiceError",
     "Settings",
     "SettingsError",
@@ -35,6 +36,7 @@ __all__ = [
     "StoredMessage",
     "StreamFullError",
     "SystemClock",
+    "Version",
     "Write",
     "announce_ready",
     "matches",

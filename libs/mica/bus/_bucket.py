@@ -1,10 +1,12 @@
 """A KV bucket over JetStream. Invariant: every write carries the revision it stands on, except ``put``."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar
 
+import msgspec
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js.api import RawStreamMsg
@@ -13,13 +15,14 @@ from nats.js.errors import NotFoundError
 from mica.bus._connection import Connection
 from mica.bus._consumer import place_of
 from mica.bus._errors import BusUnavailableError, StaleRevisionError, reason_of
-from mica.bus._port import Change, Entry, Write
+from mica.bus._history import everything
+from mica.bus._port import NO_NOTE, Change, Entry, Note, Version, Write, read
 from mica.bus._publisher import Publisher
 from mica.bus._reconnects import Reconnects
 from mica.bus._watch import Watch
-from mica.events import Document, decode_document, encode_document
+from mica.events import Document, encode_document
 
-T = TypeVar("T", bound=Document)
+T = TypeVar("T", bound=Document | bytes)
 
 EXPECTED: Final = "Nats-Expected-Last-Subject-Sequence"
 OPERATION: Final = "KV-Operation"
@@ -27,6 +30,8 @@ EXPECTED_ID: Final = "Nats-Expected-Last-Msg-Id"
 MESSAGE_ID: Final = "Nats-Msg-Id"
 TTL: Final = "Nats-TTL"
 REASON: Final = "Nats-Marker-Reason"
+NOTE: Final = "Mica-Note"
+"""``{"author", "message"}`` as JSON in ASCII: a header takes neither other letters nor line ends everywhere."""
 RETRY_S: Final = 0.2
 
 
@@ -46,7 +51,7 @@ class JetStreamBucket:
         message = await self._last(key)
         if message is None or message.data is None or _is_gone(message.headers):
             return None
-        return Entry(key, decode_document(message.data, kind), message.seq or 0)
+        return Entry(key, read(message.data, kind), message.seq or 0)
 
     async def create(self, key: str, value: Document, *, ttl_s: float = 0) -> int:
         """Write a key that must not exist; a key that was deleted does not."""
@@ -58,9 +63,9 @@ class JetStreamBucket:
                 raise
             return await self.update(key, value, message.seq or 0, ttl_s=ttl_s)
 
-    async def update(self, key: str, value: Document, revision: int, *, ttl_s: float = 0) -> int:
+    async def update(self, key: str, value: Document, revision: int, *, ttl_s: float = 0, note: Note = NO_NOTE) -> int:
         """Write a key whose latest revision must be ``revision``."""
-        headers = {EXPECTED: str(revision)}
+        headers = {EXPECTED: str(revision)} | _noted(note)
         if ttl_s > 0:
             headers[TTL] = f"{max(1, round(ttl_s))}s"
         return await self._publisher.publish(self._prefix + key, encode_document(value), headers, expected=revision)
@@ -83,9 +88,15 @@ class JetStreamBucket:
         """Write a key whatever it holds."""
         return await self._publisher.publish(self._prefix + key, encode_document(value), None)
 
-    async def delete(self, key: str) -> None:
+    async def delete(self, key: str, *, revision: int | None = None, note: Note = NO_NOTE) -> int:
         """Leave a delete marker."""
-        await self._publisher.publish(self._prefix + key, b"", {OPERATION: "DEL"})
+        headers = {OPERATION: "DEL"} | ({} if revision is None else {EXPECTED: str(revision)}) | _noted(note)
+        return await self._publisher.publish(self._prefix + key, b"", headers, expected=-1 if revision is None else revision)
+
+    async def versions(self, pattern: str) -> list[Version]:
+        """What matching keys hold and held, oldest first."""
+        found = await everything(self._jetstream, self._stream, [self._prefix + pattern])
+        return [_version(message.subject[len(self._prefix) :], message) for message in found]
 
     async def keys(self, pattern: str) -> list[str]:
         """The keys that match ``pattern``."""
@@ -123,7 +134,7 @@ class JetStreamBucket:
         _, revision = place_of(message)
         if _is_gone(message.headers):
             return Change(key, None, revision)
-        return Change(key, decode_document(message.data, kind), revision)
+        return Change(key, read(message.data, kind), revision)
 
     async def _last(self, key: str) -> RawStreamMsg | None:
         try:
@@ -145,6 +156,21 @@ async def _first_few(sent: list[asyncio.Future[int]]) -> list[int]:
             raise answer
         revisions.append(answer)
     return revisions
+
+
+def _noted(note: Note) -> dict[str, str]:
+    return {NOTE: json.dumps(msgspec.to_builtins(note))} if note != NO_NOTE else {}
+
+
+def _version(key: str, message: Msg) -> Version:
+    headers = message.headers or {}
+    try:
+        note = msgspec.json.decode(headers.get(NOTE, "{}"), type=Note)
+    except msgspec.DecodeError:
+        note = NO_NOTE
+    place = message.metadata
+    data = None if _is_gone(headers) else message.data
+    return Version(key, place.sequence.stream, data, int(place.timestamp.timestamp() * 1e6) * 1000, note)
 
 
 def _is_gone(headers: Mapping[str, str] | None) -> bool:

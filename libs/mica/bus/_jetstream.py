@@ -10,13 +10,13 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import APIError, ServiceUnavailableError
 
 from mica.bus._bucket import MESSAGE_ID, JetStreamBucket
 from mica.bus._connection import Connection
 from mica.bus._consumer import CONTENT_TYPE, TRACEPARENT, Durable, deliveries
 from mica.bus._errors import BusError, BusUnavailableError, reason_of
+from mica.bus._history import everything
 from mica.bus._port import Bucket, Delivery, Heard
 from mica.bus._publisher import Publisher
 from mica.bus._reconnects import Reconnects
@@ -37,7 +37,6 @@ from mica.events import (
 CONNECT_S: Final = 2
 RECONNECT_S: Final[Any] = 0.2  # nats-py says int and sleeps for it as it is
 CLOSE_S: Final = 3.0
-HISTORY_BATCH: Final = 500
 DEFAULT_PORT: Final = 4222
 PROBE_S: Final = 0.05
 REPAIR_ATTEMPTS: Final = 100
@@ -123,24 +122,8 @@ class JetStreamBus:
 
     async def history(self, stream: str, subjects: Sequence[str] = ()) -> list[Heard]:
         """Everything that a stream holds now on these subjects, oldest first."""
-        config = ConsumerConfig(
-            deliver_policy=DeliverPolicy.ALL, ack_policy=AckPolicy.NONE, filter_subjects=list(subjects) or None,
-            inactive_threshold=30.0, mem_storage=True,
-        )  # fmt: skip
-        try:
-            info = await self._jetstream.add_consumer(stream, config=config)
-            name = info.name or ""
-            subscription = await self._jetstream.pull_subscribe_bind(consumer=name, stream=stream)
-            heard: list[Heard] = []
-            left = info.num_pending or 0
-            while left > 0:
-                messages = await subscription.fetch(min(left, HISTORY_BATCH), timeout=5)
-                left = messages[-1].metadata.num_pending or 0
-                heard.extend(item for item in map(_hear, messages) if item is not None)
-            await self._jetstream.delete_consumer(stream, name)
-        except (APIError, NatsError, TimeoutError) as error:
-            raise BusUnavailableError(f"stream {stream}: {reason_of(error)}") from error
-        return heard
+        heard = map(_hear, await everything(self._jetstream, stream, subjects))
+        return [item for item in heard if item is not None]
 
     async def close(self) -> None:
         """Flush what was published and disconnect."""

@@ -12,8 +12,11 @@ from typing import Literal, TypeVar
 from msgspec import Struct
 
 from mica.bus._errors import BusError, BusUnavailableError, StaleRevisionError
-from mica.bus._port import Change, Delivery, Entry, Heard, Write
+from mica.bus._port import NO_NOTE, Change, Delivery, Entry, Heard, Note, Version, Write, read
 from mica.events import (
+    POLICY_BUCKET,
+    POLICY_VERSIONS,
+    STATE_BUCKET,
     STREAMS,
     Command,
     Document,
@@ -21,14 +24,15 @@ from mica.events import (
     Fact,
     content_type,
     decode,
-    decode_document,
     encode,
     encode_document,
     subject_of,
 )
 
-T = TypeVar("T", bound=Document)
+T = TypeVar("T", bound=Document | bytes)
 Failure = Literal["before", "after"]
+FIRST_AT = 1_700_000_000_000_000_000
+"""When the first version was written, in Unix nanoseconds; each takes a second."""
 
 
 class StoredMessage(Struct, frozen=True):
@@ -67,18 +71,20 @@ class _Faults:
 
 
 class MemoryBucket:
-    """A key-value bucket in memory."""
+    """A key-value bucket in memory that keeps ``kept`` versions of a key."""
 
-    def __init__(self, faults: _Faults) -> None:
+    def __init__(self, faults: _Faults, kept: int = 1) -> None:
         self._faults = faults
+        self._kept = kept
         self._values: dict[str, tuple[bytes | None, int]] = {}
+        self._versions: dict[str, list[Version]] = {}
         self._revision = 0
         self._watchers: list[tuple[str, asyncio.Queue[str]]] = []
 
     async def get(self, key: str, kind: type[T]) -> Entry[T] | None:
         """The latest value, or None."""
         data, revision = self._values.get(key, (None, 0))
-        return None if data is None else Entry(key, decode_document(data, kind), revision)
+        return None if data is None else Entry(key, read(data, kind), revision)
 
     async def create(self, key: str, value: Document, *, ttl_s: float = 0) -> int:
         """Write a key that must not exist."""
@@ -87,11 +93,18 @@ class MemoryBucket:
             raise StaleRevisionError(key, 0)
         return await self.update(key, value, revision, ttl_s=ttl_s)
 
-    async def update(self, key: str, value: Document, revision: int, *, ttl_s: float = 0) -> int:  # noqa: ARG002 - no time passes here
+    async def update(
+        self,
+        key: str,
+        value: Document,
+        revision: int,
+        *,
+        ttl_s: float = 0,  # noqa: ARG002 - no time passes here
+        note: Note = NO_NOTE,
+    ) -> int:
         """Write a key whose latest revision must be ``revision``."""
-        if self._values.get(key, (None, 0))[1] != revision:
-            raise StaleRevisionError(key, revision)
-        return self._write(key, encode_document(value))
+        self._expect(key, revision)
+        return self._write(key, encode_document(value), note)
 
     async def chain(self, writes: Sequence[Write]) -> list[int]:
         """Write these in order, up to the first that stands on an old revision."""
@@ -105,10 +118,20 @@ class MemoryBucket:
         """Write a key whatever it holds."""
         return self._write(key, encode_document(value))
 
-    async def delete(self, key: str) -> None:
+    def take_raw(self, key: str, data: bytes) -> int:
+        """Hold bytes that somebody published."""
+        return self._write(key, data)
+
+    async def delete(self, key: str, *, revision: int | None = None, note: Note = NO_NOTE) -> int:
         """Delete a key."""
-        if key in self._values:
-            self._write(key, None)
+        if revision is not None:
+            self._expect(key, revision)
+        return self._write(key, None, note) if key in self._values else 0
+
+    async def versions(self, pattern: str) -> list[Version]:
+        """What matching keys hold and held, oldest first."""
+        found = (version for key, kept in self._versions.items() if matches(pattern, key) for version in kept)
+        return sorted(found, key=lambda version: version.revision)
 
     async def keys(self, pattern: str) -> list[str]:
         """The keys that match ``pattern``."""
@@ -131,14 +154,20 @@ class MemoryBucket:
 
     def _change(self, key: str, kind: type[T]) -> Change[T]:
         data, revision = self._values[key]
-        return Change(key, None if data is None else decode_document(data, kind), revision)
+        return Change(key, None if data is None else read(data, kind), revision)
 
-    def _write(self, key: str, data: bytes | None) -> int:
+    def _expect(self, key: str, revision: int) -> None:
+        if self._values.get(key, (None, 0))[1] != revision:
+            raise StaleRevisionError(key, revision)
+
+    def _write(self, key: str, data: bytes | None, note: Note = NO_NOTE) -> int:
         failure = self._faults.take(key)
         if failure == "before":
             raise BusUnavailableError(f"key {key}: lost before it was written")
         self._revision += 1
         self._values[key] = (data, self._revision)
+        version = Version(key, self._revision, data, FIRST_AT + self._revision * 10**9, note)
+        self._versions[key] = [*self._versions.get(key, []), version][-self._kept :]
         for pattern, queue in self._watchers:
             if matches(pattern, key):
                 queue.put_nowait(key)
@@ -204,7 +233,7 @@ class MemoryBus:
     def __init__(self) -> None:
         self._faults = _Faults()
         self.state = MemoryBucket(self._faults)
-        self.policy = MemoryBucket(self._faults)
+        self.policy = MemoryBucket(self._faults, POLICY_VERSIONS)
         self.streams: dict[str, list[StoredMessage]] = {stream.name: [] for stream in STREAMS}
         self._message_ids: dict[tuple[str, str], int] = {}
         self._consumers: dict[tuple[str, str], _Consumer] = {}
@@ -233,7 +262,10 @@ class MemoryBus:
         return self._store(subject_of(event), encode(event), content_type(event), traceparent, message_id)
 
     async def publish_raw(self, subject: str, data: bytes, *, traceparent: str = "") -> int:
-        """Publish bytes as they are."""
+        """Publish bytes as they are; under ``$KV.<bucket>.<key>`` they are what the key holds."""
+        for name, bucket in ((STATE_BUCKET, self.state), (POLICY_BUCKET, self.policy)):
+            if subject.startswith(f"$KV.{name}."):
+                return bucket.take_raw(subject.removeprefix(f"$KV.{name}."), data)
         return self._store(subject, data, None, traceparent, "")
 
     def _store(self, subject: str, data: bytes, content: str | None, traceparent: str, message_id: str) -> int:

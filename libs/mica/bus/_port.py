@@ -6,13 +6,13 @@ publish or a write that returned is durable; one that raised may or may not be, 
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from msgspec import Struct
 
-from mica.events import Command, Document, Fact
+from mica.events import Command, Document, Fact, UnixNs, decode_document
 
-T = TypeVar("T", bound=Document)
+T = TypeVar("T", bound=Document | bytes)
 
 
 class Entry(Struct, Generic[T], frozen=True):
@@ -39,8 +39,31 @@ class Write(Struct, frozen=True):
     revision: int
 
 
+class Note(Struct, frozen=True):
+    """Who wrote a version, and why, in their own words: nobody has checked either."""
+
+    author: str = ""
+    message: str = ""
+
+
+NO_NOTE: Final = Note()
+
+
+class Version(Struct, frozen=True):
+    """What a key held from ``at`` on, as it was written. ``data`` is None where it was deleted."""
+
+    key: str
+    revision: int
+    data: bytes | None
+    at: UnixNs
+    note: Note = NO_NOTE
+
+
 class Bucket(Protocol):
-    """A key-value bucket. Keys are as in the architecture, for example ``slice.s1``."""
+    """A key-value bucket. Keys are as in the architecture, for example ``slice.s1``.
+
+    A value is read as the document that is asked for, or undecoded as ``bytes``. EventError when it is no such document.
+    """
 
     async def get(self, key: str, kind: type[T]) -> Entry[T] | None:
         """The latest value, read from the server, or None."""
@@ -48,10 +71,10 @@ class Bucket(Protocol):
     async def create(self, key: str, value: Document, *, ttl_s: float = 0) -> int:
         """Write a key that must not exist; its revision. StaleRevisionError when it exists."""
 
-    async def update(self, key: str, value: Document, revision: int, *, ttl_s: float = 0) -> int:
+    async def update(self, key: str, value: Document, revision: int, *, ttl_s: float = 0, note: Note = NO_NOTE) -> int:
         """Write a key whose latest revision must be ``revision`` (0: must not exist). StaleRevisionError otherwise.
 
-        ``ttl_s`` > 0 makes the key vanish by itself after that time.
+        ``ttl_s`` > 0 makes the key vanish by itself after that time. ``note`` is kept with the version.
         """
 
     async def chain(self, writes: Sequence[Write]) -> list[int]:
@@ -66,8 +89,14 @@ class Bucket(Protocol):
     async def put(self, key: str, value: Document) -> int:
         """Write a key whatever it holds. Only for keys with one living writer."""
 
-    async def delete(self, key: str) -> None:
-        """Delete a key; a key that does not exist is no error."""
+    async def delete(self, key: str, *, revision: int | None = None, note: Note = NO_NOTE) -> int:
+        """Delete a key; its revision. A key that does not exist is no error.
+
+        With a ``revision`` that is not the latest: StaleRevisionError.
+        """
+
+    async def versions(self, pattern: str) -> list[Version]:
+        """What a key, or those that match, holds and held, oldest first: as many as the bucket keeps, deletions among them."""
 
     async def keys(self, pattern: str) -> list[str]:
         """The keys that match a NATS pattern such as ``slice.*``."""
@@ -78,6 +107,11 @@ class Bucket(Protocol):
         The first batch holds all that exists (it may be empty) and revisions in between may be skipped. After a
         reconnect everything comes again: reconcile, don't count.
         """
+
+
+def read(data: bytes, kind: type[T]) -> T:
+    """A stored value as what was asked for. Raises EventError."""
+    return data if kind is bytes else decode_document(data, kind)  # type: ignore[return-value] # T is bytes where kind is
 
 
 class Delivery(Protocol):
@@ -137,7 +171,10 @@ class Bus(Protocol):
         """
 
     async def publish_raw(self, subject: str, data: bytes, *, traceparent: str = "") -> int:
-        """Publish bytes as they are, as any NATS client can; the stream sequence."""
+        """Publish bytes as they are, as any NATS client can; the stream sequence.
+
+        On ``$KV.<bucket>.<key>`` that is to write the key.
+        """
 
     def consume(
         self, stream: str, durable: str, *, subjects: Sequence[str] = (), batch: int = 256

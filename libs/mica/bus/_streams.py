@@ -1,15 +1,20 @@
-"""Makes the server hold the streams and buckets that ``mica.events`` describes. Invariant: running it twice changes nothing."""
+"""Makes the server hold the streams and buckets that ``mica.events`` describes. Invariant: running it twice changes nothing.
+
+A bucket of an earlier mica that kept fewer versions is changed in place; what it holds stays.
+"""
 
 from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, KeyValueConfig, RetentionPolicy, StorageType, StreamConfig
 from nats.js.errors import APIError, BadRequestError, NotFoundError
 
 from mica.bus._errors import BusError
-from mica.events import POLICY_BUCKET, STATE_BUCKET, STREAMS, Storage, Stream
+from mica.events import POLICY_BUCKET, POLICY_VERSIONS, STATE_BUCKET, STREAMS, Storage, Stream
 
 MARKER_TTL_S = 3600.0
 DUPLICATE_WINDOW_S = 120.0
 STREAM_EXISTS = 10058
+BUCKETS = {STATE_BUCKET: 1, POLICY_BUCKET: POLICY_VERSIONS}
+"""How many versions of a key each bucket keeps."""
 
 
 async def ensure(jetstream: JetStreamContext) -> None:
@@ -20,8 +25,8 @@ async def ensure(jetstream: JetStreamContext) -> None:
     """
     for stream in STREAMS:
         await _ensure_stream(jetstream, stream)
-    for bucket in (STATE_BUCKET, POLICY_BUCKET):
-        await _ensure_bucket(jetstream, bucket)
+    for bucket, kept in BUCKETS.items():
+        await _ensure_bucket(jetstream, bucket, kept)
 
 
 async def _ensure_stream(jetstream: JetStreamContext, stream: Stream) -> None:
@@ -49,13 +54,15 @@ def _config(stream: Stream) -> StreamConfig:
     )
 
 
-async def _ensure_bucket(jetstream: JetStreamContext, bucket: str) -> None:
+async def _ensure_bucket(jetstream: JetStreamContext, bucket: str, kept: int) -> None:
     try:
-        await jetstream.stream_info(f"KV_{bucket}")
+        info = await jetstream.stream_info(f"KV_{bucket}")
+        if 0 < info.config.max_msgs_per_subject < kept:
+            await jetstream.update_stream(info.config, max_msgs_per_subject=kept)
     except NotFoundError:
         try:
             await jetstream.create_key_value(
-                KeyValueConfig(bucket=bucket, history=1, storage=StorageType.FILE, direct=True, limit_marker_ttl=MARKER_TTL_S)
+                KeyValueConfig(bucket=bucket, history=kept, storage=StorageType.FILE, direct=True, limit_marker_ttl=MARKER_TTL_S)
             )
         except APIError as error:
             if error.err_code != STREAM_EXISTS:

@@ -178,9 +178,9 @@ class Holding(Document, frozen=True, kw_only=True):
 class TenantQuota(Document, frozen=True, kw_only=True):
     """The most a tenant may hold across the fleet. ``None`` means no limit."""
 
-    slices: int | None = None
+    slices: Annotated[int, Meta(ge=0)] | None = None
     vram_bytes: Bytes | None = None
-    share_ppm: int | None = None
+    share_ppm: Annotated[int, Meta(ge=0)] | None = None
 
 
 class TenantHoldings(Document, frozen=True, kw_only=True):
@@ -339,6 +339,8 @@ class NodePolicy(Document, frozen=True, kw_only=True):
     intruders: IntruderAction | None = None
     spatial: SpatialChoice | None = None
     mps_across_tenants: bool | None = None
+    switching: Switching | None = None
+    drain_at: Severity | None = None
 
 
 class TenantPolicy(Document, frozen=True, kw_only=True):

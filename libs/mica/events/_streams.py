@@ -55,6 +55,8 @@ STREAMS: Final = (COMMANDS, SLICES, NODES, TELEMETRY, SLO)
 
 STATE_BUCKET: Final = "mica"
 POLICY_BUCKET: Final = "policy"
+POLICY_VERSIONS: Final = 64
+"""How many versions of a policy are kept: the most that a JetStream bucket can."""
 
 
 def _command(event: type[commands.Command], subject: str) -> Channel:

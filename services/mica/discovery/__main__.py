@@ -4,11 +4,15 @@ import asyncio
 import logging
 from typing import Final
 
-from mica.bus import Bus, BusError, Clock, Settings, SystemClock, announce_ready, run_service
+from msgspec.structs import replace
+
+from mica.bus import Bus, BusError, Clock, ServiceError, Settings, SystemClock, announce_ready, run_service
 from mica.discovery.handlers import Registrar
 from mica.discovery.inventory import Identity
 from mica.discovery.probe import Probe, boot_id
+from mica.discovery.whereabouts import Locator, Sources
 from mica.observability import configure_logging, tracer
+from mica.site import SiteError
 
 NAME: Final = "discovery"
 INTERVAL_S: Final = 10.0
@@ -17,16 +21,25 @@ log = logging.getLogger(__name__)
 
 
 async def run(bus: Bus, settings: Settings, clock: Clock | None = None) -> None:
-    """Keep the node's inventory until cancelled."""
+    """Keep the node's inventory until cancelled.
+
+    Raises:
+        ServiceError: the environment says of this node what can't be.
+    """
     clock = clock or SystemClock()
+    try:
+        sources = Sources.from_environment(simulated=settings.sim_dir is not None)
+    except SiteError as error:
+        raise ServiceError(str(error)) from None
     identity = Identity(node=settings.node, pool=settings.pool, boot_id=boot_id())
     probe, tracing = Probe(), tracer(NAME, settings.otlp_endpoint)
-    registrar = Registrar(bus, identity, clock, tracing)
+    registrar, locator = Registrar(bus, identity, clock, tracing), Locator(bus, identity, sources)
     ready = False
     try:
         while True:
             try:
-                await registrar.on_survey(await asyncio.to_thread(probe.read))
+                survey, site = await asyncio.gather(asyncio.to_thread(probe.read), locator.site())
+                await registrar.on_survey(replace(survey, site=site))
             except BusError as error:
                 log.warning("%s; trying again in %.0f s", error, INTERVAL_S)
             else:

@@ -3,12 +3,13 @@
 Invariant: within one boot a device that was listed stays listed; when it cannot be read it is ``failed``, not forgotten.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from msgspec import Struct
 
-from mica.events import Device, Health, Inventory
+from mica.events import Device, Health, Inventory, Site
+from mica.site import InstanceTypes, disagreement
 
 
 class Identity(Struct, frozen=True, kw_only=True):
@@ -22,12 +23,13 @@ class Identity(Struct, frozen=True, kw_only=True):
 class Survey(Struct, frozen=True, kw_only=True):
     """One reading of all libraries. ``failures`` maps a device to its error, ``silent`` a library's name to its error.
 
-    A vendor's own library has the vendor's name.
+    A vendor's own library has the vendor's name. ``site`` is what the node is, as far as that is known.
     """
 
     devices: tuple[Device, ...] = ()
     failures: Mapping[str, str] = {}
     silent: Mapping[str, str] = {}
+    site: Site = Site()
 
 
 def take_stock(identity: Identity, known: Inventory | None, survey: Survey) -> Inventory:
@@ -37,7 +39,20 @@ def take_stock(identity: Identity, known: Inventory | None, survey: Survey) -> I
         for device in known.devices:
             listed.setdefault(device.id, msgspec.structs.replace(device, health=Health.FAILED))
     devices = sorted(listed.values(), key=lambda device: (device.vendor, device.index, device.id))
-    return Inventory(node=identity.node, pool=identity.pool, boot_id=identity.boot_id, devices=tuple(devices))
+    return Inventory(
+        node=identity.node,
+        pool=identity.pool,
+        boot_id=identity.boot_id,
+        devices=tuple(devices),
+        site=survey.site,
+        warnings=_warnings(survey.site, devices),
+    )
+
+
+def _warnings(site: Site, devices: Sequence[Device]) -> tuple[str, ...]:
+    """What is odd about the node as a whole."""
+    wrong = disagreement(site, devices, InstanceTypes.load()) if site.instance_type else ""
+    return (wrong,) if wrong else ()
 
 
 def explain(device: Device, survey: Survey) -> str:

@@ -20,6 +20,7 @@ from mica.enforcer.world import World
 from mica.events import Inventory, Ledger, NodePolicy, PoolPolicy
 from mica.native import NativeBuildError, opencl_layer, shims, sim_cuda, sim_nvml
 from mica.observability import configure_logging, tracer
+from mica.policy import follow
 from mica.region import RuntimeDir
 from mica.vendors import VendorError, open_drivers
 
@@ -149,12 +150,12 @@ async def _follow_inventory(enforcer: Enforcer, bus: Bus, node: str) -> None:
 
 
 async def _follow_pools(enforcer: Enforcer, bus: Bus) -> None:
-    async for changes in bus.policy.watch("pool.*", PoolPolicy):
+    async for changes in follow(bus.policy, "pool.*", PoolPolicy):
         enforcer.on_policies(changes)
 
 
 async def _follow_node_policy(enforcer: Enforcer, bus: Bus, node: str) -> None:
-    async for changes in bus.policy.watch(f"node.{node}", NodePolicy):
+    async for changes in follow(bus.policy, f"node.{node}", NodePolicy):
         enforcer.on_policies(changes)
 
 

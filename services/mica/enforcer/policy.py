@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from mica.bus import Bucket, Change
 from mica.events import IntruderAction, NodePolicy, PoolPolicy, SpatialChoice
+from mica.policy import in_force, newest
 
 
 class Rules(Struct, frozen=True, kw_only=True):
@@ -21,11 +22,8 @@ class Rules(Struct, frozen=True, kw_only=True):
 
 def rules_of(pool: PoolPolicy | None, node: NodePolicy | None) -> Rules:
     """The pool's rules, with what the node's own policy says in their place."""
-    chosen = {}
-    for name in Rules.__struct_fields__:
-        own = getattr(node, name) if node is not None else None
-        chosen[name] = own if own is not None else getattr(pool or PoolPolicy(), name)
-    return Rules(**chosen)
+    chosen = in_force(pool, node)
+    return Rules(**{name: getattr(chosen, name) for name in Rules.__struct_fields__})
 
 
 class Policy:
@@ -43,14 +41,14 @@ class Policy:
         return rules_of(self._pools.get(self.pool), self._own)
 
     async def read(self, bucket: Bucket) -> None:
-        """Read what is there now.
+        """Read what is in force now.
 
         Raises:
             BusError: the bus does not answer.
         """
-        own = await bucket.get(self._own_key, NodePolicy)
+        own = await newest(bucket, self._own_key, NodePolicy)
         self._own = own.value if own is not None else None
-        pool = await bucket.get(f"pool.{self.pool}", PoolPolicy) if self.pool else None
+        pool = await newest(bucket, f"pool.{self.pool}", PoolPolicy) if self.pool else None
         if pool is not None:
             self._pools[self.pool] = pool.value
 

@@ -11,7 +11,8 @@ from mica.planner.domain.sizing import Size
 
 def pins_of(desk: Desk, tenant: str) -> Pins:
     """What policies and leases say now."""
-    return Pins(now_ns=desk.now_ns(), tenant_mode=desk.policies.tenant(tenant).mode, pools=desk.policies.pools)
+    policies = desk.policies
+    return Pins(now_ns=desk.now_ns(), tenant_mode=policies.tenant(tenant).mode, pools=policies.pools, nodes=policies.nodes)
 
 
 def ask_of(desk: Desk, record: SliceRecord, size: Size, excluded: AbstractSet[str] = frozenset()) -> Ask:

@@ -1,4 +1,4 @@
-"""What operators have decided about pools and tenants, as the planner last heard it.
+"""What operators have decided about pools, nodes and tenants, as the planner last heard it.
 
 Invariant: no I/O; what is missing has its default.
 """
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from mica.bus import Change
-from mica.events import PoolPolicy, TenantPolicy
+from mica.events import NodePolicy, PoolPolicy, TenantPolicy
 
 DEFAULT_TENANT: Final = "_default"
 DEFAULT_COMMANDS_PER_S: Final = 1_000
@@ -20,11 +20,17 @@ class Policies:
         self._commands_per_s = commands_per_s
         self._tenants: dict[str, TenantPolicy] = {}
         self._pools: dict[str, PoolPolicy] = {}
+        self._nodes: dict[str, NodePolicy] = {}
 
     @property
     def pools(self) -> Mapping[str, PoolPolicy]:
         """By pool, what was decided about it; a pool without a policy is not in it."""
         return self._pools
+
+    @property
+    def nodes(self) -> Mapping[str, NodePolicy]:
+        """By node, what was decided about it alone; a node without a policy of its own is not in it."""
+        return self._nodes
 
     def tenant(self, name: str) -> TenantPolicy:
         """The tenant's policy, or that of all who have none."""
@@ -51,3 +57,12 @@ class Policies:
                 self._pools.pop(name, None)
             else:
                 self._pools[name] = change.value
+
+    def take_nodes(self, changes: Iterable[Change[NodePolicy]]) -> None:
+        """Take note of changed policies of single nodes."""
+        for change in changes:
+            name = change.key.removeprefix("node.")
+            if change.value is None:
+                self._nodes.pop(name, None)
+            else:
+                self._nodes[name] = change.value

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from mica.bus import Change
-from mica.events import Inventory, Observed, PoolPolicy, TenantPolicy
+from mica.events import Inventory, NodePolicy, Observed, PoolPolicy, TenantPolicy
 from mica.planner.desk import Desk
 from mica.planner.domain.fleet import NodeState
 from mica.planner.followups import Followups
@@ -47,6 +47,11 @@ class View(Struct, frozen=True):
     async def take_pools(self, changes: Iterable[Change[PoolPolicy]]) -> None:
         """Pins of pools changed."""
         self.policies.take_pools(changes)
+        self.waiting.wake()
+
+    async def take_nodes(self, changes: Iterable[Change[NodePolicy]]) -> None:
+        """What holds on single nodes changed."""
+        self.policies.take_nodes(changes)
         self.waiting.wake()
 
     async def _node(self, name: str) -> NodeState:

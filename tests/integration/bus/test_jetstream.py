@@ -3,10 +3,11 @@
 import asyncio
 from typing import Any
 
+import nats
 import pytest
 
 from mica.bus import BusUnavailableError, JetStreamBus, StaleRevisionError, Write
-from mica.events import RequestSlice, TenantHoldings
+from mica.events import PoolPolicy, RequestSlice, TenantHoldings
 
 A = TenantHoldings(tenant="a")
 
@@ -46,6 +47,23 @@ async def put_at_last(bus: JetStreamBus, key: str) -> None:
         except BusUnavailableError:
             continue
         return
+
+
+async def test_a_policy_bucket_of_one_version_is_changed_in_place(nats_server: Any) -> None:
+    """What an earlier mica wrote is still there, and from now on versions are kept; state keeps one as before."""
+    await (await JetStreamBus.connect(nats_server.url, wait_s=10)).close()
+    client = await nats.connect(nats_server.url)
+    old = (await client.jetstream().stream_info("KV_policy")).config
+    await client.jetstream().update_stream(old, max_msgs_per_subject=1)
+    await client.jetstream().publish("$KV.policy.pool.a", b"{}")
+    bus = await JetStreamBus.connect(nats_server.url, wait_s=10)
+    await bus.policy.put("pool.a", PoolPolicy(mps_across_tenants=True))
+    assert [version.data for version in await bus.policy.versions("pool.a")] == [b"{}", b'{"mps_across_tenants":true}']
+    new = (await client.jetstream().stream_info("KV_policy")).config
+    assert (new.max_msgs_per_subject, new.subject_delete_marker_ttl) == (64, old.subject_delete_marker_ttl)
+    assert (await client.jetstream().stream_info("KV_mica")).config.max_msgs_per_subject == 1
+    await client.close()
+    await bus.close()
 
 
 async def test_two_members_of_a_group_share_the_commands(nats_server: Any) -> None:

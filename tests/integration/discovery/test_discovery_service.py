@@ -1,6 +1,9 @@
 """Discovery over a real server, with a library that comes and goes."""
 
 import asyncio
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -47,6 +50,7 @@ async def bus(nats_server: Any) -> AsyncIterator[JetStreamBus]:
 def library(monkeypatch: pytest.MonkeyPatch) -> Library:
     """The library that discovery finds on this machine."""
     found = Library()
+    monkeypatch.setenv("MICA_METADATA", "off")
     monkeypatch.setattr(discovery, "Probe", lambda: Probe({Vendor.NVIDIA: lambda: found}))
     return found
 
@@ -91,6 +95,27 @@ async def test_a_device_fails_and_returns(nats_server: Any, bus: JetStreamBus, l
             clock.advance(discovery.INTERVAL_S)
             await asyncio.sleep(0.01)
     assert [event.health for event in told if isinstance(event, NodeHealthChanged)] == [Health.FAILED, Health.HEALTHY]
+
+
+async def test_the_inventory_says_what_an_operator_says_of_the_node(
+    nats_server: Any, bus: JetStreamBus, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And warns where its devices are others than that instance type has."""
+    monkeypatch.setenv("MICA_SITE", "cloud=gcp,instance_type=g2-standard-24,zone=europe-west4-a")
+    clock = ManualClock()
+    async with asyncio.timeout(60), discovering(nats_server.url, clock):
+        found = await inventory(bus, clock, {"GPU-1": Health.HEALTHY})
+    assert (found.site.cloud, found.site.instance_type, found.site.source) == ("gcp", "g2-standard-24", "operator")
+    assert found.warnings == ("gcp g2-standard-24 has 2 L4, 1 of 2 listed",)
+
+
+def test_words_that_no_node_can_be_end_the_service_with_one_line(nats_server: Any) -> None:
+    """What was given, and what is allowed."""
+    environment = {**os.environ, "MICA_NATS_URL": nats_server.url, "MICA_SITE": "cloud=aws,typ=p5"}
+    done = subprocess.run([sys.executable, "-m", "mica.discovery"], env=environment, capture_output=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr.decode().startswith("mica-discovery: MICA_SITE: got 'typ=p5', allowed: FIELD=VALUE with cloud, ")
+    assert done.stderr.count(b"\n") == 1
 
 
 async def retried(bus: JetStreamBus, clock: ManualClock, wanted: dict[str, Health]) -> None:

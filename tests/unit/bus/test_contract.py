@@ -6,8 +6,18 @@ from typing import Any
 
 import pytest
 
-from mica.bus import Bus, JetStreamBus, MemoryBus, StaleRevisionError, Write
-from mica.events import Holding, ReleaseSlice, RequestSlice, SliceReleased, TenantHoldings
+from mica.bus import Bus, JetStreamBus, MemoryBus, Note, StaleRevisionError, Write
+from mica.events import (
+    POLICY_VERSIONS,
+    EventError,
+    Holding,
+    PoolPolicy,
+    ReleaseSlice,
+    RequestSlice,
+    SliceReleased,
+    SpatialChoice,
+    TenantHoldings,
+)
 
 A = TenantHoldings(tenant="a")
 B = TenantHoldings(tenant="a", holdings={"s1": Holding(vram_bytes=1, share_ppm=2)})
@@ -53,6 +63,59 @@ async def test_a_deleted_key_is_gone_and_can_be_created_again(bus: Bus) -> None:
     assert await bus.state.keys("tenant.*") == []
     await bus.state.create("tenant.a", B)
     assert await bus.state.keys("tenant.*") == ["tenant.a"]
+
+
+async def test_a_delete_that_names_a_revision_needs_the_latest(bus: Bus) -> None:
+    """As an update does."""
+    first = await bus.policy.create("pool.a", PoolPolicy())
+    second = await bus.policy.update("pool.a", PoolPolicy(mps_across_tenants=True), first)
+    with pytest.raises(StaleRevisionError):
+        await bus.policy.delete("pool.a", revision=first)
+    await bus.policy.delete("pool.a", revision=second)
+    assert await bus.policy.get("pool.a", PoolPolicy) is None
+
+
+async def test_a_policy_has_its_versions_with_their_notes(bus: Bus) -> None:
+    """Oldest first: what was written, deleted or thrown in by a stranger, at its time, by whom, and why, in any letters."""
+    note = Note("zoë@host", 'müssen wir: "jetzt"\r\nX-Other: no')
+    first = await bus.policy.update("pool.a", PoolPolicy(spatial=SpatialChoice.MPS), 0, note=note)
+    second = await bus.publish_raw("$KV.policy.pool.a", b"garbage")
+    third = await bus.policy.delete("pool.a", revision=second, note=Note("b", "gone"))
+    fourth = await bus.policy.put("pool.ab", PoolPolicy())
+    versions = await bus.policy.versions("pool.a")
+    assert [(version.data, version.note) for version in versions] == [
+        (b'{"spatial":"mps"}', note),
+        (b"garbage", Note()),
+        (None, Note("b", "gone")),
+    ]
+    assert [version.revision for version in versions] == [first, second, third]
+    assert 0 < versions[0].at <= versions[1].at <= versions[2].at
+    assert await bus.policy.versions("pool.b") == []
+    assert [(version.key, version.revision) for version in await bus.policy.versions("pool.*")][2:] == [
+        ("pool.a", third),
+        ("pool.ab", fourth),
+    ]
+
+
+async def test_a_bucket_keeps_so_many_versions(bus: Bus) -> None:
+    """Of a policy the latest ones, of a state document one."""
+    revisions = [await bus.policy.put("pool.a", PoolPolicy()) for _ in range(POLICY_VERSIONS + 2)]
+    assert [version.revision for version in await bus.policy.versions("pool.a")] == revisions[2:]
+    revisions = [await bus.state.put("tenant.a", A) for _ in range(2)]
+    assert [version.revision for version in await bus.state.versions("tenant.a")] == revisions[1:]
+
+
+async def test_bytes_that_are_no_document_can_be_read_as_bytes(bus: Bus) -> None:
+    """By get and by watch; asked for as a document they are an error."""
+    await bus.publish_raw("$KV.policy.pool.a", b"garbage")
+    entry = await bus.policy.get("pool.a", bytes)
+    assert entry is not None
+    assert entry.value == b"garbage"
+    watch = bus.policy.watch("pool.*", bytes)
+    assert [(change.key, change.value) for change in await anext(watch)] == [("pool.a", b"garbage")]
+    await close(watch)
+    with pytest.raises(EventError):
+        await bus.policy.get("pool.a", PoolPolicy)
 
 
 async def test_a_watch_begins_with_what_is_and_goes_on_with_what_comes(bus: Bus) -> None:

@@ -70,6 +70,17 @@ async def test_a_nodes_own_policy_holds_over_its_pools(house: House) -> None:
     assert house.processes.running[900].signals == []
 
 
+async def test_a_policy_that_nobody_can_read_does_not_keep_an_enforcer_from_starting(house: House) -> None:
+    """The pool's last readable version is in force, and the node's own, which never was one, is as if it were not set."""
+    await occupied(house, TERMINATE)
+    await house.bus.publish_raw("$KV.policy.pool.default", b'{"intruders": "spare them"}')
+    await house.bus.publish_raw("$KV.policy.node.n1", b"garbage")
+    await house.restart()
+    stranger(house)
+    await look(house, 2)
+    assert house.processes.running[900].signals == [15]
+
+
 async def test_a_process_of_a_slice_that_holds_more_than_it_charged_is_reported_and_lives(house: House) -> None:
     """With its slice and both amounts; a stranger would have been ended."""
     await occupied(house, TERMINATE)

@@ -141,6 +141,9 @@ class _RiggedBucket:
     async def delete(self, key: str) -> None:
         await self._rig.pace(lambda: self._bucket.delete(key), writes=True)
 
+    async def versions(self, pattern: str) -> Any:
+        return await self._rig.pace(lambda: self._bucket.versions(pattern), writes=False)
+
     async def keys(self, pattern: str) -> list[str]:
         return list(await self._rig.pace(lambda: self._bucket.keys(pattern), writes=False))
 

@@ -3,11 +3,13 @@
 import json
 
 import pytest
-from planner_house import GIB, House, Rig, ask, l4, quiet
+from msgspec.structs import replace
+from planner_house import GIB, House, Rig, ask, h100, l4, quiet
 
 from mica.events import (
     Inventory,
     Mode,
+    NodePolicy,
     Phase,
     PoolPolicy,
     ReleaseSlice,
@@ -16,6 +18,7 @@ from mica.events import (
     SliceReady,
     SliceRecord,
     SliceReleased,
+    Switching,
     TenantPolicy,
     TenantQuota,
 )
@@ -157,6 +160,39 @@ async def test_a_pool_policy_leaves_only_its_modes(house: House) -> None:
     await quiet()
     await house.send(ask("s1", 4))
     assert house.said("slice.placed.s1")[0].placements[0].mode is Mode.TIMESLICE
+
+
+async def test_a_pool_policy_that_is_spoilt_stays_in_force(house: House) -> None:
+    """What cannot be read changes nothing, for the planner that runs and for the one that starts; other policies go on."""
+    await house.bus.policy.put("pool.default", PoolPolicy(modes=(Mode.TIMESLICE,)))
+    await house.bus.publish_raw("$KV.policy.pool.default", b"modes: all")
+    await house.bus.publish_raw("$KV.policy.tenant.t1", b"[]")
+    await quiet()
+    await house.send(ask("s1", 4))
+    await house.stop_planners()
+    await house.start_planner()
+    await house.bus.policy.put("tenant._default", TenantPolicy(quota=TenantQuota(slices=2)))
+    await quiet()
+    for name in ("s2", "s3"):
+        await house.send(ask(name, 4))
+    assert [house.said(f"slice.placed.{name}")[0].placements[0].mode for name in ("s1", "s2")] == [Mode.TIMESLICE] * 2
+    assert len(house.said("slice.rejected.s3")) == 1
+
+
+async def test_a_nodes_policy_is_heard_and_taken_back(house: House) -> None:
+    """Its devices are switched as it says, until it is gone."""
+    device = replace(h100("n1-h100"), partitioned=False, switchable=True)
+    await house.bus.state.put("inventory.n1", Inventory(node="n1", pool="default", boot_id="b1", devices=(device,)))
+    await house.bus.policy.put("node.n1", NodePolicy(switching=Switching.NEVER))
+    await quiet()
+    await house.send(ask("s1", 4))
+    assert house.said("slice.placed.s1")[0].placements[0].mode is Mode.FCSP
+    await house.send(ReleaseSlice(id="s1"))
+    await house.settle()
+    await house.bus.policy.delete("node.n1")
+    await quiet()
+    await house.send(ask("s2", 4))
+    assert house.said("slice.placed.s2")[0].placements[0].mode is Mode.HARDWARE
 
 
 async def test_waiting_requests_are_placed_by_priority_when_capacity_comes(house: House) -> None:

@@ -12,6 +12,7 @@ from mica.events import (
     Ledger,
     LedgerEntry,
     Mode,
+    NodePolicy,
     Partition,
     PartitionProfile,
     PoolPolicy,
@@ -162,6 +163,19 @@ def test_a_pools_policy_says_when_devices_are_switched(switching: Switching, unp
     assert where_to(place(fleet(node(switchable(partitioned=False))), "a", 10, pins))[1] is unpinned
     outcome = place(fleet(node(switchable(partitioned=False))), "a", 10, pins, mode=Mode.HARDWARE)
     assert isinstance(outcome, Placed) is pinned
+
+
+def test_a_nodes_own_policy_says_it_in_place_of_its_pools() -> None:
+    """In both directions; one that says nothing of it leaves its pool's in force."""
+    where, never = node(switchable(partitioned=False)), PoolPolicy(switching=Switching.NEVER)
+    for own, mode in (
+        (NodePolicy(switching=Switching.AUTO), Mode.HARDWARE),
+        (NodePolicy(), Mode.FCSP),
+    ):
+        pins = Pins(now_ns=1, pools={"p": never}, nodes={where.node: own})
+        assert where_to(place(fleet(where), "a", 10, pins))[1] is mode
+    pins = Pins(now_ns=1, nodes={where.node: NodePolicy(switching=Switching.NEVER), "other": NodePolicy()})
+    assert where_to(place(fleet(where), "a", 10, pins))[1] is Mode.FCSP
 
 
 def test_a_device_that_is_as_it_should_be_is_taken_before_one_that_has_to_be_switched() -> None:

@@ -11,10 +11,11 @@ from mica.cli import _documents as documents
 from mica.cli._quantities import PPM, show_bytes, show_share
 from mica.cli._session import connected, json_option, run, server_option
 from mica.cli._table import show_json, show_table
-from mica.events import Device, Inventory, Ledger, LedgerEntry, Observed, ObservedSlice
+from mica.events import Device, Inventory, Ledger, LedgerEntry, Observed, ObservedSlice, Site
+from mica.site import InstanceTypes
 
 DEVICE_HEAD = ("NODE", "DEVICE", "MODEL", "HEALTH", "MODES IN USE", "SLICES", "VRAM", "FREE", "COMPUTE FREE", "MADE OF")
-NODE_HEAD = ("NODE", "POOL", "DEVICES", "SLICES", "VRAM", "FREE", "LEDGER", "OBSERVED")
+NODE_HEAD = ("NODE", "POOL", "DEVICES", "SLICES", "VRAM", "FREE", "LEDGER", "OBSERVED", "SITE")
 
 
 @click.command()
@@ -50,10 +51,14 @@ def nodes(server: str | None, *, as_json: bool) -> None:
         (
             row["node"], row["pool"], str(row["devices"]), str(row["slices"]), show_bytes(row["vram_bytes"]),
             show_bytes(row["vram_free_bytes"]), str(row["ledger_generation"]), str(row["observed_generation"]),
+            show_site(row["site"]),
         )
         for row in rows
     ]  # fmt: skip
     show_table(NODE_HEAD, lines, empty="no nodes")
+    for row in rows:
+        for warning in row["warnings"]:
+            click.echo(f"node {row['node']}: warning: {warning}")
 
 
 async def _rows(server: str | None) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -95,6 +100,12 @@ def device_row(inventory: Inventory, device: Device, ledger: Ledger, observed: O
     }
 
 
+def show_site(site: Site) -> str:
+    """``aws p5.48xlarge us-east-1a``, or what the machine is called where there is no cloud."""
+    where = [site.cloud, site.instance_type, site.zone or site.region] if site.cloud else [site.product]
+    return " ".join(filter(None, [*where, "air-gapped" if site.air_gapped else ""])) or "-"
+
+
 def charge(desired: LedgerEntry | None, seen: ObservedSlice | None) -> tuple[int, int]:
     """VRAM in bytes and compute in ppm that one slice takes from one device."""
     both = [item for item in (desired, seen) if item is not None]
@@ -112,4 +123,7 @@ def _node_row(inventory: Inventory, rows: list[dict[str, Any]], ledger: Ledger, 
         "ledger_generation": ledger.generation,
         "observed_generation": observed.generation,
         "simulated": any(row["simulated"] for row in rows),
+        "site": inventory.site,
+        "instance": InstanceTypes.load().find(inventory.site.cloud, inventory.site.instance_type),
+        "warnings": inventory.warnings,
     }

@@ -17,6 +17,7 @@ from mica.events import (
     Device,
     Health,
     Mode,
+    NodePolicy,
     Placement,
     PoolPolicy,
     RequestSlice,
@@ -40,16 +41,22 @@ _NO_POLICY: Final = PoolPolicy()
 class Pins(Struct, frozen=True, kw_only=True):
     """What holds for every request of a tenant at a moment: leases count from ``now_ns``, and policies pin modes.
 
-    A pool without a policy is not in ``pools``.
+    A pool without a policy is not in ``pools``, a node without one of its own not in ``nodes``.
     """
 
     now_ns: int
     tenant_mode: Mode | None = None
     pools: Mapping[str, PoolPolicy] = {}
+    nodes: Mapping[str, NodePolicy] = {}
 
     def pool(self, name: str) -> PoolPolicy:
         """The pool's policy."""
         return self.pools.get(name, _NO_POLICY)
+
+    def switching(self, node: str, pool: str) -> Switching:
+        """When the node's devices are switched: by its own policy, else by its pool's."""
+        own = self.nodes.get(node)
+        return own.switching if own is not None and own.switching is not None else self.pool(pool).switching
 
 
 class Ask(Struct, frozen=True, kw_only=True):
@@ -78,9 +85,9 @@ class Ask(Struct, frozen=True, kw_only=True):
                 modes = modes & {pin}
         return modes
 
-    def may_switch(self, pool: str) -> bool:
-        """Whether a device that nobody uses may be partitioned, or made whole, for it."""
-        switching = self.pins.pool(pool).switching
+    def may_switch(self, node: str, pool: str) -> bool:
+        """Whether a device of the node that nobody uses may be partitioned, or made whole, for it."""
+        switching = self.pins.switching(node, pool)
         return switching is Switching.AUTO or (switching is Switching.ASKED and len(self.modes(pool)) == 1)
 
 
@@ -143,7 +150,7 @@ def modes_for(node: NodeState, claims: DeviceClaims, ask: Ask, among: AbstractSe
     if misfit is not None:
         return misfit
     allowed, limits = ask.modes(node.pool) & among, ask.own_limits.given
-    modes = choose_modes(claims, ask.id, ask.request.runtime, allowed, may_switch=ask.may_switch(node.pool))
+    modes = choose_modes(claims, ask.id, ask.request.runtime, allowed, may_switch=ask.may_switch(node.name, node.pool))
     if isinstance(modes, Misfit) or not limits or modes[-1] is not Mode.HARDWARE:
         return modes if isinstance(modes, Misfit) or not limits else tuple(each for each in modes if each is not Mode.HARDWARE)
     return Misfit("limits", f"partitioned, and no shim enforces {', '.join(limits)} in hardware")
