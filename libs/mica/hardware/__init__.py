@@ -15,7 +15,17 @@ from mica.hardware._books import (
 )
 from mica.hardware._catalogue import Catalogue, CatalogueError, HardwareProfile, Model
 from mica.hardware._description import NODE_DESC, device_uuid, node_desc, write_node_desc
-from mica.hardware._node import Costs, DeviceEntry, KernelCost, LinkEntry, NodeDevice, NodeFile, NodeFileError, demo_node_path
+from mica.hardware._node import (
+    Costs,
+    DeviceEntry,
+    KernelCost,
+    LinkEntry,
+    NodeDevice,
+    NodeFile,
+    NodeFileError,
+    demo_node_path,
+    ready_made_nodes,
+)
 
 __all__ = [
     "NODE_DESC",
@@ -44,5 +54,6 @@ __all__ = [
     "device_uuid",
     "node_desc",
     "read_books",
+    "ready_made_nodes",
     "write_node_desc",
 ]

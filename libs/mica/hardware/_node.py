@@ -184,6 +184,12 @@ def _check(device: NodeDevice, known: Catalogue) -> None:
         raise CatalogueError(f"model {model.key!r} has no layout {device.layout!r}; allowed: {allowed}")
 
 
+def ready_made_nodes() -> dict[str, Path]:
+    """Return the shipped node files by name, sorted."""
+    found = Path(str(files("mica.hardware").joinpath("nodes"))).glob("*.toml")
+    return {path.stem: path for path in sorted(found)}
+
+
 def demo_node_path() -> Path:
     """Return the shipped example: one device for each way of carving."""
-    return Path(str(files("mica.hardware").joinpath("nodes/demo.toml")))
+    return ready_made_nodes()["demo"]

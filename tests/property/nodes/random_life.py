@@ -1,7 +1,8 @@
 """A node that lives through random steps, with the real planner, enforcer, regions and vendors' adapters on simulated libraries.
 
-``python random_life.py NODE.toml DIRECTORY STEPS SEED`` prints what it did as JSON, and ends with 1 at the first finding of the audit. A
-process can map one simulated node only, so that each node gets one of its own.
+``python random_life.py NODE.toml DIRECTORY STEPS SEED`` prints what it did as JSON, and ends with 1 at the first finding of the
+audit. A process can map one simulated node only, so that each node gets one of its own. With STORY set it tells
+every step, and with BLIND set nobody looks at the partitions again: a control that must fail.
 """
 
 import asyncio
@@ -18,8 +19,7 @@ from typing import Any
 
 from msgspec import json as msgspec_json
 
-from mica.audit import Sources, Tally, World, check_world
-from mica.audit._collect import read_documents, read_driver, read_regions
+from mica.audit import Sources, World, check_world, read_world, settled
 from mica.bus import MemoryBus, SystemClock
 from mica.discovery.inventory import Identity, take_stock
 from mica.discovery.probe import Probe
@@ -29,7 +29,7 @@ from mica.enforcer.hardware import VendorOccupants, VendorPartitions
 from mica.enforcer.processes import NodeProcesses
 from mica.enforcer.region_files import RegionFiles
 from mica.enforcer.world import World as Site
-from mica.events import SLICES, Inventory, Ledger, Mode, Observed, ReleaseSlice, RequestSlice
+from mica.events import Inventory, Ledger, Mode, Observed, ReleaseSlice, RequestSlice
 from mica.hardware import BooksReader, ControlError, DeviceBooks, NodeFile, write_node_desc
 from mica.observability import PassingTracer
 from mica.planner.service import Planner
@@ -40,7 +40,7 @@ from mica.vendors import open_drivers
 QUIET_S = 20.0
 SLICES_MAX = 40
 OCCUPIERS_MAX = 2
-AUDIT_STEPS = 100
+AUDIT_STEPS = 5 if os.environ.get("BLIND") else 100
 
 OCCUPIER = """
 import sys
@@ -144,10 +144,11 @@ class Node:
             self.serving.result()
         ledger, observed = await self.documents()
         busy = self.enforcer.due.is_set() or self.enforcer.telling_due.is_set() or self.enforcer.node.jobs
-        unsettled = self.bus._consumers["COMMANDS", "planner"].open  # noqa: SLF001 - a command under way is nobody else's business
-        return not (
-            busy or unsettled or ledger.departures or ledger.held or ledger.fenced or observed.generation != ledger.generation
-        )
+        unsettled = self.bus._consumers["COMMANDS", "planner"].open
+        told = {(d, s): each.generation for d, found in observed.devices.items() for s, each in found.items()}
+        wanted = {(d, s): each.generation for d, found in ledger.devices.items() for s, each in found.items()}
+        pending = busy or unsettled or ledger.departures or ledger.held or ledger.fenced
+        return not pending and observed.generation == ledger.generation and told == wanted
 
     async def documents(self) -> tuple[Ledger, Observed]:
         ledger = await self.bus.state.get(f"ledger.{self.name}", Ledger)
@@ -163,28 +164,36 @@ class Node:
         return msgspec_json.encode([ledger, observed, str(self.enforcer.node.jobs), str(self.enforcer.node.failed)]).decode()
 
     async def audit(self) -> None:
-        """Raises FindingError."""
+        """What `mica audit` does: what disagrees is read again, so that a change in flight is no finding.
+
+        Raises:
+            FindingError: something disagrees for good.
+        """
+        report = await settled(self.read_world, check_world, self.clock)
+        self.done["checks"] += report.checks
+        self.done["readings"] += report.readings
+        if not report.clean:
+            raise FindingError("\n".join(str(each) for each in report.findings))
+
+    async def read_world(self) -> World:
         sources = Sources(bus=self.bus, runtime_dir=self.runtime.root, sim_dir=self.sim, node=self.name)
-        documents = await read_documents(self.bus)
-        world = World(
-            documents=documents, facts=tuple(await self.bus.history(SLICES.name)), regions=read_regions(sources, documents),
-            driver=read_driver(sources, self.name), now_ns=self.clock.unix_ns(),
-        )  # fmt: skip
-        tally = Tally()
-        check_world(world, tally)
-        self.done["checks"] += tally.checks
-        if tally.findings:
-            raise FindingError("\n".join(f"{each.check} {each.subject}: {each.message}" for each in tally.findings))
+        return await read_world(sources)
+
+    def tell(self, what: str) -> None:
+        if os.environ.get("STORY"):
+            print(f"-- {what}", file=sys.stderr)
 
     # --- Steps ---
 
     async def step(self) -> None:
         steps: list[tuple[int, Callable[[], Any]]] = [
-            (420, self.request), (380, self.release), (40, self.remove_by_hand), (40, self.make_by_hand), (30, self.switch_by_hand),
-            (15, self.restart_enforcer), (5, self.reboot), (8, self.occupy), (20, self.refuse), (30, self.look),
+            (420, self.request), (380, self.release), (40, self.remove_by_hand), (40, self.make_by_hand),
+            (30, self.switch_by_hand), (15, self.restart_enforcer), (5, self.reboot), (8, self.occupy), (20, self.refuse),
+            (30, self.look),
         ]  # fmt: skip
         chosen = self.random.choices([each for _, each in steps], [weight for weight, _ in steps])[0]
         self.done[chosen.__name__] += 1
+        self.tell(chosen.__name__)
         await chosen()
         await self.rest()
 
@@ -200,6 +209,7 @@ class Node:
         vram_bytes = max(1, int(self.random.choice(sizes) * self.random.uniform(0.6, 1.0)))
         pick = {"vendor": device.vendor} if self.random.random() < 0.5 else {}
         body = RequestSlice(tenant="t1", id=f"s{self.asked}", vram_bytes=vram_bytes, mode=mode, **pick)
+        self.tell(f"{body.id} {body.mode} {body.vram_bytes}")
         await self.bus.publish(body)
         self.living.append(f"s{self.asked}")
 
@@ -231,7 +241,11 @@ class Node:
         """Somebody lays a device out, or switches its MIG mode."""
         device = self.random.choice(self.devices())
         layouts = sorted({each.layout for each in await self.profiles(device.uuid) if each.layout})
-        verb = f"layout {device.index} {self.random.choice([*layouts, '-'])}" if layouts else f"mode {device.index} {self.random.randrange(2)}"
+        verb = (
+            f"layout {device.index} {self.random.choice([*layouts, '-'])}"
+            if layouts
+            else f"mode {device.index} {self.random.randrange(2)}"
+        )
         await self.by_hand(verb)
 
     async def profiles(self, device_id: str) -> tuple[Any, ...]:
@@ -242,6 +256,7 @@ class Node:
 
     async def by_hand(self, command: str) -> None:
         """What the node refuses is refused; the enforcer then sees what became of it, and discovery too."""
+        self.tell(command)
         try:
             self.books.control(command)
         except ControlError:
@@ -251,14 +266,19 @@ class Node:
     async def look(self) -> None:
         assert self.enforcer is not None
         await self.discover()
-        await self.enforcer.look_at_partitions()
+        if not os.environ.get("BLIND"):
+            await self.enforcer.look_at_partitions()
 
     async def restart_enforcer(self) -> None:
+        if os.environ.get("BLIND"):
+            return
         await self.stop_enforcer()
         await self.start_enforcer()
 
     async def reboot(self) -> None:
         """Everything that is not on a disk is gone."""
+        if os.environ.get("BLIND"):
+            return
         await self.end_occupiers()
         await self.stop_enforcer()
         shutil.rmtree(self.runtime.root)
@@ -279,8 +299,15 @@ class Node:
         self.books.control(f"set {self.random.choice(self.devices()).index} refusals 1")
 
     async def occupy(self) -> None:
-        """A process enters a partition; it stays until its slice is released or the node is rebooted."""
-        found = [each.compute[0].uuid for device in self.devices() for each in device.instances if each.compute]
+        """A process enters a slice's partition; it stays until the slice is released or the node is rebooted."""
+        _, observed = await self.documents()
+        owned = {(d, each.partition.start) for d, found in observed.devices.items() for each in found.values() if each.partition}
+        found = [
+            each.compute[0].uuid
+            for device in self.devices()
+            for each in device.instances
+            if each.compute and (device.uuid, each.start) in owned
+        ]
         if not found or len(self.occupiers) >= OCCUPIERS_MAX:
             return
         process = await asyncio.create_subprocess_exec(
