@@ -29,6 +29,7 @@ COMMANDS: Final[Mapping[str, Row]] = {
     "watch": ("mica.cli.commands.watch:watch", "Show events as they happen."),
     "run": ("mica.cli.commands.run:run", "Start any program inside a slice."),
     "policy": ("mica.cli.commands.policy:policy", "Policies of pools, nodes and tenants: set, compare, roll back."),
+    "cdi": ("mica.cli.commands.cdi:cdi", "Show a slice as a CDI document, for containers."),
     "audit": ("mica.cli.commands.audit:audit", "Check every invariant from outside."),
     "sim": ("mica.cli.commands.sim:sim", "Simulated nodes: describe one, read its books, run a program on it."),
     "bench": ("mica.cli.commands.bench:bench", "Measure this machine."),

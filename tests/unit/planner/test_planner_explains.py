@@ -63,7 +63,7 @@ async def test_every_device_is_there_with_the_reason_against_the_stronger_modes(
     assert by_device["n1-l4"] == [(Mode.FCSP, True), (Mode.HARDWARE, False)]
     assert by_device["n1-p40"][0] == (Mode.TIMESLICE, True)
     against = {(each.device_id, each.mode): each.reason for each in answer.candidates if not each.fits}
-    assert "not partitioned" in against["n1-l4", Mode.HARDWARE]
+    assert "no hardware partitions" in against["n1-l4", Mode.HARDWARE]
     assert "compute capability 6.1" in against["n1-p40", Mode.FCSP]
 
 

@@ -29,6 +29,8 @@ class Mount(Struct, frozen=True):
     """A path of the host that the slice's processes need."""
 
     source: str
+    target: str = ""
+    read_only: bool = True
 
 
 class Attach(Struct, frozen=True):
@@ -38,6 +40,8 @@ class Attach(Struct, frozen=True):
     mode: str
     env: dict[str, str]
     mounts: tuple[Mount, ...] = ()
+    device_nodes: tuple[str, ...] = ()
+    cdi: tuple[str, ...] = ()
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})

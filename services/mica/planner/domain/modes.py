@@ -91,11 +91,12 @@ def _why_not(device: Device, switching: bool) -> str:  # noqa: FBT001 - the call
 
 
 def _cannot(device: Device, offered: tuple[Mode, ...], allowed: AbstractSet[Mode], *, switching: bool) -> str:
-    wanted = ", ".join(sorted(allowed)) or "no mode"
+    if not allowed:
+        return "policies and the request leave no mode"
     why_not = _why_not(device, switching)
     if device.partitioned:
-        return f"partitioned{why_not}, so hardware only, and {wanted} is asked for"
+        return f"partitioned{why_not}: hardware only"
     if Mode.HARDWARE in allowed:
-        return f"not partitioned{why_not}, and {wanted} is asked for"
-    capability = ".".join(str(part) for part in device.compute_capability or ("unknown",))
-    return f"compute capability {capability} offers {', '.join(offered)}, and {wanted} is asked for"
+        return f"not partitioned{why_not}" if device.profiles or why_not else "has no hardware partitions"
+    what = "compute capability " + ".".join(map(str, device.compute_capability)) if device.compute_capability else device.model
+    return f"{what} offers {', '.join(offered)}"

@@ -344,6 +344,7 @@ def _allowed(ask: Ask, field: str, blamed: list[Misfit], fleet: Fleet) -> str:
         pinned = [sorted(ask.modes(node.pool)) for node, _ in fleet.devices()]
         if not any(pinned):
             return "a mode that the policies of the pool and of the tenant leave"
+        return f"what a device offers ({'; '.join(sorted({each.reason for each in blamed})[:4])})"
     return "; ".join(sorted({each.reason for each in blamed})[:4])
 
 
