@@ -32,7 +32,7 @@ class Tier(StrEnum):
 
 
 class Vendor(StrEnum):
-    """Who makes the device; ``cpu``: a processor that stands in for one, through OpenCL."""
+    """Who makes the device; ``cpu``: a processor that stands in for one, through OpenCL; ``other``: whoever has no name here."""
 
     NVIDIA = "nvidia"
     AMD = "amd"
@@ -40,6 +40,7 @@ class Vendor(StrEnum):
     HUAWEI = "huawei"
     QUALCOMM = "qualcomm"
     CPU = "cpu"
+    OTHER = "other"
 
 
 class Runtime(StrEnum):
@@ -52,6 +53,7 @@ class Runtime(StrEnum):
     LEVEL_ZERO = "level_zero"
     CANN = "cann"
     QAIC = "qaic"
+    OTHER = "other"
 
 
 NATIVE_RUNTIMES: Final = MappingProxyType(
@@ -61,6 +63,7 @@ NATIVE_RUNTIMES: Final = MappingProxyType(
         Vendor.INTEL: Runtime.LEVEL_ZERO,
         Vendor.HUAWEI: Runtime.CANN,
         Vendor.QUALCOMM: Runtime.QAIC,
+        Vendor.OTHER: Runtime.OTHER,
     }
 )
 """What ``native`` means, by vendor. A processor has none: who wants to compute there says so."""

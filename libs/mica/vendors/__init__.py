@@ -4,7 +4,7 @@ Owns everything that reads a device. Invariant: a library that is absent makes i
 """
 
 from mica.vendors._listing import one_each
-from mica.vendors._open import OPENERS, open_drivers
+from mica.vendors._open import OPENERS, all_openers, open_drivers
 from mica.vendors._port import (
     NO_ACCESS,
     Access,
@@ -26,6 +26,7 @@ __all__ = [
     "VendorAbsentError",
     "VendorDriver",
     "VendorError",
+    "all_openers",
     "one_each",
     "open_drivers",
 ]

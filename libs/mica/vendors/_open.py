@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
 from typing import Final
 
 from mica.vendors._port import VendorAbsentError, VendorDriver, VendorError
@@ -34,8 +35,24 @@ Raises VendorAbsentError where the machine has none of it.
 """
 
 
-def open_drivers(openers: Mapping[str, Callable[[], VendorDriver]] = OPENERS) -> tuple[VendorDriver, ...]:
-    """A driver for every library that is there. A library that is there and fails is logged and left out."""
+OUTSIDE: Final = "mica.vendors"
+"""The group of entry points under which other packages offer drivers: the name, and what opens it."""
+
+
+def all_openers() -> dict[str, Callable[[], VendorDriver]]:
+    """Those of mica, then those that other packages offer under another name; one that can not be loaded is logged and left out."""
+    found = dict(OPENERS)
+    for each in entry_points(group=OUTSIDE):
+        try:
+            found.setdefault(each.name, each.load())
+        except Exception as error:  # noqa: BLE001 - anything at all may be wrong with somebody else's package
+            log.warning("%s from %s is left out: %s", each.name, each.value, error)
+    return found
+
+
+def open_drivers(openers: Mapping[str, Callable[[], VendorDriver]] | None = None) -> tuple[VendorDriver, ...]:
+    """A driver for every library that is there, of ``all_openers`` by default. One that is there and fails is logged and left out."""
+    openers = all_openers() if openers is None else openers
     drivers: list[VendorDriver] = []
     for name, open_driver in openers.items():
         try:
