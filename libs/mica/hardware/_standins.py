@@ -11,7 +11,10 @@ from typing import Final
 
 from mica.events import Vendor
 
-STANDINS: Final[Mapping[str, tuple[Vendor, str]]] = {}
+STANDINS: Final[Mapping[str, tuple[Vendor, str]]] = {
+    "qaic-util": (Vendor.QUALCOMM, "mica.standins.qaic_util"),
+    "qaic-device-partition": (Vendor.QUALCOMM, "mica.standins.qaic_device_partition"),
+}
 """By the tool's name: whose it is, and the module whose ``main()`` stands in for it."""
 
 _PROGRAM: Final = """#!{python}
