@@ -37,7 +37,10 @@ def qaic_devices(engine: Engine) -> tuple[list[QaicDevice], dict[str, Any]]:
     natives = sorted((each for each in books["devices"] if each["vendor"] == "qualcomm"), key=lambda each: str(each["pci"]))
     found = [QaicDevice(native, number) for number, native in enumerate(natives)]
     derived = [
-        QaicDevice(native, number, each) for number, native in enumerate(natives) for each in native["instances"] if each["compute"]
+        QaicDevice(native, number, each)
+        for number, native in enumerate(natives)
+        for each in native["instances"]
+        if each["compute"]
     ]
     derived.sort(key=lambda each: each.node)
     for number, each in enumerate(derived):

@@ -5,8 +5,10 @@ Invariant: it never undoes anything. The engine takes back what it held when it 
 
 import getopt
 import json
-import signal
+import os
 import sys
+import time
+from pathlib import Path
 from typing import Any, Final
 
 from mica.standins._engine import Engine
@@ -15,6 +17,8 @@ from mica.standins._qaic import QaicDevice, qaic_devices
 MIB: Final = 1 << 20
 MANDATORY: Final = ("ddrSize", "numNsp", "numMcid", "numSem", "numVc", "l2Region")
 OPTIONAL: Final = ("numNetworks",)
+GONE_S: Final = 2.0
+"""How often it looks whether the simulated machine is still there; the tool itself just waits."""
 FAILED: Final = "Failed to create partitions!"
 USAGE: Final = """Usage: qaic-partition [options]
   -p, --partition-config <path>      File path to the partition config json.
@@ -42,14 +46,15 @@ def main() -> int:
         print(FAILED, flush=True)
         return 1
     print("Running... ", flush=True)
-    while True:
-        signal.pause()
+    state = Path(os.environ["MICA_SIM_DIR"], "engine.state")
+    while state.exists():  # a machine that is gone takes its processes with it
+        time.sleep(GONE_S)
+    return 0
 
 
 def _read_config(path: str) -> dict[str, int] | None:
     try:
-        with open(path, encoding="utf-8") as file:
-            config: Any = json.load(file)
+        config: Any = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         print("Failed to open partition config file", file=sys.stderr)
         return None

@@ -65,7 +65,7 @@ def _lines(device: QaicDevice, books: dict[str, Any]) -> list[str]:
         f"Dev Link:{device.node} ",
     ]
     if ready:
-        lines += [*_identity(native), *_resources(device, books), *_versions(native), *_telemetry(device, books)]
+        lines += [*_identity(native), *_resources(device, books), *_versions(native), *_telemetry(device)]
     return [f"QID {device.qid}", *(f"\t{line}" for line in lines), *([] if ready else [""])]
 
 
@@ -139,7 +139,7 @@ def _versions(native: dict[str, Any]) -> list[str]:
     ]
 
 
-def _telemetry(device: QaicDevice, books: dict[str, Any]) -> list[str]:
+def _telemetry(device: QaicDevice) -> list[str]:
     native = device.native
     if device.partition is not None:
         return []
