@@ -73,8 +73,11 @@ def test_a_device_that_hangs_is_not_waited_for_again(tool: FakeTool) -> None:
     asker.all()
     tool.runs.clear()
     assert asker.all(fresh=True).qids == (0, 1, 2, 100)
-    assert [1] not in tool.runs
-    assert [] not in tool.runs
+    assert tool.runs == [[101], [0, 2, 100]]
+    tool.qids.append(101)
+    assert asker.all(fresh=True).qids == (0, 1, 2, 100, 101)
+    tool.qids.remove(100)
+    assert asker.all(fresh=True).qids == (0, 1, 2, 101)
     tool.hanging = set()
     assert asker.one(1) == {"Status": "Ready"}
     tool.runs.clear()

@@ -18,8 +18,8 @@ from mica.vendors._tools import ToolSilentError, run_tool
 from mica.vendors.qualcomm._report import FIRST_DERIVED, Fields, read_fields
 
 PROBED_NATIVE: Final = 16
-PROBED_DERIVED: Final = 32
-"""How many QIDs are tried one by one when nobody has said which there are."""
+DERIVED_MAX: Final = 512
+"""How many native QIDs are tried one by one when nobody has said which there are, and how many derived devices there can be."""
 ASKED_AT_ONCE: Final = 8
 
 
@@ -77,26 +77,45 @@ class Inquiry:
         return found[qid]
 
     def _ask_all(self) -> Snapshot:
-        if not self._silent:
-            try:
-                text = run_tool([self._tool, "-q"], self._deadline_s)
-            except ToolSilentError:
-                pass
-            else:
-                return Snapshot(_all_fields(text))
-        return self._ask_each()
+        try:
+            if not self._silent:
+                return Snapshot(_all_fields(run_tool([self._tool, "-q"], self._deadline_s)))
+            return self._ask_known()
+        except ToolSilentError:
+            return self._ask_each()
+
+    def _ask_known(self) -> Snapshot:
+        """All but the silent ones in one run; derived QIDs have no gaps, so the next one says if there are more."""
+        known = [qid for qid in (self._last.qids if self._last is not None else ()) if qid not in self._silent]
+        new = max([FIRST_DERIVED - 1, *known, *self._silent]) + 1
+        if not known or not isinstance(self._ask_one(new), VendorError):
+            return self._ask_each()
+        command: list[str | Path] = [self._tool, "-q"]
+        for qid in known:
+            command += ["-d", str(qid)]
+        try:
+            return Snapshot(read_fields(run_tool(command, self._deadline_s)), self._silent)
+        except VendorError:  # one of them is gone, or silent, too
+            return self._ask_each()
 
     def _ask_each(self) -> Snapshot:
-        natives: Iterable[int] = range(PROBED_NATIVE)
-        if self._last is not None:
-            natives = (qid for qid in self._last.qids if qid < FIRST_DERIVED)
-        wanted = [*natives, *range(FIRST_DERIVED, FIRST_DERIVED + PROBED_DERIVED)]
-        asked = [qid for qid in wanted if qid not in self._silent]
+        natives = range(PROBED_NATIVE) if self._last is None else [qid for qid in self._last.qids if qid < FIRST_DERIVED]
+        found: dict[int, Fields] = {}
         with ThreadPoolExecutor(ASKED_AT_ONCE, thread_name_prefix="qaic-util") as threads:
-            answers = dict(zip(asked, threads.map(self._ask_one, asked), strict=True))
-        self._silent |= {qid for qid, answer in answers.items() if isinstance(answer, ToolSilentError)}
-        found = {qid: answer for qid, answer in answers.items() if not isinstance(answer, VendorError)}
+            found |= self._ask_some(natives, threads)
+            for first in range(FIRST_DERIVED, FIRST_DERIVED + DERIVED_MAX, ASKED_AT_ONCE):
+                batch = range(first, first + ASKED_AT_ONCE)
+                found |= self._ask_some(batch, threads)
+                if not {*found, *self._silent} & {*batch}:
+                    break
         return Snapshot(found, self._silent)
+
+    def _ask_some(self, qids: Iterable[int], threads: ThreadPoolExecutor) -> dict[int, Fields]:
+        """What each of them prints by itself; those that are silent from now on are remembered."""
+        asked = [qid for qid in qids if qid not in self._silent]
+        answers = dict(zip(asked, threads.map(self._ask_one, asked), strict=True))
+        self._silent |= {qid for qid, answer in answers.items() if isinstance(answer, ToolSilentError)}
+        return {qid: answer for qid, answer in answers.items() if not isinstance(answer, VendorError)}
 
     def _ask_one(self, qid: int) -> Fields | VendorError:
         try:
