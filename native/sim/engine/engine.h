@@ -212,6 +212,8 @@ int sim_node_reboot(struct sim_state *state);
 /* A partition that is there as long as this process is, wherever on the device it fits: where its slots are interchangeable,
  * those of others move together for it. Returns what sim_partition_create does; the process must be registered. */
 int sim_hold(struct sim_state *state, int device, unsigned profile);
+/* For who makes an instance: what its `holder` is to be. */
+int32_t sim_holding(void);
 /* The process is gone: what it held goes with the next sim_hold_sweep that finds nobody inside. */
 void sim_hold_orphan(struct sim_state *state, int process);
 void sim_hold_sweep(struct sim_state *state);

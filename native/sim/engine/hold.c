@@ -41,16 +41,24 @@ static void move_together(struct sim_state *state, int device)
     }
 }
 
+/* Whose the next partition of this process is: it is the holder's before it is live. */
+static int32_t holding;
+
+int32_t sim_holding(void)
+{
+    return holding;
+}
+
 int sim_hold(struct sim_state *state, int device, unsigned profile)
 {
     sim_process_sweep(state);
+    holding = sim_process_self() + 1;
     int made = sim_partition_create(state, device, profile, -1);
     if (made == -ENOSPC) {
         move_together(state, device);
         made = sim_partition_create(state, device, profile, -1);
     }
-    if (made >= 0)
-        state->devices[device].instances[made].holder = sim_process_self() + 1;
+    holding = 0;
     return made;
 }
 
