@@ -28,18 +28,22 @@ def test_a_slot_is_told_by_its_files(tmp_path: Path) -> None:
 
 
 def test_holders_are_found_by_their_command_line(tmp_path: Path) -> None:
-    """Ours by the directory of the configuration, also before the shell has become the tool; others with what theirs says."""
+    """Ours by the directory of the configuration, also before the shell has become the tool; others by what theirs says.
+
+    Those of another node that is simulated here run another program, and are none.
+    """
     place, proc = tmp_path / "place", tmp_path / "proc"
     foreign = tmp_path / "mine.json"
     foreign.write_text('{"numNsp": 2}')
     process(proc, 9, "/opt/qti-aic/tools/" + PARTITION_TOOL, "-p", str(place / f"{SLOT.stem}.json"), "-d", "3")
-    process(proc, 5, "/usr/bin/python3", "/sim/bin/" + PARTITION_TOOL, "-p", str(foreign), "-d", "1")
+    process(proc, 5, "/usr/bin/python3.11", "-S", "/sim/bin/" + PARTITION_TOOL, "-p", str(foreign), "-d", "1")
     process(proc, 6, PARTITION_TOOL, "-q", "program.qpc")
     process(proc, 7, "/bin/sh", "-c", "script", "sh", "log", PARTITION_TOOL, "-p", str(place / f"{SLOT.stem}.json"), "-d", "3")
     process(proc, 11, "/bin/sh", "-c", PARTITION_TOOL + " -p somebody-else's")
+    process(proc, 12, "/usr/bin/python3.11", "-S", "/other/bin/" + PARTITION_TOOL, "-p", str(foreign), "-d", "1")
     process(proc, 8, PARTITION_TOOL, "-p", "x", state="Z")
-    process(proc, 10, "vi", "notes-on-" + PARTITION_TOOL)
-    assert Holders(Path(PARTITION_TOOL), place, proc).living() == [
+    process(proc, 10, "vi", PARTITION_TOOL)
+    assert Holders(Path("/sim/bin", PARTITION_TOOL), place, proc).living() == [
         Holder(5, 50, None, 1, 2),
         Holder(6, 60, None, None, None),
         Holder(7, 70, SLOT, 3, 4),

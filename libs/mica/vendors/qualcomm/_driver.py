@@ -11,7 +11,7 @@ from mica.vendors._port import Access, DeviceReading, Finding, VendorAbsentError
 from mica.vendors._tools import SIMULATION, find_tool
 from mica.vendors.qualcomm._groups import Groups, derived_devices, device_id, parent_of
 from mica.vendors.qualcomm._holders import PARTITION_TOOL, Holders, Slot, users_of
-from mica.vendors.qualcomm._inquiry import Inquiry
+from mica.vendors.qualcomm._inquiry import Inquiry, Snapshot
 from mica.vendors.qualcomm._profiles import MIB, model_of, profile_name, profiles_of, warnings_of
 from mica.vendors.qualcomm._report import FIRST_DERIVED, READY, Fields, Report, pci_address, read_report
 
@@ -58,7 +58,8 @@ class QualcommDriver(VendorDriver):
     def describe(self, key: str) -> Device:
         """The device of that QID."""
         qid = int(key)
-        report = read_report(qid, self._fields(qid))
+        snapshot = self._inquiry.all()
+        report = read_report(qid, self._fields(qid, snapshot))
         model = model_of(report, Catalogue.load())
         refusal = self._refusal or self._holders.refusal() or _closed(report)
         return Device(
@@ -68,7 +69,7 @@ class QualcommDriver(VendorDriver):
             model=model.name if model is not None else f"Qualcomm Cloud AI 100 {report.sku}".strip(),
             vram_bytes=report.dram_total_mib * MIB,
             multiprocessors=report.nsp_total,
-            partitioned=self._divided(report),
+            partitioned=_divided(report, snapshot),
             profiles=profiles_of(report, model),
             compute_slices=report.nsp_total,
             runtimes=RUNTIMES,
@@ -99,9 +100,10 @@ class QualcommDriver(VendorDriver):
 
     def findings(self, device_id: str) -> tuple[Finding, ...]:
         """A status other than Ready, and holders that ended by themselves."""
-        qid, pci = self._locate(device_id)
+        snapshot = self._inquiry.all()
+        qid, pci = self._locate(device_id, snapshot)
         found = []
-        status = self._fields(qid).get("Status", "missing")
+        status = self._fields(qid, snapshot).get("Status", "missing")
         if status != READY:
             severity = Severity.WARNING if status == "Initializing" else Severity.FATAL
             found.append(Finding(device_id=device_id, kind="fault", severity=severity, message=f"Status {status}", lasting=True))
@@ -134,7 +136,7 @@ class QualcommDriver(VendorDriver):
 
     def make_whole(self, device_id: str) -> None:
         """End all holders on the device."""
-        self._groups.clear(self._locate(device_id)[1])
+        self._groups.clear(self._locate(device_id, self._inquiry.all())[1])
 
     def access(self, device_id: str, partition: Partition | None) -> Access:
         """Its device node, and its QID of now: derived devices are numbered anew as others come and go."""
@@ -148,14 +150,12 @@ class QualcommDriver(VendorDriver):
     def close(self) -> None:
         """Nothing is kept open; holders stay."""
 
-    def _fields(self, qid: int) -> Fields:
-        snapshot = self._inquiry.all()
+    def _fields(self, qid: int, snapshot: Snapshot) -> Fields:
         found = snapshot.fields.get(qid)
         return self._inquiry.one(qid) if found is None else found
 
-    def _locate(self, wanted: str) -> tuple[int, str]:
+    def _locate(self, wanted: str, snapshot: Snapshot) -> tuple[int, str]:
         """QID and PCI address of a native device."""
-        snapshot = self._inquiry.all()
         for qid, fields in snapshot.fields.items():
             if qid < FIRST_DERIVED and "PCI Address" in fields:
                 self._addresses[qid] = pci_address(qid, fields)
@@ -165,19 +165,21 @@ class QualcommDriver(VendorDriver):
         raise VendorError(f"device {wanted}: qaic-util lists no such device")
 
     def _slot(self, wanted: str, partition: Partition) -> Slot:
-        return Slot(self._locate(wanted)[1], partition.size, partition.start)
+        return Slot(self._locate(wanted, self._inquiry.all())[1], partition.size, partition.start)
 
     def _find(self, wanted: str) -> Report:
         """What a device, or a partition by its UUID, says of itself."""
         if wanted.startswith("QAIC-accel"):
             return self._groups.report(wanted)
-        qid, _ = self._locate(wanted)
-        return read_report(qid, self._fields(qid))
+        snapshot = self._inquiry.all()
+        qid, _ = self._locate(wanted, snapshot)
+        return read_report(qid, self._fields(qid, snapshot))
 
-    def _divided(self, native: Report) -> bool:
-        """Whether anything is derived from it."""
-        natives = {native.pci: native}
-        return any(parent_of(each, natives) for each in derived_devices(self._inquiry.all()).values())
+
+def _divided(native: Report, snapshot: Snapshot) -> bool:
+    """Whether anything is derived from the device."""
+    natives = {native.pci: native}
+    return any(parent_of(each, natives) for each in derived_devices(snapshot).values())
 
 
 def _place() -> Path:

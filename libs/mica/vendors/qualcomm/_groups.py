@@ -37,11 +37,11 @@ class Group(Struct, frozen=True, kw_only=True):
 
 
 class Survey(Struct, frozen=True):
-    """What is there now."""
+    """What is there now: native devices by PCI address, derived ones by device node."""
 
     natives: Mapping[str, Report]
+    derived: Mapping[str, Report]
     groups: tuple[Group, ...]
-    complete: bool
 
     def of(self, pci: str) -> tuple[Group, ...]:
         """The groups of one device."""
@@ -114,7 +114,7 @@ class Groups:
                     raise VendorError(f"{what}: {group.partition.profile} is at NSP {group.slot.start}")
             if slot.size == native.nsp_total and not survey.of(slot.pci):
                 return self._claim(slot, native, what)
-            return self._start(slot, native, what)
+            return self._start(slot, native, survey.derived, what)
 
     def destroy(self, slot: Slot) -> None:
         """Destroy the group there; none there is no error. Raises PartitionInUseError, VendorError."""
@@ -141,8 +141,7 @@ class Groups:
         self._holders.claim(slot)
         return _whole(slot, native)
 
-    def _start(self, slot: Slot, native: Report, what: str) -> Group:
-        before = derived_devices(self._inquiry.all(fresh=True))
+    def _start(self, slot: Slot, native: Report, before: Mapping[str, Report], what: str) -> Group:
         for record in self._holders.records():
             if record.slot.pci == slot.pci and _overlap(record.slot, slot):
                 self._holders.forget(record.slot)
@@ -208,7 +207,8 @@ class Groups:
 
     def _survey(self) -> Survey:
         snapshot = self._inquiry.all(fresh=True)
-        natives, unclaimed = _natives(snapshot), dict(derived_devices(snapshot))
+        natives, derived = _natives(snapshot), derived_devices(snapshot)
+        unclaimed = dict(derived)
         complete = not snapshot.silent
         listed = {fields.get("Dev Link", "") for fields in snapshot.fields.values()}
         holders = self._holders.living()
@@ -231,7 +231,7 @@ class Groups:
         for slot in self._holders.claims():
             if slot.pci in natives and not any(each.slot.pci == slot.pci for each in groups):
                 groups.append(_whole(slot, natives[slot.pci]))
-        return Survey(natives, tuple(groups), complete)
+        return Survey(natives, derived, tuple(groups))
 
     def _adopt(
         self, holder: Holder, unclaimed: dict[str, Report], natives: Mapping[str, Report], *, complete: bool

@@ -226,13 +226,18 @@ class Holders:
         except OSError:
             return None
         shell = words[1:2] == ["-c"]  # one of ours, about to become the tool
-        if PARTITION_TOOL not in {Path(word).name for word in (words if shell else words[:2])}:
+        names = [Path(word).name for word in words]
+        interpreted = names[:1] == ["sh"] or (names[:1] != [] and names[0].startswith("python"))
+        names = names if shell else names[: 3 if interpreted else 1]
+        if PARTITION_TOOL not in names:
             return None
+        program = words[names.index(PARTITION_TOOL)]
         path = Path(_after(words, "-p", "--partition-config"))
         qid = _after(words, "-d", "--aic-device-id")
         slot = Slot.of(path) if path.parent == self._place else None
         ticks = self._ticks(int(entry.name))
-        if not ticks or (shell and slot is None):
+        elsewhere = shell or program not in {PARTITION_TOOL, str(self._tool)}  # such as another simulated node's
+        if not ticks or (slot is None and elsewhere):
             return None
         nsps = slot.size if slot is not None else _nsps(path)
         return Holder(int(entry.name), ticks, slot, int(qid) if qid.isdecimal() else None, nsps)
