@@ -130,8 +130,7 @@ def test_a_group_comes_and_goes(node: Node, driver: QualcommDriver) -> None:
     assert driver.sample(made.uuid).vram_total_bytes == 8173 << 20
     assert driver.sample(device).vram_used_bytes == 8173 << 20
     access = driver.access(device, made)
-    assert access.visible == {"QAIC_VISIBLE_DEVICES": "100"}
-    assert access.devices == ("/dev/accel/accel64",)
+    assert (access.visible, access.devices) == ({"QAIC_VISIBLE_DEVICES": "100"}, ("/dev/accel/accel64",))
     assert access.cdi == "qualcomm.com/qaic=accel64"
     assert driver.access(device, None).devices == ("/dev/accel/accel0",)
     driver.destroy(device, made)
@@ -223,11 +222,9 @@ CREATES = """
 import os, signal, sys
 from mica.events import Partition
 from mica.vendors.qualcomm import QualcommDriver, _holders
-note = _holders.Holders.record
 if sys.argv[1] == "die":
     _holders.Holders.record = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 elif sys.argv[1] == "die at once":
-    said = _holders.Holders.said
     _holders.Holders.said = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 os.set_inheritable(os.open(os.environ["MICA_SIM_DIR"] + "/leaked", os.O_CREAT | os.O_RDONLY), True)
 driver = QualcommDriver()
