@@ -11,6 +11,10 @@ from mica.vendors._port import VendorAbsentError, VendorError
 SIMULATION = "MICA_SIM_DIR"
 
 
+class ToolSilentError(VendorError):
+    """A tool did not answer in time, and was ended."""
+
+
 def find_tool(name: str, places: Sequence[Path] = ()) -> Path:
     """Where the tool is: beside the simulated node, else in ``places`` or on the path.
 
@@ -33,14 +37,15 @@ def run_tool(command: Sequence[str | Path], timeout_s: float) -> str:
     """What the tool prints.
 
     Raises:
-        VendorError: it fails, or is not done in time.
+        ToolSilentError: it is not done in time.
+        VendorError: it fails.
     """
     name = Path(command[0]).name
     what = " ".join((name, *map(str, command[1:])))
     try:
         done = subprocess.run([*map(str, command)], capture_output=True, timeout=timeout_s, check=False, stdin=subprocess.DEVNULL)
     except subprocess.TimeoutExpired:
-        raise VendorError(f"{what}: no answer within {timeout_s:g} s") from None
+        raise ToolSilentError(f"{what}: no answer within {timeout_s:g} s") from None
     except OSError as error:
         raise VendorError(f"{what}: {error.strerror}") from None
     output = done.stdout.decode(errors="replace")

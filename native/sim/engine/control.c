@@ -45,6 +45,16 @@ static int find_instance(const struct request *request, unsigned start)
     return -1;
 }
 
+/* What was made: `ID START UUID`; `made` < 0: why not. */
+static int say_made(struct request *request, int made)
+{
+    if (made < 0)
+        return say(request, made, strerror(-made));
+    const struct sim_gpu_instance *instance = &request->state->devices[request->device].instances[made];
+    snprintf(request->answer, request->size, "%u %u %s", instance->id, instance->start, instance->compute[0].uuid);
+    return 0;
+}
+
 /* create DEVICE PROFILE [START]: answers `ID START UUID`. */
 static int do_create(struct request *request)
 {
@@ -53,12 +63,18 @@ static int do_create(struct request *request)
         return say(request, -EINVAL, "no such profile");
     if (request->state->node.devices[request->device].profiles[profile].layout[0])
         return say(request, -EINVAL, "of a layout: lay the device out");
-    int made = sim_partition_create(request->state, request->device, (unsigned)profile, request->words[2] ? atoi(request->words[2]) : -1);
-    if (made < 0)
-        return say(request, made, strerror(-made));
-    const struct sim_gpu_instance *instance = &request->state->devices[request->device].instances[made];
-    snprintf(request->answer, request->size, "%u %u %s", instance->id, instance->start, instance->compute[0].uuid);
-    return 0;
+    return say_made(request, sim_partition_create(request->state, request->device, (unsigned)profile, request->words[2] ? atoi(request->words[2]) : -1));
+}
+
+/* hold DEVICE PROFILE: as create, anywhere, and as long as the calling process lives. */
+static int do_hold(struct request *request)
+{
+    int profile = find_profile(request, request->words[1]);
+    if (profile < 0 || request->state->node.devices[request->device].profiles[profile].layout[0])
+        return say(request, -EINVAL, "no such profile");
+    if (sim_process_self() < 0)
+        return say(request, -EUSERS, "too many processes");
+    return say_made(request, sim_hold(request->state, request->device, (unsigned)profile));
 }
 
 /* destroy DEVICE START */
@@ -144,6 +160,7 @@ static const struct {
 } verbs[] = {
     {"create", 2, true, do_create}, {"destroy", 2, true, do_destroy}, {"layout", 2, true, do_layout}, {"mode", 2, true, do_mode},
     {"reset", 1, true, do_reset},   {"reboot", 0, false, do_reboot},  {"event", 3, true, do_event},   {"set", 3, true, do_set},
+    {"hold", 2, true, do_hold},
 };
 
 static int find_device(const struct sim_state *state, const char *word)
@@ -194,6 +211,8 @@ int mica_sim_control(const char *command, char *answer, size_t n)
         result = words == 2 ? sim_occupy(request.words[0], strtoull(request.words[1], NULL, 0)) : -EINVAL;
         return say(&request, result, result < 0 ? strerror(-result) : "");
     }
+    if (!strcmp(verb, "hold") && sim_process_self() < 0)
+        sim_process_register((struct sim_client){0}); /* takes the lock itself */
     request.state = sim_enter();
     result = run_verb(&request, verb, words);
     sim_leave(request.state);

@@ -207,6 +207,17 @@ const char *sim_layout_of(const struct sim_state *state, int device);
 /* All partitions go, and every device is as the description has it; MIG mode stays. -EBUSY: a process is on a device. */
 int sim_node_reboot(struct sim_state *state);
 
+/* --- Partitions that live as long as a process: hold.c ------------------------------------------------------------------- */
+
+/* A partition that is there as long as this process is, wherever on the device it fits: where its slots are interchangeable,
+ * those of others move together for it. Returns what sim_partition_create does; the process must be registered. */
+int sim_hold(struct sim_state *state, int device, unsigned profile);
+/* For who makes an instance: what its `holder` is to be. */
+int32_t sim_holding(void);
+/* The process is gone: what it held goes with the next sim_hold_sweep that finds nobody inside. */
+void sim_hold_orphan(struct sim_state *state, int process);
+void sim_hold_sweep(struct sim_state *state);
+
 /* --- Health: health.c ---------------------------------------------------------------------------------------------------- */
 
 /* Before a call about the device, without the lock: takes as long as the device hangs. -ENODEV: it fell off the bus. */

@@ -189,6 +189,7 @@ int sim_mig_create(struct sim_state *state, int device, unsigned profile, int st
         instance->id = free_id(state, device);
         instance->profile = profile;
         instance->start = (unsigned)chosen;
+        instance->holder = sim_holding();
         for (int c = 0; c < SIM_COMPUTE_MAX; c++)
             sim_timeline_clear(&instance->compute[c].timeline);
         SIM_STORE_ORDER();

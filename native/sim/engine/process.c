@@ -124,6 +124,7 @@ static void reclaim(struct sim_state *state, int index)
             sim_channel_forget(state, &state->channels[i]);
         }
     sim_share_reclaim(state, index);
+    sim_hold_orphan(state, index);
     process->exited_ns = now_ns;
     SIM_STORE_ORDER();
     process->state = SIM_PROCESS_EXITED;
@@ -138,6 +139,7 @@ void sim_process_sweep(struct sim_state *state)
         if (lock_holder(i) < 0 && !is_us(process) && !found_by_pid(process))
             reclaim(state, i);
     }
+    sim_hold_sweep(state);
 }
 
 /* A free slot, or that of the process that has been gone for longest: the books keep the dead as long as there is room. Not one whose file lock is held: by

@@ -190,11 +190,15 @@ struct sim_compute_instance {
     struct sim_timeline timeline;
 };
 
+#define SIM_HOLDER_GONE (-1)
+
 struct sim_gpu_instance {
     uint32_t live;
     uint32_t id;
     uint32_t profile; /* index into the description's profiles */
     uint32_t start;
+    int32_t holder; /* the process it lives as long as: its index plus one, or SIM_HOLDER_GONE; 0: it stays */
+    uint32_t pad;
     uint64_t spent_bytes;
     struct sim_compute_instance compute[SIM_COMPUTE_MAX];
 };
