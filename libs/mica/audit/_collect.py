@@ -65,7 +65,8 @@ async def read_world(sources: Sources) -> World:
     facts = await sources.bus.history(SLICES.name, TOLD)
     documents = await read_documents(sources.bus)
     regions = await asyncio.to_thread(read_regions, sources, documents)
-    driver = await asyncio.to_thread(read_driver, sources, regions.node) if regions else None
+    inventory = documents.inventories.get(regions.node) if regions else None
+    driver = await asyncio.to_thread(read_driver, sources, regions.node, inventory) if regions else None
     return World(documents=documents, facts=tuple(facts), regions=regions, driver=driver, now_ns=time.time_ns())
 
 
@@ -161,20 +162,26 @@ def _attaches(runtime: RuntimeDir, broken: dict[str, str]) -> Iterator[tuple[str
             broken[str(path)] = str(error)
 
 
-def read_driver(sources: Sources, node: str) -> Driver:
-    """What the drivers themselves have booked."""
-    return _simulated(sources.sim_dir, node) if sources.sim_dir is not None else _real(node)
+def read_driver(sources: Sources, node: str, inventory: Inventory | None = None) -> Driver:
+    """What the drivers themselves have booked; devices are called what the inventory calls them."""
+    return _simulated(sources.sim_dir, node, inventory) if sources.sim_dir is not None else _real(node)
 
 
-def _simulated(directory: Path, node: str) -> Driver:
+def _simulated(directory: Path, node: str, inventory: Inventory | None) -> Driver:
     from mica.hardware import read_books
 
     books = read_books(directory)
-    devices = {device.index: device.uuid for device in books.devices}
+    listed = inventory.devices if inventory is not None else ()
+    by_place = {device.pci_bus_id.lower()[-10:]: device.id for device in listed if device.pci_bus_id}
+    known = {device.id for device in listed}
+    devices = {
+        device.index: device.uuid if device.uuid in known else by_place.get(device.pci[-10:], device.uuid)
+        for device in books.devices
+    }
     return Driver(
         node=node,
         source="the simulated driver",
-        usable_bytes={device.uuid: device.vram_bytes - device.reserve_bytes for device in books.devices},
+        usable_bytes={devices[device.index]: device.vram_bytes - device.reserve_bytes for device in books.devices},
         processes=tuple(
             DriverProcess(
                 pid=process.pid, uuid=account.uuid, device_id=devices[account.device],
@@ -185,7 +192,7 @@ def _simulated(directory: Path, node: str) -> Driver:
             for account in process.accounts
         ),
         partitions={
-            device.uuid: tuple(
+            devices[device.index]: tuple(
                 Partition(
                     profile=instance.profile, profile_id=instance.profile_id, start=instance.start, size=instance.size,
                     uuid=instance.compute[0].uuid if instance.compute else "", layout=instance.layout,

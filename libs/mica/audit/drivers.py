@@ -1,13 +1,18 @@
 """The drivers' own books against what mica says: memory, processes and partitions."""
 
+from collections import Counter
 from typing import Final
 
 from mica.audit._finding import Tally
 from mica.audit._world import Documents, Driver, DriverProcess, Regions, World
-from mica.events import Device, Mode, ObservedSlice, Partition, Runtime
+from mica.events import Device, Mode, ObservedSlice, Partition, Runtime, Vendor
 
 NO_BOOKS: Final = (Runtime.OPENCL,)
 """OpenCL doesn't know whose memory is whose: of a device that has nothing else there is nothing to compare with."""
+
+
+INTERCHANGEABLE: Final = (Vendor.QUALCOMM,)
+"""Vendors whose hardware does not say which of its units a partition has."""
 
 
 def check_drivers(world: World, tally: Tally) -> None:
@@ -38,33 +43,37 @@ def _check_inventory(documents: Documents, driver: Driver, tally: Tally) -> None
 
 
 def _check_partitions(documents: Documents, driver: Driver, tally: Tally) -> None:
-    seen = documents.seen(driver.node)
-    wanted: dict[str, list[tuple[str, Partition]]] = {}
-    for (device_id, slice_id), item in seen.items():
-        if item.partition is not None:
-            wanted.setdefault(device_id, []).append((slice_id, item.partition))
-    for device_id, owned in wanted.items():
-        living = {shape(partition): partition for partition in driver.partitions.get(device_id, ())}
-        for slice_id, partition in owned:
-            if partition.uuid == device_id:
-                continue
+    inventory = documents.inventories.get(driver.node)
+    devices = {device.id: device for device in inventory.devices} if inventory is not None else {}
+    owned: dict[str, list[tuple[str, Partition]]] = {}
+    for (device_id, slice_id), item in documents.seen(driver.node).items():
+        if item.partition is not None and item.partition.uuid != device_id:
+            owned.setdefault(device_id, []).append((slice_id, item.partition))
+    for device_id in {**owned, **driver.partitions}:
+        shape_of = _sizes if device_id in devices and devices[device_id].vendor in INTERCHANGEABLE else shape
+        living = {shape_of(each): each for each in driver.partitions.get(device_id, ())}
+        counts = Counter(shape_of(each) for each in driver.partitions.get(device_id, ()))
+        owners = Counter(shape_of(each) for _, each in owned.get(device_id, ()))
+        for slice_id, partition in owned.get(device_id, ()):
             subject = f"slice {slice_id} on {device_id}, partition {partition.uuid or partition.profile}"
-            real = living.get(shape(partition))
+            real = living.get(shape_of(partition))
             if tally.expect(real is not None, "I3", subject, f"{driver.source} has no such instance") and _names_alike(device_id):
                 assert real is not None
                 tally.same("I3", subject, ("the enforcer", partition.uuid), (driver.source, real.uuid))
-    for device_id, partitions in driver.partitions.items():
-        owned_shapes = [shape(partition) for _, partition in wanted.get(device_id, [])]
-        for partition in partitions:
-            owners = owned_shapes.count(shape(partition))
+        for found, partition in living.items():
             subject = f"instance {partition.uuid} ({partition.profile} at {partition.start}) on {device_id}"
-            allowed = (0, 1) if partition.layout else (1,)
-            tally.expect(owners in allowed, "I3", subject, f"belongs to {owners} slices, expected 1")
+            as_expected = owners[found] == counts[found] or (bool(partition.layout) and owners[found] < counts[found])
+            tally.expect(as_expected, "I3", subject, f"belongs to {owners[found]} slices, expected {counts[found]}")
 
 
 def _names_alike(device_id: str) -> bool:
     """Whether a partition has one name for all: NVIDIA's have, elsewhere a driver has others than its library gives."""
     return device_id.startswith("GPU-")
+
+
+def _sizes(partition: Partition) -> tuple[int, int, int]:
+    """What tells partitions apart where the slots are mica's numbering and the driver does not know it."""
+    return partition.profile_id, -1, partition.size
 
 
 def shape(partition: Partition) -> tuple[int, int, int]:
