@@ -51,7 +51,7 @@ OUTSIDE: Final = "mica.vendors"
 
 
 def all_openers() -> dict[str, Callable[[], VendorDriver]]:
-    """Those of mica, then those that other packages offer under another name; one that can not be loaded is logged and left out."""
+    """Those of mica, then those that other packages offer; one that can not be loaded is logged and left out."""
     found = dict(OPENERS)
     for each in entry_points(group=OUTSIDE):
         try:
@@ -62,7 +62,7 @@ def all_openers() -> dict[str, Callable[[], VendorDriver]]:
 
 
 def open_drivers(openers: Mapping[str, Callable[[], VendorDriver]] | None = None) -> tuple[VendorDriver, ...]:
-    """A driver for every library that is there, of ``all_openers`` by default. One that is there and fails is logged and left out."""
+    """A driver for every library that is there, of ``all_openers`` by default. One that fails is logged and left out."""
     openers = all_openers() if openers is None else openers
     drivers: list[VendorDriver] = []
     for name, open_driver in openers.items():
