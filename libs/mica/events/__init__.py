@@ -64,6 +64,7 @@ from mica.events._placement import (
     WorkLimits,
 )
 from mica.events._state import (
+    Clearances,
     Departure,
     Device,
     Document,
@@ -84,6 +85,7 @@ from mica.events._state import (
     TenantHoldings,
     TenantPolicy,
     TenantQuota,
+    Trouble,
     Usage,
     UsageLedger,
 )
@@ -165,6 +167,7 @@ __all__ = [
     "Bytes",
     "Candidate",
     "Channel",
+    "Clearances",
     "Command",
     "Control",
     "ControlSlice",
@@ -246,6 +249,7 @@ __all__ = [
     "TenantPolicy",
     "TenantQuota",
     "Tier",
+    "Trouble",
     "UnixNs",
     "Usage",
     "UsageLedger",

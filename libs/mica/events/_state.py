@@ -61,6 +61,21 @@ class PartitionProfile(Document, frozen=True, kw_only=True):
     needs: dict[str, int] = field(default_factory=dict)
 
 
+class Trouble(Document, frozen=True, kw_only=True):
+    """Something that is wrong with a device. ``kind`` and ``code``: as in ``NodeHealthChanged``; ``at``: when it was found.
+
+    ``lasting``: it is over when the device's library no longer says it. Else it has happened, and stays until the device is
+    reset, the machine starts anew or an operator clears it.
+    """
+
+    kind: str
+    severity: Severity
+    message: str
+    code: int = 0
+    lasting: bool = False
+    at: UnixNs = 0
+
+
 class Device(Document, frozen=True, kw_only=True):
     """One accelerator, as its vendor's library describes it.
 
@@ -74,7 +89,7 @@ class Device(Document, frozen=True, kw_only=True):
     and compute slices. ``group``: devices with which it has something in common that holds for all
     (``PartitionProfile.shared``). ``pcie_path``: the PCI addresses of the bridges above it, the root port first.
     ``warnings``: what is odd about it, such as a library that contradicts the catalogue. ``message``: why it is not in
-    health.
+    health; ``troubles``: all that is wrong with it.
     """
 
     id: DeviceId
@@ -105,6 +120,7 @@ class Device(Document, frozen=True, kw_only=True):
     pcie_path: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     message: str = ""
+    troubles: tuple[Trouble, ...] = ()
 
 
 class Link(Document, frozen=True, kw_only=True):
@@ -349,3 +365,9 @@ class TenantPolicy(Document, frozen=True, kw_only=True):
     quota: TenantQuota = TenantQuota()
     mode: Mode | None = None
     commands_per_s: Annotated[int, Meta(ge=1)] | None = None
+
+
+class Clearances(Document, frozen=True, kw_only=True):
+    """``health.<node>`` in the ``policy`` bucket: by device, up to when (``Trouble.at``) operators have settled its troubles."""
+
+    cleared: dict[str, UnixNs] = field(default_factory=dict)

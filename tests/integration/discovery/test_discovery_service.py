@@ -14,19 +14,22 @@ from mica.bus import BusError, JetStreamBus, ManualClock, Settings
 from mica.discovery import __main__ as discovery
 from mica.discovery.probe import Probe
 from mica.events import Device, Health, Inventory, NodeHealthChanged, Vendor
-from mica.vendors import DeviceReading
+from mica.vendors import DeviceReading, VendorDriver
 
 L4 = Device(id="GPU-1", index=0, vendor=Vendor.NVIDIA, model="NVIDIA L4", vram_bytes=24 << 30)
 
 
-class Library:
+class Library(VendorDriver):
     """A vendor's library whose devices a test adds and takes away."""
 
     name = "nvidia"
     listed: tuple[Device, ...] = (L4,)
 
-    def devices(self) -> tuple[Device, ...]:
-        return self.listed
+    def keys(self) -> tuple[str, ...]:
+        return tuple(device.id for device in self.listed)
+
+    def describe(self, key: str) -> Device:
+        return next(device for device in self.listed if device.id == key)
 
     def sample(self, device_id: str) -> DeviceReading:
         return DeviceReading(vram_used_bytes=0, vram_total_bytes=24 << 30)

@@ -3,6 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mica.discovery.health import Failure
 from mica.discovery.inventory import Identity, Survey, take_stock
 from mica.events import Device, Health, Inventory, Vendor
 
@@ -22,7 +23,7 @@ def surveys(draw: st.DrawFn) -> Survey:
     failing = draw(st.sets(st.sampled_from(sorted(listed)))) if listed else set()
     silent = {Vendor.NVIDIA: "nvmlInit"} if not listed and draw(st.booleans()) else {}
     devices = tuple(device(name) for name in draw(st.permutations(sorted(listed))))
-    return Survey(devices=devices, failures=dict.fromkeys(failing, "lost"), silent=silent)
+    return Survey(devices=devices, failures=dict.fromkeys(failing, Failure("lost")), silent=silent)
 
 
 @given(st.lists(surveys(), max_size=12))

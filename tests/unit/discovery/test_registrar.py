@@ -6,11 +6,13 @@ from fake_driver import FakeDriver
 
 from mica.bus import BusUnavailableError, ManualClock, MemoryBus, StaleRevisionError
 from mica.discovery.handlers import Registrar
+from mica.discovery.health import CALM_SURVEYS
 from mica.discovery.inventory import Identity
-from mica.discovery.probe import ABSENT_READS, Probe
-from mica.events import Device, Health, Inventory, NodeHealthChanged, NodeInventoryChanged, Runtime, Vendor
+from mica.discovery.libraries import ABSENT_READS
+from mica.discovery.probe import Probe
+from mica.events import Clearances, Device, Health, Inventory, NodeHealthChanged, NodeInventoryChanged, Runtime, Severity, Vendor
 from mica.observability import PassingTracer
-from mica.vendors import VendorAbsentError, VendorDriver
+from mica.vendors import Finding, VendorAbsentError, VendorDriver
 
 KEY = "inventory.n1"
 
@@ -25,13 +27,14 @@ class World:
 
     def __init__(self) -> None:
         self.bus = MemoryBus()
+        self.clock = ManualClock()
         self.driver = FakeDriver(l4("GPU-1"), l4("GPU-2", 1))
         self.probe = Probe({Vendor.NVIDIA: lambda: self.driver})
         self.restart()
 
     def restart(self) -> None:
         identity = Identity(node="n1", pool="default", boot_id="boot-1")
-        self.registrar = Registrar(self.bus, identity, ManualClock(), PassingTracer())
+        self.registrar = Registrar(self.bus, identity, self.clock, PassingTracer())
 
     async def survey(self) -> None:
         await self.registrar.on_survey(self.probe.read())
@@ -46,8 +49,11 @@ class World:
         assert entry is not None
         return entry.revision
 
+    def events(self) -> list[NodeHealthChanged]:
+        return [event for event in self.bus.published("node.health.*") if isinstance(event, NodeHealthChanged)]
+
     def told(self) -> list[tuple[str, Health]]:
-        return [(e.device_id, e.health) for e in self.bus.published("node.health.*") if isinstance(e, NodeHealthChanged)]
+        return [(event.device_id, event.health) for event in self.events()]
 
 
 @pytest.fixture
@@ -180,3 +186,74 @@ async def test_a_node_without_devices() -> None:
     world.probe = Probe({})
     await world.survey()
     assert (await world.inventory()).devices == ()
+
+
+async def test_findings_become_events_with_severity_kind_and_code(world: World) -> None:
+    """A fatal one is told once and stays; one that only happened is told each time that it does."""
+    fatal = Finding(device_id="GPU-1", kind="xid", severity=Severity.FATAL, message="XID 79: fell off the bus", code=79)
+    odd = Finding(device_id="GPU-2", kind="xid", severity=Severity.INFO, message="XID 13", code=13)
+    await world.survey()
+    world.driver.found = {"GPU-1": [fatal], "GPU-2": [odd]}
+    await world.survey()
+    world.driver.found = {"GPU-2": [odd]}
+    world.clock.advance(10)
+    await world.survey()
+    assert [(e.device_id, e.health, e.severity, e.kind, e.code, e.message) for e in world.events()] == [
+        ("GPU-2", Health.HEALTHY, Severity.INFO, "xid", 13, "XID 13"),
+        ("GPU-1", Health.FAILED, Severity.FATAL, "xid", 79, "XID 79: fell off the bus"),
+        ("GPU-2", Health.HEALTHY, Severity.INFO, "xid", 13, "XID 13"),
+    ]
+
+
+async def test_a_fatal_event_outlives_a_restart_and_ends_when_an_operator_clears_it(world: World) -> None:
+    """The document carries it; a clearance is one event, and does not cover what happens later."""
+    fatal = Finding(device_id="GPU-1", kind="xid", severity=Severity.FATAL, message="XID 79", code=79)
+    world.driver.found = {"GPU-1": [fatal]}
+    await world.survey()
+    world.restart()
+    await world.survey()
+    device = (await world.inventory()).devices[0]
+    assert (device.health, device.message) == (Health.FAILED, "XID 79")
+    await world.bus.policy.put("health.n1", Clearances(cleared={"GPU-1": device.troubles[0].at}))
+    await world.survey()
+    assert (await world.inventory()).devices[0].health is Health.HEALTHY
+    assert world.events()[-1].health is Health.HEALTHY
+    world.clock.advance(10)
+    world.driver.found = {"GPU-1": [fatal]}
+    await world.survey()
+    assert (await world.inventory()).devices[0].health is Health.FAILED
+
+
+async def test_what_the_library_says_once_is_kept_until_it_is_written(world: World) -> None:
+    """A bus that does not answer for a survey costs no finding."""
+    await world.survey()
+    fatal = Finding(device_id="GPU-1", kind="xid", severity=Severity.FATAL, message="XID 79", code=79)
+    world.driver.found = {"GPU-1": [fatal]}
+    world.bus.fail_next(KEY)
+    with pytest.raises(BusUnavailableError):
+        await world.survey()
+    await world.survey()
+    assert world.told() == [("GPU-1", Health.FAILED)]
+
+
+async def test_a_warning_that_wavers_is_told_twice_at_most(world: World) -> None:
+    """Hot, not hot, hot, and cool for good: degraded once, healthy once."""
+    hot = Finding(device_id="GPU-1", kind="thermal", severity=Severity.WARNING, message="92 C", lasting=True)
+    for said in (True, False, True, False, False, True):
+        world.driver.found = {"GPU-1": [hot]} if said else {}
+        await world.survey()
+    world.driver.found = {}
+    for _ in range(CALM_SURVEYS + 2):
+        await world.survey()
+    assert world.told() == [("GPU-1", Health.DEGRADED), ("GPU-1", Health.HEALTHY)]
+
+
+async def test_a_recovery_during_a_restart_is_told(world: World) -> None:
+    """What failed before discovery ended and is well when it is back: who follows the events hears of it."""
+    await world.survey()
+    world.driver.failing.add("GPU-1")
+    await world.survey()
+    world.driver.failing.clear()
+    world.restart()
+    await world.survey()
+    assert world.told() == [("GPU-1", Health.FAILED), ("GPU-1", Health.HEALTHY)]
