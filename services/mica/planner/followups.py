@@ -126,13 +126,18 @@ class Followups:
             await desk.tenants.settle(tenant, each.slice_id, holding_of(entry.value.placements))
         self._waiting.wake()
 
-    async def _failed(self, node: str, slice_id: str) -> None:
-        """The enforcer can not hold it: elsewhere, or give it up."""
+    async def give_up(self, node: str, slice_id: str, why: str) -> None:
+        """Take a slice off devices that are of no use: lost if it was ready, else placed elsewhere."""
+        async with self._desk.turns.of(slice_id):
+            await self._failed(node, slice_id, why)
+
+    async def _failed(self, node: str, slice_id: str, why: str = "") -> None:
+        """The enforcer can not hold it, or ``why`` it is not to stay: elsewhere, or give it up."""
         desk = self._desk
         for _ in range(ATTEMPTS):
             epochs = desk.ledgers.epochs()
             entry = await desk.records.read(slice_id)
-            message = desk.fleet.node(node).failing.get(slice_id)
+            message = why or desk.fleet.node(node).failing.get(slice_id)
             if entry is None or entry.value.phase is not Phase.PLACED or message is None:
                 break
             if await self._retake(entry, epochs, node, message) is not AGAIN:

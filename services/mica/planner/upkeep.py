@@ -1,4 +1,4 @@
-"""What is looked at from time to time: leases, waiting requests, and whatever a crash or another replica has left behind.
+"""What is looked at from time to time: leases, sick devices, waiting requests, and what a crash or another replica has left.
 
 Invariant: every difference between records, charges and ledgers that a crash can leave is found here or by the redelivery of the
 command that made it; nothing is given up on a single look.
@@ -15,6 +15,7 @@ from mica.planner.desk import ATTEMPTS, Again, Answered, Desk
 from mica.planner.domain import records
 from mica.planner.domain.fleet import NodeState
 from mica.planner.domain.ledgers import entries_of, mentions, node_of, present
+from mica.planner.drains import Drains
 from mica.planner.followups import Followups
 from mica.planner.requests import Requests
 from mica.planner.waiting import Waiting
@@ -34,6 +35,7 @@ class Upkeep:
         self._requests = requests
         self._followups = followups
         self._waiting = waiting
+        self._drains = Drains(desk, followups)
         self._expired_since: dict[str, int] = {}
         self._suspects: set[tuple[str, str]] = set()
         self._fenced: set[str] = set()
@@ -45,6 +47,7 @@ class Upkeep:
         for node in list(desk.fleet.nodes.values()):
             self._followups.review(node, everybody=True)
             await self._look_for_losses(node)
+            await self._drains.review(node)
         untidy, desk.untidy = desk.untidy, set()
         for slice_id in untidy:
             await self._tidy(slice_id)

@@ -15,7 +15,6 @@ from mica.events import (
     Alternative,
     Decision,
     Device,
-    Health,
     Mode,
     NodePolicy,
     Placement,
@@ -25,6 +24,7 @@ from mica.events import (
     WorkLimits,
 )
 from mica.planner.domain.claims import DeviceClaims
+from mica.planner.domain.draining import health_text, is_sick
 from mica.planner.domain.fleet import Fleet, NodeState
 from mica.planner.domain.misfits import Misfit, Refusal, size_text
 from mica.planner.domain.modes import ALL_MODES, choose_modes, has_stronger, would_switch
@@ -172,8 +172,8 @@ def _unfit(node: NodeState, device: Device, ask: Ask) -> Misfit | None:
     """What the device's state says against it, whatever is free on it."""
     if device.id in ask.excluded:
         return Misfit("device_id", "failed to hold it", possible=True)
-    if device.health is Health.FAILED:
-        return Misfit("health", "health failed", possible=True)
+    if is_sick(device, ask.pins.pool(node.pool).drain_at):
+        return Misfit("health", health_text(device), possible=True)
     if not node.leased(ask.pins.now_ns):
         return Misfit("node", "no enforcer holds the node's lease", possible=True)
     return None
