@@ -21,8 +21,10 @@ from mica.planner.domain.placing import Pins, Placed
 from mica.planner.followups import Followups
 
 PATIENCE_NS: Final = 30_000_000_000
-MOVE_LOOKS: Final = 5
-"""In so many looks at a device a slice that could be moved has gone, or it is given up there."""
+TRY_LOOKS: Final = 5
+"""A slice that could be moved is asked to once in so many looks at its device: the command may wait, or be overtaken."""
+MOVE_LOOKS: Final = 15
+"""After so many it is given up there."""
 REASON_MAX: Final = 256
 
 log = logging.getLogger(__name__)
@@ -84,5 +86,6 @@ class Drains:
         if looks >= MOVE_LOOKS or not isinstance(moved(desk.fleet, record, command, pins), Placed):
             return False
         self._moving[key] = looks + 1
-        await desk.bus.publish(command, message_id=f"drain-move-{device.id}-{record.id}-{record.generation}")
+        name = f"drain-move-{device.id}-{record.id}-{record.generation}-{looks // TRY_LOOKS}"
+        await desk.bus.publish(command, message_id=name)
         return True
