@@ -26,6 +26,7 @@ from mica.hardware._node import (
     demo_node_path,
     ready_made_nodes,
 )
+from mica.hardware._ready_made import find_node
 
 __all__ = [
     "NODE_DESC",
@@ -52,6 +53,7 @@ __all__ = [
     "ProcessBooks",
     "demo_node_path",
     "device_uuid",
+    "find_node",
     "node_desc",
     "read_books",
     "ready_made_nodes",

@@ -4,6 +4,7 @@ Owns everything that reads a device. Invariant: a library that is absent makes i
 """
 
 from mica.vendors._listing import one_each
+from mica.vendors._modes import device_modes
 from mica.vendors._open import OPENERS, all_openers, open_drivers
 from mica.vendors._port import (
     NO_ACCESS,
@@ -27,6 +28,7 @@ __all__ = [
     "VendorDriver",
     "VendorError",
     "all_openers",
+    "device_modes",
     "one_each",
     "open_drivers",
 ]

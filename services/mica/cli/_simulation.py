@@ -9,7 +9,7 @@ from typing import Final
 from mica.cli._errors import CliError
 from mica.cli._runtime import runtime_dir
 from mica.events import ID_PATTERN
-from mica.hardware import NODE_DESC, CatalogueError, NodeFile, NodeFileError, node_desc, write_node_desc
+from mica.hardware import NODE_DESC, CatalogueError, NodeFile, NodeFileError, find_node, node_desc, write_node_desc
 
 STATE: Final = "engine.state"
 
@@ -17,11 +17,13 @@ STATE: Final = "engine.state"
 def describe_node(node_file: Path, directory: Path) -> NodeFile:
     """Describe the node in ``directory``, where the simulated drivers find it. The same node as before keeps its state.
 
+    ``node_file`` is a path, or the name of a ready-made node.
+
     Raises:
         CliError: the file is not there or describes no node, or the directory can't be written.
     """
     try:
-        node = NodeFile.load(node_file)
+        node = NodeFile.load(find_node(node_file))
         if re.fullmatch(ID_PATTERN, node.name) is None:
             raise CliError(f"{node_file}: name: got {node.name}, allowed: 1 to 64 of A-Z a-z 0-9 _ -")
         if _described(directory) not in ("", node_desc(node)):

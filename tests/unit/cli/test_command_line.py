@@ -46,7 +46,7 @@ def test_every_command_in_the_table_exists_and_explains_itself(name: str, capsys
 
 
 @pytest.mark.parametrize(
-    "arguments", [("ls",), ("nodes",), ("request", "--tenant", "a", "--vram", "1G"), ("release", "s1"), ("watch",), ("audit",)]
+    "arguments", [("ls",), ("devices",), ("request", "--tenant", "a", "--vram", "1G"), ("release", "s1"), ("watch",), ("audit",)]
 )
 def test_a_missing_server_is_one_clear_line(arguments: tuple[str, ...], tmp_path: Path) -> None:
     """No trace of a stack: where nobody answered, and what to start."""

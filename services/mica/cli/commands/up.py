@@ -36,7 +36,13 @@ class Options(Struct, frozen=True, kw_only=True):
 
 
 @click.command()
-@click.option("--node", "node_file", type=PATH, metavar="FILE.toml", help="Simulate this node [a small mixed one].")
+@click.option(
+    "--node",
+    "node_file",
+    type=PATH,
+    metavar="FILE|NAME",
+    help="Simulate this node: a file, or one of `mica nodes --ready-made` [demo].",
+)
 @click.option("--real", is_flag=True, help="Use this machine's own devices.")
 @click.option("--opencl", is_flag=True, help="With this machine's OpenCL devices, its processor among them.")
 @click.option("--runtime-dir", type=PATH, help="Regions and socket, on a tmpfs [MICA_RUNTIME_DIR, /run/mica].")
