@@ -6,6 +6,8 @@ library says only once is kept until it is written; only a crash between the two
 
 import logging
 
+from msgspec.structs import replace
+
 from mica.bus import Bus, Clock, Entry, StaleRevisionError
 from mica.discovery.health import Circumstances, Key, count_unsaid
 from mica.discovery.inventory import Identity, Survey, take_stock
@@ -62,10 +64,7 @@ class Registrar:
             answered = {device.id for device in survey.devices} - survey.failures.keys()
             self._unsaid = count_unsaid(known.value.devices, answered, lasting, self._unsaid)
         now = Circumstances(at=at, unsaid=self._unsaid, cleared=await self._cleared())
-        whole = Survey(
-            devices=survey.devices, failures=survey.failures, silent=survey.silent, nameless=survey.nameless, links=survey.links,
-            links_lack=survey.links_lack, warnings=survey.warnings, findings=(*self._happened.values(), *lasting),
-        )  # fmt: skip
+        whole = replace(survey, findings=(*self._happened.values(), *lasting))
         inventory = take_stock(self._identity, known.value if known else None, whole, now)
         if known is None or known.value != inventory:
             known = await self._write(inventory, known)

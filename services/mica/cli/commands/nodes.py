@@ -192,5 +192,5 @@ def _node_row(inventory: Inventory, rows: list[dict[str, Any]], ledger: Ledger, 
         "simulated": any(row["simulated"] for row in rows),
         "site": inventory.site,
         "instance": InstanceTypes.load().find(inventory.site.cloud, inventory.site.instance_type),
-        "warnings": list(inventory.warnings),
+        "warnings": inventory.warnings,
     }
