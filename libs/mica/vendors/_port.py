@@ -47,7 +47,8 @@ class DeviceReading(Struct, frozen=True, kw_only=True):
 class Finding(Struct, frozen=True, kw_only=True):
     """Something that happened to a device. ``kind`` and ``code``: as in ``NodeHealthChanged``.
 
-    ``lasting``: it stays so until somebody mends it, or the library no longer says it; else it is over as it is told.
+    ``lasting``: it stays so until somebody mends it, or the library no longer says it; else it is over as it is told. What is
+    fatal and not lasting keeps the device failed until a finding of kind ``reset``, the next boot, or an operator's word.
     """
 
     device_id: str

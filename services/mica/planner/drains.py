@@ -1,4 +1,4 @@
-"""Takes slices off devices that are as sick as their pool's policy does not want.
+"""Takes slices off devices that are as sick as their node's, or pool's, policy says (``drain_at``).
 
 Invariant: a slice is moved, evicted, lost or placed elsewhere by the same paths as for any other reason, so that it ends in one
 state, whoever looked at the device and however often. Spot slices go first. The others are moved, where they hold no memory and
@@ -11,13 +11,14 @@ meanwhile.
 import logging
 from typing import Final
 
-from mica.events import Device, EvictSlice, Health, LedgerEntry, MoveSlice, Phase, PoolPolicy, SliceRecord, Tier
+from mica.events import Device, EvictSlice, Health, LedgerEntry, MoveSlice, Phase, SliceRecord, Tier
+from mica.planner.deciding import pins_of
 from mica.planner.desk import Desk
 from mica.planner.domain.draining import GRACE_S, health_text, in_order, is_over, is_sick
 from mica.planner.domain.fleet import NodeState
 from mica.planner.domain.ledgers import entries_of, present
 from mica.planner.domain.moving import moved
-from mica.planner.domain.placing import Pins, Placed
+from mica.planner.domain.placing import Placed
 from mica.planner.followups import Followups
 
 PATIENCE_NS: Final = 30_000_000_000
@@ -44,7 +45,7 @@ class Drains:
         """Go on with every device of the node that is to be drained."""
         if node.inventory is None or not node.leased(self._desk.now_ns()):
             return
-        drain_at = (self._desk.policies.pools.get(node.pool) or PoolPolicy()).drain_at
+        drain_at = pins_of(self._desk, "").drain_at(node.name, node.pool)
         for device in node.inventory.devices:
             if not is_sick(device, drain_at):
                 self._recovered(node, device)
@@ -79,8 +80,7 @@ class Drains:
     async def _move(self, device: Device, record: SliceRecord, reason: str) -> bool:
         """Whether it is being moved: by a command as anybody's, for which every replica asks once."""
         desk, key = self._desk, (device.id, record.id, record.generation)
-        policy = desk.policies.tenant(record.request.tenant)
-        pins = Pins(now_ns=desk.now_ns(), tenant_mode=policy.mode, pools=desk.policies.pools)
+        pins = pins_of(desk, record.request.tenant)
         command = MoveSlice(id=record.id, reason=reason[:REASON_MAX])
         looks = self._moving.get(key, 0)
         if looks >= MOVE_LOOKS or not isinstance(moved(desk.fleet, record, command, pins), Placed):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from planner_house import GIB, House, Rig, ask, l4
+from planner_house import GIB, House, Rig, ask, l4, quiet
 
 from mica.events import (
     Device,
@@ -14,6 +14,7 @@ from mica.events import (
     Inventory,
     Ledger,
     Mode,
+    NodePolicy,
     Phase,
     PoolPolicy,
     ReleaseSlice,
@@ -142,9 +143,14 @@ async def test_a_device_that_only_does_not_answer_is_given_time(house: House) ->
 
 
 @pytest.mark.parametrize("drain_at", [Severity.FATAL, Severity.WARNING])
-async def test_a_degraded_device_is_drained_where_the_policy_says_so(house: House, drain_at: Severity) -> None:
-    """Otherwise it goes on as before. It still works: what can't be moved is evicted, with time for its programs to end."""
-    await house.bus.policy.put("pool.default", PoolPolicy(drain_at=drain_at))
+@pytest.mark.parametrize("by_node", [False, True])
+async def test_a_degraded_device_is_drained_where_the_policy_says_so(house: House, drain_at: Severity, *, by_node: bool) -> None:
+    """The node's own, or its pool's. It still works: what can't be moved is evicted, with time for its programs to end."""
+    if by_node:
+        await house.bus.policy.put("pool.default", PoolPolicy(drain_at=Severity.INFO))
+    await house.bus.policy.put(
+        *(("node.n1", NodePolicy(drain_at=drain_at)) if by_node else ("pool.default", PoolPolicy(drain_at=drain_at)))
+    )
     await put(house, "busy", used_gib=1)
     await put(house, "idle")
     await fall_sick(house, seconds=34, a=HOT)
@@ -172,6 +178,18 @@ async def test_where_nothing_else_takes_it_a_guaranteed_slice_is_lost(house: Hou
     (rejected,) = house.said("slice.rejected.s2")
     assert rejected.field == "health"
     assert "XID 79" in rejected.allowed
+
+
+async def test_a_slice_that_was_not_ready_yet_is_placed_elsewhere(house: House) -> None:
+    """Its device falls sick before the enforcer has made it: its one answer is that it is ready, on the other device."""
+    await house.bus.publish(ask("s1", 2, mode=Mode.FCSP, share_ppm=50_000))
+    await quiet()
+    assert on(await record(house, "s1")) == ["a"]
+    await house.bus.state.put("inventory.n1", node(a=XID))
+    await house.pass_time(4)
+    await house.settle()
+    assert (on(await record(house, "s1")), len(house.said("slice.ready.s1"))) == (["b"], 1)
+    assert house.said("slice.lost.s1") == house.said("slice.failed.s1") == []
 
 
 async def test_a_gang_with_one_sick_member_is_lost_whole(house: House) -> None:

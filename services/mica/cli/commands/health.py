@@ -6,10 +6,12 @@ Invariant: only what was there to be seen is cleared. What happens to the device
 from typing import Any, Final
 
 import click
+from msgspec import Struct
 
-from mica.bus import Bus, StaleRevisionError
+from mica.bus import Bucket, Bus, Note, StaleRevisionError
 from mica.cli import _documents as documents
 from mica.cli._errors import CliError
+from mica.cli._policies import author
 from mica.cli._quantities import SECONDS
 from mica.cli._session import connected, json_option, run, server_option
 from mica.cli._table import show_json
@@ -19,6 +21,16 @@ WAIT_S: Final = 30.0
 ATTEMPTS: Final = 8
 
 
+class How(Struct, frozen=True, kw_only=True):
+    """What the options say."""
+
+    message: str
+    timeout: float
+    no_wait: bool
+    server: str | None
+    as_json: bool
+
+
 @click.group()
 def health() -> None:
     """What has happened to devices."""
@@ -26,33 +38,35 @@ def health() -> None:
 
 @health.command()
 @click.argument("device_id", metavar="DEVICE")
+@click.option("-m", "--message", default="", help="Why, for those who read the document's history.")
 @click.option("--timeout", type=SECONDS, default=str(WAIT_S), show_default="30s", help="Give up waiting after this.")
 @click.option("--no-wait", is_flag=True, help="Return once it is written.")
 @server_option
 @json_option
-def clear(device_id: str, timeout: float, server: str | None, *, no_wait: bool, as_json: bool) -> None:
+def clear(device_id: str, **given: Any) -> None:
     """Settle what has happened to DEVICE so far, such as a fatal XID; it takes slices again.
 
     What lasts can't be cleared: it is over when the device's library no longer says it.
     """
-    row = run(_clear(device_id, 0.0 if no_wait else timeout, server))
-    if as_json:
+    how = How(**given)
+    row = run(_clear(device_id, how))
+    if how.as_json:
         show_json(row)
     else:
         click.echo(f"{device_id}: {row['cleared']} cleared, {row['health']}" + (f": {row['message']}" if row["message"] else ""))
 
 
-async def _clear(device_id: str, timeout_s: float, server: str | None) -> dict[str, Any]:
-    async with connected(server) as bus:
+async def _clear(device_id: str, how: How) -> dict[str, Any]:
+    async with connected(how.server) as bus:
         inventory, device = find(await documents.inventories(bus), device_id)
         happened = [trouble for trouble in device.troubles if not trouble.lasting]
         if not happened:
             lasts = f"{device.health}: {device.message}" if device.message else str(device.health)
             raise CliError(f"{device_id}: nothing has happened to it that could be cleared; it is {lasts}")
         until = max(trouble.at for trouble in happened)
-        await _write(bus, inventory.node, device_id, until)
-        if timeout_s:
-            device = await _cleared(bus, inventory.node, device_id, until, timeout_s)
+        await _write(bus.policy, inventory.node, {device_id: until}, how.message)
+        if not how.no_wait:
+            device = await _cleared(bus, inventory.node, device_id, until, how.timeout)
         return {"id": device_id, "cleared": len(happened), "health": str(device.health), "message": device.message}
 
 
@@ -69,14 +83,13 @@ def find(inventories: list[Inventory], device_id: str) -> tuple[Inventory, Devic
     raise CliError(f"{device_id}: no such device; `mica devices` lists them")
 
 
-async def _write(bus: Bus, node: str, device_id: str, until: int) -> None:
+async def _write(bucket: Bucket, node: str, settled: dict[str, int], message: str) -> None:
     key = f"health.{node}"
     for _ in range(ATTEMPTS):
-        entry = await bus.policy.get(key, Clearances)
-        before = entry.value.cleared if entry is not None else {}
-        wanted = Clearances(cleared=before | {device_id: max(until, before.get(device_id, 0))})
+        entry, versions = await bucket.get(key, Clearances), await bucket.versions(key)
+        wanted = Clearances(cleared=(entry.value.cleared if entry is not None else {}) | settled)
         try:
-            await bus.policy.update(key, wanted, entry.revision if entry is not None else 0)
+            await bucket.update(key, wanted, versions[-1].revision if versions else 0, note=Note(author(), message))
         except StaleRevisionError:
             continue
         return

@@ -20,6 +20,7 @@ from mica.events import (
     Placement,
     PoolPolicy,
     RequestSlice,
+    Severity,
     Switching,
     WorkLimits,
 )
@@ -57,6 +58,11 @@ class Pins(Struct, frozen=True, kw_only=True):
         """When the node's devices are switched: by its own policy, else by its pool's."""
         own = self.nodes.get(node)
         return own.switching if own is not None and own.switching is not None else self.pool(pool).switching
+
+    def drain_at(self, node: str, pool: str) -> Severity:
+        """How sick a device of the node is drained: by its own policy, else by its pool's."""
+        own = self.nodes.get(node)
+        return own.drain_at if own is not None and own.drain_at is not None else self.pool(pool).drain_at
 
 
 class Ask(Struct, frozen=True, kw_only=True):
@@ -172,7 +178,7 @@ def _unfit(node: NodeState, device: Device, ask: Ask) -> Misfit | None:
     """What the device's state says against it, whatever is free on it."""
     if device.id in ask.excluded:
         return Misfit("device_id", "failed to hold it", possible=True)
-    if is_sick(device, ask.pins.pool(node.pool).drain_at):
+    if is_sick(device, ask.pins.drain_at(node.name, node.pool)):
         return Misfit("health", health_text(device), possible=True)
     if not node.leased(ask.pins.now_ns):
         return Misfit("node", "no enforcer holds the node's lease", possible=True)
