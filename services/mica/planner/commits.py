@@ -123,9 +123,20 @@ class GroupCommit(Generic[D]):
         return future
 
     def _wake(self) -> None:
-        if not self._running:
-            self._running = True
-            self._spawn(self._drain())
+        if self._running:
+            return
+        self._running = True
+        drain = self._drain()
+        try:
+            self._spawn(drain)
+        except RuntimeError:  # the service is ending: whoever waits for an outcome ends with it
+            drain.close()
+            self._running = False
+            for reader in self._readers:
+                reader.cancel()
+            for _, _, future in self._edits:
+                future.cancel()
+            self._readers, self._edits = [], []
 
     async def _drain(self) -> None:
         try:
