@@ -70,6 +70,15 @@ class Registrar:
             known = await self._write(inventory, known)
         self._known = known
         self._hearsay |= hearsay(inventory, self._happened.values(), at)
+        for finding in self._happened.values():
+            if finding.device_id not in {device.id for device in inventory.devices}:
+                log.warning(
+                    "%s %d on %s, which is no device of the inventory: %s",
+                    finding.kind,
+                    finding.code,
+                    finding.device_id,
+                    finding.message,
+                )
         self._happened.clear()
         return known
 
