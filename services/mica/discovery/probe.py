@@ -17,7 +17,7 @@ from mica.discovery.inventory import Survey
 from mica.discovery.libraries import Examined, Library, Listing, examine
 from mica.discovery.watchdog import Answer, Watchdog
 from mica.events import Device
-from mica.vendors import OPENERS, Finding, VendorDriver, VendorError, one_each
+from mica.vendors import Finding, VendorDriver, VendorError, all_openers, one_each
 
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 DEADLINE_S: Final = 2.0
@@ -36,12 +36,14 @@ class Probe:
 
     def __init__(
         self,
-        openers: Mapping[str, Callable[[], VendorDriver]] = OPENERS,
+        openers: Mapping[str, Callable[[], VendorDriver]] | None = None,
         *,
         watchdog: Watchdog | None = None,
         deadline_s: float = DEADLINE_S,
     ) -> None:
-        self._libraries = {name: Library(name, opener) for name, opener in openers.items()}
+        self._libraries = {
+            name: Library(name, opener) for name, opener in (all_openers() if openers is None else openers).items()
+        }
         self._watchdog = watchdog or Watchdog()
         self._deadline_s = deadline_s
         self._no_answer = f"no answer within {deadline_s:g} s"
