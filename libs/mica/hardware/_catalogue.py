@@ -127,9 +127,7 @@ class Model(Struct, frozen=True, kw_only=True):
         media = {"media_extensions": 1} if any(profile.media_extensions for profile in self.profiles) else {}
         jpegs = 0 if self.switched else max((profile.jpegs for profile in self.profiles), default=0)
         return (
-            media
-            | ({self.auxiliary_name: self.auxiliary} if self.auxiliary else {})
-            | ({JPEG_DECODERS: jpegs} if jpegs else {})
+            media | ({self.auxiliary_name: self.auxiliary} if self.auxiliary else {}) | ({JPEG_DECODERS: jpegs} if jpegs else {})
         )
 
     def profile(self, name: str) -> HardwareProfile:

@@ -282,7 +282,9 @@ unsigned sim_vnpu_number(const struct sim_state *state, int device, unsigned id)
 static void name_instance(struct sim_state *state, int device, unsigned id, char out[SIM_UUID_MAX])
 {
     if (!strcmp(state->node.devices[device].vendor, "huawei")) {
-        snprintf(out, SIM_UUID_MAX, "%.50s-vnpu%u", state->node.devices[device].uuid, sim_vnpu_number(state, device, id));
+        char chip[SIM_UUID_MAX];
+        strcpy(chip, state->node.devices[device].uuid);
+        snprintf(out, SIM_UUID_MAX, "%.47s-vnpu%u", chip, sim_vnpu_number(state, device, id));
         return;
     }
     uint64_t seed = ++state->serial, words[2];
