@@ -6,14 +6,17 @@ where it planned it to start, and reads the slot back from the number, after any
 
 vNPUs that people make are numbered from the first that is free, whatever their size. One whose number is no start of its template
 counts through the template's starts instead (the second ``vir10`` of a chip, 101, starts where the second can). Where that
-leaves two on the same slots, the one with the higher number moves to the first free start: that may change when others go, and
-is the only case in which a start does.
+leaves two on the same slots, the one with the higher number moves to the first free start, and where there is none, the largest
+are seated first. Only in that case can a start change while a vNPU lives, as others come and go; its name never does.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from mica.events import Partition, PartitionProfile
+
+Listed = tuple[int, str, PartitionProfile | None]
+"""Number, template, and the profile of that template."""
 
 FIRST: Final = 100
 STRIDE: Final = 16
@@ -40,23 +43,19 @@ def partitions(
     Args:
         profiles: what the chip offers, by template.
     """
-    found: list[Partition] = []
-    taken = 0
-    for number, template in sorted(vnpus):
-        profile = profiles.get(template)
-        offset = number - first_number(physical)
-        size = profile.size if profile is not None else 1
-        start = _free_start(profile, offset, taken) if profile is not None else max(0, offset)
-        taken |= _mask(start, size)
-        found.append(
-            Partition(
-                profile=template,
-                profile_id=profile.profile_id if profile is not None else UNKNOWN_PROFILE,
-                start=start,
-                size=size,
-                uuid=vnpu_uuid(device_id, number),
-            )
+    listed = [(number, template, profiles.get(template)) for number, template in sorted(vnpus)]
+    by_size = sorted(listed, key=lambda each: -each[2].size if each[2] is not None else 0)
+    starts = _seat(listed, first_number(physical)) or _seat(by_size, first_number(physical)) or {}
+    found = [
+        Partition(
+            profile=template,
+            profile_id=profile.profile_id if profile is not None else UNKNOWN_PROFILE,
+            start=starts.get(number, max(0, number - first_number(physical))),
+            size=profile.size if profile is not None else 1,
+            uuid=vnpu_uuid(device_id, number),
         )
+        for number, template, profile in listed
+    ]
     return tuple(sorted(found, key=lambda each: each.start))
 
 
@@ -75,9 +74,20 @@ def _preferred(profile: PartitionProfile, offset: int) -> int:
     return offset if offset in profile.starts else profile.starts[offset % len(profile.starts)]
 
 
-def _free_start(profile: PartitionProfile, offset: int, taken: int) -> int:
-    wanted = _preferred(profile, offset)
-    return next((start for start in (wanted, *profile.starts) if not taken & _mask(start, profile.size)), wanted)
+def _seat(vnpus: Sequence[Listed], first: int) -> dict[int, int] | None:
+    """The start of each that is of a known template, taken in that order; None when one has no place left."""
+    starts: dict[int, int] = {}
+    taken = 0
+    for number, _, profile in vnpus:
+        if profile is None:
+            continue
+        choices = (_preferred(profile, number - first), *profile.starts)
+        start = next((each for each in choices if not taken & _mask(each, profile.size)), None)
+        if start is None:
+            return None
+        starts[number] = start
+        taken |= _mask(start, profile.size)
+    return starts
 
 
 def _mask(start: int, size: int) -> int:
