@@ -169,6 +169,16 @@ DCMI_API dcmi_get_card_id_device_id_from_logicid(int *card, int *device, unsigne
     return result;
 }
 
+static bool linked(unsigned a, unsigned b)
+{
+    for (unsigned i = 0; i < sim_node()->link_count; i++) {
+        const struct sim_link *link = &sim_node()->links[i];
+        if (!strcmp(link->kind, "hccs") && ((link->a == a && link->b == b) || (link->a == b && link->b == a)))
+            return true;
+    }
+    return false;
+}
+
 /* A direct link of the node's description comes before what the PCIe tree says. */
 DCMI_API dcmi_get_topo_info_by_device_id(int card_a, int device_a, int card_b, int device_b, int *type);
 DCMI_API dcmi_get_topo_info_by_device_id(int card_a, int device_a, int card_b, int device_b, int *type)
@@ -178,15 +188,14 @@ DCMI_API dcmi_get_topo_info_by_device_id(int card_a, int device_a, int card_b, i
         return result;
     unsigned a = (unsigned)npu_index(card_a), b = (unsigned)npu_index(card_b);
     const struct sim_description *one = &sim_node()->devices[a], *other = &sim_node()->devices[b];
-    *type = a == b                                                          ? DCMI_TOPO_SELF
-            : one->numa_node != other->numa_node                            ? DCMI_TOPO_SYS
-            : one->pci_switch && one->pci_switch == other->pci_switch       ? DCMI_TOPO_PIX
-                                                                            : DCMI_TOPO_PHB;
-    for (unsigned i = 0; i < sim_node()->link_count && a != b; i++) {
-        const struct sim_link *link = &sim_node()->links[i];
-        if (!strcmp(link->kind, "hccs") && ((link->a == a && link->b == b) || (link->a == b && link->b == a)))
-            *type = DCMI_TOPO_HCCS;
-    }
+    if (a == b)
+        *type = DCMI_TOPO_SELF;
+    else if (linked(a, b))
+        *type = DCMI_TOPO_HCCS;
+    else if (one->numa_node != other->numa_node)
+        *type = DCMI_TOPO_SYS;
+    else
+        *type = one->pci_switch && one->pci_switch == other->pci_switch ? DCMI_TOPO_PIX : DCMI_TOPO_PHB;
     return DCMI_OK;
 }
 

@@ -116,6 +116,8 @@ class HuaweiDriver(VendorDriver):
         for each in self._partitions(known, existing):
             if (each.profile, each.start) == (profile.name, partition.start):
                 return each
+            if not each.layout and each.start < partition.start + profile.size and partition.start < each.start + each.size:
+                raise VendorError(f"device {device_id}: {profile.name} at slot {partition.start}: {each.uuid} is there")
         self._refuse_if_whole_in_use(known, existing)
         number = self._make(known, profile, partition.start, frozenset(each.number for each in existing))
         return Partition(
