@@ -74,6 +74,16 @@ static unsigned first_free(const struct npu_view *view)
     return id;
 }
 
+/* For containers, as every simulated server; 1: for virtual machines. */
+DCMI_API dcmi_get_vdevice_mode(int *mode);
+DCMI_API dcmi_get_vdevice_mode(int *mode)
+{
+    if (!mode)
+        return DCMI_INVALID_PARAMETER;
+    *mode = 0;
+    return npu_ready() ? DCMI_OK : DCMI_NOT_READY;
+}
+
 DCMI_API dcmi_create_vdevice(int card, int device, struct dcmi_create_vdev_res_stru *vdev, struct dcmi_create_vdev_out *out);
 DCMI_API dcmi_create_vdevice(int card, int device, struct dcmi_create_vdev_res_stru *vdev, struct dcmi_create_vdev_out *out)
 {

@@ -19,7 +19,7 @@ from mica.vendors import PartitionInUseError, VendorError, open_drivers
 from mica.vendors.huawei import HuaweiDriver, _driver, _smi
 from mica.vendors.huawei._library import Chip, Dcmi, open_dcmi
 
-HAND = Path(__file__).with_name("simulated_hand.py")
+HAND = Path(__file__).with_name("simulated_huawei_hand.py")
 NODE = b"""
 name = "ascend"
 [[device]]

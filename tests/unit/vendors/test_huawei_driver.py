@@ -131,6 +131,18 @@ def test_a_chip_that_makes_no_vnpus(dcmi: FakeDcmi, code: Code, why: str) -> Non
     assert [each.layout for each in driver.living()[CHIP]] == ["whole"]
 
 
+@pytest.mark.parametrize(
+    ("call", "why"),
+    [("dcmi_get_vdevice_mode", "for virtual machines"), ("dcmi_get_npu_work_mode", "SMP mode")],
+)
+def test_a_server_in_another_mode(dcmi: FakeDcmi, call: str, why: str) -> None:
+    """vNPUs for virtual machines are none for containers, and a server that is one machine over all its chips has none."""
+    dcmi.calls[call] = put(ctypes.c_ubyte, 1)
+    (found,) = HuaweiDriver().devices()
+    assert why in found.hardware_refusal
+    assert [each.name for each in found.profiles] == ["whole"]
+
+
 def test_without_root(dcmi: FakeDcmi, monkeypatch: pytest.MonkeyPatch) -> None:
     """vNPUs take root; one that somebody else made leaves nothing to give."""
     monkeypatch.setattr("mica.vendors.huawei._description.os.geteuid", lambda: 1000)

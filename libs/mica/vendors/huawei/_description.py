@@ -53,7 +53,7 @@ class Describer:
         model = model_of(found)
         templates, why = self._templates_of(chip, found, model)
         totals, refusal = self._totals(chip)
-        refusal = refusal or why or _privilege()
+        refusal = refusal or why or _vnpus.wrong_mode(self._dcmi, chip) or _privilege()
         vnpus = totals.vnpus if totals is not None else ()
         resources = Resources(found.cores, found.vram_bytes, _cpus(totals, model), _jpegs(totals, templates))
         profiles = profiles_of(resources, templates, model)

@@ -181,12 +181,10 @@ class HuaweiDriver(VendorDriver):
         return known
 
     def _find(self, device_id: str) -> Known:
-        if device_id not in self._known:
-            for _ in self._all():
-                pass
-        if device_id not in self._known:
+        known = self._known.get(device_id) or next((each for each in self._all() if each.device.id == device_id), None)
+        if known is None:
             raise VendorError(f"device {device_id}: libdcmi lists no such chip")
-        return self._known[device_id]
+        return known
 
     def _living_on(self, known: Known) -> tuple[Partition, ...]:
         return self._partitions(known, _vnpus.listed(self._dcmi, known.chip))

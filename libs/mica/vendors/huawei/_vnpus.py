@@ -4,6 +4,7 @@ Invariant: what is listed is what exists, whoever made it.
 """
 
 import ctypes
+from contextlib import suppress
 from typing import Final
 
 from msgspec import Struct
@@ -38,6 +39,25 @@ class Totals(Struct, frozen=True):
     cpus: int
     jpegs: int
     vnpus: tuple[Vnpu, ...]
+
+
+def wrong_mode(dcmi: Dcmi, chip: Chip) -> str:
+    """Why vNPUs can not be made for containers here, by the modes of the server and of the card; empty: they can."""
+    server, card = ctypes.c_int(), ctypes.c_ubyte()
+    for name, arguments, mode, why in (
+        ("dcmi_get_vdevice_mode", (), server, "vNPUs are for virtual machines here (npu-smi set -t vnpu-mode -d 0)"),
+        (
+            "dcmi_get_npu_work_mode",
+            (chip.card,),
+            card,
+            "this card is in SMP mode; vNPUs take AMP mode (ipmcset -d npuworkmode -v 0)",
+        ),
+    ):
+        with suppress(DcmiError):  # one that is not told is the usual one
+            dcmi.call(name, *arguments, ctypes.byref(mode))
+            if mode.value:
+                return why
+    return ""
 
 
 def totals(dcmi: Dcmi, chip: Chip) -> Totals:
