@@ -5,6 +5,7 @@ partitions are all that mica gives of a chip.
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from itertools import combinations
 from pathlib import Path
 from typing import Final
@@ -46,6 +47,7 @@ class HuaweiDriver(VendorDriver):
         self._dcmi = open_dcmi()
         self._describer = Describer(self._dcmi)
         self._known: dict[str, Known] = {}
+        self._last: dict[str, tuple[Partition, ...]] = {}
 
     def keys(self) -> tuple[str, ...]:
         """Card and chip, such as 0.0."""
@@ -93,14 +95,14 @@ class HuaweiDriver(VendorDriver):
         return tuple(found)
 
     def living(self) -> Mapping[str, tuple[Partition, ...]]:
-        """The vNPUs of every chip that answers, by their numbers; or the whole chip."""
-        found = {}
+        """The vNPUs of every chip, by their numbers; or the whole chip.
+
+        One that does not answer has what it had: a chip off the bus is a finding, and no reason to take its slices for gone.
+        """
         for known in self._all():
-            try:
-                found[known.device.id] = self._living_on(known)
-            except VendorError:
-                continue
-        return found
+            with suppress(VendorError):
+                self._last[known.device.id] = self._living_on(known)
+        return dict(self._last)
 
     def create(self, device_id: str, partition: Partition) -> Partition:
         """Make a vNPU, or leave nothing on the chip but the whole of it."""
