@@ -13,7 +13,7 @@ from mica.hardware._books import (
     ProcessBooks,
     read_books,
 )
-from mica.hardware._catalogue import Catalogue, CatalogueError, HardwareProfile, Model
+from mica.hardware._catalogue import JPEG_DECODERS, Catalogue, CatalogueError, HardwareProfile, Model
 from mica.hardware._description import NODE_DESC, device_uuid, node_desc, write_node_desc
 from mica.hardware._node import (
     Costs,
@@ -29,6 +29,7 @@ from mica.hardware._node import (
 from mica.hardware._ready_made import find_node
 
 __all__ = [
+    "JPEG_DECODERS",
     "NODE_DESC",
     "Account",
     "Books",

@@ -18,6 +18,8 @@ PROFILES_MAX = 24
 STARTS_MAX = 16
 """What the simulated drivers have room for (native/sim/engine/state.h)."""
 _MEDIA_SUFFIX = "+me"
+JPEG_DECODERS = "jpeg_decoders"
+"""The budget of partitions that share a device's media engines. MIG's come with the slices."""
 
 
 class CatalogueError(ValueError):
@@ -123,7 +125,10 @@ class Model(Struct, frozen=True, kw_only=True):
     def budgets(self) -> dict[str, int]:
         """What its partitions share beside slots and compute slices, as in ``Device.budgets``."""
         media = {"media_extensions": 1} if any(profile.media_extensions for profile in self.profiles) else {}
-        return media | ({self.auxiliary_name: self.auxiliary} if self.auxiliary else {})
+        jpegs = 0 if self.switched else max((profile.jpegs for profile in self.profiles), default=0)
+        return (
+            media | ({self.auxiliary_name: self.auxiliary} if self.auxiliary else {}) | ({JPEG_DECODERS: jpegs} if jpegs else {})
+        )
 
     def profile(self, name: str) -> HardwareProfile:
         """Return the profile called ``name``. Raises CatalogueError."""
@@ -148,7 +153,8 @@ class Model(Struct, frozen=True, kw_only=True):
                 layout=each.layout,
                 shared=each.shared,
                 needs=({"media_extensions": 1} if each.media_extensions else {})
-                | ({self.auxiliary_name: each.auxiliary} if each.auxiliary else {}),
+                | ({self.auxiliary_name: each.auxiliary} if each.auxiliary else {})
+                | ({JPEG_DECODERS: each.jpegs} if each.jpegs and not self.switched else {}),
             )
             for each in self.profiles
         )

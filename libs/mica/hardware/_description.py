@@ -22,9 +22,15 @@ _BLOCK_THREADS_MAX = 1024
 
 
 def device_uuid(node: str, index: int, vendor: Vendor = Vendor.NVIDIA) -> str:
-    """Return the UUID of device ``index`` of the simulated node, the same every time; NVIDIA's begin with ``GPU-``."""
-    plain = str(uuid.uuid5(_NAMESPACE, f"{node}/{index}"))
-    return f"GPU-{plain}" if vendor is Vendor.NVIDIA else plain
+    """Return the UUID of device ``index`` of the simulated node, the same every time.
+
+    NVIDIA's begin with ``GPU-``; Huawei's are five words of a die's id.
+    """
+    plain = uuid.uuid5(_NAMESPACE, f"{node}/{index}")
+    if vendor is Vendor.HUAWEI:
+        digits = (plain.hex + uuid.uuid5(plain, "die").hex[:8]).upper()
+        return "-".join(digits[at : at + 8] for at in range(0, 40, 8))
+    return f"GPU-{plain}" if vendor is Vendor.NVIDIA else str(plain)
 
 
 def node_desc(node: NodeFile) -> str:

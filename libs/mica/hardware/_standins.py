@@ -15,6 +15,7 @@ from mica.events import Vendor
 STANDINS: Final[Mapping[str, tuple[Vendor, str]]] = {
     "qaic-util": (Vendor.QUALCOMM, "mica.standins.qaic_util"),
     "qaic-device-partition": (Vendor.QUALCOMM, "mica.standins.qaic_device_partition"),
+    "npu-smi": (Vendor.HUAWEI, "mica.standins.npu_smi"),
 }
 """By the tool's name: whose it is, and the module whose ``main()`` stands in for it."""
 

@@ -50,6 +50,11 @@ def sim_opencl() -> Path:
     return _built(LIB_DIR / "sim" / "libmica-sim-opencl.so")
 
 
+def sim_dcmi() -> Path:
+    """Return the simulated libdcmi. Raises NativeBuildError."""
+    return _built(LIB_DIR / "sim" / "libdcmi.so")
+
+
 def sim_dir() -> Path:
     """Return the directory of the simulated drivers, for LD_LIBRARY_PATH. Raises NativeBuildError."""
     return sim_cuda().parent

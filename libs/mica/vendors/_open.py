@@ -28,6 +28,12 @@ def _qualcomm() -> VendorDriver:
     return QualcommDriver()
 
 
+def _huawei() -> VendorDriver:
+    from mica.vendors.huawei import HuaweiDriver
+
+    return HuaweiDriver()
+
+
 def _opencl() -> VendorDriver:
     from mica.vendors.opencl import OpenClDriver
 
@@ -38,6 +44,7 @@ OPENERS: Final[Mapping[str, Callable[[], VendorDriver]]] = {
     "nvidia": _nvidia,
     "amd": _amd,
     "qualcomm": _qualcomm,
+    "huawei": _huawei,
     "opencl": _opencl,
 }
 """How to open each library that mica can read, by its name: a vendor's own has the vendor's, and comes before all others.

@@ -55,7 +55,7 @@ static int say_made(struct request *request, int made)
     return 0;
 }
 
-/* create DEVICE PROFILE [START]: answers `ID START UUID`. */
+/* create DEVICE PROFILE [START [ID]], START -1 for anywhere: answers `ID START UUID`. */
 static int do_create(struct request *request)
 {
     int profile = find_profile(request, request->words[1]);
@@ -63,7 +63,10 @@ static int do_create(struct request *request)
         return say(request, -EINVAL, "no such profile");
     if (request->state->node.devices[request->device].profiles[profile].layout[0])
         return say(request, -EINVAL, "of a layout: lay the device out");
-    return say_made(request, sim_partition_create(request->state, request->device, (unsigned)profile, request->words[2] ? atoi(request->words[2]) : -1));
+    int start = request->words[2] ? atoi(request->words[2]) : -1;
+    if (!request->words[3])
+        return say_made(request, sim_partition_create(request->state, request->device, (unsigned)profile, start));
+    return say_made(request, sim_partition_create_as(request->state, request->device, (unsigned)profile, start, (unsigned)atoi(request->words[3])));
 }
 
 /* hold DEVICE PROFILE: as create, anywhere, and as long as the calling process lives. */

@@ -43,6 +43,12 @@ const struct sim_node *sim_node(void)
     return &mapped->node;
 }
 
+const char *sim_engine_directory(void)
+{
+    const char *named = getenv("MICA_SIM_DIR");
+    return chosen[0] ? chosen : named ? named : "";
+}
+
 static int complain(int error, const char *path, const char *what)
 {
     fprintf(stderr, "mica simulated driver: %s: %s\n", path, what);
@@ -154,9 +160,9 @@ static int map_state(const char *path)
 
 static void open_once(void)
 {
-    const char *directory = chosen[0] ? chosen : getenv("MICA_SIM_DIR");
+    const char *directory = sim_engine_directory();
     char path[4096], description[4096];
-    if (!directory || !*directory) {
+    if (!*directory) {
         open_result = complain(-ENODEV, "MICA_SIM_DIR", "not set: it names the directory with node.desc");
         return;
     }

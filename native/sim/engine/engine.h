@@ -26,6 +26,8 @@ struct sim_state *sim_shared(void);
 /* The part that never changes; needs no lock. */
 const struct sim_node *sim_node(void);
 int sim_engine_fd(void);
+/* $MICA_SIM_DIR, or what mica_sim_open was given. */
+const char *sim_engine_directory(void);
 uint64_t sim_now_ns(void);
 
 /* Fill `node` from the text of node.desc. On -EINVAL `problem` says which line and why. */
@@ -193,8 +195,15 @@ bool sim_mig_in_use(const struct sim_state *state, int device, int instance, int
 
 /* --- Partitions of any vendor: partition.c, layout.c --------------------------------------------------------------------- */
 
-/* A partition with one compute instance over all of it. Returns its index or what sim_mig_create does; -EIO: a refusal was asked for. */
+/* A partition with one compute instance over all of it. Returns its index or what sim_mig_create does; -EIO: a refusal was asked
+ * for; -EXDEV: partitioned devices of its group share something else. */
 int sim_partition_create(struct sim_state *state, int device, unsigned profile, int start);
+/* The same with a number of the caller's own choice. -EEXIST: another one of the device has it. */
+int sim_partition_create_as(struct sim_state *state, int device, unsigned profile, int start, unsigned id);
+/* Whether all partitions of the other devices of its group share what `profile` asks them to. */
+bool sim_group_agrees(const struct sim_state *state, int device, const struct sim_profile *profile);
+/* By what number an Ascend chip's partition is known on the whole server, and what it is called for that. */
+unsigned sim_vnpu_number(const struct sim_state *state, int device, unsigned id);
 int sim_partition_destroy(struct sim_state *state, int device, unsigned instance);
 bool sim_partitioned(const struct sim_state *state, int device);
 /* What a pending MIG mode waits for; also brings back a lost device. -EBUSY: a process or an instance is on it. */
@@ -204,7 +213,8 @@ int sim_device_reset(struct sim_state *state, int device);
 int sim_layout_set(struct sim_state *state, int device, const char *layout);
 /* Its layout, empty while it has none. */
 const char *sim_layout_of(const struct sim_state *state, int device);
-/* All partitions go, and every device is as the description has it; MIG mode stays. -EBUSY: a process is on a device. */
+/* All partitions go but an Ascend chip's, and every device is as the description has it; MIG mode stays. -EBUSY: a process is
+ * on a device. */
 int sim_node_reboot(struct sim_state *state);
 
 /* --- Partitions that live as long as a process: hold.c ------------------------------------------------------------------- */

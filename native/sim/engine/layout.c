@@ -24,18 +24,6 @@ static int find_layout(const struct sim_description *description, const char *la
     return -EINVAL;
 }
 
-static bool group_agrees(const struct sim_state *state, int device, const struct sim_profile *profile)
-{
-    const struct sim_description *own = &state->node.devices[device];
-    for (int d = 0; d < (int)state->node.device_count && own->group[0] && profile->shared[0]; d++) {
-        const struct sim_description *other = &state->node.devices[d];
-        uint32_t layout = state->devices[d].layout;
-        if (d != device && layout && !strcmp(other->group, own->group) && strcmp(other->profiles[layout - 1].shared, profile->shared))
-            return false;
-    }
-    return true;
-}
-
 static void clear(struct sim_state *state, int device)
 {
     for (unsigned i = 0; i < SIM_INSTANCES_MAX; i++)
@@ -70,7 +58,7 @@ int sim_layout_set(struct sim_state *state, int device, const char *layout)
     bool others = sim_partitioned(state, device) && !state->devices[device].layout;
     if (sim_mig_in_use(state, device, -1, -1) || others)
         return -EBUSY;
-    if (*layout && !group_agrees(state, device, &state->node.devices[device].profiles[first]))
+    if (*layout && !sim_group_agrees(state, device, &state->node.devices[device].profiles[first]))
         return -EXDEV;
     clear(state, device);
     return *layout ? lay_out(state, device, (unsigned)first) : 0;
@@ -83,7 +71,8 @@ int sim_node_reboot(struct sim_state *state)
         if (sim_mig_in_use(state, d, -1, -1))
             return -EBUSY;
     for (int d = 0; d < (int)state->node.device_count; d++) {
-        clear(state, d);
+        if (strcmp(state->node.devices[d].vendor, "huawei")) /* an Ascend server makes its vNPUs again (vnpu-cfg-recover) */
+            clear(state, d);
         memset(&state->devices[d].health, 0, sizeof state->devices[d].health);
         state->devices[d].mig_enabled = state->devices[d].mig_pending;
     }

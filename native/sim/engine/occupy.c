@@ -3,7 +3,10 @@
  * A process on a device or partition whose runtime is not simulated: it has a context and memory there, and computes nothing.
  */
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "engine.h"
 
@@ -23,6 +26,24 @@ static int find_place(const struct sim_state *state, const char *uuid, struct si
     return -ENODEV;
 }
 
+/* A process that uses an Ascend chip or a vNPU has its device node open, here below the simulation's own dev/: there is no other
+ * way to tell who is on which vNPU. Never closed. */
+static void hold_node(struct sim_state *state, struct sim_place place)
+{
+    char directory[4096], path[4200];
+    if (strcmp(state->node.devices[place.device].vendor, "huawei"))
+        return;
+    snprintf(directory, sizeof directory, "%.4000s/dev", sim_engine_directory());
+    mkdir(directory, 0755);
+    if (place.gpu_instance < 0)
+        snprintf(path, sizeof path, "%s/davinci%u", directory, (sim_vnpu_number(state, place.device, 1) - SIM_VNPU_FIRST) / SIM_VNPU_STRIDE);
+    else
+        snprintf(path, sizeof path, "%s/vdavinci%u", directory,
+                 sim_vnpu_number(state, place.device, state->devices[place.device].instances[place.gpu_instance].id));
+    if (open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666) < 0)
+        fprintf(stderr, "mica simulated driver: %s: %s\n", path, strerror(errno));
+}
+
 int sim_occupy(const char *uuid, uint64_t bytes)
 {
     struct sim_place place;
@@ -34,6 +55,7 @@ int sim_occupy(const char *uuid, uint64_t bytes)
     int account = result < 0 ? result : sim_account_open(place);
     if (account < 0)
         return account;
+    hold_node(sim_shared(), place);
     result = sim_account_retain(account);
     return result ? result : sim_vram_charge(account, bytes, (bytes + SIM_GRANULE - 1) / SIM_GRANULE * SIM_GRANULE);
 }

@@ -7,7 +7,7 @@
  *
  * Invariant: live GPU instances of a device cover disjoint memory slots and are of one layout, their compute slices and what
  * they need beside sum to at most the device's, at most one has media extensions, and of no profile are there more than its
- * maximum. A new instance is written whole before its `live` word.
+ * maximum; partitioned devices of a group share what their profiles say. A new instance is written whole before its `live` word.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -88,11 +88,22 @@ static bool starts_at(const struct sim_profile *profile, unsigned start)
     return false;
 }
 
+/* JPEG decoders of a whole device. Those of MIG come with the slices; elsewhere partitions share them. */
+static unsigned jpegs_of(const struct sim_description *description)
+{
+    unsigned most = 0;
+    for (unsigned p = 0; p < description->profile_count; p++)
+        if (description->profiles[p].jpegs > most)
+            most = description->profiles[p].jpegs;
+    return most;
+}
+
 /* Whether one more instance of `profile` keeps every budget, wherever it lies. */
 static bool budget(const struct sim_state *state, int device, const struct sim_profile *profile)
 {
     const struct sim_description *description = &state->node.devices[device];
     unsigned slices = profile->compute_slices, same = 1, media = profile->media_extensions, auxiliary = profile->auxiliary;
+    unsigned jpegs = profile->jpegs;
     for (unsigned i = 0; i < SIM_INSTANCES_MAX; i++) {
         if (!state->devices[device].instances[i].live)
             continue;
@@ -101,11 +112,12 @@ static bool budget(const struct sim_state *state, int device, const struct sim_p
         same += other == profile;
         media += other->media_extensions;
         auxiliary += other->auxiliary;
+        jpegs += other->jpegs;
         if (strcmp(other->layout, profile->layout))
             return false;
     }
     return slices <= description->compute_slices && same <= profile->max_instances && media <= 1 &&
-           (!description->auxiliary || auxiliary <= description->auxiliary);
+           (!description->auxiliary || auxiliary <= description->auxiliary) && (description->mig_capable || jpegs <= jpegs_of(description));
 }
 
 bool sim_mig_fits(const struct sim_state *state, int device, unsigned index, unsigned start)
@@ -154,15 +166,20 @@ static int choose_start(const struct sim_state *state, int device, unsigned prof
     return -ENOSPC;
 }
 
+static bool numbered(const struct sim_device *device, unsigned id)
+{
+    for (int i = 0; i < SIM_INSTANCES_MAX; i++)
+        if (device->instances[i].live && device->instances[i].id == id)
+            return true;
+    return false;
+}
+
 static unsigned free_id(const struct sim_state *state, int device)
 {
-    for (unsigned id = 1;; id++) {
-        bool taken = false;
-        for (int i = 0; i < SIM_INSTANCES_MAX; i++)
-            taken = taken || (state->devices[device].instances[i].live && state->devices[device].instances[i].id == id);
-        if (!taken)
-            return id;
-    }
+    unsigned id = 1;
+    while (numbered(&state->devices[device], id))
+        id++;
+    return id;
 }
 
 int sim_mig_create(struct sim_state *state, int device, unsigned profile, int start)
@@ -252,10 +269,24 @@ static int free_run(const struct sim_state *state, int device, unsigned instance
     return -1;
 }
 
-/* A number of its own for every instance ever made, spread by a mixing function into the shape of a version-4 UUID behind
- * what the vendor calls a partition. */
-static void name_instance(struct sim_state *state, int device, char out[SIM_UUID_MAX])
+unsigned sim_vnpu_number(const struct sim_state *state, int device, unsigned id)
 {
+    unsigned chip = 0;
+    for (int d = 0; d < device; d++)
+        chip += !strcmp(state->node.devices[d].vendor, "huawei");
+    return SIM_VNPU_FIRST + SIM_VNPU_STRIDE * chip + id - 1;
+}
+
+/* A number of its own for every instance ever made, spread by a mixing function into the shape of a version-4 UUID behind
+ * what the vendor calls a partition. An Ascend chip's have no UUID but a number. */
+static void name_instance(struct sim_state *state, int device, unsigned id, char out[SIM_UUID_MAX])
+{
+    if (!strcmp(state->node.devices[device].vendor, "huawei")) {
+        char chip[SIM_UUID_MAX];
+        strcpy(chip, state->node.devices[device].uuid);
+        snprintf(out, SIM_UUID_MAX, "%.47s-vnpu%u", chip, sim_vnpu_number(state, device, id));
+        return;
+    }
     uint64_t seed = ++state->serial, words[2];
     for (const char *at = state->node.devices[device].uuid; *at; at++)
         seed = (seed ^ (unsigned char)*at) * 0x100000001b3ULL;
@@ -291,7 +322,7 @@ static int make_compute(struct sim_state *state, int device, unsigned instance, 
         compute->compute_slices = kind.slices;
         compute->start = (unsigned)start;
         compute->multiprocessors = sim_mig_compute_multiprocessors(state, device, instance, kind.slices);
-        name_instance(state, device, compute->uuid);
+        name_instance(state, device, state->devices[device].instances[instance].id, compute->uuid);
         SIM_STORE_ORDER();
         compute->live = 1;
         return c;
@@ -307,11 +338,31 @@ int sim_mig_compute_create(struct sim_state *state, int device, unsigned instanc
     return make_compute(state, device, instance, (struct compute_kind){profile, slices});
 }
 
+bool sim_group_agrees(const struct sim_state *state, int device, const struct sim_profile *profile)
+{
+    const char *group = state->node.devices[device].group;
+    for (int d = 0; d < (int)state->node.device_count && group[0] && profile->shared[0]; d++)
+        for (unsigned i = 0; d != device && !strcmp(state->node.devices[d].group, group) && i < SIM_INSTANCES_MAX; i++)
+            if (state->devices[d].instances[i].live && strcmp(profile_of(state, d, i)->shared, profile->shared))
+                return false;
+    return true;
+}
+
 int sim_partition_create(struct sim_state *state, int device, unsigned profile, int start)
 {
+    return sim_partition_create_as(state, device, profile, start, free_id(state, device));
+}
+
+int sim_partition_create_as(struct sim_state *state, int device, unsigned profile, int start, unsigned id)
+{
+    if (numbered(&state->devices[device], id))
+        return -EEXIST;
+    if (!sim_group_agrees(state, device, &state->node.devices[device].profiles[profile]))
+        return -EXDEV;
     int instance = sim_mig_create(state, device, profile, start);
     if (instance < 0)
         return instance;
+    state->devices[device].instances[instance].id = id;
     int compute = make_compute(state, device, (unsigned)instance, (struct compute_kind){0, profile_of(state, device, (unsigned)instance)->compute_slices});
     if (compute >= 0)
         return instance;

@@ -19,7 +19,7 @@
 #define SIM_VERSION 4
 
 #define SIM_NAME_MAX 96
-#define SIM_UUID_MAX 48
+#define SIM_UUID_MAX 64
 #define SIM_DEVICES_MAX 16
 #define SIM_PROFILES_MAX 24
 #define SIM_STARTS_MAX 16
@@ -35,6 +35,8 @@
 #define SIM_LINKS_MAX 256
 #define SIM_FINDINGS_MAX 64    /* health events remembered */
 #define SIM_SHARES_MAX 4096  /* memory of one process that another may map */
+#define SIM_VNPU_FIRST 100   /* vNPUs of an Ascend chip are numbered from SIM_VNPU_FIRST + SIM_VNPU_STRIDE * chip */
+#define SIM_VNPU_STRIDE 16
 #define SIM_GRANULE (2ULL << 20)
 
 /* Keeps the compiler from moving stores across: what was written before is there if the process is killed after. */
