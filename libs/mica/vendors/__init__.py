@@ -6,6 +6,7 @@ Owns everything that reads a device. Invariant: a library that is absent makes i
 from mica.vendors._listing import one_each
 from mica.vendors._modes import device_modes
 from mica.vendors._open import OPENERS, all_openers, open_drivers
+from mica.vendors._patience import Patience
 from mica.vendors._port import (
     NO_ACCESS,
     Access,
@@ -16,17 +17,21 @@ from mica.vendors._port import (
     VendorDriver,
     VendorError,
 )
+from mica.vendors._watchdog import Answer, Watchdog
 
 __all__ = [
     "NO_ACCESS",
     "OPENERS",
     "Access",
+    "Answer",
     "DeviceReading",
     "Finding",
     "PartitionInUseError",
+    "Patience",
     "VendorAbsentError",
     "VendorDriver",
     "VendorError",
+    "Watchdog",
     "all_openers",
     "device_modes",
     "one_each",

@@ -164,6 +164,8 @@ class VendorDriver(ABC):
     def living(self) -> Mapping[str, tuple[Partition, ...]]:
         """The partitions of every device that is partitioned, by device id; one without a UUID was only half made.
 
+        A device that does not answer has what it had: a slice's partition is not taken for gone because nobody says anything of it.
+
         Raises:
             VendorError: the library does not answer.
         """

@@ -1,8 +1,8 @@
 """Reads the vendors' libraries. Invariant: neither a library nor a device that fails, or that hangs, hides or delays another.
 
-Every library is listed, and every device examined, in a thread of its own (``watchdog.py``); what has not answered when the
-survey's time is over is left out of it and not asked again before it comes back. Calls block, for no longer than that time; the
-service makes them off the event loop.
+Every library is listed, and every device examined, in a thread of its own (``mica.vendors.Watchdog``); what has not answered
+when the survey's time is over is left out of it and not asked again before it comes back. Calls block, for no longer than
+that time; the service makes them off the event loop.
 """
 
 import logging
@@ -15,9 +15,8 @@ from typing import Final
 from mica.discovery.health import SILENT, Failure
 from mica.discovery.inventory import Survey
 from mica.discovery.libraries import Examined, Library, Listing, examine
-from mica.discovery.watchdog import Answer, Watchdog
 from mica.events import Device
-from mica.vendors import Finding, VendorDriver, VendorError, all_openers, one_each
+from mica.vendors import Answer, Finding, VendorDriver, VendorError, Watchdog, all_openers, one_each
 
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 DEADLINE_S: Final = 2.0

@@ -6,10 +6,15 @@ Invariant: a refusal of the library fails one slice.
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Final
 
 from mica.enforcer.errors import CannotApplyError, PartitionBusyError
 from mica.events import Partition
-from mica.vendors import Access, PartitionInUseError, VendorDriver, VendorError
+from mica.vendors import Access, PartitionInUseError, Patience, VendorDriver, VendorError
+
+LISTING_S: Final = 20.0
+"""How long a library may take to list its partitions."""
 
 log = logging.getLogger(__name__)
 
@@ -17,18 +22,25 @@ log = logging.getLogger(__name__)
 class VendorPartitions:
     """The partitions of all vendors' devices. A device belongs to the first library that lists it."""
 
-    def __init__(self, drivers: Sequence[VendorDriver]) -> None:
+    def __init__(self, drivers: Sequence[VendorDriver], patience: Patience | None = None) -> None:
         self._drivers = drivers
+        self._patience = patience or Patience(LISTING_S)
         self._owners: dict[str, VendorDriver] = {}
+        self._last: dict[str, Mapping[str, tuple[Partition, ...]]] = {}
+        self._silent: set[str] = set()
 
     def living(self) -> Mapping[str, tuple[Partition, ...]]:
-        """The partitions that exist; a library that does not answer is taken to have none, and said so."""
+        """The partitions that exist. A library that does not answer is taken to have what it had: nothing goes by its silence."""
         found: dict[str, tuple[Partition, ...]] = {}
         for driver in self._drivers:
             try:
-                found = {**driver.living(), **found}
+                self._last[driver.name] = self._patience.call(f"{driver.name}'s partitions", driver.living)
+                self._silent.discard(driver.name)
             except VendorError as error:
-                log.warning("%s: its partitions can not be read: %s", driver.name, error)
+                if driver.name not in self._silent:
+                    log.warning("%s: its partitions can not be read: %s", driver.name, error)
+                self._silent.add(driver.name)
+            found = {**self._last.get(driver.name, {}), **found}
         return found
 
     def create(self, device_id: str, partition: Partition) -> Partition:
@@ -76,14 +88,15 @@ def refusing() -> Iterator[None]:
 class VendorOccupants:
     """The processes on any vendor's devices."""
 
-    def __init__(self, drivers: Sequence[VendorDriver]) -> None:
+    def __init__(self, drivers: Sequence[VendorDriver], patience: Patience | None = None) -> None:
         self._drivers = drivers
+        self._patience = patience or Patience()
 
     def on(self, device_id: str) -> Mapping[int, int]:
         """Who is on the device; see the port."""
         for driver in self._drivers:
             try:
-                return dict(driver.compute_processes(device_id))
+                return dict(self._patience.call(f"{driver.name}: {device_id}", partial(driver.compute_processes, device_id)))
             except VendorError:
                 continue
         return {}

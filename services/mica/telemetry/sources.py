@@ -5,6 +5,7 @@ Calls block; the service makes them off the event loop.
 
 import logging
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final
 
 from msgspec import Struct
@@ -12,7 +13,7 @@ from msgspec import Struct
 from mica.events import Mode
 from mica.region import RegionError, RuntimeDir, read_usage
 from mica.telemetry.targets import Target
-from mica.vendors import DeviceReading, VendorDriver, VendorError, open_drivers
+from mica.vendors import DeviceReading, Patience, VendorDriver, VendorError, open_drivers
 
 USAGE_REGION: Final = "usage_region"
 VENDOR: Final = "vendor"
@@ -56,6 +57,7 @@ class Sources:
         self._reads_to_reopen = 0
         self._peaks: dict[tuple[str, str], int] = {}
         self._complaints: set[str] = set()
+        self._patience = Patience()
 
     def read(self, targets: tuple[Target, ...], leaving: tuple[Target, ...] = ()) -> Sampled:
         """Every target that can be read, and the counters of their devices; of those leaving, whatever is still there."""
@@ -108,14 +110,16 @@ class Sources:
         driver = self._owners.get(target.device_id)
         if driver is None:
             raise VendorError(f"device {target.device_id}: no vendor's library lists it")
-        used = driver.sample(target.partition_uuid).vram_used_bytes
+        used, processes = self._patience.call(
+            f"partition {target.partition_uuid}", partial(_measure, driver, target.partition_uuid)
+        )
         key = (target.slice_id, target.device_id)
         self._peaks[key] = max(used, self._peaks.get(key, 0))
         return SliceReading(
             target=target,
             vram_used_bytes=used,
             vram_peak_bytes=self._peaks[key],
-            processes=len(driver.compute_processes(target.partition_uuid)),
+            processes=processes,
             source=VENDOR,
         )
 
@@ -124,7 +128,7 @@ class Sources:
         if driver is None:
             return None
         try:
-            return driver.sample(device_id)
+            return self._patience.call(f"device {device_id}", partial(driver.sample, device_id))
         except VendorError as error:
             complaints.add(str(error))
             self._owners.pop(device_id)
@@ -145,6 +149,12 @@ class Sources:
         self._drivers = self._open_all()
         for driver in self._drivers:
             try:
-                self._owners = {device.id: driver for device in driver.devices()} | self._owners
+                listed = self._patience.call(f"{driver.name}'s devices", driver.devices)
+                self._owners = {device.id: driver for device in listed} | self._owners
             except VendorError as error:
                 log.warning("%s lists no devices: %s", driver.name, error)
+
+
+def _measure(driver: VendorDriver, partition_uuid: str) -> tuple[int, int]:
+    """Memory in use (bytes) and processes of a partition."""
+    return driver.sample(partition_uuid).vram_used_bytes, len(driver.compute_processes(partition_uuid))

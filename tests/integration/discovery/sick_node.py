@@ -18,10 +18,10 @@ from mica.bus import ManualClock, MemoryBus
 from mica.discovery.handlers import Registrar
 from mica.discovery.inventory import Identity
 from mica.discovery.probe import Probe
-from mica.discovery.watchdog import Answer, Name, Watchdog
 from mica.events import Inventory
 from mica.hardware import BooksReader
 from mica.observability import PassingTracer
+from mica.vendors._watchdog import Answer, Name, Watchdog
 
 HANGING = {("nvidia", "device", "0"), ("nvidia", "links", "")}
 

@@ -4,9 +4,9 @@ import threading
 from collections.abc import Set as AbstractSet
 from queue import SimpleQueue
 
-from mica.discovery.watchdog import Answer, Name, Watchdog
 from mica.events import Device, Link
 from mica.vendors import DeviceReading, Finding, VendorDriver, VendorError
+from mica.vendors._watchdog import Answer, Name, Watchdog
 
 
 class FakeDriver(VendorDriver):

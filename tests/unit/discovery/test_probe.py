@@ -10,9 +10,9 @@ from fake_driver import FakeDriver, impatient
 
 from mica.discovery.health import Failure
 from mica.discovery.probe import Probe
-from mica.discovery.watchdog import Answer, Name, Watchdog
 from mica.events import Device, Link, LinkKind, Runtime, Severity, Vendor
 from mica.vendors import Finding, VendorDriver, VendorError
+from mica.vendors._watchdog import Answer, Name, Watchdog
 
 SILENT = Failure("no answer within 2 s", "silent")
 
