@@ -1,8 +1,10 @@
-# The simulated NVIDIA drivers (libcuda.so.1, libnvidia-ml.so.1, and the engine's books alone for readers) and the simulated OpenCL platforms.
+# The simulated NVIDIA drivers (libcuda.so.1, libnvidia-ml.so.1, and the engine's books alone for readers) the simulated OpenCL platforms, and
+# Intel's libze_loader.so.1.
 SIM_BUILD := $(BUILD)/sim
 SIM_ENGINE := $(patsubst %.c,$(BUILD)/%.o,$(wildcard sim/engine/*.c))
 SIM_CUDA := $(patsubst %.c,$(BUILD)/%.o,$(wildcard sim/cuda/*.c))
 SIM_NVML := $(patsubst %.c,$(BUILD)/%.o,$(wildcard sim/nvml/*.c))
+SIM_LEVEL_ZERO := $(patsubst %.c,$(BUILD)/%.o,$(wildcard sim/level_zero/*.c))
 SIM_OPENCL := $(patsubst %.c,$(BUILD)/%.o,$(wildcard sim/opencl/*.c))
 
 $(BUILD)/sim/%.o: CPPFLAGS := -D_GNU_SOURCE
@@ -18,6 +20,10 @@ $(LIB)/sim/libnvidia-ml.so.1: $(SIM_NVML) $(SIM_ENGINE) sim/nvml/exports.map
 	@mkdir -p $(@D)
 	$(SIM_LINK) -Wl,-soname,libnvidia-ml.so.1 -Wl,--version-script=sim/nvml/exports.map -o $@ $(SIM_NVML) $(SIM_ENGINE) -pthread
 
+$(LIB)/sim/libze_loader.so.1: $(SIM_LEVEL_ZERO) $(SIM_ENGINE) sim/level_zero/exports.map
+	@mkdir -p $(@D)
+	$(SIM_LINK) -Wl,-soname,libze_loader.so.1 -Wl,--version-script=sim/level_zero/exports.map -o $@ $(SIM_LEVEL_ZERO) $(SIM_ENGINE) -pthread
+
 $(LIB)/sim/libmica-sim-books.so: $(SIM_ENGINE) sim/engine/exports.map
 	@mkdir -p $(@D)
 	$(SIM_LINK) -Wl,-soname,libmica-sim-books.so -Wl,--version-script=sim/engine/exports.map -o $@ $(SIM_ENGINE) -pthread
@@ -27,6 +33,7 @@ $(LIB)/sim/libmica-sim-opencl.so: $(SIM_OPENCL) sim/opencl/exports.map
 	$(SIM_LINK) -Wl,-soname,libmica-sim-opencl.so -Wl,--version-script=sim/opencl/exports.map -o $@ $(SIM_OPENCL)
 
 ALL += $(LIB)/sim/libmica-sim-opencl.so
+ALL += $(LIB)/sim/libze_loader.so.1
 ALL += $(LIB)/sim/libcuda.so.1 $(LIB)/sim/libnvidia-ml.so.1 $(LIB)/sim/libmica-sim-books.so
 
 SIM_TEST := $(BUILD)/tests/sim_engine_test
