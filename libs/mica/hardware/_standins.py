@@ -11,7 +11,9 @@ from typing import Final
 
 from mica.events import Vendor
 
-STANDINS: Final[Mapping[str, tuple[Vendor, str]]] = {}
+STANDINS: Final[Mapping[str, tuple[Vendor, str]]] = {
+    "xpu-smi": (Vendor.INTEL, "mica.standins.xpu_smi"),
+}
 """By the tool's name: whose it is, and the module whose ``main()`` stands in for it."""
 
 _PROGRAM: Final = """#!{python}

@@ -50,6 +50,11 @@ def sim_opencl() -> Path:
     return _built(LIB_DIR / "sim" / "libmica-sim-opencl.so")
 
 
+def sim_level_zero() -> Path:
+    """Return the simulated Level Zero loader, of which there is Intel's sysman. Raises NativeBuildError."""
+    return _built(LIB_DIR / "sim" / "libze_loader.so.1")
+
+
 def sim_dir() -> Path:
     """Return the directory of the simulated drivers, for LD_LIBRARY_PATH. Raises NativeBuildError."""
     return sim_cuda().parent

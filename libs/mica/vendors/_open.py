@@ -21,13 +21,24 @@ def _amd() -> VendorDriver:
     return AmdDriver()
 
 
+def _intel() -> VendorDriver:
+    from mica.vendors.intel import IntelDriver
+
+    return IntelDriver()
+
+
 def _opencl() -> VendorDriver:
     from mica.vendors.opencl import OpenClDriver
 
     return OpenClDriver()
 
 
-OPENERS: Final[Mapping[str, Callable[[], VendorDriver]]] = {"nvidia": _nvidia, "amd": _amd, "opencl": _opencl}
+OPENERS: Final[Mapping[str, Callable[[], VendorDriver]]] = {
+    "nvidia": _nvidia,
+    "amd": _amd,
+    "intel": _intel,
+    "opencl": _opencl,
+}
 """How to open each library that mica can read, by its name: a vendor's own has the vendor's, and comes before all others.
 
 Raises VendorAbsentError where the machine has none of it.
