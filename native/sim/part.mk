@@ -1,5 +1,5 @@
-# The simulated NVIDIA drivers (libcuda.so.1, libnvidia-ml.so.1, and the engine's books alone for readers) the simulated OpenCL platforms, and
-# Intel's libze_loader.so.1.
+# The simulated NVIDIA drivers (libcuda.so.1, libnvidia-ml.so.1, and the engine's books alone for readers), the simulated OpenCL platforms
+# and Intel's libze_loader.so.1.
 SIM_BUILD := $(BUILD)/sim
 SIM_ENGINE := $(patsubst %.c,$(BUILD)/%.o,$(wildcard sim/engine/*.c))
 SIM_CUDA := $(patsubst %.c,$(BUILD)/%.o,$(wildcard sim/cuda/*.c))

@@ -21,7 +21,6 @@ RAS_STATE: Final = 0x22
 DEVICE_EXT_PROPERTIES: Final = 0x2D
 
 ON_DEVICE: Final = 1
-ENGINES_ALL: Final = 0
 ENGINES_COMPUTE: Final = (0, 11, 1, 4)
 """Groups of engines that say how busy a device is, the best first: all, those that compute or draw, those that compute, one."""
 SENSORS_OF_THE_GPU: Final = frozenset({0, 1})
