@@ -16,6 +16,7 @@ STANDINS: Final[Mapping[str, tuple[Vendor, str]]] = {
     "qaic-util": (Vendor.QUALCOMM, "mica.standins.qaic_util"),
     "qaic-device-partition": (Vendor.QUALCOMM, "mica.standins.qaic_device_partition"),
     "npu-smi": (Vendor.HUAWEI, "mica.standins.npu_smi"),
+    "xpu-smi": (Vendor.INTEL, "mica.standins.xpu_smi"),
 }
 """By the tool's name: whose it is, and the module whose ``main()`` stands in for it."""
 

@@ -55,6 +55,11 @@ def sim_dcmi() -> Path:
     return _built(LIB_DIR / "sim" / "libdcmi.so")
 
 
+def sim_level_zero() -> Path:
+    """Return the simulated Level Zero loader, of which there is Intel's sysman. Raises NativeBuildError."""
+    return _built(LIB_DIR / "sim" / "libze_loader.so.1")
+
+
 def sim_dir() -> Path:
     """Return the directory of the simulated drivers, for LD_LIBRARY_PATH. Raises NativeBuildError."""
     return sim_cuda().parent

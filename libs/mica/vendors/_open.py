@@ -34,6 +34,12 @@ def _huawei() -> VendorDriver:
     return HuaweiDriver()
 
 
+def _intel() -> VendorDriver:
+    from mica.vendors.intel import IntelDriver
+
+    return IntelDriver()
+
+
 def _opencl() -> VendorDriver:
     from mica.vendors.opencl import OpenClDriver
 
@@ -45,6 +51,7 @@ OPENERS: Final[Mapping[str, Callable[[], VendorDriver]]] = {
     "amd": _amd,
     "qualcomm": _qualcomm,
     "huawei": _huawei,
+    "intel": _intel,
     "opencl": _opencl,
 }
 """How to open each library that mica can read, by its name: a vendor's own has the vendor's, and comes before all others.

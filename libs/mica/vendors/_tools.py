@@ -3,7 +3,7 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 from mica.vendors._port import VendorAbsentError, VendorError
@@ -33,8 +33,8 @@ def find_tool(name: str, places: Sequence[Path] = ()) -> Path:
     return Path(found)
 
 
-def run_tool(command: Sequence[str | Path], timeout_s: float) -> str:
-    """What the tool prints.
+def run_tool(command: Sequence[str | Path], timeout_s: float, accept: Container[int] = (0,)) -> str:
+    """What the tool prints; exit codes in ``accept`` are answers.
 
     Raises:
         ToolSilentError: it is not done in time.
@@ -49,7 +49,7 @@ def run_tool(command: Sequence[str | Path], timeout_s: float) -> str:
     except OSError as error:
         raise VendorError(f"{what}: {error.strerror}") from None
     output = done.stdout.decode(errors="replace")
-    if done.returncode != 0:
+    if done.returncode not in accept:
         said = (done.stderr.decode(errors="replace").strip() or output.strip()).rsplit("\n", 1)[-1][:200]
         raise VendorError(f"{what}: ended with {done.returncode}{said and ': ' + said}")
     return output

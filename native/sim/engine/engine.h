@@ -237,6 +237,12 @@ void sim_finding_post(struct sim_state *state, int device, const char *kind, uns
 bool sim_finding_next(const struct sim_state *state, uint64_t after, struct sim_finding *finding);
 unsigned sim_device_temperature_c(struct sim_state *state, int device);
 
+/* The tile or virtual function of an Intel device called so, which is laid out in tiles for that: confine.c. -ENODEV: none;
+ * -EBUSY: others use the device in another way. */
+int sim_confine(struct sim_state *state, const char *name, struct sim_place *place);
+/* A device laid out in tiles that nobody uses is whole again. */
+void sim_unconfine(struct sim_state *state, const char *uuid);
+
 /* Enter this process at the device or partition called `uuid`, with memory of its own there. -EBUSY: the device is partitioned. */
 int sim_occupy(const char *uuid, uint64_t bytes);
 

@@ -10,8 +10,9 @@
 
 #include "engine.h"
 
-static int find_place(const struct sim_state *state, const char *uuid, struct sim_place *place)
+static int find_place(struct sim_state *state, const char *uuid, struct sim_place *place)
 {
+    sim_unconfine(state, uuid);
     for (int d = 0; d < (int)state->node.device_count; d++) {
         *place = (struct sim_place){d, -1, -1};
         if (!strcmp(state->node.devices[d].uuid, uuid))
@@ -23,7 +24,7 @@ static int find_place(const struct sim_state *state, const char *uuid, struct si
                     return 0;
                 }
     }
-    return -ENODEV;
+    return sim_confine(state, uuid, place);
 }
 
 /* A process that uses an Ascend chip or a vNPU has its device node open, here below the simulation's own dev/: there is no other
