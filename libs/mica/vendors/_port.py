@@ -164,7 +164,7 @@ class VendorDriver(ABC):
     def living(self) -> Mapping[str, tuple[Partition, ...]]:
         """The partitions of every device that is partitioned, by device id; one without a UUID was only half made.
 
-        A device that does not answer has what it had: a slice's partition is not taken for gone because nobody says anything of it.
+        A device that does not answer has what it had: silence is no reason to take a slice's partition for gone.
 
         Raises:
             VendorError: the library does not answer.

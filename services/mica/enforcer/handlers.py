@@ -22,6 +22,7 @@ from mica.enforcer.placing import Part, part_in
 from mica.enforcer.policy import Policy
 from mica.enforcer.ports import Process
 from mica.enforcer.spatial import divisible, parts, whole
+from mica.enforcer.steps import DestroyPartition
 from mica.enforcer.voice import Voice
 from mica.enforcer.watch import Watch
 from mica.enforcer.world import World
@@ -123,7 +124,7 @@ class Enforcer:
             place, job = next(iter(self.node.jobs.items()))
             outcome = await asyncio.to_thread(self.node.run_job, place, job)
             self.node.finish_job(place, outcome)
-            if isinstance(outcome, PartitionBusyError):
+            if isinstance(outcome, PartitionBusyError) and isinstance(job.step, DestroyPartition):
                 self._watch_guests(place, outcome.pids)
             self.due.set()
 

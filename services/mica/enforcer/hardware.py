@@ -51,7 +51,10 @@ class VendorPartitions:
     def destroy(self, device_id: str, partition: Partition) -> None:
         """Destroy the partition; see the port."""
         with refusing():
-            self._owner(device_id).destroy(device_id, partition)
+            driver = self._owner(device_id)
+            if partition.layout:
+                _see_that_nobody_is_in(driver, partition.uuid or device_id)
+            driver.destroy(device_id, partition)
 
     def make_whole(self, device_id: str) -> None:
         """Bring the device back to where it can be used whole; see the port."""
@@ -72,6 +75,18 @@ class VendorPartitions:
         if device_id not in self._owners:
             raise VendorError(f"device {device_id}: no library of this node lists it")
         return self._owners[device_id]
+
+
+def _see_that_nobody_is_in(driver: VendorDriver, uuid: str) -> None:
+    """One of a layout stays when its slice goes, so that no library refuses to take it from whoever is inside.
+
+    Raises:
+        PartitionBusyError: somebody is. Where the library can't tell, nobody is known to be.
+    """
+    with suppress(VendorError):
+        pids = frozenset(pid for pid, _ in driver.compute_processes(uuid))
+        if pids:
+            raise PartitionBusyError(pids)
 
 
 @contextmanager

@@ -16,13 +16,13 @@ from msgspec.structs import replace
 
 from mica.enforcer.drift import drift, is_fixed, orphan_at, owners_of
 from mica.enforcer.errors import CannotApplyError, PartitionBusyError
+from mica.enforcer.jobs import Job, Made, Outcome
 from mica.enforcer.limits import limits_of
 from mica.enforcer.places import UNUSED, Held, Place
 from mica.enforcer.placing import NO_PART, Part
 from mica.enforcer.ports import Found, Partitions, Regions
 from mica.enforcer.steps import (
     DestroyPartition,
-    DeviceStep,
     FreeRecord,
     MakePartition,
     MakeUsage,
@@ -51,23 +51,6 @@ class Failure(Struct, frozen=True):
 
     generation: int
     message: str
-
-
-class Job(Struct, frozen=True):
-    """A step that may take seconds, and the generation for which it is taken."""
-
-    step: DeviceStep
-    generation: int
-
-
-class Made(Struct, frozen=True):
-    """A living partition, and how a process reaches it."""
-
-    partition: Partition
-    access: Access
-
-
-Outcome = Made | CannotApplyError | PartitionBusyError | None
 
 
 def entries_of(ledger: Ledger) -> dict[Place, LedgerEntry]:
@@ -264,22 +247,35 @@ class Node:
         self.jobs_done += 1
         self._touched.add(place)
         held = self.held.get(place, _NOTHING)
-        if isinstance(outcome, PartitionBusyError):
+        if isinstance(outcome, PartitionBusyError) and isinstance(job.step, DestroyPartition):
             self.held[place] = replace(held, guests=outcome.pids)
+            self.stuck.add(place)
+        elif isinstance(outcome, PartitionBusyError):
+            strangers = ", ".join(map(str, sorted(outcome.pids)))
+            self.fail(place, generation, f"device {place.device_id}: processes of no slice are on it ({strangers})")
             self.stuck.add(place)
         elif isinstance(outcome, CannotApplyError):
             self.fail(place, generation, str(outcome))
             self.stuck.add(place)
         elif isinstance(job.step, MakeWhole):
-            self.carved.discard(place.device_id)
+            self._recarve(place.device_id, carved=False)
         elif isinstance(outcome, Made):
-            self.carved.add(place.device_id)
+            self._recarve(place.device_id, carved=True)
             self.access[place] = outcome.access
             self.divided.add(place.slice_id)
             self._keep(place, replace(held, partition=outcome.partition))
         else:
             self.access.pop(place, None)
             self._keep(place, replace(held, partition=None))
+
+    def _recarve(self, device_id: str, *, carved: bool) -> None:
+        """It is partitioned now, or whole again: others of its vendor may be numbered anew, so that all access is asked for."""
+        if (device_id in self.carved) is carved:
+            return
+        self.carved ^= {device_id}
+        self.reach.clear()
+        self.access.clear()
+        self.divided |= {place.slice_id for place, held in self.held.items() if held.partition is not None}
 
     def note_carved(self, carved: AbstractSet[str]) -> None:
         """Which devices are partitioned, as the inventory has it; what depends on that is looked at again."""

@@ -4,6 +4,7 @@ from enforcer_house import GIB, House, entry, hardware
 from msgspec import json
 from msgspec.structs import replace
 
+from mica.enforcer.errors import PartitionBusyError
 from mica.enforcer.places import Place
 from mica.events import Device, Inventory, ObservedState, Partition, PartitionProfile, Vendor
 from mica.vendors import Access
@@ -27,7 +28,7 @@ async def list_device(house: House, *, partitioned: bool) -> None:
         id="GPU-0", index=0, vendor=Vendor.NVIDIA, model="H100", vram_bytes=80 * GIB, profiles=(PROFILE,), switchable=True,
         partitioned=partitioned,
     )  # fmt: skip
-    inventory = Inventory(node="n1", pool="default", boot_id="boot-1", devices=(device,))
+    inventory = Inventory(node="n1", pool="default", boot_id="boot-1", devices=(device, replace(device, id="GPU-1", index=1)))
     await house.bus.state.put("inventory.n1", inventory)
     if house.enforcer is not None:
         house.enforcer.on_inventory(inventory)
@@ -164,3 +165,39 @@ async def test_what_a_container_needs_stands_in_the_launch_descriptor(house: Hou
     assert document["device_nodes"] == ["/dev/kfd"]
     assert document["cdi"] == ["amd.com/gpu=GPU-0"]
     assert {"source": "/opt/driver", "target": "/opt/driver", "read_only": True} in document["mounts"]
+
+
+async def test_a_device_that_strangers_are_on_fails_the_slice_and_not_the_strangers(house: House) -> None:
+    """It can't be laid out while somebody is on it: the slice is answered, and nobody is counted as its guest or ended."""
+    await list_device(house, partitioned=False)
+
+    def busy(device_id: str, partition: Partition) -> Partition:
+        raise PartitionBusyError(frozenset({4711}))
+
+    house.partitions.create = busy  # type: ignore[method-assign]
+    stranger = house.processes.start(4711, 1)
+    await house.start()
+    await house.ledger(replace(hardware(), partition=CPX))
+    seen = await house.observed_slice("h1")
+    assert seen is not None
+    assert (seen.state, seen.message) == (ObservedState.FAILED, "device GPU-0: processes of no slice are on it (4711)")
+    await house.ledger()
+    await house.tick(10)
+    assert stranger.alive
+    assert stranger.signals == []
+
+
+async def test_what_processes_reach_is_asked_anew_when_a_device_is_laid_out(house: House) -> None:
+    """Some vendors number their devices: a layout shifts the numbers of those behind it, and their slices are told."""
+    await list_device(house, partitioned=False)
+    numbers = iter(range(10))
+
+    def access(device_id: str, partition: Partition | None) -> Access:
+        return Access(visible={"ZE_AFFINITY_MASK": str(next(numbers))})
+
+    house.partitions.access = access  # type: ignore[method-assign]
+    await house.start()
+    await house.ledger_of({"GPU-1": [replace(hardware("h0"), partition=CPX)]})
+    before = json.decode(house.regions.documents["h0"])["env"]["ZE_AFFINITY_MASK"]
+    await house.ledger_of({"GPU-1": [replace(hardware("h0"), partition=CPX)], "GPU-0": [replace(hardware(), partition=CPX)]})
+    assert json.decode(house.regions.documents["h0"])["env"]["ZE_AFFINITY_MASK"] > before
