@@ -11,14 +11,14 @@ import pytest
 from mica.hardware import ready_made_nodes
 
 LIFE = Path(__file__).with_name("random_life.py")
-STEPS = int(os.environ.get("MICA_LIFE_STEPS", "150"))
+STEPS = int(os.environ.get("MICA_LIFE_STEPS", "60"))
 SEED = int(os.environ.get("MICA_LIFE_SEED", "1"))
 NODES = ready_made_nodes()
 
 
-def live(node: Path, directory: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def live(node: Path, directory: Path, steps: int = STEPS, **environment: str) -> subprocess.CompletedProcess[str]:
     """Let it live in a process of its own."""
-    program = [sys.executable, str(LIFE), str(node), str(directory), str(STEPS), str(SEED)]
+    program = [sys.executable, str(LIFE), str(node), str(directory), str(steps), str(SEED)]
     return subprocess.run(program, capture_output=True, text=True, check=False, timeout=3600, env=os.environ | environment)
 
 
@@ -36,6 +36,6 @@ def test_a_node_keeps_its_invariants_through_a_random_life(node: Path, tmp_path:
 @pytest.mark.timeout(600)
 def test_an_enforcer_that_never_looks_is_caught(tmp_path: Path) -> None:
     """The control: what was done by hand is found by the audit when nobody repairs it."""
-    done = live(NODES["demo"], tmp_path, BLIND="1")
+    done = live(NODES["demo"], tmp_path, 200, BLIND="1")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "I3" in done.stdout
