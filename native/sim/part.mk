@@ -3,6 +3,7 @@ SIM_BUILD := $(BUILD)/sim
 SIM_ENGINE := $(patsubst %.c,$(BUILD)/%.o,$(wildcard sim/engine/*.c))
 SIM_CUDA := $(patsubst %.c,$(BUILD)/%.o,$(wildcard sim/cuda/*.c))
 SIM_NVML := $(patsubst %.c,$(BUILD)/%.o,$(wildcard sim/nvml/*.c))
+SIM_AMDSMI := $(patsubst %.c,$(BUILD)/%.o,$(wildcard sim/amdsmi/*.c))
 SIM_OPENCL := $(patsubst %.c,$(BUILD)/%.o,$(wildcard sim/opencl/*.c))
 
 $(BUILD)/sim/%.o: CPPFLAGS := -D_GNU_SOURCE
@@ -18,6 +19,11 @@ $(LIB)/sim/libnvidia-ml.so.1: $(SIM_NVML) $(SIM_ENGINE) sim/nvml/exports.map
 	@mkdir -p $(@D)
 	$(SIM_LINK) -Wl,-soname,libnvidia-ml.so.1 -Wl,--version-script=sim/nvml/exports.map -o $@ $(SIM_NVML) $(SIM_ENGINE) -pthread
 
+# Where the amdsmi package looks for it below $ROCM_HOME.
+$(LIB)/sim/rocm/lib/libamd_smi.so: $(SIM_AMDSMI) $(SIM_ENGINE) sim/amdsmi/exports.map
+	@mkdir -p $(@D)
+	$(SIM_LINK) -Wl,-soname,libamd_smi.so -Wl,--version-script=sim/amdsmi/exports.map -o $@ $(SIM_AMDSMI) $(SIM_ENGINE) -pthread
+
 $(LIB)/sim/libmica-sim-books.so: $(SIM_ENGINE) sim/engine/exports.map
 	@mkdir -p $(@D)
 	$(SIM_LINK) -Wl,-soname,libmica-sim-books.so -Wl,--version-script=sim/engine/exports.map -o $@ $(SIM_ENGINE) -pthread
@@ -26,6 +32,7 @@ $(LIB)/sim/libmica-sim-opencl.so: $(SIM_OPENCL) sim/opencl/exports.map
 	@mkdir -p $(@D)
 	$(SIM_LINK) -Wl,-soname,libmica-sim-opencl.so -Wl,--version-script=sim/opencl/exports.map -o $@ $(SIM_OPENCL)
 
+ALL += $(LIB)/sim/rocm/lib/libamd_smi.so
 ALL += $(LIB)/sim/libmica-sim-opencl.so
 ALL += $(LIB)/sim/libcuda.so.1 $(LIB)/sim/libnvidia-ml.so.1 $(LIB)/sim/libmica-sim-books.so
 
