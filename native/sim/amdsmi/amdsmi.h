@@ -36,6 +36,8 @@ void *smi_first_processor(int device);
 bool smi_is_amd(const struct sim_state *state, int device);
 /* What there is now is no longer what was found at initialisation. */
 void smi_forget(void);
+/* Nobody is to be told of events any more. */
+void smi_watch_nothing(void);
 
 /* A number of its own for a device or partition, from what the engine calls it. */
 uint64_t smi_unique_id(const struct smi_view *view);

@@ -69,6 +69,13 @@ AMDSMI_API amdsmi_stop_gpu_event_notification(void *handle)
     return AMDSMI_STATUS_SUCCESS;
 }
 
+void smi_watch_nothing(void)
+{
+    pthread_mutex_lock(&mutex);
+    memset(wanted, 0, sizeof wanted);
+    pthread_mutex_unlock(&mutex);
+}
+
 static uint32_t take(struct amdsmi_evt_notification_data_t *data, uint32_t limit)
 {
     uint32_t count = 0;

@@ -156,6 +156,8 @@ AMDSMI_API amdsmi_shut_down(void)
     pthread_mutex_lock(&mutex);
     bool ours = users > 0;
     users -= ours;
+    if (!users)
+        smi_watch_nothing();
     pthread_mutex_unlock(&mutex);
     return ours ? AMDSMI_STATUS_SUCCESS : AMDSMI_STATUS_NOT_INIT;
 }
