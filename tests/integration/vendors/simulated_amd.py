@@ -150,6 +150,26 @@ def by_hand() -> Any:
     return {"before": before, "halves": halves, "gone": gone, "quarters": quarters, "rebooted": driver.living()[device]}
 
 
+def anothers() -> Any:
+    driver, reader = AmdDriver(), BooksReader(DIRECTORY)
+    device = driver.devices()[1].id
+    reader.control("layout 1 DPX/NPS1")
+    reader.control("layout 1 CPX/NPS1")
+    last = next(each for each in reader.read().devices[1].instances if each.start == 7)
+    guest = Occupant(last.compute[0].uuid, 1 << 30)
+    answer = {
+        "described": driver.describe("1"),
+        "sample": driver.sample(device),
+        "processes": driver.compute_processes(device),
+        "pid": guest.process.pid,
+        "last": driver.sample(last.compute[0].uuid),
+    }
+    guest.leave()
+    reader.control("layout 1 DPX/NPS1")
+    answer["halved"], answer["half_sample"] = driver.describe("1"), driver.sample(device)
+    return answer
+
+
 def refused() -> Any:
     driver, reader = AmdDriver(), BooksReader(DIRECTORY)
     device = driver.devices()[0].id

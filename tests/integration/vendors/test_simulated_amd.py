@@ -141,6 +141,19 @@ def test_what_is_changed_by_hand_is_seen(node: Node) -> None:
     assert answer["rebooted"] == answer["before"]
 
 
+def test_a_device_that_another_process_lays_out(node: Node) -> None:
+    """Who opened amdsmi before still sees all of the device, its memory and every process on it."""
+    answer = node.run("anothers")
+    for described in (read(answer["described"], Device), read(answer["halved"], Device)):
+        assert (described.partitioned, described.vram_bytes, described.multiprocessors) == (True, VRAM, 304)
+        assert described.profiles[0].vram_bytes == VRAM
+        assert described.warnings == ()
+    assert read(answer["sample"], DeviceReading).vram_total_bytes == VRAM
+    assert read(answer["half_sample"], DeviceReading).vram_total_bytes == VRAM
+    assert answer["processes"] == [[answer["pid"], 1 << 30]]
+    assert answer["last"]["vram_used_bytes"] == 1 << 30
+
+
 def test_a_layout_that_the_device_refuses(node: Node) -> None:
     """The error says so, nothing is left half made, and the next try works."""
     answer = node.run("refused")

@@ -4,7 +4,7 @@ import pytest
 
 from mica.events import Vendor
 from mica.hardware import Catalogue, Model
-from mica.vendors.amd._modes import Size, is_expected, offered, partition_names, partitions_of, profile_of, profiles_of, whole
+from mica.vendors.amd._modes import Size, known_count, offered, partition_names, partitions_of, profile_of, profiles_of, whole
 
 MODELS = [model for model in Catalogue.load().models.values() if model.vendor is Vendor.AMD and model.profiles]
 
@@ -77,13 +77,9 @@ def test_names_that_do() -> None:
     assert partition_names("d", "DPX/NPS1", ("GPU-a1", "GPU-b2"), 2) == ("GPU-a1", "GPU-b2")
 
 
-@pytest.mark.parametrize(
-    ("mode", "count", "expected"),
-    [("SPX/NPS1", 1, True), ("SPX/NPS1", 8, False), ("QPX/NPS4", 4, True), ("CPX/NPS1", 1, False), ("CPX/NPS1", 6, True)],
-)
-def test_a_library_that_has_not_looked(mode: str, count: int, *, expected: bool) -> None:
-    """How many processors there are tells whether a device was laid out after amdsmi was started."""
-    assert is_expected(mode, count) is expected
+def test_how_many_partitions_a_mode_has() -> None:
+    """That depends on the device in CPX alone; a mode that is not known says nothing."""
+    assert [known_count(mode) for mode in ("SPX/NPS1", "QPX/NPS4", "CPX/NPS1", "XPX/NPS1", "")] == [1, 4, 0, 0, 0]
 
 
 def test_figures_of_a_part_or_of_all() -> None:

@@ -10,7 +10,7 @@ from mica.events import Device, PartitionProfile, Runtime, Vendor
 from mica.hardware import Catalogue, Model
 from mica.vendors._port import VendorError
 from mica.vendors.amd._library import Socket, optional, simulated
-from mica.vendors.amd._modes import WHOLE, Size, mode_name, offered, profile_of, profiles_of, whole
+from mica.vendors.amd._modes import WHOLE, XCDS_MAX, Size, known_count, mode_name, offered, profile_of, profiles_of, whole
 
 RUNTIMES: Final = (Runtime.HIP,)
 MEMORY_TOLERANCE: Final = 0.05
@@ -24,7 +24,8 @@ SYS: Final = Path("/sys/bus/pci/devices")
 class Facts(Struct, frozen=True, kw_only=True):
     """A device as it is now.
 
-    ``model``: the catalogue's. ``mode``: empty where it has none. ``live``: amdsmi itself says which ones it can have.
+    ``model``: the catalogue's. ``mode``: empty where it has none, with ``count`` partitions now. ``live``: amdsmi itself says
+    which modes it can have.
     """
 
     device_id: str
@@ -32,6 +33,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     name: str
     size: Size
     mode: str
+    count: int
     profiles: tuple[PartitionProfile, ...]
     model: Model | None
     live: bool
@@ -46,9 +48,9 @@ class Facts(Struct, frozen=True, kw_only=True):
         """What it offers by that name."""
         return next((each for each in self.profiles if each.name == mode), None)
 
-    def current(self, count: int) -> PartitionProfile:
-        """What there is now, of which amdsmi lists ``count``: also a mode that nobody says it can have."""
-        return self.profile(self.mode) or profile_of(self.mode, count, self.size)
+    def current(self) -> PartitionProfile:
+        """What there is now, also a mode that nobody says it can have."""
+        return self.profile(self.mode) or profile_of(self.mode, self.count, self.size)
 
 
 def read_mode(smi: Any, socket: Socket) -> str:
@@ -60,9 +62,21 @@ def read_mode(smi: Any, socket: Socket) -> str:
     return mode_name(compute, memory) if known else ""
 
 
+def count_now(smi: Any, socket: Socket, mode: str) -> int:
+    """How many partitions there are in the mode in which the device is, 0 where nobody says.
+
+    What amdsmi lists may be older than the mode.
+    """
+    if not mode:
+        return 1
+    said = optional(smi, "amdsmi_get_gpu_accelerator_partition_profile", socket.handles[0]) or {}
+    count = (said.get("partition_profile") or {}).get("num_partitions")
+    return count if isinstance(count, int) and 0 < count <= XCDS_MAX else known_count(mode)
+
+
 def read_facts(smi: Any, socket: Socket) -> Facts:
     """Ask amdsmi. Raises AmdSmiException, VendorError."""
-    handle, count = socket.handles[0], len(socket.handles)
+    handle = socket.handles[0]
     asic = smi.amdsmi_get_gpu_asic_info(handle)
     vram = smi.amdsmi_get_gpu_memory_total(handle, smi.AmdSmiMemoryType.VRAM)
     units = asic.get("num_compute_units")
@@ -71,8 +85,9 @@ def read_facts(smi: Any, socket: Socket) -> Facts:
     device_id = smi.amdsmi_get_gpu_device_uuid(handle)
     if not device_id:
         raise VendorError(f"{socket.name}: no UUID")
-    model = _model(asic, vram * count)
     mode = read_mode(smi, socket)
+    count = count_now(smi, socket, mode) or len(socket.handles)
+    model = _model(asic, vram * count)
     counts = offered(
         optional(smi, "amdsmi_get_gpu_accelerator_partition_profile_config", handle),
         optional(smi, "amdsmi_get_gpu_memory_partition_config", handle),
@@ -89,6 +104,7 @@ def read_facts(smi: Any, socket: Socket) -> Facts:
         name=str(asic.get("market_name", "")),
         size=size,
         mode=mode,
+        count=count,
         profiles=_reachable(smi, profiles_of(counts, size) or known, mode),
         model=model,
         live=bool(counts),

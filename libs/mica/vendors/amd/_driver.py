@@ -8,7 +8,7 @@ from mica.vendors.amd._access import read_access, toolkit_name
 from mica.vendors.amd._device import describe
 from mica.vendors.amd._health import Health
 from mica.vendors.amd._layouts import Layouts
-from mica.vendors.amd._library import RESTART_S, Session, Socket
+from mica.vendors.amd._library import RESTART_S, Session
 from mica.vendors.amd._links import read_links
 from mica.vendors.amd._modes import WHOLE
 from mica.vendors.amd._readings import processes_on, read_device, read_partition
@@ -47,10 +47,10 @@ class AmdDriver(VendorDriver):
 
     def sample(self, device_id: str) -> DeviceReading:
         """Counters of a device, or of a partition, which has memory counters only."""
-        with self._session.use(f"device {device_id}") as sockets:
-            socket = self._whole(sockets, device_id)
-            if socket is not None:
-                return read_device(self._session.smi, socket)
+        if self._is_device(device_id):
+            self._layouts.settle_one(device_id)
+            with self._session.use(f"device {device_id}") as sockets:
+                return read_device(self._session.smi, self._session.find(sockets, device_id))
         place = self._layouts.find(device_id)
         with self._session.use(f"partition {device_id}") as sockets:
             handle = self._layouts.handle(sockets, place.device_id, place.partition)
@@ -58,10 +58,10 @@ class AmdDriver(VendorDriver):
 
     def compute_processes(self, device_id: str) -> list[tuple[int, int]]:
         """Process id and VRAM of each process on the device or partition."""
-        with self._session.use(f"device {device_id}") as sockets:
-            socket = self._whole(sockets, device_id)
-            if socket is not None:
-                return sorted(processes_on(self._session.smi, socket.handles).items())
+        if self._is_device(device_id):
+            self._layouts.settle_one(device_id)
+            with self._session.use(f"device {device_id}") as sockets:
+                return sorted(processes_on(self._session.smi, self._session.find(sockets, device_id).handles).items())
         place = self._layouts.find(device_id)
         with self._session.use(f"partition {device_id}") as sockets:
             handle = self._layouts.handle(sockets, place.device_id, place.partition)
@@ -107,9 +107,10 @@ class AmdDriver(VendorDriver):
         self._health.close()
         self._session.close()
 
-    def _whole(self, sockets: tuple[Socket, ...], device_id: str) -> Socket | None:
-        """The device of that id, None for one that may be a partition's."""
-        try:
-            return self._session.find(sockets, device_id)
-        except VendorError:
-            return None
+    def _is_device(self, uuid: str) -> bool:
+        """Whether it is a device's id; else it may be a partition's."""
+        with self._session.use(f"device {uuid}") as sockets:
+            try:
+                return bool(self._session.find(sockets, uuid))
+            except VendorError:
+                return False

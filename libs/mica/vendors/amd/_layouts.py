@@ -12,9 +12,9 @@ from msgspec import Struct
 
 from mica.events import Partition
 from mica.vendors._port import PartitionInUseError, VendorError
-from mica.vendors.amd._device import Facts, read_facts, read_mode
+from mica.vendors.amd._device import Facts, count_now, read_facts, read_mode
 from mica.vendors.amd._library import BUSY, Session, Socket, error_code, optional
-from mica.vendors.amd._modes import is_expected, partition_names, partitions_of
+from mica.vendors.amd._modes import partition_names, partitions_of
 from mica.vendors.amd._readings import processes_on
 
 UNKNOWN: Final = 0xFFFFFFFF
@@ -109,17 +109,28 @@ class Layouts:
             raise VendorError(f"partition {partition.uuid}: it is gone, device {device_id} was laid out otherwise")
         return ordered(smi, socket)[number]
 
+    def is_stale(self, socket: Socket, mode: str) -> bool:
+        """Whether amdsmi found the device before it was laid out as it is. Raises AmdSmiException."""
+        before = self._modes.get(socket.name)
+        if before:
+            return before != mode
+        return count_now(self._session.smi, socket, mode) not in (0, len(socket.handles))
+
+    def settle_one(self, device_id: str) -> None:
+        """The same as ``settle``, where no other device is asked unless this one was laid out. Raises VendorError."""
+        session = self._session
+        with session.use(f"device {device_id}") as sockets:
+            socket = session.find(sockets, device_id)
+            stale = self.is_stale(socket, read_mode(session.smi, socket))
+        if stale:
+            self.settle()
+
     def _read_modes(self) -> tuple[dict[str, str], bool]:
         """Every device's mode by its name, and whether amdsmi lists other partitions than go with them."""
         session = self._session
         with session.use("partition modes") as sockets:
             found = {socket.name: read_mode(session.smi, socket) for socket in sockets}
-            counts = {socket.name: len(socket.handles) for socket in sockets}
-        odd = any(
-            self._modes[name] != mode if self._modes.get(name) else not is_expected(mode, counts[name])
-            for name, mode in found.items()
-            if mode
-        )
+            odd = any(self.is_stale(socket, found[socket.name]) for socket in sockets if found[socket.name])
         return found, odd
 
     def lay_out(self, device_id: str, mode: str) -> tuple[Partition, ...]:
@@ -188,7 +199,7 @@ class Layouts:
         """The device's partitions. Raises AmdSmiException."""
         if not facts.mode or not (facts.partitioned or facts.profiles):
             return Known(facts.device_id, (), 0)
-        profile = facts.current(len(socket.handles))
+        profile = facts.current()
         names: tuple[str, ...] = (facts.device_id,)
         if facts.partitioned:
             uuids = hip_uuids(self._session.smi, ordered(self._session.smi, socket))

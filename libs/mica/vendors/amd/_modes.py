@@ -101,10 +101,10 @@ def partition_names(device_id: str, mode: str, hip_uuids: Iterable[str], count: 
     return tuple(f"{device_id}-{plain}-{number}" for number in range(count))
 
 
-def is_expected(mode: str, count: int) -> bool:
-    """Whether a device of that mode may well have ``count`` partitions."""
+def known_count(mode: str) -> int:
+    """How many partitions a mode has on every device that has it, 0 where that depends on the device."""
     compute = mode.partition("/")[0]
-    return count > 1 if compute == "CPX" else count == COMPUTE.get(compute, count)
+    return 0 if compute == "CPX" else COMPUTE.get(compute, 0)
 
 
 def is_telling(hip_uuids: Iterable[str]) -> bool:
