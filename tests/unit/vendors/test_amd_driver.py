@@ -221,6 +221,15 @@ def test_memory_modes(modes: FakePartitionedAmdSmi) -> None:
     assert (modes.modes, modes.reloads) == (["SPX", "NPS1"], 2)
 
 
+def test_a_driver_that_does_not_load(modes: FakePartitionedAmdSmi) -> None:
+    """The memory mode that was waiting for it is taken back, so that no later reboot brings it about."""
+    modes.idle = True
+    modes.failing["amdsmi_gpu_driver_reload"] = 54
+    with pytest.raises(VendorError, match=r"memory mode NPS4: .*amdsmi_gpu_driver_reload"):
+        AmdDriver().create("uuid-5", Partition(profile="CPX/NPS4", profile_id=84, start=0, size=1))
+    assert (modes.modes, modes.pending) == (["SPX", "NPS1"], "NPS1")
+
+
 def test_a_mode_that_is_not_offered(modes: FakePartitionedAmdSmi) -> None:
     """It is refused with what is; so is a start that the mode lacks."""
     modes.idle = True

@@ -94,7 +94,7 @@ class AmdDriver(VendorDriver):
 
     def access(self, device_id: str, partition: Partition | None) -> Access:
         """By the runtime's UUID where it has one, and the render node."""
-        self._layouts.settle()
+        self._layouts.settle_one(device_id)
         smi = self._session.smi
         with self._session.use(f"device {device_id}") as sockets:
             socket = self._session.find(sockets, device_id)

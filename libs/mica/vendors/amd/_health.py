@@ -9,7 +9,7 @@ from threading import Lock
 from typing import Any, Final
 
 from mica.events import Severity
-from mica.vendors._port import Finding, VendorError
+from mica.vendors._port import Finding
 from mica.vendors.amd._library import Session, Socket, error_code, optional
 from mica.vendors.amd._readings import temperature
 
@@ -76,18 +76,20 @@ class Health:
 
     def _events(self, sockets: tuple[Socket, ...], socket: Socket) -> list[tuple[str, str]]:
         """Name and text of what happened to the device since the last look."""
-        session, smi = self._session, self._session.smi
+        smi = self._session.smi
         if not hasattr(smi, "AmdSmiEventReader"):
             return []
         with self._lock:
-            if self._starts != session.starts:
+            if self._starts != self._session.starts:
                 self._readers.clear()
-                self._starts = session.starts
-            if socket.name not in self._readers:
-                types = [getattr(smi.AmdSmiEvtNotificationType, name) for name in EVENTS]
-                with suppress(smi.AmdSmiException, VendorError):
-                    self._readers[socket.name] = smi.AmdSmiEventReader(socket.handles[0], types)
-            owners = {each.handles[0].value: each.name for each in sockets}
+                self._starts = self._session.starts
+            watched = socket.name in self._readers
+        if not watched:  # not under the lock: the device may hang
+            types = [getattr(smi.AmdSmiEvtNotificationType, name) for name in EVENTS]
+            with suppress(smi.AmdSmiException):
+                self._readers[socket.name] = smi.AmdSmiEventReader(socket.handles[0], types)
+        owners = {each.handles[0].value: each.name for each in sockets}
+        with self._lock:
             for reader in [*self._readers.values()][:1]:
                 with suppress(smi.AmdSmiException):  # it raises where nothing happened
                     for event in reader.read(0, EVENTS_AT_ONCE):

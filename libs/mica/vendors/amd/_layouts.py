@@ -179,9 +179,14 @@ class Layouts:
             why = f"device {device_id}: memory mode {memory} takes all AMD devices of this machine to be idle"
             self._refuse_if_used(why, sockets)
             handle = session.find(sockets, device_id).handles[0]
+            before = smi.amdsmi_get_gpu_memory_partition(handle)
             smi.amdsmi_set_gpu_memory_partition(handle, smi.AmdSmiMemoryPartitionType[memory])
-            if smi.amdsmi_get_gpu_memory_partition(handle) != memory:
-                smi.amdsmi_gpu_driver_reload()
+            if optional(smi, "amdsmi_get_gpu_memory_partition", handle) != memory:  # before ROCm 7, setting it loads the driver
+                try:
+                    smi.amdsmi_gpu_driver_reload()
+                except smi.AmdSmiException:
+                    optional(smi, "amdsmi_set_gpu_memory_partition", handle, smi.AmdSmiMemoryPartitionType[before])
+                    raise
         session.restart()
         self._modes.clear()
 
