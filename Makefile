@@ -81,6 +81,7 @@ check: setup ## lint, types, imports, sizes, the shim's reading order, generated
 	$(BIN)/python scripts/check_sizes.py
 	$(BIN)/python scripts/check_reading_order.py
 	$(BIN)/python scripts/gen_proto.py --check
+	$(BIN)/python scripts/gen_amdsmi.py --check
 
 format: setup ## format the Python code
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .

@@ -219,7 +219,7 @@ def _real(node: str) -> Driver:
         partitions = {**living, **partitions}
         for device in devices:
             usable.setdefault(device.id, device.vram_bytes - device.reserve_bytes)
-            uuids = [device.id, *(partition.uuid for partition in living.get(device.id, ()) if partition.uuid)]
+            uuids = {device.id: None} | {partition.uuid: None for partition in living.get(device.id, ()) if partition.uuid}
             processes += [
                 DriverProcess(pid=pid, uuid=uuid, device_id=device.id, spent_bytes=spent)
                 for uuid in uuids

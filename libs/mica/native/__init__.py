@@ -45,6 +45,11 @@ def sim_nvml() -> Path:
     return _built(LIB_DIR / "sim" / "libnvidia-ml.so.1")
 
 
+def sim_amdsmi() -> Path:
+    """Return the simulated libamd_smi, below ``lib`` as in a directory of ROCm. Raises NativeBuildError."""
+    return _built(LIB_DIR / "sim" / "rocm" / "lib" / "libamd_smi.so")
+
+
 def sim_opencl() -> Path:
     """Return the driver of simulated OpenCL platforms (native/sim/opencl/platform.h). Raises NativeBuildError."""
     return _built(LIB_DIR / "sim" / "libmica-sim-opencl.so")

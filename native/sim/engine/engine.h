@@ -208,9 +208,12 @@ int sim_partition_destroy(struct sim_state *state, int device, unsigned instance
 bool sim_partitioned(const struct sim_state *state, int device);
 /* What a pending MIG mode waits for; also brings back a lost device. -EBUSY: a process or an instance is on it. */
 int sim_device_reset(struct sim_state *state, int device);
-/* Lay the device out: all partitions of that layout are there and no others; empty: whole. -EBUSY: a process is on it, or
- * partitions that were made one by one; -EXDEV: partitioned devices of its group share something else; -EINVAL: no such layout. */
+/* Lay the device out: all partitions of that layout are there and no others; empty, or a layout of one partition over all slots:
+ * whole. -EBUSY: a process is on it, or partitions that were made one by one; -EXDEV: partitioned devices of its group share
+ * something else; -EINVAL: no such layout. */
 int sim_layout_set(struct sim_state *state, int device, const char *layout);
+/* Lay all devices of its group out alike, whatever they shared before. -EBUSY: a process is on one of them. */
+int sim_group_layout_set(struct sim_state *state, int device, const char *layout);
 /* Its layout, empty while it has none. */
 const char *sim_layout_of(const struct sim_state *state, int device);
 /* All partitions go but an Ascend chip's, and every device is as the description has it; MIG mode stays. -EBUSY: a process is

@@ -3,7 +3,8 @@
  * Layouts: partitions that come and go together, as AMD's compute partitions and Intel's virtual functions do.
  *
  * Invariant: a device with a layout has every partition of it and no other. Partitioned devices of one group share what
- * their layouts say they do (AMD's memory mode holds for the whole hive).
+ * their layouts say they do (AMD's memory mode holds for the whole hive). A layout of one partition over all slots (AMD's SPX)
+ * is that of a device used whole, and no layout.
  */
 #include <errno.h>
 #include <string.h>
@@ -52,6 +53,8 @@ int sim_layout_set(struct sim_state *state, int device, const char *layout)
     int first = *layout ? find_layout(&state->node.devices[device], layout) : 0;
     if (first < 0)
         return first;
+    if (*layout && state->node.devices[device].profiles[first].size == state->node.devices[device].memory_slots)
+        layout = "";
     if (!strcmp(sim_layout_of(state, device), layout))
         return 0;
     sim_process_sweep(state);
@@ -62,6 +65,27 @@ int sim_layout_set(struct sim_state *state, int device, const char *layout)
         return -EXDEV;
     clear(state, device);
     return *layout ? lay_out(state, device, (unsigned)first) : 0;
+}
+
+static bool together(const struct sim_node *node, int a, int b)
+{
+    return a == b || (node->devices[a].group[0] && !strcmp(node->devices[a].group, node->devices[b].group));
+}
+
+int sim_group_layout_set(struct sim_state *state, int device, const char *layout)
+{
+    int count = (int)state->node.device_count, result = 0;
+    sim_process_sweep(state);
+    for (int d = 0; d < count; d++)
+        if (together(&state->node, d, device) && sim_mig_in_use(state, d, -1, -1))
+            return -EBUSY;
+    for (int d = 0; d < count; d++)
+        if (together(&state->node, d, device))
+            clear(state, d);
+    for (int d = 0; !result && d < count; d++)
+        if (together(&state->node, d, device))
+            result = sim_layout_set(state, d, layout);
+    return result;
 }
 
 int sim_node_reboot(struct sim_state *state)

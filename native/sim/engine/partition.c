@@ -296,6 +296,10 @@ static void name_instance(struct sim_state *state, int device, unsigned id, char
         mixed = (mixed ^ (mixed >> 27)) * 0x94d049bb133111ebULL;
         words[i] = mixed ^ (mixed >> 31);
     }
+    if (!strcmp(state->node.devices[device].vendor, "amd")) { /* as ROCr calls it, by its unique id */
+        snprintf(out, SIM_UUID_MAX, "GPU-%016llx", (unsigned long long)words[0]);
+        return;
+    }
     const char *prefix = state->node.devices[device].mig_capable ? "MIG" : "PART";
     snprintf(out, SIM_UUID_MAX, "%s-%08x-%04x-4%03x-%04x-%012llx", prefix, (unsigned)(words[0] >> 32), (unsigned)(words[0] >> 16 & 0xffff),
              (unsigned)(words[0] & 0xfff), (unsigned)(words[1] >> 48 & 0x3fff) | 0x8000u, (unsigned long long)(words[1] & 0xffffffffffffULL));

@@ -237,7 +237,7 @@ struct sim_device {
     uint32_t mig_enabled;
     uint32_t mig_pending;  /* what a reset makes of that */
     uint32_t layout;       /* index of a profile of it, plus one; 0: none */
-    uint32_t pad;
+    uint32_t layout_pending; /* what loading the driver again makes of that, for its whole group; 0: nothing */
     struct sim_health health;
     uint64_t spent_bytes; /* outside of MIG; granules and contexts */
     struct sim_totals totals;

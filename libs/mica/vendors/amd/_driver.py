@@ -1,119 +1,116 @@
-"""Reads AMD devices. They are listed and measured; HIP is not enforced on them, OpenCL is (mica.vendors.opencl).
+"""The AMD adapter. Invariant: what the port asks of amdsmi is asked in one ``Session``, never while it is started anew."""
 
-Invariant: what amdsmi does not answer is left at its honest default, never made up.
-"""
+from collections.abc import Mapping
 
-import importlib
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from typing import Any, Final
-
-from mica.events import Device, Runtime, Vendor
-from mica.vendors._port import DeviceReading, VendorAbsentError, VendorDriver, VendorError
-
-RUNTIMES: Final = (Runtime.HIP,)
+from mica.events import Device, Link, Partition
+from mica.vendors._port import Access, DeviceReading, Finding, VendorDriver, VendorError
+from mica.vendors.amd._access import read_access, toolkit_name
+from mica.vendors.amd._device import describe
+from mica.vendors.amd._health import Health
+from mica.vendors.amd._layouts import Layouts
+from mica.vendors.amd._library import RESTART_S, Session
+from mica.vendors.amd._links import read_links
+from mica.vendors.amd._modes import WHOLE
+from mica.vendors.amd._readings import processes_on, read_device, read_partition
 
 
 class AmdDriver(VendorDriver):
-    """The AMD devices of this machine.
+    """The AMD devices of this machine, or of the simulated node.
+
+    Args:
+        restart_s: how long calls that are under way may keep amdsmi from being started anew.
 
     Raises:
-        VendorAbsentError: no amdsmi package, or no library behind it.
+        VendorAbsentError: no amdsmi package, no library behind it, no driver, or no device.
         VendorError: the library is here and does not start.
     """
 
     name = "amd"
 
-    def __init__(self) -> None:
-        try:
-            self._smi: Any = importlib.import_module("amdsmi")
-        except (ImportError, KeyError, OSError, AttributeError) as error:  # the package raises KeyError without its library
-            raise VendorAbsentError(f"amdsmi: {type(error).__name__}: {error}") from None
-        with self._call("amdsmi_init"):
-            self._smi.amdsmi_init()
-        self._open = True
+    def __init__(self, *, restart_s: float = RESTART_S) -> None:
+        self._session = Session(restart_s=restart_s)
+        self._layouts = Layouts(self._session)
+        self._health = Health(self._session)
 
     def keys(self) -> tuple[str, ...]:
         """Indices."""
-        return tuple(str(index) for index in range(len(self._handles())))
+        with self._session.use("amdsmi_get_processor_handles") as sockets:
+            return tuple(str(index) for index in range(len(sockets)))
 
     def describe(self, key: str) -> Device:
         """The device of that index."""
-        with self._call(f"amd device {key}"):
-            return self._read(int(key), self._handles()[int(key)])
+        with self._session.use(f"amd device {key}") as sockets:
+            socket = sockets[int(key)]
+            found = describe(self._session.smi, socket, int(key))
+            self._session.ids[socket.name] = found.id
+            return found
 
     def sample(self, device_id: str) -> DeviceReading:
-        """Counters of a device."""
-        smi = self._smi
-        with self._call(f"device {device_id}"):
-            handle = self._find(device_id)
-            power = self._optional("amdsmi_get_power_info", handle) or {}
-            watts = _number(power.get("current_socket_power")) or _number(power.get("average_socket_power"))
-            activity = _number((self._optional("amdsmi_get_gpu_activity", handle) or {}).get("gfx_activity"))
-            return DeviceReading(
-                vram_used_bytes=smi.amdsmi_get_gpu_memory_usage(handle, smi.AmdSmiMemoryType.VRAM),
-                vram_total_bytes=smi.amdsmi_get_gpu_memory_total(handle, smi.AmdSmiMemoryType.VRAM),
-                utilisation_ppm=None if activity is None else activity * 10_000,
-                power_mw=None if watts is None else watts * 1000,
-                temperature_c=self._optional(
-                    "amdsmi_get_temp_metric", handle, smi.AmdSmiTemperatureType.HOTSPOT, smi.AmdSmiTemperatureMetric.CURRENT
-                ),
-            )
+        """Counters of a device, or of a partition, which has memory counters only."""
+        if self._is_device(device_id):
+            self._layouts.settle_one(device_id)
+            with self._session.use(f"device {device_id}") as sockets:
+                return read_device(self._session.smi, self._session.find(sockets, device_id))
+        place = self._layouts.find(device_id)
+        with self._session.use(f"partition {device_id}") as sockets:
+            handle = self._layouts.handle(sockets, place.device_id, place.partition)
+            return read_partition(self._session.smi, handle, place.vram_bytes)
 
     def compute_processes(self, device_id: str) -> list[tuple[int, int]]:
-        """Process id and VRAM of each process on the device."""
-        with self._call(f"device {device_id}"):
-            running = self._smi.amdsmi_get_gpu_process_list(self._find(device_id))
-        return [(process["pid"], process["memory_usage"]["vram_mem"]) for process in running]
+        """Process id and VRAM of each process on the device or partition."""
+        if self._is_device(device_id):
+            self._layouts.settle_one(device_id)
+            with self._session.use(f"device {device_id}") as sockets:
+                return sorted(processes_on(self._session.smi, self._session.find(sockets, device_id).handles).items())
+        place = self._layouts.find(device_id)
+        with self._session.use(f"partition {device_id}") as sockets:
+            handle = self._layouts.handle(sockets, place.device_id, place.partition)
+            return sorted(processes_on(self._session.smi, (handle,)).items())
+
+    def links(self) -> tuple[Link, ...]:
+        """XGMI links."""
+        with self._session.use("links") as sockets:
+            return read_links(self._session, sockets)
+
+    def findings(self, device_id: str) -> tuple[Finding, ...]:
+        """Memory errors, heat, resets, and devices that are gone."""
+        return self._health.findings(device_id)
+
+    def living(self) -> Mapping[str, tuple[Partition, ...]]:
+        """The partitions of every device that has modes; a whole one's is the device itself."""
+        return self._layouts.living()
+
+    def create(self, device_id: str, partition: Partition) -> Partition:
+        """Lay the device out, where it is not yet, and name the partition."""
+        mode = partition.layout or partition.profile
+        for each in self._layouts.lay_out(device_id, mode):
+            if (each.start, each.size) == (partition.start, partition.size):
+                return each
+        raise VendorError(f"device {device_id}: {mode} has no partition of size {partition.size} at {partition.start}")
+
+    def make_whole(self, device_id: str) -> None:
+        """Back to SPX."""
+        self._layouts.lay_out(device_id, WHOLE)
+
+    def access(self, device_id: str, partition: Partition | None) -> Access:
+        """By the runtime's UUID where it has one, and the render node."""
+        self._layouts.settle_one(device_id)
+        smi = self._session.smi
+        with self._session.use(f"device {device_id}") as sockets:
+            socket = self._session.find(sockets, device_id)
+            if partition is None or partition.uuid == device_id:
+                return read_access(smi, socket.handles[0], socket.handles[:1], toolkit_name(sockets, socket.name))
+            return read_access(smi, self._layouts.handle(sockets, device_id, partition), socket.handles, "")
 
     def close(self) -> None:
         """Shut amdsmi down."""
-        if self._open:
-            self._open = False
-            with suppress(self._smi.AmdSmiException):
-                self._smi.amdsmi_shut_down()
+        self._health.close()
+        self._session.close()
 
-    @contextmanager
-    def _call(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except self._smi.AmdSmiException as error:
-            raise VendorError(f"{what}: {error}") from None
-
-    def _handles(self) -> list[Any]:
-        with self._call("amdsmi_get_processor_handles"):
-            return list(self._smi.amdsmi_get_processor_handles())
-
-    def _find(self, device_id: str) -> Any:
-        for handle in self._handles():
-            if self._smi.amdsmi_get_gpu_device_uuid(handle) == device_id:
-                return handle
-        raise VendorError(f"device {device_id}: amdsmi lists no such device")
-
-    def _read(self, index: int, handle: Any) -> Device:
-        smi = self._smi
-        asic = smi.amdsmi_get_gpu_asic_info(handle)
-        numa_node = self._optional("amdsmi_topo_get_numa_node_number", handle)
-        return Device(
-            id=smi.amdsmi_get_gpu_device_uuid(handle),
-            index=index,
-            vendor=Vendor.AMD,
-            model=asic["market_name"],
-            vram_bytes=smi.amdsmi_get_gpu_memory_total(handle, smi.AmdSmiMemoryType.VRAM),
-            multiprocessors=_number(asic.get("num_compute_units")) or 0,
-            runtimes=RUNTIMES,
-            pci_bus_id=self._optional("amdsmi_get_gpu_device_bdf", handle) or "",
-            numa_node=-1 if numa_node is None else numa_node,
-        )
-
-    def _optional(self, name: str, *arguments: Any) -> Any:
-        """What ``name`` answers, or None where the library does not support it."""
-        try:
-            return getattr(self._smi, name)(*arguments)
-        except self._smi.AmdSmiLibraryException:
-            return None
-
-
-def _number(value: Any) -> int | None:
-    """None for the "N/A" that amdsmi gives where it does not measure."""
-    return value if isinstance(value, int) else None
+    def _is_device(self, uuid: str) -> bool:
+        """Whether it is a device's id; else it may be a partition's."""
+        with self._session.use(f"device {uuid}") as sockets:
+            try:
+                return bool(self._session.find(sockets, uuid))
+            except VendorError:
+                return False
