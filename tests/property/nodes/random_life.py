@@ -14,6 +14,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from mica.observability import PassingTracer
 from mica.planner.service import Planner
 from mica.planner.service import World as Fleet
 from mica.region import RuntimeDir
-from mica.vendors import open_drivers
+from mica.vendors import VendorDriver, open_drivers
 
 QUIET_S = 20.0
 SLICES_MAX = 40
@@ -56,6 +57,19 @@ class FindingError(Exception):
     """The audit found something, or the node did not come to rest."""
 
 
+class Shared:
+    """The enforcer's driver, for discovery too: two services are two processes; not every library opens twice in one."""
+
+    def __init__(self, driver: VendorDriver) -> None:
+        self._driver = driver
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._driver, name)
+
+    def close(self) -> None:
+        """The enforcer still has it."""
+
+
 class Node:
     """One simulated node and all that is needed to run slices on it."""
 
@@ -69,7 +83,7 @@ class Node:
         self.random = random.Random(seed)
         self.bus, self.clock = MemoryBus(), SystemClock()
         self.drivers = open_drivers()
-        self.probe = Probe()
+        self.probe = Probe({driver.name: partial(Shared, driver) for driver in self.drivers})
         self.enforcer: Enforcer | None = None
         self.stack = AsyncExitStack()
         self.tasks: list[asyncio.Task[None]] = []

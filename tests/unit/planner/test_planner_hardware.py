@@ -113,7 +113,28 @@ def test_devices_of_a_group_share_what_holds_for_all_of_them() -> None:
     odd = replace(entry, id="y", partition=Partition(profile="DPX/NPS1", profile_id=2, start=0, size=4, layout="DPX/NPS1"))
     refusal = inadmissible(fleet_with(entry).node("n"), "y", {}, {"B": odd})
     assert refusal is not None
-    assert refusal.allowed == "a partition with NPS4, as others of its group have"
+    assert refusal.allowed == "one with NPS4, as others of its group have"
+
+
+def test_a_device_that_is_used_whole_shares_what_its_whole_has() -> None:
+    """A software slice keeps the hive in NPS1, and does not fit while another device of it is in NPS4."""
+    both = (
+        replace(mi300x("A", 0), runtimes=(Runtime.HIP, Runtime.OPENCL)),
+        replace(mi300x("B", 1), runtimes=(Runtime.HIP, Runtime.OPENCL)),
+    )
+    where = fleet(node(*both))
+    assert where_to(place(where, "soft", 10, runtime=Runtime.OPENCL, mode=Mode.TIMESLICE))[1] is Mode.TIMESLICE
+    for index in range(8):
+        assert partition_of(place(where, f"s{index}", 20)).layout == "CPX/NPS1"
+    entry = LedgerEntry(
+        id="x", tenant="t", generation=1, tier=Tier.GUARANTEED, mode=Mode.HARDWARE, vram_bytes=24 * GIB, share_ppm=125_000,
+        partition=Partition(profile="CPX/NPS4", profile_id=5, start=0, size=1, layout="CPX/NPS4"),
+    )  # fmt: skip
+    other = fleet(node(*both))
+    other.node("n").take_ledger(Ledger(node="n", generation=1, devices={"A": {"x": entry}}))
+    field, allowed, possible = blamed(place(other, "soft", 10, runtime=Runtime.OPENCL, mode=Mode.TIMESLICE))
+    assert (field, possible) == ("device_id", True)
+    assert "used whole it needs NPS1, others of its group have NPS4" in allowed
 
 
 def fleet_with(entry: LedgerEntry) -> object:

@@ -39,7 +39,11 @@ def _look(node: NodeState, claims: DeviceClaims, slice_id: str, entry: LedgerEnt
         return Refusal("mode", entry.mode, str(carved or "another, since the device was partitioned anew"))
     if entry.mode is Mode.HARDWARE:
         return _look_slots(device, claims, entry, slice_id) or _look_group(node, claims, entry, slice_id)
-    return _look_sums(device, claims, slice_id, entry) or _look_windows(claims, slice_id, entry)
+    return (
+        _look_sums(device, claims, slice_id, entry)
+        or _look_windows(claims, slice_id, entry)
+        or _look_group(node, claims, entry, slice_id)
+    )
 
 
 def _look_sums(device: Device, claims: DeviceClaims, slice_id: str, entry: LedgerEntry) -> Refusal | None:
@@ -67,14 +71,14 @@ def _look_slots(device: Device, claims: DeviceClaims, entry: LedgerEntry, slice_
 
 
 def _look_group(node: NodeState, claims: DeviceClaims, entry: LedgerEntry, slice_id: str) -> Refusal | None:
-    """Devices of one group that are partitioned share something, such as a memory mode."""
+    """Devices of one group that are in use share something, such as a memory mode."""
     shared = node.shared_beside(claims, slice_id)
-    if not shared or entry.partition is None or claims.device is None:
+    if not shared or claims.device is None:
         return None
     own = claims.geometry(claims.device).shared_of(entry.partition)
     if not own or shared == {own}:
         return None
-    return Refusal("device_id", claims.device.id, f"a partition with {', '.join(sorted(shared))}, as others of its group have")
+    return Refusal("device_id", claims.device.id, f"one with {', '.join(sorted(shared))}, as others of its group have")
 
 
 def _look_windows(claims: DeviceClaims, slice_id: str, entry: LedgerEntry) -> Refusal | None:

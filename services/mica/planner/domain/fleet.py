@@ -6,7 +6,7 @@ Invariant: after every ``take_*`` the claims of a node's devices are those of it
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar
 
-from mica.events import Inventory, Ledger, LedgerEntry, Observed, ObservedSlice, ObservedState, Placement
+from mica.events import Inventory, Ledger, LedgerEntry, Mode, Observed, ObservedSlice, ObservedState, Placement
 from mica.planner.domain.claims import DeviceClaims, Side
 
 S = TypeVar("S", LedgerEntry, ObservedSlice)
@@ -41,7 +41,7 @@ class NodeState:
         return claims
 
     def shared_beside(self, claims: DeviceClaims, slice_id: str) -> frozenset[str]:
-        """What the other devices of a device's group that are partitioned for others share; nothing where it has no group."""
+        """What the other devices of a device's group share because of others' slices on them; nothing where it has no group."""
         device = claims.device
         if device is None or not device.group:
             return frozenset()
@@ -50,7 +50,7 @@ class NodeState:
             for other in self.devices.values()
             if other is not claims and other.device is not None and other.device.group == device.group
             for claim in other.others(slice_id)
-            for partition in claim.partitions
+            for partition in (claim.partitions if claim.mode is Mode.HARDWARE else (None,))
         }
         return frozenset(found - {""})
 

@@ -64,6 +64,15 @@ def fit(
     return Fit(mode, size.vram_bytes, share, (left,))
 
 
+def not_whole(claims: DeviceClaims, mode: Mode, shared: AbstractSet[str]) -> Misfit | None:
+    """Why the device can not be used whole beside others of its group, which have what stands in ``shared``."""
+    whole = claims.geometry(claims.device).whole_shared if shared and claims.device is not None else ""
+    if mode is Mode.HARDWARE or not whole or shared == {whole}:
+        return None
+    others = ", ".join(sorted(shared - {whole}))
+    return Misfit("device_id", f"used whole it needs {whole}, others of its group have {others}", possible=True, mode=mode)
+
+
 def proportional_share(vram_bytes: int, usable_bytes: int) -> int:
     """The same part (ppm, rounded down, at least 1) of the compute as of the memory: slices that fill the memory fill no more."""
     return max(1, vram_bytes * PPM // usable_bytes)

@@ -50,6 +50,8 @@ class Geometry:
         self.by_id = {each.profile_id: each for each in device.profiles}
         self.shares = {each.profile_id: _share_of(device, each, most) for each in device.profiles}
         self.budgets = {MEDIA: 1} | device.budgets
+        self.whole_shared = next((each.shared for each in device.profiles if each.max_instances == 1 and each.layout), "")
+        """What the device shares with its group while it is used whole, as its profile of one part says."""
         self.masks = [(each.layout, _mask(start, each.size)) for each in device.profiles for start in each.starts]
 
     def enough(self, vram_bytes: int, share_ppm: int) -> Iterator[PartitionProfile]:
@@ -60,8 +62,10 @@ class Geometry:
         """How many (profile, start) pairs of ``layout`` stay possible beside the slots in ``mask``."""
         return sum(each_layout == layout and not mask & each for each_layout, each in self.masks)
 
-    def shared_of(self, partition: Partition) -> str:
-        """What all devices of the group have to share because of that partition."""
+    def shared_of(self, partition: Partition | None) -> str:
+        """What all devices of the group have to share because of that partition; None: because the device is used whole."""
+        if partition is None:
+            return self.whole_shared
         profile = self.by_id.get(partition.profile_id)
         return profile.shared if profile is not None else ""
 

@@ -29,8 +29,7 @@ from mica.planner.domain.draining import health_text, is_sick
 from mica.planner.domain.fleet import Fleet, NodeState
 from mica.planner.domain.misfits import Misfit, Refusal, size_text
 from mica.planner.domain.modes import ALL_MODES, choose_modes, has_stronger, would_switch
-from mica.planner.domain.packing import Fit, fit
-from mica.planner.domain.partitions import ANYTHING
+from mica.planner.domain.packing import Fit, fit, not_whole
 from mica.planner.domain.sizing import Size
 
 MAX_REJECTED: Final = 16
@@ -144,7 +143,8 @@ def decide(fleet: Fleet, ask: Ask) -> Placed | Unplaced:
 
 def fit_for(node: NodeState, claims: DeviceClaims, ask: Ask, mode: Mode) -> Fit | Misfit:
     """How one member would sit on the device, carved in ``mode``."""
-    return fit(claims, ask.id, ask.size, mode, node.shared_beside(claims, ask.id) if mode is Mode.HARDWARE else ANYTHING)
+    shared = node.shared_beside(claims, ask.id)
+    return not_whole(claims, mode, shared) or fit(claims, ask.id, ask.size, mode, shared)
 
 
 def modes_for(node: NodeState, claims: DeviceClaims, ask: Ask, among: AbstractSet[Mode] = ALL_MODES) -> tuple[Mode, ...] | Misfit:
