@@ -28,9 +28,12 @@ def explain(fleet: Fleet, ask: Ask, outcome: Placed | Unplaced) -> tuple[tuple[C
     taken = {each.device_id: each.mode for each in outcome.placements} if isinstance(outcome, Placed) else {}
     rows = [(key, each) for node, claims in fleet.devices() for key, each in _rows(node, claims, ask)]
     fitting = sorted((row for row in rows if row[0] is not None), key=lambda row: row[0] or ())
+    best = next((key for key, each in fitting if taken.get(each.device_id) is each.mode), None)
     found = [
-        replace(each, rank=number, chosen=taken.get(each.device_id) is each.mode, reason=_why(ask, each, outcome, number, taken))
-        for number, (_, each) in enumerate(fitting, start=1)
+        replace(
+            each, rank=number, chosen=taken.get(each.device_id) is each.mode, reason=_why(ask, each, outcome, as_good=key == best)
+        )
+        for number, (key, each) in enumerate(fitting, start=1)
     ]
     found.sort(key=lambda each: not each.chosen)
     found += sorted((each for key, each in rows if key is None), key=lambda each: (each.node, each.device_id))
@@ -86,10 +89,10 @@ def _pinned_out(node: NodeState, ask: Ask, mode: Mode) -> str:
     return f"policy pool.{node.pool} allows {', '.join(allowed)}" if allowed and mode not in allowed else ""
 
 
-def _why(ask: Ask, each: Candidate, outcome: Placed | Unplaced, number: int, taken: dict[str, Mode]) -> str:
-    if taken.get(each.device_id) is each.mode:
-        return "taken"
+def _why(ask: Ask, each: Candidate, outcome: Placed | Unplaced, *, as_good: bool) -> str:
     if isinstance(outcome, Unplaced):
         few = ask.members > 1
         return "fits, but too few others of its kind on the node do" if few else f"fits, but {outcome.refusal.message}"
-    return "fits, and is not needed" if number <= ask.members else "fits; others fit better"
+    if any((each.device_id, each.mode) == (taken.device_id, taken.mode) for taken in outcome.placements):
+        return "taken"
+    return "fits as well as what is taken" if as_good else "fits; others fit better"
