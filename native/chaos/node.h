@@ -26,7 +26,7 @@ struct quiet {
 static inline int chaos_node_describe(void)
 {
     static const char text[] = "node chaos\ndriver_version 580.95.05\ncuda_version 13000\nlaunch_ns 2000\nblock_ns 20000\ntimeslice_ns 2000000\n"
-                               "context_bytes 0\nmodule_bytes 65536\ndevice\nname NVIDIA L4\nuuid " BENCH_DEVICE "\nserial 1\npci_bus 1\n"
+                               "context_bytes 0\nmodule_bytes 65536\ndevice\nname NVIDIA L4\nvendor nvidia\nuuid " BENCH_DEVICE "\nserial 1\npci_bus 1\n"
                                "pci_device_id 0x27b810de\nvram_bytes 25769803776\nreserve_bytes 536870912\nbar1_bytes 34359738368\n"
                                "memory_bytes_per_s 300000000000\nmultiprocessors 58\ncapability_major 8\ncapability_minor 9\nwarp_threads 32\n"
                                "block_threads_max 1024\nmultiprocessor_threads_max 1536\nmultiprocessor_blocks_max 24\n"
