@@ -35,7 +35,7 @@ def test_a_whole_device(nvml: FakeNvml) -> None:
     """A device is described by what NVML says of it, multiprocessors by its core count."""
     (found,) = NvidiaDriver().devices()
     assert (found.id, found.index, found.vendor, found.model) == ("GPU-1", 0, Vendor.NVIDIA, "NVIDIA L4")
-    assert (found.vram_bytes, found.reserve_bytes) == (24 << 30, 1 << 28)
+    assert (found.vram_bytes, found.reserve_bytes) == (23_034 << 20, 1 << 28)
     assert (found.compute_capability, found.multiprocessors) == ((8, 9), 58)
     assert (found.partitioned, found.profiles, found.compute_slices) == (False, (), 0)
     assert (found.pci_bus_id, found.numa_node) == ("00000000:01:00.0", 1)
@@ -98,7 +98,7 @@ def test_one_broken_device(nvml: FakeNvml, caplog: pytest.LogCaptureFixture) -> 
 def test_sample(nvml: FakeNvml) -> None:
     """A reading is in the port's units."""
     reading = NvidiaDriver().sample("GPU-1")
-    assert (reading.vram_used_bytes, reading.vram_total_bytes) == (2 << 30, 24 << 30)
+    assert (reading.vram_used_bytes, reading.vram_total_bytes) == (2 << 30, 23_034 << 20)
     assert (reading.utilisation_ppm, reading.power_mw, reading.temperature_c) == (370_000, 55_000, 41)
 
 
