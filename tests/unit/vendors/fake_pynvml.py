@@ -35,6 +35,20 @@ def device(**answers: Any) -> dict[str, Any]:
     }
 
 
+def h100(**answers: Any) -> dict[str, Any]:
+    """The answers of an H100, except where ``answers`` says otherwise."""
+    same = {
+        "nvmlDeviceGetName": "NVIDIA H100 80GB HBM3",
+        "nvmlDeviceGetPciInfo": types.SimpleNamespace(busId=b"00000000:01:00.0", pciDeviceId=0x2330_10DE),
+        "nvmlDeviceGetMemoryInfo": Memory(81_559 << 20, 407 << 20, 0),
+        "nvmlDeviceGetCudaComputeCapability": (9, 0),
+        "nvmlDeviceGetNumGpuCores": 16_896,
+        "nvmlDeviceGetMigMode": [0, 0],
+        "nvmlDeviceGetComputeRunningProcesses": [],
+    }
+    return device(**same | answers)
+
+
 class FakeNvml(types.ModuleType):
     """The module: everything that is not faked comes from the real one, which needs no library for it."""
 

@@ -27,7 +27,11 @@ class Watch:
         self.events: Any = None
         if (optional(nvml, "nvmlDeviceGetSupportedEventTypes", self.handle) or 0) & nvml.nvmlEventTypeXidCriticalError:
             self.events = nvml.nvmlEventSetCreate()
-            nvml.nvmlDeviceRegisterEvents(self.handle, nvml.nvmlEventTypeXidCriticalError, self.events)
+            try:
+                nvml.nvmlDeviceRegisterEvents(self.handle, nvml.nvmlEventTypeXidCriticalError, self.events)
+            except nvml.NVMLError:
+                nvml.nvmlEventSetFree(self.events)
+                raise
 
 
 class Health:
