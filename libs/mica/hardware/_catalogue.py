@@ -54,7 +54,7 @@ class HardwareProfile(Struct, frozen=True, kw_only=True):
     @property
     def media_extensions(self) -> bool:
         """Whether it has the media engines, of which a device has one set to give away."""
-        return self.name.endswith(_MEDIA_SUFFIX)
+        return _MEDIA_SUFFIX in self.name
 
 
 class Capability(Struct, frozen=True, forbid_unknown_fields=True):
@@ -76,7 +76,8 @@ class Model(Struct, frozen=True, kw_only=True):
 
     ``multiprocessors`` are the vendor's compute units (SM, CU, Xe core, AI core, NSP). ``switched``: partitions are made in a
     mode of their own, which is switched (MIG). ``auxiliary`` counts what partitions share beside slots and compute slices,
-    called ``auxiliary_name``. ``links`` of ``link_kind`` lead to other devices, each with ``link_bytes_per_s`` each way.
+    called ``auxiliary_name``. ``links`` of ``link_kind`` lead to other devices, each with ``link_bytes_per_s`` each way. Cards
+    that differ from it in their name only have ``pci_device_ids``.
     """
 
     key: str
@@ -99,6 +100,7 @@ class Model(Struct, frozen=True, kw_only=True):
     links: int
     link_kind: LinkKind | None
     link_bytes_per_s: int
+    pci_device_ids: tuple[int, ...] = ()
     memory_slots: int = 0
     compute_slices: int = 0
     switched: bool = False
@@ -199,6 +201,7 @@ class _Entry(Struct, frozen=True, forbid_unknown_fields=True):
     memory_gb_per_s: int
     power_limit_w: int
     capability: str = ""
+    pci_device_ids: tuple[int, ...] = ()
     pci_subsystem_id: int = 0
     reserve_mib: int = 0
     bar1_mib: int = 0
@@ -251,7 +254,11 @@ class Catalogue(Struct, frozen=True):
 
     def by_pci(self, vendor: Vendor, pci_device_id: int, vram_bytes: int = 0) -> Model | None:
         """The vendor's model with that PCI device id, the nearest in memory where several have it; None when none has."""
-        found = [each for each in self.models.values() if each.vendor is vendor and each.pci_device_id == pci_device_id]
+        found = [
+            each
+            for each in self.models.values()
+            if each.vendor is vendor and pci_device_id in (each.pci_device_id, *each.pci_device_ids)
+        ]
         return min(found, key=lambda each: abs(each.vram_bytes - vram_bytes), default=None)
 
 
@@ -281,6 +288,7 @@ def _model(key: str, entry: _Entry, content: _File) -> Model:
         links=entry.links,
         link_kind=entry.link_kind,
         link_bytes_per_s=round(entry.link_gb_per_s * 10**9),
+        pci_device_ids=entry.pci_device_ids,
         memory_slots=grid.memory_slots if grid else 0,
         compute_slices=grid.compute_slices if grid else 0,
         switched=grid.mode if grid else False,

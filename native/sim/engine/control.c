@@ -141,6 +141,10 @@ static int do_set(struct request *request)
         {"hang_ms", &health->hang_ms, NULL},
         {"temperature_c", &health->temperature_c, NULL},
         {"refusals", &health->refusals, NULL},
+        {"no_permission", &health->no_permission, NULL},
+        {"remap_pending", &health->remap_pending, NULL},
+        {"remap_failed", &health->remap_failed, NULL},
+        {"clock_reasons", &health->clock_reasons, NULL},
         {"ecc_corrected", NULL, &health->ecc_corrected},
         {"ecc_uncorrected", NULL, &health->ecc_uncorrected},
     };

@@ -208,7 +208,7 @@ static bool open_profile(struct reader *reader, const char *name)
 {
     const struct field field = {"name", FIELD_TEXT, offsetof(struct sim_profile, name), sizeof reader->profile->name};
     if (!reader->device || reader->device->profile_count == SIM_PROFILES_MAX) {
-        reader->why = "a profile outside of a device, or more than 8 of them";
+        reader->why = "a profile outside of a device, or more than 24 of them";
         return false;
     }
     reader->profile = &reader->device->profiles[reader->device->profile_count++];

@@ -75,8 +75,10 @@ int sim_device_reset(struct sim_state *state, int device)
     sim_process_sweep(state);
     if (sim_mig_in_use(state, device, -1, -1) || sim_partitioned(state, device))
         return -EBUSY;
+    struct sim_health *health = &state->devices[device].health;
     state->devices[device].mig_enabled = state->devices[device].mig_pending;
-    state->devices[device].health.lost = 0;
+    health->lost = health->remap_pending = 0;
+    health->ecc_corrected = health->ecc_uncorrected = 0;
     return 0;
 }
 
@@ -138,17 +140,19 @@ unsigned sim_mig_remaining(const struct sim_state *state, int device, unsigned i
 {
     const struct sim_description *description = &state->node.devices[device];
     const struct sim_profile *profile = &description->profiles[index];
-    unsigned count = 0, next_free = 0, slices = 0, same = 0, media = 0;
+    unsigned count = 0, next_free = 0, slices = 0, same = 0, media = 0, auxiliary = 0;
     for (unsigned i = 0; i < SIM_INSTANCES_MAX; i++)
         if (state->devices[device].instances[i].live) {
             slices += profile_of(state, device, i)->compute_slices;
             same += profile_of(state, device, i) == profile;
             media += profile_of(state, device, i)->media_extensions;
+            auxiliary += profile_of(state, device, i)->auxiliary;
         }
     for (unsigned i = 0; i < profile->start_count; i++) {
         unsigned start = profile->starts[i];
         bool room = slices + (count + 1) * profile->compute_slices <= description->compute_slices && same + count < profile->max_instances &&
-                    media + (count + 1) * profile->media_extensions <= 1;
+                    media + (count + 1) * profile->media_extensions <= 1 &&
+                    (!description->auxiliary || auxiliary + (count + 1) * profile->auxiliary <= description->auxiliary);
         if (start >= next_free && room && sim_mig_fits(state, device, index, start)) {
             count++;
             next_free = start + profile->size;

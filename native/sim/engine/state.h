@@ -222,7 +222,11 @@ struct sim_health {
     uint32_t hang_ms;       /* every call about it takes so long */
     uint32_t temperature_c; /* 0: by how busy it is */
     uint32_t refusals;      /* so many more partitions are refused */
-    uint64_t ecc_corrected, ecc_uncorrected;
+    uint32_t no_permission; /* who asks may not change the device */
+    uint32_t remap_pending; /* memory that failed is replaced at the next reset */
+    uint32_t remap_failed;  /* and can not be replaced */
+    uint32_t clock_reasons; /* why its clocks are low, in the vendor's bits */
+    uint64_t ecc_corrected, ecc_uncorrected; /* since the last reset */
 };
 
 struct sim_finding {

@@ -16,6 +16,7 @@
     X(ERROR_NOT_FOUND, 6, "Not Found")                                                                                                     \
     X(ERROR_INSUFFICIENT_SIZE, 7, "Insufficient Size")                                                                                     \
     X(ERROR_DRIVER_NOT_LOADED, 9, "Driver Not Loaded")                                                                                     \
+    X(ERROR_TIMEOUT, 10, "Timeout")                                                                                                        \
     X(ERROR_FUNCTION_NOT_FOUND, 13, "Function Not Found")                                                                                  \
     X(ERROR_GPU_IS_LOST, 15, "GPU is lost")                                                                                                 \
     X(ERROR_RESET_REQUIRED, 16, "GPU requires reset")                                                                                        \
@@ -63,6 +64,14 @@ typedef struct {
     unsigned domain, bus, device, device_id, subsystem_id;
     char bus_id[32];
 } nvmlPciInfo_t;
+
+typedef struct nvml_event_set *nvmlEventSet_t;
+
+typedef struct {
+    nvmlDevice_t device;
+    unsigned long long type, data; /* an Xid's number */
+    unsigned gpu_instance, compute_instance;
+} nvmlEventData_t;
 
 typedef struct {
     unsigned start, size;

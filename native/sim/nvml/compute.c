@@ -85,6 +85,8 @@ NVML_API nvmlGpuInstanceCreateComputeInstance(nvmlGpuInstance_t instance, unsign
 NVML_API nvmlGpuInstanceCreateComputeInstance(nvmlGpuInstance_t instance, unsigned profile, nvmlComputeInstance_t *compute)
 {
     ENTER(instance, KIND(GPU_INSTANCE), compute);
+    if (nvml_permitted(&view) != NVML_SUCCESS)
+        LEAVE(NVML_ERROR_NO_PERMISSION);
     int made = sim_mig_compute_create(view.state, view.index, (unsigned)view.instance_index, profile);
     if (made >= 0)
         *compute = nvml_compute_handle(view.index, view.instance_index, made);
@@ -95,6 +97,8 @@ NVML_API nvmlComputeInstanceDestroy(nvmlComputeInstance_t compute);
 NVML_API nvmlComputeInstanceDestroy(nvmlComputeInstance_t compute)
 {
     ENTER(compute, KIND(COMPUTE_INSTANCE), true);
+    if (nvml_permitted(&view) != NVML_SUCCESS)
+        LEAVE(NVML_ERROR_NO_PERMISSION);
     LEAVE(nvml_result(sim_mig_compute_destroy(view.state, view.index, (unsigned)view.instance_index, (unsigned)view.compute_index)));
 }
 

@@ -55,6 +55,8 @@ NVML_API nvmlDeviceGetSerial(nvmlDevice_t device, char *serial, unsigned length)
 static unsigned cores(const struct sim_description *description)
 {
     unsigned capability = description->capability_major * 10 + description->capability_minor;
+    if (capability < 50)
+        return 192;
     return capability == 60 || capability == 70 || capability == 75 || capability == 80 ? 64 : 128;
 }
 

@@ -113,6 +113,11 @@ nvmlReturn_t nvml_result(int engine_result)
     }
 }
 
+nvmlReturn_t nvml_permitted(const struct nvml_view *view)
+{
+    return view->device->health.no_permission ? NVML_ERROR_NO_PERMISSION : NVML_SUCCESS;
+}
+
 nvmlReturn_t nvml_text(char *out, unsigned length, const char *text)
 {
     if (strlen(text) >= length)
@@ -223,6 +228,8 @@ NVML_API nvmlDeviceGetHandleByIndex_v2(unsigned index, nvmlDevice_t *device)
         return NVML_ERROR_UNINITIALIZED;
     if (!device || index >= sim_node()->nvidia_count)
         return NVML_ERROR_INVALID_ARGUMENT;
+    if (sim_device_reach((int)index))
+        return NVML_ERROR_GPU_IS_LOST;
     *device = nvml_device_handle((int)index);
     return NVML_SUCCESS;
 }

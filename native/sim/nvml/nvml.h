@@ -42,6 +42,8 @@ nvmlReturn_t nvml_enter(struct nvml_handle *handle, unsigned kinds, struct nvml_
 nvmlReturn_t nvml_leave(struct nvml_view *view, nvmlReturn_t result);
 nvmlReturn_t nvml_result(int engine_result);
 nvmlReturn_t nvml_initialized(void);
+/* Whether the caller may change the device. */
+nvmlReturn_t nvml_permitted(const struct nvml_view *view);
 nvmlReturn_t nvml_text(char *out, unsigned length, const char *text);
 
 #define KIND(kind) (1u << HANDLE_##kind)

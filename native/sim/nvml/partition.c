@@ -24,6 +24,8 @@ NVML_API nvmlDeviceSetMigMode(nvmlDevice_t device, unsigned mode, nvmlReturn_t *
 NVML_API nvmlDeviceSetMigMode(nvmlDevice_t device, unsigned mode, nvmlReturn_t *activation)
 {
     ENTER(device, KIND(DEVICE), activation && mode <= 1);
+    if (nvml_permitted(&view) != NVML_SUCCESS)
+        LEAVE(NVML_ERROR_NO_PERMISSION);
     nvmlReturn_t result = *activation = nvml_result(sim_mig_enable(view.state, view.index, mode));
     if (result == NVML_SUCCESS && view.device->mig_enabled != mode)
         *activation = NVML_ERROR_RESET_REQUIRED;
@@ -145,6 +147,8 @@ static nvmlReturn_t create(nvmlDevice_t device, unsigned id, int start, nvmlGpuI
     const struct sim_profile *profile;
     ENTER(device, KIND(DEVICE), instance);
     nvmlReturn_t result = enabled_profile(&view, id, &profile);
+    if (result == NVML_SUCCESS)
+        result = nvml_permitted(&view);
     if (result != NVML_SUCCESS)
         LEAVE(result);
     int made = sim_mig_create(view.state, view.index, position(&view, profile), start);
@@ -169,6 +173,8 @@ NVML_API nvmlGpuInstanceDestroy(nvmlGpuInstance_t instance);
 NVML_API nvmlGpuInstanceDestroy(nvmlGpuInstance_t instance)
 {
     ENTER(instance, KIND(GPU_INSTANCE), true);
+    if (nvml_permitted(&view) != NVML_SUCCESS)
+        LEAVE(NVML_ERROR_NO_PERMISSION);
     LEAVE(nvml_result(sim_mig_destroy(view.state, view.index, (unsigned)view.instance_index)));
 }
 

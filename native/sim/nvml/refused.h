@@ -24,7 +24,6 @@
     R(nvmlDeviceGetAdaptiveTgpModeInfo_v1) \
     R(nvmlDeviceGetAddressingMode) \
     R(nvmlDeviceGetApplicationsClock) \
-    R(nvmlDeviceGetArchitecture) \
     R(nvmlDeviceGetAutoBoostedClocksEnabled) \
     R(nvmlDeviceGetBBXTimeData_v1) \
     R(nvmlDeviceGetBankRemapperStatus_v1) \
@@ -42,14 +41,10 @@
     R(nvmlDeviceGetConfComputeMemSizeInfo) \
     R(nvmlDeviceGetConfComputeProtectedMemoryUsage) \
     R(nvmlDeviceGetCoolerInfo) \
-    R(nvmlDeviceGetCpuAffinity) \
-    R(nvmlDeviceGetCpuAffinityWithinScope) \
     R(nvmlDeviceGetCreatableVgpus) \
     R(nvmlDeviceGetCurrPcieLinkGeneration) \
     R(nvmlDeviceGetCurrPcieLinkWidth) \
     R(nvmlDeviceGetCurrentClockFreqs) \
-    R(nvmlDeviceGetCurrentClocksEventReasons) \
-    R(nvmlDeviceGetCurrentClocksThrottleReasons) \
     R(nvmlDeviceGetDecoderUtilization) \
     R(nvmlDeviceGetDefaultApplicationsClock) \
     R(nvmlDeviceGetDefaultEccMode) \
@@ -60,7 +55,6 @@
     R(nvmlDeviceGetDriverModel) \
     R(nvmlDeviceGetDriverModel_v2) \
     R(nvmlDeviceGetDynamicPstatesInfo) \
-    R(nvmlDeviceGetEccMode) \
     R(nvmlDeviceGetEncoderCapacity) \
     R(nvmlDeviceGetEncoderSessions) \
     R(nvmlDeviceGetEncoderStats) \
@@ -107,20 +101,14 @@
     R(nvmlDeviceGetMultiGpuBoard) \
     R(nvmlDeviceGetNumFans) \
     R(nvmlDeviceGetNumaNodeId) \
-    R(nvmlDeviceGetNvLinkCapability) \
     R(nvmlDeviceGetNvLinkErrorCounter) \
     R(nvmlDeviceGetNvLinkInfo) \
-    R(nvmlDeviceGetNvLinkRemoteDeviceType) \
-    R(nvmlDeviceGetNvLinkRemotePciInfo_v2) \
-    R(nvmlDeviceGetNvLinkState) \
     R(nvmlDeviceGetNvLinkTelemetrySamples_v1) \
     R(nvmlDeviceGetNvLinkUtilizationControl) \
     R(nvmlDeviceGetNvLinkUtilizationCounter) \
-    R(nvmlDeviceGetNvLinkVersion) \
     R(nvmlDeviceGetNvlinkBwMode) \
     R(nvmlDeviceGetNvlinkSupportedBwModes) \
     R(nvmlDeviceGetOfaUtilization) \
-    R(nvmlDeviceGetP2PStatus) \
     R(nvmlDeviceGetPciInfoExt) \
     R(nvmlDeviceGetPcieLinkMaxSpeed) \
     R(nvmlDeviceGetPcieReplayCounter) \
@@ -138,7 +126,6 @@
     R(nvmlDeviceGetPowerState) \
     R(nvmlDeviceGetProcessUtilization) \
     R(nvmlDeviceGetProcessesUtilizationInfo) \
-    R(nvmlDeviceGetRemappedRows) \
     R(nvmlDeviceGetRemappedRows_v2) \
     R(nvmlDeviceGetRepairStatus) \
     R(nvmlDeviceGetRetiredPages) \
@@ -149,20 +136,13 @@
     R(nvmlDeviceGetSamples) \
     R(nvmlDeviceGetSramEccErrorStatus) \
     R(nvmlDeviceGetSramUniqueUncorrectedEccErrorCounts) \
-    R(nvmlDeviceGetSupportedClocksEventReasons) \
-    R(nvmlDeviceGetSupportedClocksThrottleReasons) \
-    R(nvmlDeviceGetSupportedEventTypes) \
     R(nvmlDeviceGetSupportedGraphicsClocks) \
     R(nvmlDeviceGetSupportedMemoryClocks) \
     R(nvmlDeviceGetSupportedPerformanceStates) \
     R(nvmlDeviceGetSupportedVgpus) \
     R(nvmlDeviceGetTargetFanSpeed) \
-    R(nvmlDeviceGetTemperatureThreshold) \
     R(nvmlDeviceGetTemperatureV) \
     R(nvmlDeviceGetThermalSettings) \
-    R(nvmlDeviceGetTopologyCommonAncestor) \
-    R(nvmlDeviceGetTopologyNearestGpus) \
-    R(nvmlDeviceGetTotalEccErrors) \
     R(nvmlDeviceGetTotalEnergyConsumption) \
     R(nvmlDeviceGetUnrepairableMemoryFlag_v1) \
     R(nvmlDeviceGetVbiosVersion) \
@@ -191,7 +171,6 @@
     R(nvmlDeviceQueryDrainState) \
     R(nvmlDeviceReadPRMCounters_v1) \
     R(nvmlDeviceReadWritePRM_v1) \
-    R(nvmlDeviceRegisterEvents) \
     R(nvmlDeviceRemoveGpu) \
     R(nvmlDeviceResetApplicationsClocks) \
     R(nvmlDeviceResetGpuLockedClocks) \
@@ -243,14 +222,11 @@
     R(nvmlDeviceWorkloadPowerProfileGetProfilesInfo) \
     R(nvmlDeviceWorkloadPowerProfileSetRequestedProfiles) \
     R(nvmlDeviceWorkloadPowerProfileUpdateProfiles_v1) \
-    R(nvmlEventSetCreate) \
-    R(nvmlEventSetFree) \
     R(nvmlEventSetGetContextCount_v1) \
     R(nvmlEventSetGetContextData_v1) \
     R(nvmlEventSetGetContextInfo_v1) \
     R(nvmlEventSetGetGpuOperationalEventContextLegacyXid_v1) \
     R(nvmlEventSetRegisterGpuOperationalEvents_v1) \
-    R(nvmlEventSetWait_v2) \
     R(nvmlEventSetWait_v3) \
     R(nvmlGetExcludedDeviceCount) \
     R(nvmlGetExcludedDeviceInfoByIndex) \

@@ -121,11 +121,19 @@ class Node:
         return self._stack.enter_context(Client(self.environment(**environment), prefix or []))
 
     def books(self) -> Books:
-        """The engine's books. A library maps one node per process, so each reading node gets a copy of it."""
+        """The engine's books."""
+        return self._reader().read()
+
+    def control(self, command: str) -> str:
+        """Do to the node what a person or a fault would."""
+        return self._reader().control(command)
+
+    def _reader(self) -> BooksReader:
+        """A library maps one node per process, so each reading node gets a copy of it."""
         self._libraries += 1
         copy = self.directory / f"books-{self._libraries}.so"
         shutil.copy(LIB_DIR / "sim" / "libmica-sim-books.so", copy)
-        return BooksReader(self.directory, copy).read()
+        return BooksReader(self.directory, copy)
 
     def close(self) -> None:
         self._stack.close()

@@ -16,12 +16,12 @@ class Memory:
 def device(**answers: Any) -> dict[str, Any]:
     """The answers of an L4, except where ``answers`` says otherwise."""
     return {
-        "nvmlDeviceGetMemoryInfo": Memory(24 << 30, 1 << 28, 2 << 30),
+        "nvmlDeviceGetMemoryInfo": Memory(23_034 << 20, 1 << 28, 2 << 30),
         "nvmlDeviceGetCudaComputeCapability": (8, 9),
         "nvmlDeviceGetNumGpuCores": 7424,
         "nvmlDeviceGetUUID": "GPU-1",
         "nvmlDeviceGetName": "NVIDIA L4",
-        "nvmlDeviceGetPciInfo": types.SimpleNamespace(busId=b"00000000:01:00.0"),
+        "nvmlDeviceGetPciInfo": types.SimpleNamespace(busId=b"00000000:01:00.0", pciDeviceId=0x27B8_10DE),
         "nvmlDeviceGetMemoryAffinity": [0b10],
         "nvmlDeviceGetMigMode": real.NVMLError(real.NVML_ERROR_NOT_SUPPORTED),
         "nvmlDeviceGetUtilizationRates": types.SimpleNamespace(gpu=37, memory=5),
@@ -33,6 +33,20 @@ def device(**answers: Any) -> dict[str, Any]:
         ],
         **answers,
     }
+
+
+def h100(**answers: Any) -> dict[str, Any]:
+    """The answers of an H100, except where ``answers`` says otherwise."""
+    same = {
+        "nvmlDeviceGetName": "NVIDIA H100 80GB HBM3",
+        "nvmlDeviceGetPciInfo": types.SimpleNamespace(busId=b"00000000:01:00.0", pciDeviceId=0x2330_10DE),
+        "nvmlDeviceGetMemoryInfo": Memory(81_559 << 20, 407 << 20, 0),
+        "nvmlDeviceGetCudaComputeCapability": (9, 0),
+        "nvmlDeviceGetNumGpuCores": 16_896,
+        "nvmlDeviceGetMigMode": [0, 0],
+        "nvmlDeviceGetComputeRunningProcesses": [],
+    }
+    return device(**same | answers)
 
 
 class FakeNvml(types.ModuleType):
@@ -53,7 +67,7 @@ class FakeNvml(types.ModuleType):
 
     @staticmethod
     def _answer(handle: dict[str, Any], name: str) -> Any:
-        answer = handle[name]
+        answer = handle.get(name, real.NVMLError(real.NVML_ERROR_NOT_SUPPORTED))
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -82,6 +96,30 @@ class FakeNvml(types.ModuleType):
             if handle["nvmlDeviceGetUUID"] == uuid:
                 return handle
         raise real.NVMLError(real.NVML_ERROR_NOT_FOUND)
+
+    def nvmlDeviceSetMigMode(self, handle: dict[str, Any], mode: int) -> int:
+        handle.setdefault("switched", []).append(mode)
+        answer = handle["nvmlDeviceSetMigMode"]
+        if isinstance(answer, Exception):
+            raise answer
+        if answer == real.NVML_SUCCESS:
+            handle["nvmlDeviceGetMigMode"] = [mode, mode]
+        return int(answer)
+
+    def nvmlEventSetCreate(self) -> list[Any]:
+        return []
+
+    def nvmlDeviceRegisterEvents(self, handle: dict[str, Any], kinds: int, events: list[Any]) -> None:
+        handle["events"] = events
+
+    def nvmlEventSetWait_v2(self, events: list[Any], timeout_ms: int) -> Any:
+        assert timeout_ms == 0
+        if not events:
+            raise real.NVMLError(real.NVML_ERROR_TIMEOUT)
+        return events.pop(0)
+
+    def nvmlEventSetFree(self, events: list[Any]) -> None:
+        events.append(None)
 
     def nvmlDeviceGetGpuInstanceProfileInfo(self, handle: dict[str, Any], profile: int) -> Any:
         if profile not in handle["profiles"]:

@@ -8,12 +8,15 @@ from typing import Any
 
 import pynvml as real
 import pytest
-from fake_pynvml import FakeNvml, Memory, device
+from fake_pynvml import FakeNvml, Memory, device, h100
 
 from mica.events import Runtime, Vendor
+from mica.hardware import Catalogue
 from mica.vendors import VendorAbsentError, VendorError, open_drivers
 from mica.vendors.nvidia import NvidiaDriver
 from mica.vendors.nvidia._compute import multiprocessors
+
+H100 = Catalogue.load().model("H100-SXM-80GB")
 
 
 @pytest.fixture
@@ -35,7 +38,7 @@ def test_a_whole_device(nvml: FakeNvml) -> None:
     """A device is described by what NVML says of it, multiprocessors by its core count."""
     (found,) = NvidiaDriver().devices()
     assert (found.id, found.index, found.vendor, found.model) == ("GPU-1", 0, Vendor.NVIDIA, "NVIDIA L4")
-    assert (found.vram_bytes, found.reserve_bytes) == (24 << 30, 1 << 28)
+    assert (found.vram_bytes, found.reserve_bytes) == (23_034 << 20, 1 << 28)
     assert (found.compute_capability, found.multiprocessors) == ((8, 9), 58)
     assert (found.partitioned, found.profiles, found.compute_slices) == (False, (), 0)
     assert (found.pci_bus_id, found.numa_node) == ("00000000:01:00.0", 1)
@@ -72,10 +75,72 @@ def profile(identity: int, name: str, slices: int, instances: int) -> Any:
 
 
 def test_mig_switched_off(nvml: FakeNvml) -> None:
-    """A device that could do MIG and has it off is a whole device."""
-    nvml.present = [device(nvmlDeviceGetMigMode=[0, 1])]
+    """A device that could do MIG and has it off is a whole device, with the profiles that the catalogue knows of."""
+    nvml.present = [h100(nvmlDeviceGetMigMode=[0, 0])]
     (found,) = NvidiaDriver().devices()
     assert not found.partitioned
+    assert found.profiles == H100.partition_profiles()
+    assert (found.compute_slices, found.budgets) == (7, {"media_extensions": 1})
+    assert found.warnings == ()
+
+
+def test_instances_of_a_device_that_the_catalogue_lacks(nvml: FakeNvml) -> None:
+    """In MIG mode NVML's profiles do, and by its name one with media engines needs them; with it off nothing is known."""
+    pci = types.SimpleNamespace(busId=b"00000000:01:00.0", pciDeviceId=0xFFFF_10DE)
+    profiles = {0: (profile(19, "MIG 1g.5gb", 1, 7), [(0, 1)]), 7: (profile(20, "MIG 1g.5gb+me", 1, 1), [(0, 1)])}
+    nvml.present = [device(nvmlDeviceGetPciInfo=pci, nvmlDeviceGetMigMode=[1, 1], profiles=profiles)]
+    (found,) = NvidiaDriver().devices()
+    assert [(each.name, each.needs) for each in found.profiles] == [("1g.5gb", {}), ("1g.5gb+me", {"media_extensions": 1})]
+    assert (found.budgets, found.warnings) == ({"media_extensions": 1}, ())
+    nvml.present[0]["nvmlDeviceGetMigMode"] = [0, 0]
+    (found,) = NvidiaDriver().devices()
+    assert (found.profiles, found.budgets) == ((), {})
+
+
+def test_nvml_against_the_catalogue(nvml: FakeNvml) -> None:
+    """NVML's word goes, and what it contradicts is said: memory, multiprocessors and profiles."""
+    profiles = {0: (profile(19, "MIG 1g.11gb", 1, 7), [(0, 1)])}
+    nvml.present = [
+        h100(
+            nvmlDeviceGetMemoryInfo=Memory(60_000 << 20, 0, 0),
+            nvmlDeviceGetNumGpuCores=128 * 100,
+            nvmlDeviceGetMigMode=[1, 1],
+            profiles=profiles,
+        )
+    ]
+    (found,) = NvidiaDriver().devices()
+    memory, processors, geometry = found.warnings
+    assert memory == "memory: 60000 MiB, the catalogue's H100-SXM-80GB has 81559 MiB"
+    assert processors == "multiprocessors: 100, the catalogue's H100-SXM-80GB has 132"
+    assert geometry.startswith("profiles: 1g.11gb (19) here only, 7g.80gb (0), ")
+    assert [each.name for each in found.profiles] == ["1g.11gb"]
+
+
+@pytest.mark.parametrize(
+    ("answers", "said"),
+    [
+        ({"nvmlDeviceGetMemoryInfo": Memory(0, 0, 0)}, "NVML counts 0 bytes of memory"),
+        ({"nvmlDeviceGetMemoryInfo": Memory(1 << 60, 0, 0)}, "NVML counts 1152921504606846976 bytes"),
+        ({"nvmlDeviceGetMemoryInfo": Memory(1 << 30, 1 << 31, 0)}, "2147483648 of them reserved"),
+        (
+            {"nvmlDeviceGetName": UnicodeDecodeError("utf-8", b"\xff\xfe", 0, 1, "invalid")},
+            r"answers b'\\xff\\xfe', wanted: text",
+        ),
+    ],
+)
+def test_an_answer_that_makes_no_sense(nvml: FakeNvml, answers: dict[str, Any], said: str) -> None:
+    """Absurd sizes and names that are no text are an error about that device; the others are listed."""
+    nvml.present = [device(**answers), device(nvmlDeviceGetUUID="GPU-2")]
+    with pytest.raises(VendorError, match=said):
+        NvidiaDriver().describe("0")
+    assert [found.id for found in NvidiaDriver().devices()] == ["GPU-2"]
+
+
+def test_an_absurd_count_of_devices(nvml: FakeNvml, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is an error of the library, and not two thousand million devices."""
+    monkeypatch.setattr(nvml, "nvmlDeviceGetCount", lambda: 1 << 31, raising=False)
+    with pytest.raises(VendorError, match="2147483648 devices, allowed: at most 1024"):
+        NvidiaDriver().keys()
 
 
 def test_unknown_is_not_guessed(nvml: FakeNvml) -> None:
@@ -98,7 +163,7 @@ def test_one_broken_device(nvml: FakeNvml, caplog: pytest.LogCaptureFixture) -> 
 def test_sample(nvml: FakeNvml) -> None:
     """A reading is in the port's units."""
     reading = NvidiaDriver().sample("GPU-1")
-    assert (reading.vram_used_bytes, reading.vram_total_bytes) == (2 << 30, 24 << 30)
+    assert (reading.vram_used_bytes, reading.vram_total_bytes) == (2 << 30, 23_034 << 20)
     assert (reading.utilisation_ppm, reading.power_mw, reading.temperature_c) == (370_000, 55_000, 41)
 
 

@@ -61,11 +61,31 @@ def close_nvml() -> None:
 
 @contextmanager
 def nvml_call(what: str) -> Iterator[None]:
-    """Turn an NVMLError inside the block into ``VendorError("<what>: <NVML's words>")``."""
+    """Turn an NVMLError inside the block, or an answer that is no text, into ``VendorError("<what>: <NVML's words>")``."""
     try:
         yield
     except importlib.import_module("pynvml").NVMLError as error:
         raise VendorError(f"{what}: {error}") from None
+    except UnicodeDecodeError as error:
+        raise VendorError(f"{what}: NVML answers {error.object[:64]!r}, wanted: text") from None
+
+
+def optional(nvml: Any, name: str, *arguments: Any) -> Any:
+    """What ``name`` answers, or None where the device or the library does not offer it."""
+    try:
+        return getattr(nvml, name)(*arguments)
+    except (
+        nvml.NVMLError_NotSupported,
+        nvml.NVMLError_FunctionNotFound,
+        nvml.NVMLError_InvalidArgument,
+        nvml.NVMLError_NoPermission,
+    ):
+        return None
+
+
+def text(value: bytes | str) -> str:
+    """What pynvml gives as text for some structures and as bytes for others."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
 @cache
