@@ -21,6 +21,7 @@ COMMANDS: Final[Mapping[str, Row]] = {
     "show": ("mica.cli.commands.listing:show", "Show one slice: where it is, and why there."),
     "nodes": ("mica.cli.commands.nodes:nodes", "List nodes."),
     "devices": ("mica.cli.commands.nodes:devices", "List devices with what is free on them."),
+    "topology": ("mica.cli.commands.topology:topology", "Draw what is near what: NUMA nodes, PCIe, devices, links."),
     "resize": ("mica.cli.commands.change:resize", "Change a slice's memory or compute in place."),
     "control": ("mica.cli.commands.change:control", "Set a slice's control word."),
     "move": ("mica.cli.commands.change:move", "Place a slice on another device."),
