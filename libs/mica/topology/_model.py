@@ -108,7 +108,10 @@ class Topology(Struct, frozen=True, kw_only=True, dict=True):
         try:
             return self._by_id[name]
         except KeyError:
-            raise TopologyError(f"{self.node}: no part {name!r}; allowed: {', '.join(self._by_id) or 'none'}") from None
+            raise TopologyError(f"{self.node}: no part {name[:64]!r}; devices: {self._devices()}") from None
+
+    def _devices(self) -> str:
+        return ", ".join(part.id for part in self.devices) or "none"
 
     def of(self, kind: PartKind) -> tuple[Part, ...]:
         """All parts of a kind, in the source's order."""

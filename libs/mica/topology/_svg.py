@@ -13,7 +13,7 @@ from msgspec import Struct
 from mica.events import LinkKind
 from mica.topology._model import Part, PartKind, Topology
 from mica.topology._paths import MEANING, PathKind
-from mica.topology._tree import Branch, by_numa, legend, link_lines, paths, span, speed
+from mica.topology._tree import Branch, by_numa, legend, link_lines, paths, printable, span, speed
 
 ROW: Final = 30
 BOX: Final = 22
@@ -69,10 +69,9 @@ class _Canvas:
         self._right = 0.0
 
     def text(self, x: float, y: float, text: str, style: str = "", anchor: str = "start") -> None:
-        self._right = max(self._right, x + (wide(text) * 1.25 if anchor == "start" else 0))
-        clean = "".join(char if char.isprintable() else " " for char in text)
+        self._right = max(self._right, x + (wide(text) * (1.3 if style == "title" else 1.02) if anchor == "start" else 0))
         named = f' class="{style}"' if style else ""
-        self._drawn.append(f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}"{named}>{escape(clean)}</text>')
+        self._drawn.append(f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}"{named}>{escape(printable(text))}</text>')
 
     def rect(self, left: float, top: float, size: tuple[float, float], style: str) -> None:
         self._drawn.append(f'<rect x="{left:g}" y="{top:g}" width="{size[0]:g}" height="{size[1]:g}" rx="4" class="{style}"/>')
@@ -98,7 +97,7 @@ class _Trees:
     def __init__(self, canvas: _Canvas, topology: Topology) -> None:
         self._canvas, self._topology = canvas, topology
         self._rows = 0
-        self._frames: list[tuple[str, float, float, list[_Box]]] = []
+        self._frames: list[tuple[str, int, int, list[_Box]]] = []
         self._widths: list[float] = []
         self._devices: dict[str, float] = {}
 
@@ -108,7 +107,7 @@ class _Trees:
             first = self._rows
             boxes = self._boxes(numa.below, 0)
             self._frames.append((numa.label, first, self._rows, boxes))
-        lefts = [MARGIN + GAP / 2]
+        lefts: list[float] = [MARGIN + GAP / 2]
         for width in self._widths:
             lefts.append(lefts[-1] + width + GAP)
         right, y = lefts[-1] - GAP / 2, float(top)
@@ -218,7 +217,9 @@ def _draw_matrix(canvas: _Canvas, topology: Topology, top: float) -> tuple[float
 
 def _draw_legend(canvas: _Canvas, topology: Topology, top: float) -> float:
     counted = (PathKind.NVLINK, PathKind.XGMI, PathKind.HCCS, PathKind.XE_LINK)
-    lines = [f"{kind}{'#' * (kind in counted)}: {MEANING[kind]}" for kind in legend(topology) if kind is not PathKind.SELF]
+    lines = [
+        f"{kind}{'#' * (kind in counted)}: {MEANING[kind]}" for kind in legend(topology, nics=False) if kind is not PathKind.SELF
+    ]
     lines += [*link_lines(topology), *(f"note: {note}" for note in topology.notes)]
     for nth, line in enumerate(lines):
         canvas.text(MARGIN, top + 16 * nth, line)

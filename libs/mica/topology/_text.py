@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from mica.topology._model import PartKind, Topology
 from mica.topology._paths import MEANING, PathKind
-from mica.topology._tree import Branch, by_numa, legend, link_lines, nearest_nics, paths, span, words
+from mica.topology._tree import Branch, by_numa, legend, link_lines, nearest_nics, paths, printable, span, words
 
 _COUNTED = (PathKind.NVLINK, PathKind.XGMI, PathKind.HCCS, PathKind.XE_LINK)
 
@@ -17,7 +17,7 @@ def draw_text(topology: Topology) -> str:
         list(_legend(topology)),
         [f"note: {note}" for note in topology.notes],
     ]
-    return "\n\n".join("\n".join(block) for block in blocks if block)
+    return "\n\n".join("\n".join(map(printable, block)) for block in blocks if block)
 
 
 def _tree(topology: Topology) -> Iterator[str]:
@@ -53,6 +53,6 @@ def _matrix(topology: Topology) -> Iterator[str]:
 
 
 def _legend(topology: Topology) -> Iterator[str]:
-    for kind in legend(topology):
+    for kind in legend(topology, nics=True):
         yield f"{kind + '#' * (kind in _COUNTED):<7} {MEANING[kind]}"
     yield from (f"links: {line}" for line in link_lines(topology))

@@ -55,6 +55,11 @@ def _branches(topology: Topology, part: Part) -> tuple[Branch, ...]:
     return (Branch(part, below),)
 
 
+def printable(text: str) -> str:
+    """Text in which nothing steers a terminal or a viewer: it comes from foreign documents."""
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
 def speed(bytes_per_s: int) -> str:
     """``150 GB/s``; empty where it is not known."""
     return f"{bytes_per_s / 1e9:.3g} GB/s" if bytes_per_s else ""
@@ -73,10 +78,11 @@ def paths(topology: Topology) -> dict[tuple[str, str], Path]:
     return {(a.id, b.id): path(topology, a.id, b.id) for a in devices for b in devices}
 
 
-def legend(topology: Topology) -> tuple[PathKind, ...]:
-    """The kinds of path that a matrix of the devices shows, with those to the nearest NICs, near to far."""
+def legend(topology: Topology, *, nics: bool) -> tuple[PathKind, ...]:
+    """The kinds of path that a matrix of the devices shows, near to far; ``nics``: with those to the nearest NICs."""
     found = {each.kind for each in paths(topology).values()}
-    found |= {near.kind for device in topology.devices for near, _ in [nearest_nics(topology, device)] if near}
+    if nics:
+        found |= {near.kind for device in topology.devices for near, _ in [nearest_nics(topology, device)] if near}
     return tuple(kind for kind in PathKind if kind in found)
 
 
@@ -93,7 +99,8 @@ def link_lines(topology: Topology) -> tuple[str, ...]:
     """How many pairs of devices are linked, by how many links and how fast: ``28 pairs: NV6, 150 GB/s each way``."""
     shown = [path(topology, a.id, b.id) for a, b in combinations(topology.devices, 2) if topology.link(a.id, b.id)]
     return tuple(
-        f"{count} pairs: {way.label}" + (f", {speed(way.bytes_per_s)} each way" if way.bytes_per_s else "")
+        f"{count} {'pair' if count == 1 else 'pairs'}: {way.label}"
+        + (f", {speed(way.bytes_per_s)} each way" if way.bytes_per_s else "")
         for way, count in Counter(shown).most_common()
     )
 
