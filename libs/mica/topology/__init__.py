@@ -5,7 +5,7 @@ Invariant: the model, the paths and the drawings are pure; only ``read_file`` an
 
 from mica.topology._inventory import from_inventory, from_node_file
 from mica.topology._model import Part, PartKind, Topology, TopologyError
-from mica.topology._paths import MEANING, Closeness, Path, PathKind, closeness, path
+from mica.topology._paths import MEANING, Closeness, DevicePath, PathKind, closeness, path
 from mica.topology._read import parse_xml, read_file
 from mica.topology._svg import draw_svg
 from mica.topology._sysfs import pcie_path
@@ -15,9 +15,9 @@ from mica.topology._text import draw_text
 __all__ = [
     "MEANING",
     "Closeness",
+    "DevicePath",
     "Part",
     "PartKind",
-    "Path",
     "PathKind",
     "Topology",
     "TopologyError",

@@ -56,7 +56,7 @@ class Closeness(NamedTuple):
     lanes: int
 
 
-class Path(NamedTuple):
+class DevicePath(NamedTuple):
     """What lies between two parts; ``lanes`` and ``bytes_per_s`` (each way, 0: not known) of a direct link, else 0."""
 
     kind: PathKind
@@ -74,15 +74,15 @@ class Path(NamedTuple):
         return Closeness(_RANK.get(self.kind, _DIRECT), self.bytes_per_s, self.lanes)
 
 
-def path(topology: Topology, a: str, b: str) -> Path:
+def path(topology: Topology, a: str, b: str) -> DevicePath:
     """What lies between two parts. Raises TopologyError: there is no such part."""
     first, second = topology.part(a), topology.part(b)
     if a == b:
-        return Path(PathKind.SELF)
+        return DevicePath(PathKind.SELF)
     link = topology.link(a, b)
     if link is not None:
-        return Path(_BY_LINK[link.kind], link.lanes, link.bytes_per_s)
-    return Path(_by_pcie(topology, first, second))
+        return DevicePath(_BY_LINK[link.kind], link.lanes, link.bytes_per_s)
+    return DevicePath(_by_pcie(topology, first, second))
 
 
 def closeness(topology: Topology, a: str, b: str) -> Closeness:

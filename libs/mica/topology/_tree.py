@@ -9,7 +9,7 @@ from itertools import combinations
 from msgspec import Struct
 
 from mica.topology._model import Part, PartKind, Topology
-from mica.topology._paths import Path, PathKind, path
+from mica.topology._paths import DevicePath, PathKind, path
 
 
 class Branch(Struct, frozen=True):
@@ -72,7 +72,7 @@ def words(part: Part) -> str:
     return "  ".join(filter(None, (label, address, part.model, speed(part.bytes_per_s))))
 
 
-def paths(topology: Topology) -> dict[tuple[str, str], Path]:
+def paths(topology: Topology) -> dict[tuple[str, str], DevicePath]:
     """The path of every two devices, both ways, and of each to itself."""
     devices = topology.devices
     return {(a.id, b.id): path(topology, a.id, b.id) for a in devices for b in devices}
@@ -86,7 +86,7 @@ def legend(topology: Topology, *, nics: bool) -> tuple[PathKind, ...]:
     return tuple(kind for kind in PathKind if kind in found)
 
 
-def nearest_nics(topology: Topology, device: Part) -> tuple[Path | None, tuple[Part, ...]]:
+def nearest_nics(topology: Topology, device: Part) -> tuple[DevicePath | None, tuple[Part, ...]]:
     """The nearest NICs of a device, and the path to them."""
     ways = [(path(topology, device.id, nic.id), nic) for nic in topology.of(PartKind.NIC)]
     if not ways:
