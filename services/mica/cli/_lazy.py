@@ -22,6 +22,7 @@ COMMANDS: Final[Mapping[str, Row]] = {
     "discover": ("mica.cli.commands.discover:discover", "Show the devices of this machine, or of a node file."),
     "nodes": ("mica.cli.commands.nodes:nodes", "List nodes, and the node files that come with mica."),
     "devices": ("mica.cli.commands.nodes:devices", "List devices with what is free on them."),
+    "topology": ("mica.cli.commands.topology:topology", "Draw what is near what: NUMA nodes, PCIe, devices, links."),
     "resize": ("mica.cli.commands.change:resize", "Change a slice's memory or compute in place."),
     "control": ("mica.cli.commands.change:control", "Set a slice's control word."),
     "move": ("mica.cli.commands.change:move", "Place a slice on another device."),

@@ -9,9 +9,11 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from mica.discovery.health import Failure
 from mica.events import Device, Link
+from mica.topology import TopologyError, pcie_path
 from mica.vendors import Finding, VendorAbsentError, VendorDriver, VendorError
 
 ABSENT_READS: Final = 6
@@ -42,11 +44,23 @@ def examine(driver: VendorDriver, key: str, known: Device | None) -> Examined:
     device_id = device.id if device is not None else known.id if known is not None else ""
     findings: tuple[Finding, ...] | None = ()
     if device is not None:
+        device = _plugged(device)
         _, error = _attempt(lambda: driver.sample(device_id))
     if device_id:
         findings, unheard = _attempt(lambda: driver.findings(device_id))
         error = error or unheard
     return Examined(device, error, tuple(findings or ()))
+
+
+def _plugged(device: Device) -> Device:
+    """With the bridges above it, which the kernel knows and few libraries tell."""
+    if device.pcie_path or device.simulated or not device.pci_bus_id:
+        return device
+    try:
+        return replace(device, pcie_path=pcie_path(device.pci_bus_id))
+    except TopologyError as error:
+        log.debug("%s: %s", device.id, error)
+        return device
 
 
 def _attempt(call: Callable[[], T]) -> tuple[T | None, str]:
