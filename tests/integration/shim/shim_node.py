@@ -19,6 +19,7 @@ UUIDS = [f"GPU-6d696361-0000-4000-8000-00000000000{i}" for i in (1, 2, 3)]
 CLIENT = Path(__file__).with_name("shim_client.py")
 PEER_CLIENT = Path(__file__).with_name("peer_client.py")
 DEVICE = """device
+vendor nvidia
 name NVIDIA L4
 uuid {uuid}
 serial {index}
