@@ -52,14 +52,13 @@ def test_the_rest_is_a_risk() -> None:
     assert all(message for _, message in XIDS.values())
 
 
-def test_a_programs_fault_is_told_once_and_a_fatal_one_stands(nvml: FakeNvml) -> None:
-    """A fatal Xid is told again at every look, since NVML says it once only, and mica's next start forgets it."""
+def test_every_xid_is_told_once(nvml: FakeNvml) -> None:
+    """Whatever it is of; what is fatal is for others to remember."""
     driver = NvidiaDriver()
     assert seen(driver) == []
     nvml.present[0]["events"].extend([xid(31), xid(119)])
     assert seen(driver) == [("xid", 31, Severity.INFO), ("xid", 119, Severity.FATAL)]
-    assert seen(driver) == [("xid", 119, Severity.FATAL)]
-    assert [each.lasting for each in driver.findings("GPU-1")] == [True]
+    assert seen(driver) == []
 
 
 def test_one_look_takes_a_limited_number_of_events(nvml: FakeNvml) -> None:
@@ -108,13 +107,14 @@ def test_what_is_wrong_now(nvml: FakeNvml, answers: dict[str, Any], kind: str, s
 
 
 def test_a_device_that_fell_off_the_bus(nvml: FakeNvml) -> None:
-    """It is a fatal finding, not an error, and when the device is back nothing stands any more."""
+    """The Xids from before are told; after that it is an error in NVML's words, until the device is back."""
     driver = NvidiaDriver()
     driver.findings("GPU-1")
-    nvml.present[0]["events"].append(xid(119))
+    nvml.present[0]["events"].append(xid(79))
     nvml.present[0]["nvmlDeviceGetTemperature"] = real.NVMLError(real.NVML_ERROR_GPU_IS_LOST)
-    (finding,) = driver.findings("GPU-1")
-    assert (finding.kind, finding.code, finding.severity, finding.lasting) == ("bus", 79, Severity.FATAL, True)
+    assert seen(driver) == [("xid", 79, Severity.FATAL)]
+    with pytest.raises(VendorError, match="device GPU-1: GPU is lost"):
+        driver.findings("GPU-1")
     nvml.present[0]["nvmlDeviceGetTemperature"] = 40
     assert driver.findings("GPU-1") == ()
 

@@ -1,8 +1,8 @@
 """What is wrong with NVIDIA devices, and what happened to them. Invariant: nothing here waits for something to happen.
 
-Every device has an event set of its own, so that threads that look after different devices share nothing. A fatal Xid is told
-again at every look, because NVML tells it once and only a reset mends it: one that a device survives ends with its set, which is
-made anew when the device comes back or the library is opened anew.
+Every device has an event set of its own, so that threads that look after different devices share nothing. NVML tells of an Xid
+once, and so does this; what follows from a fatal one is for others to remember. A device that is lost has nothing to say but the
+Xids that came before: that it is lost is an error, here as in everything else that is asked of it.
 """
 
 from collections.abc import Iterator
@@ -19,11 +19,10 @@ EVENTS_AT_ONCE: Final = 64
 
 
 class Watch:
-    """One device's event set, and the fatal Xids it has told of."""
+    """One device's event set; none where it has no such events."""
 
     def __init__(self, nvml: Any, device_id: str) -> None:
         self.handle = nvml.nvmlDeviceGetHandleByUUID(device_id)
-        self.standing: dict[int, Finding] = {}
         self.events: Any = None
         if (optional(nvml, "nvmlDeviceGetSupportedEventTypes", self.handle) or 0) & nvml.nvmlEventTypeXidCriticalError:
             self.events = nvml.nvmlEventSetCreate()
@@ -44,33 +43,25 @@ class Health:
     def findings(self, device_id: str) -> tuple[Finding, ...]:
         """What the device says. Raises VendorError."""
         with nvml_call(f"device {device_id}"):
+            watch = self._watches.get(device_id)
+            if watch is None:
+                watch = self._watches.setdefault(device_id, Watch(self._nvml, device_id))
+            told: list[Finding] = []
             try:
-                watch = self._watches.get(device_id)
-                if watch is None:
-                    watch = self._watches.setdefault(device_id, Watch(self._nvml, device_id))
-                return (*self._told(device_id, watch), *self._state(device_id, watch.handle))
-            except self._nvml.NVMLError_GpuIsLost:
-                self._forget(device_id)
-                said = "fell off the bus: NVML says that the GPU is lost"
-                return (Finding(device_id=device_id, kind="bus", severity=Severity.FATAL, message=said, code=79, lasting=True),)
+                told.extend(_xid(device_id, number) for number in self._numbers(watch))
+                return (*told, *self._state(device_id, watch.handle))
+            except self._nvml.NVMLError:
+                if not told:
+                    raise
+                return tuple(told)  # NVML does not tell of them again; the error comes with the next look
 
     def close(self) -> None:
         """Free every event set."""
-        for device_id in list(self._watches):
-            self._forget(device_id)
-
-    def _forget(self, device_id: str) -> None:
-        watch = self._watches.pop(device_id, None)
-        if watch is not None and watch.events is not None:
-            with suppress(self._nvml.NVMLError):
-                self._nvml.nvmlEventSetFree(watch.events)
-
-    def _told(self, device_id: str, watch: Watch) -> Iterator[Finding]:
-        """The Xids since the last look, and those that stand."""
-        new = [_xid(device_id, number) for number in self._numbers(watch)]
-        yield from (finding for finding in new if not finding.lasting)
-        watch.standing |= {finding.code: finding for finding in new if finding.lasting}
-        yield from watch.standing.values()
+        for watch in self._watches.values():
+            if watch.events is not None:
+                with suppress(self._nvml.NVMLError):
+                    self._nvml.nvmlEventSetFree(watch.events)
+        self._watches.clear()
 
     def _numbers(self, watch: Watch) -> Iterator[int]:
         for _ in range(EVENTS_AT_ONCE if watch.events is not None else 0):
@@ -126,5 +117,4 @@ class Health:
 
 def _xid(device_id: str, number: int) -> Finding:
     severity, message = judge_xid(number)
-    lasting = severity is Severity.FATAL
-    return Finding(device_id=device_id, kind="xid", severity=severity, message=message, code=number, lasting=lasting)
+    return Finding(device_id=device_id, kind="xid", severity=severity, message=message, code=number)
