@@ -45,20 +45,15 @@ WELL, SICK = [Health.HEALTHY] * 3, [Health.FAILED, Health.HEALTHY, Health.HEALTH
 
 
 def test_a_lost_device_fails_and_recovers(tmp_path: Path) -> None:
-    """It stays listed as it was, in the library's words; the others are as before, and each trouble is told once.
-
-    There are two: it does not answer, and the library says that it fell off the bus.
-    """
+    """It stays listed as it was, in the library's words; the others are as before, and each change is one event."""
     before, lost, still, back = survey(tmp_path, "", "set 0 lost 1", "", "set 0 lost 0")
     assert (before.health, lost.health, still.health, back.health) == (WELL, SICK, SICK, WELL)
     assert "lost" in lost.devices[0].message.lower()
     assert lost.devices[0].model == before.devices[0].model
     assert lost.devices[1:] == before.devices[1:]
-    assert [len(row.events) for row in (before, lost, still, back)] == [0, 2, 0, 1]
-    assert {(event.device_id, event.severity, event.health) for event in lost.events} == {
-        (before.devices[0].id, "fatal", Health.FAILED)
-    }
-    assert "bus" in {event.kind for event in lost.events}
+    assert [len(row.events) for row in (before, lost, still, back)] == [0, 1, 0, 1]
+    (event,) = lost.events
+    assert (event.device_id, event.severity, event.health) == (before.devices[0].id, "fatal", Health.FAILED)
 
 
 def test_a_device_that_hangs_in_its_library_stalls_no_other(tmp_path: Path) -> None:
