@@ -47,6 +47,9 @@ class Draft:
     def __contains__(self, name: str) -> bool:
         return name in self._found
 
+    def __len__(self) -> int:
+        return len(self._found)
+
     def add(self, found: Found, where: str) -> None:
         """Take a part; ``where`` names its place in errors. Raises TopologyError."""
         if found.id in self._found:

@@ -15,6 +15,8 @@ from mica.topology._model import PartKind, Topology
 from mica.topology._xml import Element
 
 _MATRICES: Final = {"NVLinkBandwidth": LinkKind.NVLINK, "XGMIBandwidth": LinkKind.XGMI, "XeLinkBandwidth": LinkKind.XE_LINK}
+_HOPS: Final = {LinkKind.XGMI: "XGMIHops"}
+"""hwloc gives pairs that are several links apart a bandwidth, too; another matrix says how many there are between."""
 _NVLINK_MB_PER_S: Final = (25_000, 20_000)
 """One NVLink of version 2 to 4, and of version 1, as hwloc counts it."""
 _MATRIX_MAX: Final = 512
@@ -32,9 +34,10 @@ def read(root: Element, node: str) -> Topology:
     reader = _Reader(Draft(node, "hwloc"))
     for child in root.all("object"):
         reader.object(child, "", -1)
-    for tag in ("distances2", "distances2hetero"):
-        for matrix in root.all(tag):
-            reader.matrix(matrix)
+    matrices = {matrix.get("name", ""): matrix for tag in ("distances2", "distances2hetero") for matrix in root.all(tag)}
+    for name, kind in _MATRICES.items():
+        if name in matrices:
+            reader.matrix(matrices[name], kind, matrices.get(_HOPS.get(kind, "")))
     return reader.finish()
 
 
@@ -89,23 +92,23 @@ class _Reader:
             self._switches.add(name)
         return name[:64]
 
-    def matrix(self, matrix: Element) -> None:
-        kind = _MATRICES.get(matrix.get("name", ""))
-        if kind is None:
-            return
+    def matrix(self, matrix: Element, kind: LinkKind, hops: Element | None) -> None:
+        far = {pair for pair, number in self._values(hops).items() if number > 1} if hops is not None else set()
+        devices = set(self._draft.ids(PartKind.DEVICE))
+        for (a, b), speed in self._values(matrix).items():
+            if speed and (a, b) not in far and a in devices and (b in devices or b in self._switches):
+                self._connect(kind, a, b, speed)
+
+    def _values(self, matrix: Element) -> dict[tuple[str, str], int]:
+        """What a matrix has for each two parts; what it has for a part and itself means nothing."""
         size = matrix.number("nbobjs", 1, _MATRIX_MAX)
         names = [each.rsplit(":", 1)[-1] for indexes in matrix.all("indexes") for each in indexes.text.split()]
-        values = [value for row in matrix.all("u64values") for value in row.text.split()]
+        values = [_value(matrix, text) for row in matrix.all("u64values") for text in row.text.split()]
         if len(names) != size or len(values) != size * size:
             raise matrix.error(f"{len(names)} indexes and {len(values)} values", f"{size} and {size * size}")
-        devices = set(self._draft.ids(PartKind.DEVICE))
-        for row, name in enumerate(names):
-            a = self._parts.get(name, "")
-            for column, other in enumerate(names):
-                b = self._parts.get(other, "")
-                speed = _value(matrix, values[row * size + column])
-                if speed and row != column and a in devices and (b in devices or b in self._switches):
-                    self._connect(kind, a, b, speed)
+        parts = [self._parts.get(name, "") for name in names]
+        pairs = ((row, column) for row in range(size) for column in range(size) if row != column)
+        return {(parts[row], parts[column]): values[row * size + column] for row, column in pairs}
 
     def _connect(self, kind: LinkKind, a: str, b: str, mb_per_s: int) -> None:
         lanes = 1

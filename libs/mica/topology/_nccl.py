@@ -23,6 +23,9 @@ _NO_IDS: Final = frozenset({0, 0xFFFF})
 def read(root: Element, node: str) -> Topology:
     """The topology in an NCCL document. Raises TopologyError."""
     reader = _Reader(Draft(node, "nccl"))
+    machines = {cpu.get("host_hash", "") for cpu in root.all("cpu")}
+    if len(machines) > 1:
+        raise root.error(f"{len(machines)} machines by their host_hash", "one")
     for cpu in root.all("cpu"):
         reader.cpu(cpu)
     return reader.finish()
@@ -47,7 +50,9 @@ class _Reader:
             self._pci(child, parent)
         for child in element.all("nic") if element.tag == "cpu" else ():
             name = _nets(child)
-            self._draft.add(Found(id=f"nic {name}", kind=PartKind.NIC, parent=parent, model=name), child.place)
+            known = f"nic {name}"
+            key = known if known not in self._draft else f"{known} {len(self._draft)}"
+            self._draft.add(Found(id=key, kind=PartKind.NIC, parent=parent, model=name), child.place)
 
     def _pci(self, element: Element, parent: str) -> None:
         address = element.parsed("busid", pci.address)

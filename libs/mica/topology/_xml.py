@@ -95,6 +95,8 @@ class _Builder:
             self._parser.Parse(text, True)  # noqa: FBT003 - expat's own signature
         except expat.ExpatError as error:
             raise TopologyError(f"{self._where}, line {error.lineno}: no XML: {expat.ErrorString(error.code)}") from None
+        except (LookupError, ValueError) as error:  # of an encoding that Python lacks, or that has several bytes a character
+            raise TopologyError(f"{self._where}: no XML: {error}") from None
         return self
 
     def _refuse(self, observed: str, allowed: str) -> TopologyError:

@@ -3,7 +3,7 @@
 from itertools import combinations
 
 import pytest
-from topology_documents import DIRECT, NCCL, SWITCHED, hwloc
+from topology_documents import DIRECT, HOPS, NCCL, SWITCHED, hwloc
 
 from mica.events import LinkKind
 from mica.topology import PartKind, Topology, TopologyError, parse_xml, path
@@ -116,9 +116,32 @@ def test_an_hwloc_matrix_between_devices_gives_direct_links() -> None:
     )
 
 
+def test_devices_that_are_several_links_apart_have_none_between_them() -> None:
+    """hwloc's xGMI bandwidth is the same for all pairs; its matrix of hops tells neighbours from those behind them."""
+    found = read(hwloc(HOPS))
+    assert {(link.a, link.b, link.kind, link.bytes_per_s) for link in found.links} == {
+        ("GPU-a", "0000:35:00.0", LinkKind.XGMI, 100_000_000_000),
+        ("0000:35:00.0", "0000:80:00.0", LinkKind.XGMI, 100_000_000_000),
+    }
+
+
+def test_network_cards_without_an_address_may_have_one_name() -> None:
+    """Beside one processor or beside two: each is a part of its own."""
+    nic = b'<nic><net name="eth0" dev="0"/></nic>'
+    found = read(b'<system><cpu numaid="0">' + nic + nic + b'</cpu><cpu numaid="1">' + nic + b"</cpu></system>")
+    assert [(part.label, part.model, found.numa(part)) for part in found.of(PartKind.NIC)] == [
+        ("NIC0", "eth0", 0),
+        ("NIC1", "eth0", 0),
+        ("NIC2", "eth0", 1),
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        (b'<?xml version="1.0" encoding="ebcdic-9"?><system/>', r"t\.xml: no XML: unknown encoding: ebcdic-9"),
+        (b'<?xml version="1.0" encoding="shift-jis"?><system/>', r"t\.xml: no XML: multi-byte encodings are not supported"),
+        (b'<system><cpu numaid="0" host_hash="0x1"/><cpu numaid="0" host_hash="0x2"/></system>', r"2 machines by"),
         (b"", r"t\.xml, line 1: no XML: no element found"),
         (b"<system><cpu>", r"t\.xml, line 1: no XML"),
         (b"<graphs/>", r"<graphs>: another root element; allowed: <system> \(NCCL\) or <topology> \(hwloc\)"),

@@ -80,6 +80,14 @@ DIRECT = b"""<distances2 type="OSDev" nbobjs="2" kind="25" name="NVLinkBandwidth
     <indexes length="4">0 1 </indexes><u64values length="12">10 21 21 10 </u64values>
   </distances2>"""
 
+HOPS = b"""<distances2 type="OSDev" nbobjs="3" kind="9" name="XGMIBandwidth" indexing="gp">
+    <indexes length="8">30 31 32 </indexes>
+    <u64values length="80">1000000 100000 100000 100000 1000000 100000 100000 100000 1000000 </u64values>
+  </distances2>
+  <distances2 type="OSDev" nbobjs="3" kind="33" name="XGMIHops" indexing="gp">
+    <indexes length="8">30 31 32 </indexes><u64values length="18">0 1 2 1 0 1 2 1 0 </u64values>
+  </distances2>"""
+
 
 def hwloc(matrix: bytes = b"") -> bytes:
     """The hwloc document with a matrix in it."""
