@@ -31,7 +31,7 @@ $(LIB)/sim/libze_loader.so.1: $(SIM_LEVEL_ZERO) $(SIM_ENGINE) sim/level_zero/exp
 	@mkdir -p $(@D)
 	$(SIM_LINK) -Wl,-soname,libze_loader.so.1 -Wl,--version-script=sim/level_zero/exports.map -o $@ $(SIM_LEVEL_ZERO) $(SIM_ENGINE) -pthread
 
-# Where the amdsmi package looks for it below $ROCM_HOME.
+# Apart from the libraries that programs of a slice find: only who is told to loads it.
 $(LIB)/sim/rocm/lib/libamd_smi.so: $(SIM_AMDSMI) $(SIM_ENGINE) sim/amdsmi/exports.map
 	@mkdir -p $(@D)
 	$(SIM_LINK) -Wl,-soname,libamd_smi.so -Wl,--version-script=sim/amdsmi/exports.map -o $@ $(SIM_AMDSMI) $(SIM_ENGINE) -pthread

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from mica.bus import Bus, BusError, Clock, ServiceError, Settings, SystemClock, announce_ready, run_service
 from mica.discovery.handlers import Registrar
 from mica.discovery.inventory import Identity
-from mica.discovery.probe import Probe, boot_id
+from mica.discovery.probe import FIRST_S, Probe, boot_id
 from mica.discovery.whereabouts import Locator, Sources
 from mica.observability import configure_logging, tracer
 from mica.site import SiteError
@@ -32,7 +32,7 @@ async def run(bus: Bus, settings: Settings, clock: Clock | None = None) -> None:
     except SiteError as error:
         raise ServiceError(str(error)) from None
     identity = Identity(node=settings.node, pool=settings.pool, boot_id=boot_id())
-    probe, tracing = Probe(), tracer(NAME, settings.otlp_endpoint)
+    probe, tracing = Probe(first_s=FIRST_S), tracer(NAME, settings.otlp_endpoint)
     registrar, locator = Registrar(bus, identity, clock, tracing), Locator(bus, identity, sources)
     ready = False
     try:

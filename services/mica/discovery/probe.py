@@ -20,6 +20,8 @@ from mica.vendors import Answer, Finding, VendorDriver, VendorError, Watchdog, a
 
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 DEADLINE_S: Final = 2.0
+FIRST_S: Final = 10.0
+"""How long the first survey waits: libraries are loaded and initialised there, and a node without its devices is no start."""
 LISTING, LINKS, CLOSING, DEVICE = "listing", "links", "closing", "device"
 
 log = logging.getLogger(__name__)
@@ -39,13 +41,16 @@ class Probe:
         *,
         watchdog: Watchdog | None = None,
         deadline_s: float = DEADLINE_S,
+        first_s: float | None = None,
     ) -> None:
+        """``first_s``: how long the first survey may take, if it is another time."""
         self._libraries = {
             name: Library(name, opener) for name, opener in (all_openers() if openers is None else openers).items()
         }
         self._watchdog = watchdog or Watchdog()
         self._deadline_s = deadline_s
-        self._no_answer = f"no answer within {deadline_s:g} s"
+        self._within_s = deadline_s if first_s is None else first_s
+        self._no_answer = ""
         self._told: frozenset[str] = frozenset()
         self._findings: list[Finding] = []
         self._busy = threading.Lock()
@@ -61,7 +66,9 @@ class Probe:
 
     def _read(self) -> Survey:
         self._findings = []
-        late = self._watchdog.begin(self._deadline_s)
+        self._no_answer = f"no answer within {self._within_s:g} s"
+        late = self._watchdog.begin(self._within_s)
+        self._within_s = self._deadline_s
         for library in self._libraries.values():
             library.begin()
         for overdue in late:

@@ -1,8 +1,9 @@
 """Loads amdsmi and keeps it started. Invariant: in a simulation the system's library is never opened.
 
-The package looks for ``libamd_smi.so`` below ``$ROCM_HOME`` first, then by its name; the simulated library is built to be found
-so, and loaded by its path before. The real one finds out which processors there are as it is initialised, and never again: after
-a device was laid out it has to be started anew, which voids every handle, so that nobody may be inside of it then.
+The package looks for ``libamd_smi.so`` below ``$ROCM_HOME`` first, then by its name: the simulated library is loaded by its
+path before, so that it is found by that. The real one finds out which processors there are as it is initialised, and never
+again: after a device was laid out it has to be started anew, which voids every handle, so that nobody may be inside of it
+then.
 """
 
 import contextlib
@@ -71,41 +72,35 @@ def amdsmi_call(smi: Any, what: str) -> Iterator[None]:
 
 def open_amdsmi() -> Any:
     """The ``amdsmi`` module. Raises VendorAbsentError, VendorError."""
-    with contextlib.ExitStack() as stack:
-        if simulated():
-            stack.enter_context(_rocm_home(_load_simulated()))
-        stack.enter_context(contextlib.redirect_stdout(io.StringIO()))  # where it prints that there is no library
+    simulation = _load_simulated() if simulated() else None
+    with contextlib.redirect_stdout(io.StringIO()):  # where it prints that there is no library
         try:
             module = importlib.import_module("amdsmi")
         except (ImportError, KeyError, OSError, AttributeError) as error:  # the package raises KeyError without its library
             raise VendorAbsentError(f"amdsmi: {type(error).__name__}: {error}") from None
-    loaded = getattr(getattr(module, "amdsmi_wrapper", None), "location", None)
-    if simulated() and loaded is not None and os.fspath(loaded) != str(sim_amdsmi()):
-        raise VendorError(f"amdsmi: loaded with {loaded}, which is not the simulated library")
+    wrapper = getattr(module, "amdsmi_wrapper", None)
+    if simulation is not None and wrapper is not None and _handle_of(wrapper) != simulation._handle:  # noqa: SLF001 - dlopen's
+        raise VendorError(
+            f"amdsmi: loaded with {wrapper.location}, which is not the simulated library; allowed: no ROCM_HOME and no ROCM_PATH"
+        )
     return module
 
 
-def _load_simulated() -> str:
-    """Where $ROCM_HOME would be."""
+def _load_simulated() -> ctypes.CDLL:
+    """The simulated library; from now on it is what the linker finds by that name.
+
+    $ROCM_HOME would do as well, but other threads may read the environment in C at this moment.
+    """
     try:
-        path = sim_amdsmi()
-        ctypes.CDLL(str(path))
+        return ctypes.CDLL(str(sim_amdsmi()))
     except (OSError, NativeBuildError) as error:
         raise VendorError(f"simulated amdsmi: {error}") from None
-    return str(path.parents[1])
 
 
-@contextmanager
-def _rocm_home(directory: str) -> Iterator[None]:
-    before = os.environ.get("ROCM_HOME")
-    os.environ["ROCM_HOME"] = directory
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["ROCM_HOME"]
-        else:
-            os.environ["ROCM_HOME"] = before
+def _handle_of(wrapper: Any) -> int | None:
+    """What dlopen gave for the library that the package has loaded."""
+    library = getattr(wrapper, "_libraries", {}).get("libamd_smi.so")
+    return getattr(library, "_handle", None)
 
 
 class Gate:
