@@ -6,6 +6,7 @@ grid) is resolved when the catalogue is loaded, so nobody looks anything up twic
 
 from functools import cache
 from importlib.resources import files
+from threading import Lock
 from typing import Self
 
 import msgspec
@@ -18,6 +19,8 @@ PROFILES_MAX = 24
 STARTS_MAX = 16
 """What the simulated drivers have room for (native/sim/engine/state.h)."""
 _MEDIA_SUFFIX = "+me"
+_LOADING = Lock()
+"""msgspec works out a type's fields when it first decodes one, and two threads that do so at once may crash it."""
 JPEG_DECODERS = "jpeg_decoders"
 """The budget of partitions that share a device's media engines. MIG's come with the slices."""
 
@@ -228,9 +231,14 @@ class Catalogue(Struct, frozen=True):
     models: dict[str, Model]
 
     @classmethod
-    @cache
     def load(cls) -> Self:
-        """Return the shipped catalogue, read once. Raises CatalogueError."""
+        """Return the shipped catalogue, read once, whichever thread asks first. Raises CatalogueError."""
+        with _LOADING:
+            return cls._load()
+
+    @classmethod
+    @cache
+    def _load(cls) -> Self:
         models: dict[str, Model] = {}
         for path in sorted(files("mica.hardware").joinpath("catalogue").iterdir(), key=lambda each: each.name):
             if path.name.endswith(".toml"):

@@ -54,7 +54,7 @@ def library(monkeypatch: pytest.MonkeyPatch) -> Library:
     """The library that discovery finds on this machine."""
     found = Library()
     monkeypatch.setenv("MICA_METADATA", "off")
-    monkeypatch.setattr(discovery, "Probe", lambda: Probe({Vendor.NVIDIA: lambda: found}))
+    monkeypatch.setattr(discovery, "Probe", lambda first_s: Probe({Vendor.NVIDIA: lambda: found}, first_s=first_s))
     return found
 
 
