@@ -66,6 +66,22 @@ def _check_partitions(documents: Documents, driver: Driver, tally: Tally) -> Non
             tally.expect(as_expected, "I3", subject, f"belongs to {owners[found]} slices, expected {counts[found]}")
 
 
+def _slices_of_partitions(documents: Documents, driver: Driver) -> dict[str, tuple[str, str]]:
+    """By the name of a partition, the enforcer's and the driver's own, the device and the slice that has it."""
+    inventory = documents.inventories.get(driver.node)
+    loose = {device.id for device in inventory.devices if device.vendor in INTERCHANGEABLE} if inventory is not None else set()
+    found: dict[str, tuple[str, str]] = {}
+    for key, item in documents.seen(driver.node).items():
+        if item.partition is None:
+            continue
+        found[item.partition.uuid] = key
+        shape_of = _sizes if key[0] in loose else shape
+        for real in driver.partitions.get(key[0], ()):
+            if shape_of(real) == shape_of(item.partition):
+                found[real.uuid] = key
+    return found
+
+
 def _names_alike(device_id: str) -> bool:
     """Whether a partition has one name for all: NVIDIA's have, elsewhere a driver has others than its library gives."""
     return device_id.startswith("GPU-")
@@ -84,7 +100,7 @@ def shape(partition: Partition) -> tuple[int, int, int]:
 def _check_processes(documents: Documents, driver: Driver, regions: Regions, tally: Tally) -> None:
     """Every process on a device is inside a slice, and holds what its slot says."""
     seen = documents.seen(driver.node)
-    partitions = {item.partition.uuid: key for key, item in seen.items() if item.partition is not None}
+    partitions = _slices_of_partitions(documents, driver)
     for process in driver.processes:
         subject = f"process {process.pid} on {process.uuid}"
         if process.uuid in partitions:
