@@ -50,6 +50,9 @@ proofs: baseline-test sanitize model kills fuzz aarch64-test pyopencl-test ## wh
 model: ## the shared-memory protocols, checked exhaustively, and their broken variants
 	native/model/check.sh
 
+lives: setup ## every ready-made node through 10,000 random steps, audited after each hundred: three quarters of an hour
+	MICA_LIFE_STEPS=10000 $(BIN)/python -m pytest tests/property/nodes
+
 fuzz: ## what reads bytes that others have written, for 5 s each; native/fuzz/check.sh SECONDS for longer
 	native/fuzz/check.sh 5
 

@@ -118,7 +118,7 @@ def test_a_processor_takes_opencl_in_either_software_mode_and_nothing_else() -> 
     assert where_to(place(fleet(node), "a", 1, runtime=Runtime.OPENCL, mode=Mode.TIMESLICE)) == ("OCL-0", Mode.TIMESLICE)
     field, allowed, possible = blamed(place(fleet(node), "a", 1))
     assert (field, possible) == ("runtime", False)
-    assert "offers opencl, not native" in allowed
+    assert "offers opencl, none that is its maker's own" in allowed
 
 
 def test_a_mode_that_no_device_offers_is_named() -> None:

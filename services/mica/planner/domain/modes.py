@@ -30,7 +30,8 @@ def offered_modes(device: Device, runtime: Runtime, *, switching: bool = True) -
     """The modes that a device can be carved in for ``runtime``, strongest first. ``switching``: it may be, for that."""
     runtime = runtime_of(runtime, device.vendor)
     if device.runtimes and runtime not in device.runtimes:
-        return Misfit("runtime", f"offers {', '.join(device.runtimes)}, not {runtime}")
+        wanted = "none that is its maker's own" if runtime is Runtime.NATIVE else f"not {runtime}"
+        return Misfit("runtime", f"offers {', '.join(device.runtimes)}, {wanted}")
     may_switch = switching and device.switchable
     modes: list[Mode] = []
     if device.partitioned or (may_switch and device.profiles):
