@@ -9,7 +9,7 @@ BINDING := libs/mica/region/_abi.abi3.so
 SHIM := libs/mica/native/lib/shim/libcuda.so.1
 
 .DEFAULT_GOAL := help
-.PHONY: sources pyopencl-test aarch64-test fuzz kills model sanitize help setup native demo test bench check format proto proofs baseline-test compose-test clean
+.PHONY: lives sources pyopencl-test aarch64-test fuzz kills model sanitize help setup native demo test bench check format proto proofs baseline-test compose-test clean
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
