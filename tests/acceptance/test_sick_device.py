@@ -4,13 +4,14 @@ What discovery made of the XID is written into its inventory by the test; that a
 the libraries are.
 """
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 from acceptance_stack import GIB, Stack, soon
 from msgspec.structs import replace
 
-from mica.events import Device, Health, Inventory, Severity, Trouble
+from mica.events import Device, Health, Inventory, Observed, Severity, Trouble
 
 NODE = 'name = "pair"\n[[device]]\nmodel = "L4"\ncount = 2\n'
 XID = Trouble(kind="xid", code=79, severity=Severity.FATAL, message="XID 79: fallen off the bus", at=1)
@@ -34,6 +35,20 @@ async def strike(stack: Stack, device_id: str) -> None:
     stack.kill("discovery")
 
 
+async def seen_to_hold(stack: Stack, device_id: str, slice_id: str) -> None:
+    """The enforcer has told that the slice's programs hold memory: before that it might be moved, as one that holds none."""
+    bus = await stack.bus()
+    try:
+        async with asyncio.timeout(30):
+            while True:
+                entry = await bus.state.get("observed.pair", Observed)
+                if entry is not None and entry.value.devices[device_id][slice_id].vram_used_bytes:
+                    return
+                await asyncio.sleep(0.05)
+    finally:
+        await bus.close()
+
+
 def row_of(stack: Stack, device_id: str) -> dict[str, Any]:
     """The device, as ``mica devices`` shows it."""
     return next(row for row in stack.json("devices") if row["id"] == device_id)
@@ -48,6 +63,7 @@ async def test_a_device_is_drained_and_comes_back_when_an_operator_clears_it(hou
     assert house.request("busy", "4GiB", "--mode", "fcsp")["placements"][0]["device_id"] == idle
     client = house.client("busy")
     assert "error" not in client.ask("allocate", GIB)
+    await seen_to_hold(house, idle, "busy")
     await strike(house, idle)
     await soon(lambda: house.json("show", "busy")["state"] == "lost")
     assert "health failed: XID 79" in house.json("show", "busy")["message"]
