@@ -4,7 +4,7 @@ Owns everything that reads a device. Invariant: a library that is absent makes i
 """
 
 from mica.vendors._listing import one_each
-from mica.vendors._modes import device_modes
+from mica.vendors._modes import SHIMS, device_modes, shares_in_space
 from mica.vendors._open import OPENERS, all_openers, open_drivers
 from mica.vendors._patience import Patience
 from mica.vendors._port import (
@@ -22,6 +22,7 @@ from mica.vendors._watchdog import Answer, Watchdog
 __all__ = [
     "NO_ACCESS",
     "OPENERS",
+    "SHIMS",
     "Access",
     "Answer",
     "DeviceReading",
@@ -36,4 +37,5 @@ __all__ = [
     "device_modes",
     "one_each",
     "open_drivers",
+    "shares_in_space",
 ]

@@ -1,27 +1,17 @@
 """Which modes a device offers to a request.
 
-Owns the table of what the shims enforce. Invariant: every device is carved in one mode at a time (I4); a device that nobody
-claims can be carved in another one than before, as far as it and its pool's policy allow that.
+What a device offers by itself is told by ``mica.vendors``; here is what others' claims of it leave. Invariant: every device is
+carved in one mode at a time (I4); one that nobody claims can be carved in another, as far as it and its policy allow that.
 """
 
 from collections.abc import Set as AbstractSet
 from typing import Final
 
-from mica.events import Device, Mode, Runtime, Vendor
+from mica.events import Device, Mode, Runtime
 from mica.planner.domain.claims import DeviceClaims
 from mica.planner.domain.ledgers import runtime_of
 from mica.planner.domain.misfits import Misfit
-
-SHIMS: Final[dict[Vendor, frozenset[Runtime]]] = {vendor: frozenset({Runtime.OPENCL}) for vendor in Vendor} | {
-    Vendor.NVIDIA: frozenset({Runtime.CUDA, Runtime.OPENCL}),
-}
-"""The runtimes that a shim of mica enforces, by vendor: OpenCL wherever it is. Software modes exist only where one does."""
-
-FCSP_CAPABILITY: Final = (7, 0)
-"""Since Volta, kernels of different processes share the device in space and a launch can be preempted."""
-
-PREEMPTIBLE: Final = frozenset({Vendor.CPU})
-"""Vendors all of whose devices can do that."""
+from mica.vendors import SHIMS, shares_in_space
 
 ALL_MODES: Final = frozenset(Mode)
 
@@ -37,7 +27,7 @@ def offered_modes(device: Device, runtime: Runtime, *, switching: bool = True) -
     if device.partitioned or (may_switch and device.profiles):
         modes.append(Mode.HARDWARE)
     if runtime in SHIMS.get(device.vendor, frozenset()) and (may_switch or not device.partitioned):
-        modes += [Mode.FCSP, Mode.TIMESLICE] if _shares_in_space(device) else [Mode.TIMESLICE]
+        modes += [Mode.FCSP, Mode.TIMESLICE] if shares_in_space(device) else [Mode.TIMESLICE]
     if modes:
         return tuple(modes)
     return Misfit("runtime", f"not partitioned{_why_not(device, switching)}, and no shim enforces {runtime} on {device.vendor}")
@@ -71,18 +61,13 @@ def choose_modes(
 
 def has_stronger(device: Device, mode: Mode) -> bool:
     """Whether the device could be carved more strongly than ``mode``: then it is the worse choice for it."""
-    return mode is Mode.TIMESLICE and _shares_in_space(device)
+    return mode is Mode.TIMESLICE and shares_in_space(device)
 
 
 def would_switch(claims: DeviceClaims, mode: Mode) -> bool:
     """Whether a device that nobody claims would have to be partitioned, or made whole again, for ``mode``."""
     device = claims.device
     return device is not None and not claims.claims and device.partitioned is not (mode is Mode.HARDWARE)
-
-
-def _shares_in_space(device: Device) -> bool:
-    capable = device.compute_capability is not None and device.compute_capability >= FCSP_CAPABILITY
-    return capable or device.vendor in PREEMPTIBLE
 
 
 def _why_not(device: Device, switching: bool) -> str:  # noqa: FBT001 - the caller's own word
