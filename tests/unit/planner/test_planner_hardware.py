@@ -199,6 +199,14 @@ def test_a_nodes_own_policy_says_it_in_place_of_its_pools() -> None:
     assert where_to(place(fleet(where), "a", 10, pins))[1] is Mode.FCSP
 
 
+def test_a_device_that_was_switched_already_needs_no_leave_to_be_switched() -> None:
+    """Who joins others in the mode in which they hold it switches nothing, whatever the inventory still says."""
+    where = fleet(node(switchable(partitioned=False)))
+    assert where_to(place(where, "a", 10))[1] is Mode.HARDWARE
+    never = Pins(now_ns=1, pools={"p": PoolPolicy(switching=Switching.NEVER)})
+    assert where_to(place(where, "b", 10, never)) == ("GPU-h100", Mode.HARDWARE)
+
+
 def test_a_device_that_is_as_it_should_be_is_taken_before_one_that_has_to_be_switched() -> None:
     """Of two alike the partitioned one, for hardware; for fcsp the whole one."""
     partitioned, whole = replace(switchable(partitioned=True), id="P"), replace(switchable(partitioned=False), id="W", index=1)

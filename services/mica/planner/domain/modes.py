@@ -44,13 +44,15 @@ def choose_modes(
     device = claims.device
     if device is None:
         return Misfit("device_id", "no longer in the inventory")
+    current = claims.mode(slice_id)
+    if current is not None:
+        may_switch = True  # it was, for those who hold it: the inventory may not have seen that yet
     offered = offered_modes(device, runtime, switching=may_switch)
     if isinstance(offered, Misfit):
         return offered
     usable = [mode for mode in offered if mode in allowed]
     if not usable:
         return Misfit("mode", _cannot(device, offered, allowed, switching=may_switch))
-    current = claims.mode(slice_id)
     if current is None:
         software = [mode for mode in usable if mode is not Mode.HARDWARE][:1]
         return (*(mode for mode in usable if mode is Mode.HARDWARE), *software)
