@@ -43,7 +43,7 @@ sources: $(STAMP) ## the tests and examples of PyOpenCL, which run in a slice
 
 test: setup check sources ## every test: native, unit, property, integration, acceptance
 	$(MAKE) -C native test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 proofs: baseline-test sanitize model kills fuzz aarch64-test pyopencl-test ## what takes longer than a test may: old C libraries, sanitizers, models
 

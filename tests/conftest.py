@@ -1,13 +1,19 @@
 """What tests share: a private NATS server on a free port."""
 
 import asyncio
+import random
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 import pytest
+
+BELOW_EPHEMERAL: Final = range(20_000, 32_768)
+"""The kernel gives connections ports from 32768 on."""
 
 
 def nats_server_path() -> Path:
@@ -16,10 +22,12 @@ def nats_server_path() -> Path:
 
 
 def free_port() -> int:
-    """A TCP port on which nobody listens now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port on which nobody listens, and which no connection of another test is given before the server has it."""
+    for port in random.sample(BELOW_EPHEMERAL, len(BELOW_EPHEMERAL)):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError(f"no free port in {BELOW_EPHEMERAL}")
 
 
 class NatsServer:
