@@ -81,6 +81,16 @@ async def inventory(bus: JetStreamBus, clock: ManualClock, wanted: dict[str, Hea
         await asyncio.sleep(0.01)
 
 
+async def told_health(bus: JetStreamBus, clock: ManualClock, count: int) -> list[Health]:
+    """Move the clock until so many events tell of a device's health."""
+    while True:
+        heard = [each.event for each in await bus.history("NODES", ["node.health.*"])]
+        if len(heard) >= count:
+            return [event.health for event in heard if isinstance(event, NodeHealthChanged)]
+        clock.advance(discovery.INTERVAL_S)
+        await asyncio.sleep(0.01)
+
+
 async def test_a_device_fails_and_returns(nats_server: Any, bus: JetStreamBus, library: Library) -> None:
     """The inventory follows what the library lists, through failure, a crash of the server and recovery."""
     clock = ManualClock()
@@ -89,15 +99,14 @@ async def test_a_device_fails_and_returns(nats_server: Any, bus: JetStreamBus, l
         assert (found.node, found.pool, found.devices) == ("n1", "default", (L4,))
         library.listed = ()
         await inventory(bus, clock, {"GPU-1": Health.FAILED})
+        await told_health(bus, clock, 1)
         nats_server.kill()
         library.listed = (L4,)
         clock.advance(discovery.INTERVAL_S)
         nats_server.start()
         await retried(bus, clock, {"GPU-1": Health.HEALTHY})
-        while len(told := [heard.event for heard in await bus.history("NODES", ["node.health.*"])]) < 2:
-            clock.advance(discovery.INTERVAL_S)
-            await asyncio.sleep(0.01)
-    assert [event.health for event in told if isinstance(event, NodeHealthChanged)] == [Health.FAILED, Health.HEALTHY]
+        told = await told_health(bus, clock, 2)
+    assert told == [Health.FAILED, Health.HEALTHY]
 
 
 async def test_the_inventory_says_what_an_operator_says_of_the_node(
