@@ -1,6 +1,7 @@
 """``mica bench``: measures this machine, on systems of its own. Invariant: a figure that misses its target is printed too."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import click
@@ -146,6 +147,24 @@ def shim(*, as_json: bool, **plan: int | str | None) -> int:
     for line in remarks(report):
         click.echo(line)
     return 0
+
+
+@bench.command("slo-packing", help="How few partitioned devices serve the measured scenarios in DIR, proven or with a bound.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option(
+    "--profiles",
+    required=True,
+    metavar="DIR",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="scenarios.csv and prof_data_MODEL.csv, as ParvaGPU publishes them.",
+)
+def slo_packing(*, as_json: bool, profiles: Path) -> int:
+    """Run the SLO packing benchmark."""
+    from mica.bench.slo_packing import run
+
+    report = _carry_out(lambda: run(profiles))
+    _print(report, as_json=as_json, title="mica bench slo-packing (measured profiles, no device)")
+    return 0 if not any(each.violations for each in report.scenarios.values()) else 1
 
 
 @bench.command(help="How exactly slices get their share, what a flooding neighbour costs, and how soon a new share is in force.")
