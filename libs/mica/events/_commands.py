@@ -11,10 +11,12 @@ from mica.events._placement import NOTHING_ASKED, AskedLimits
 from mica.events._vocabulary import (
     Control,
     DeviceId,
+    Dtype,
     Milliseconds,
     Mode,
     NodeName,
     PoolName,
+    ProfileName,
     Runtime,
     Seconds,
     SharePpm,
@@ -24,33 +26,72 @@ from mica.events._vocabulary import (
     Tier,
     Vendor,
     VramBytes,
+    WorkloadKind,
 )
+
+Count = Annotated[int, Meta(ge=1, le=1_000_000)]
+Tokens = Annotated[int, Meta(ge=1, le=100_000_000)]
 
 
 class Slo(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What a workload was promised; every given bound must hold."""
+    """What a workload was promised; every given bound must hold.
+
+    A slice is sized so that each bound would hold with ``headroom_ppm`` of it (0.1 when left out) to spare.
+    """
 
     p99_ms: Milliseconds | None = None
     ttft_ms: Milliseconds | None = None
     tpot_ms: Milliseconds | None = None
     rate_hz: Annotated[float, Meta(gt=0)] | None = None
+    headroom_ppm: Annotated[int, Meta(ge=0, le=900_000)] = 100_000
 
 
 class MeasuredPoint(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One measurement of the workload at one compute share."""
+    """One measurement of the workload at one compute share, with ``batch`` requests at a time.
+
+    ``rate_hz`` counts requests. ``vram_bytes`` is the most memory that was seen in use.
+    """
 
     share_ppm: SharePpm
     p99_ms: Milliseconds
     rate_hz: Annotated[float, Meta(gt=0)]
+    batch: Count = 1
+    ttft_ms: Milliseconds | None = None
+    tpot_ms: Milliseconds | None = None
+    vram_bytes: VramBytes | None = None
 
 
 class Profile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What a workload is. Measured points let the planner size the slice from its SLO."""
+    """What a workload is: what it was measured to do, or what it is made of. A slice is sized from it.
 
+    ``name``: what is stored under ``profile.<name>``; fields given beside it stand in place of the stored ones. ``model``: a
+    model that mica knows the shape of; else ``parameters``, with ``layers`` to ``vocabulary`` where they are known (of a model
+    with ``kv_heads`` times ``head_dim`` keys a layer and token). ``context_tokens``: the longest sequence, prompt and output.
+    ``concurrency``: how many sequences, or batches of ``batch`` requests, are computed at once. ``device``: the model of the
+    device on which ``points`` were measured. ``source``: where all this is from.
+    """
+
+    name: ProfileName | None = None
     model: ShortText = ""
+    kind: WorkloadKind | None = None
     vram_bytes: VramBytes | None = None
     concurrency: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
     points: Annotated[tuple[MeasuredPoint, ...], Meta(max_length=64)] = ()
+    parameters: Annotated[int, Meta(ge=1, le=1 << 48)] | None = None
+    dtype: Dtype | None = None
+    kv_dtype: Dtype | None = None
+    layers: Annotated[int, Meta(ge=1, le=4096)] | None = None
+    hidden: Count | None = None
+    heads: Annotated[int, Meta(ge=1, le=4096)] | None = None
+    kv_heads: Annotated[int, Meta(ge=1, le=4096)] | None = None
+    head_dim: Annotated[int, Meta(ge=1, le=65_536)] | None = None
+    vocabulary: Annotated[int, Meta(ge=1, le=10_000_000)] | None = None
+    context_tokens: Tokens | None = None
+    prompt_tokens: Tokens | None = None
+    output_tokens: Tokens | None = None
+    batch: Count | None = None
+    device: ShortText = ""
+    source: ShortText = ""
 
 
 class Command(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="type"):
@@ -60,9 +101,10 @@ class Command(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omi
 class RequestSlice(Command, tag="slice.request", frozen=True, kw_only=True):
     """Ask for a slice.
 
-    ``id`` names it; without one the slice is called ``seq-<stream sequence>``. ``vram_bytes`` may be left out when
-    ``profile.vram_bytes`` gives it. Without ``share_ppm`` the planner takes the smallest measured point that meets
-    ``slo``, else the same part of the device's compute as of its memory. ``devices`` > 1 asks for a gang inside one
+    ``id`` names it; without one the slice is called ``seq-<stream sequence>``. ``vram_bytes`` may be left out when ``profile``
+    says it or what the model is. Without ``share_ppm`` the planner takes the smallest share that keeps ``slo`` by the profile's
+    points or, where it knows the model, by an estimate; else the same part of the device's compute as of its memory. What was
+    assumed stands in the decision. ``devices`` > 1 asks for a gang inside one
     node, each member with the full size. ``queue_s`` is how long to wait for capacity before the answer is no. ``limits``
     hold in software modes only: a request with some is not placed in hardware.
     """

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct, field
 
-from mica.events._commands import RequestSlice
+from mica.events._commands import Profile, RequestSlice
 from mica.events._placement import NO_LIMITS, Decision, Partition, Placement, Window, WorkLimits
 from mica.events._vocabulary import (
     Bytes,
@@ -357,6 +357,13 @@ class NodePolicy(Document, frozen=True, kw_only=True):
     mps_across_tenants: bool | None = None
     switching: Switching | None = None
     drain_at: Severity | None = None
+
+
+class StoredProfile(Profile, Document, frozen=True, kw_only=True, forbid_unknown_fields=False):
+    """``profile.<name>`` in the policy bucket: a profile that requests name. Writer: whoever profiles, by compare-and-set.
+
+    Its own ``name`` is not used.
+    """
 
 
 class TenantPolicy(Document, frozen=True, kw_only=True):

@@ -104,6 +104,28 @@ class ObservedState(StrEnum):
     FAILED = "failed"
 
 
+class WorkloadKind(StrEnum):
+    """What a workload computes: whether it keeps a KV cache and what a request costs follow from it."""
+
+    LLM = "llm"
+    ENCODER = "encoder"
+    EMBEDDING = "embedding"
+    VISION = "vision"
+    GUARDRAIL = "guardrail"
+    OTHER = "other"
+
+
+class Dtype(StrEnum):
+    """How the weights of a model, or its KV cache, are kept."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    BF16 = "bf16"
+    FP8 = "fp8"
+    INT8 = "int8"
+    INT4 = "int4"
+
+
 class Health(StrEnum):
     """What discovery thinks of one device."""
 
@@ -158,6 +180,7 @@ class SpatialChoice(StrEnum):
 SliceId = Annotated[str, Meta(pattern=ID_PATTERN, description="1 to 64 of A-Z a-z 0-9 _ -")]
 TenantName = Annotated[str, Meta(pattern=ID_PATTERN, description="1 to 64 of A-Z a-z 0-9 _ -")]
 NodeName = Annotated[str, Meta(pattern=ID_PATTERN, description="1 to 64 of A-Z a-z 0-9 _ -")]
+ProfileName = Annotated[str, Meta(pattern=ID_PATTERN, description="1 to 64 of A-Z a-z 0-9 _ -")]
 PoolName = Annotated[str, Meta(pattern=ID_PATTERN, description="1 to 64 of A-Z a-z 0-9 _ -")]
 DeviceId = Annotated[str, Meta(min_length=1, max_length=64, description="the vendor's UUID")]
 ShortText = Annotated[str, Meta(max_length=256)]

@@ -5,8 +5,9 @@ from typing import Any, get_args
 
 import msgspec
 
-from mica.events import EventError, PoolPolicy, decode_document
+from mica.events import EventError, PoolPolicy, StoredProfile, decode_document
 from mica.policy._kinds import Policy, kind_of
+from mica.sizing import check_profile
 
 
 def check(key: str, data: bytes) -> Policy:
@@ -21,7 +22,18 @@ def check(key: str, data: bytes) -> Policy:
         raise error
     if isinstance(policy, PoolPolicy) and len(set(policy.modes)) < len(policy.modes):
         raise EventError("modes", ", ".join(policy.modes), "each mode once")
+    if isinstance(policy, StoredProfile):
+        _check_profile(policy)
     return policy
+
+
+def _check_profile(profile: StoredProfile) -> None:
+    """A stored profile stands for itself, and makes sense. Raises EventError."""
+    if profile.name is not None:
+        raise EventError("name", profile.name, "nothing: the key is a stored profile's name")
+    wrong = check_profile(profile)
+    if wrong is not None:
+        raise EventError(wrong.field.removeprefix("profile."), wrong.given, wrong.allowed)
 
 
 def _unknown(raw: Mapping[str, Any], kind: type[msgspec.Struct], path: str) -> Iterator[EventError]:

@@ -4,11 +4,16 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from mica.events import ID_PATTERN, EventError, NodePolicy, PoolPolicy, TenantPolicy
+from mica.events import ID_PATTERN, EventError, NodePolicy, PoolPolicy, StoredProfile, TenantPolicy
 
-Policy = PoolPolicy | NodePolicy | TenantPolicy
+Policy = PoolPolicy | NodePolicy | TenantPolicy | StoredProfile
 
-KINDS: Final[Mapping[str, type[Policy]]] = {"pool": PoolPolicy, "node": NodePolicy, "tenant": TenantPolicy}
+KINDS: Final[Mapping[str, type[Policy]]] = {
+    "pool": PoolPolicy,
+    "node": NodePolicy,
+    "tenant": TenantPolicy,
+    "profile": StoredProfile,
+}
 """By the first part of the key; the second is a name."""
 
 KEYS_ALLOWED: Final = ", ".join(f"{head}.NAME" for head in KINDS) + ", NAME of 1 to 64 of A-Z a-z 0-9 _ -"

@@ -2,17 +2,26 @@
 
 from collections.abc import Set as AbstractSet
 
-from mica.events import Decision, SliceRecord
+from msgspec.structs import replace
+
+from mica.events import Decision, RequestSlice, SliceRecord
 from mica.planner.desk import Desk
+from mica.planner.domain.misfits import Refusal
 from mica.planner.domain.placing import Ask, Pins, Placed, Unplaced, decide
 from mica.planner.domain.quotas import holding_of, over_quota
-from mica.planner.domain.sizing import Size
+from mica.planner.domain.sizing import Size, size_of, with_stored
 
 
 def pins_of(desk: Desk, tenant: str) -> Pins:
     """What policies and leases say now."""
     policies = desk.policies
     return Pins(now_ns=desk.now_ns(), tenant_mode=policies.tenant(tenant).mode, pools=policies.pools, nodes=policies.nodes)
+
+
+def sized(desk: Desk, request: RequestSlice) -> Size | Refusal:
+    """How much the request needs, by the profile that is stored now where it names one."""
+    complete = with_stored(request, desk.policies.profiles)
+    return complete if isinstance(complete, Refusal) else size_of(complete)
 
 
 def ask_of(desk: Desk, record: SliceRecord, size: Size, excluded: AbstractSet[str] = frozenset()) -> Ask:
@@ -23,7 +32,7 @@ def ask_of(desk: Desk, record: SliceRecord, size: Size, excluded: AbstractSet[st
 
 
 def decided(desk: Desk, ask: Ask) -> Placed | Unplaced:
-    """Where it would go, unless its tenant may not have that."""
+    """Where it would go, unless its tenant may not have that. What was assumed for the size is said either way."""
     outcome = decide(desk.fleet, ask)
     if isinstance(outcome, Placed):
         tenant = ask.request.tenant
@@ -31,4 +40,7 @@ def decided(desk: Desk, ask: Ask) -> Placed | Unplaced:
         refusal = over_quota(holdings, ask.id, holding_of(outcome.placements), quota)
         if refusal is not None:
             return Unplaced(refusal, Decision(summary=refusal.message), possible=False)
+    elif ask.size.reason:
+        said = replace(outcome.decision, summary=f"{outcome.decision.summary}; {ask.size.reason}")
+        return Unplaced(outcome.refusal, said, outcome.possible)
     return outcome

@@ -1,13 +1,12 @@
 """``slice.explain``: what would become of a request, and why. Invariant: nothing is written but the answer."""
 
 from mica.events import Candidate, ExplainSlice, SliceExplained
-from mica.planner.deciding import ask_of, decided
+from mica.planner.deciding import ask_of, decided, sized
 from mica.planner.desk import Call, Desk
 from mica.planner.domain import records
 from mica.planner.domain.explaining import explain
 from mica.planner.domain.misfits import Refusal
 from mica.planner.domain.placing import Placed
-from mica.planner.domain.sizing import size_of
 
 
 class Explanations:
@@ -23,7 +22,7 @@ class Explanations:
         await desk.load_tenant(request.tenant)
         await desk.freshen(request.tenant)
         record = records.blank(request.id or f"seq-{call.sequence}", request, call.sequence, desk.now_ns())
-        size = size_of(request)
+        size = sized(desk, request)
         if isinstance(size, Refusal):
             return self._answer(call, size.message, "rejected")
         ask = ask_of(desk, record, size)
@@ -32,7 +31,7 @@ class Explanations:
         if isinstance(outcome, Placed):
             return self._answer(call, outcome.decision.summary, "placed", candidates, left_out)
         waits = outcome.possible and request.queue_s > 0
-        return self._answer(call, outcome.refusal.message, "queued" if waits else "rejected", candidates, left_out)
+        return self._answer(call, outcome.decision.summary, "queued" if waits else "rejected", candidates, left_out)
 
     def _answer(
         self, call: Call, summary: str, outcome: str, candidates: tuple[Candidate, ...] = (), left_out: int = 0

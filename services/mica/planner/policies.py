@@ -1,4 +1,4 @@
-"""What operators have decided about pools, nodes and tenants, as the planner last heard it.
+"""What operators have decided about pools, nodes and tenants, and the profiles that they store, as the planner last heard it.
 
 Invariant: no I/O; what is missing has its default.
 """
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from mica.bus import Change
-from mica.events import NodePolicy, PoolPolicy, TenantPolicy
+from mica.events import NodePolicy, PoolPolicy, StoredProfile, TenantPolicy
 
 DEFAULT_TENANT: Final = "_default"
 DEFAULT_COMMANDS_PER_S: Final = 1_000
@@ -21,6 +21,7 @@ class Policies:
         self._tenants: dict[str, TenantPolicy] = {}
         self._pools: dict[str, PoolPolicy] = {}
         self._nodes: dict[str, NodePolicy] = {}
+        self._profiles: dict[str, StoredProfile] = {}
 
     @property
     def pools(self) -> Mapping[str, PoolPolicy]:
@@ -31,6 +32,11 @@ class Policies:
     def nodes(self) -> Mapping[str, NodePolicy]:
         """By node, what was decided about it alone; a node without a policy of its own is not in it."""
         return self._nodes
+
+    @property
+    def profiles(self) -> Mapping[str, StoredProfile]:
+        """What workloads are, by the name that requests use."""
+        return self._profiles
 
     def tenant(self, name: str) -> TenantPolicy:
         """The tenant's policy, or that of all who have none."""
@@ -66,3 +72,12 @@ class Policies:
                 self._nodes.pop(name, None)
             else:
                 self._nodes[name] = change.value
+
+    def take_profiles(self, changes: Iterable[Change[StoredProfile]]) -> None:
+        """Take note of changed profiles."""
+        for change in changes:
+            name = change.key.removeprefix("profile.")
+            if change.value is None:
+                self._profiles.pop(name, None)
+            else:
+                self._profiles[name] = change.value

@@ -25,7 +25,7 @@ from mica.events import (
     SliceReleased,
 )
 from mica.planner.commits import Outcome
-from mica.planner.deciding import ask_of, decided
+from mica.planner.deciding import ask_of, decided, sized
 from mica.planner.desk import AGAIN, ATTEMPTS, Again, Answered, Call, ContendedError, Desk
 from mica.planner.domain import ledgers as edits
 from mica.planner.domain import records
@@ -34,7 +34,6 @@ from mica.planner.domain.ledgers import entries_of, node_of, present
 from mica.planner.domain.misfits import Refusal
 from mica.planner.domain.placing import Placed, Unplaced
 from mica.planner.domain.quotas import holding_of
-from mica.planner.domain.sizing import size_of
 from mica.planner.placements import Placements, Plan, Unpaid
 from mica.planner.waiting import Waiting
 
@@ -123,7 +122,7 @@ class Requests:
     async def _plan(self, record: SliceRecord, over: Entry[SliceRecord] | None, excluded: AbstractSet[str] = frozenset()) -> Plan:
         """Decide; before anything but a placement is answered, look again at what the server has."""
         desk, tenant = self._desk, record.request.tenant
-        size = size_of(record.request)
+        size = sized(desk, record.request)
         if isinstance(size, Refusal):
             return Plan(records.rejected(record, size, None, desk.now_ns()), {}, over)
         await desk.load_tenant(tenant)
@@ -216,7 +215,7 @@ class Requests:
         return await self._commit(plan)
 
     def _peek(self, record: SliceRecord) -> Placed | Unplaced | None:
-        size = size_of(record.request)
+        size = sized(self._desk, record.request)
         return None if isinstance(size, Refusal) else decided(self._desk, ask_of(self._desk, record, size))
 
     async def _withdraw(self, entry: Entry[SliceRecord], refusal: Refusal, epochs: dict[str, int]) -> Answered:

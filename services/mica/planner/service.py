@@ -12,7 +12,17 @@ from typing import Final, TypeVar
 from msgspec import Struct
 
 from mica.bus import Bus, BusError, Change, Clock
-from mica.events import Document, EventError, Inventory, NodePolicy, Observed, PoolPolicy, SliceQueued, TenantPolicy
+from mica.events import (
+    Document,
+    EventError,
+    Inventory,
+    NodePolicy,
+    Observed,
+    PoolPolicy,
+    SliceQueued,
+    StoredProfile,
+    TenantPolicy,
+)
 from mica.observability import Tracer
 from mica.planner.changes import Changes
 from mica.planner.desk import Desk
@@ -77,12 +87,13 @@ class Planner:
         """Start following what the planner decides on, and wait until all of it was seen once."""
         state, policy = self._world.bus.state, self._world.bus.policy
         view = View(desk, followups, self._policies, self._waiting)
-        ready = [asyncio.Event() for _ in range(5)]
+        ready = [asyncio.Event() for _ in range(6)]
         group.create_task(self._follow(lambda: state.watch("inventory.*", Inventory), view.take_inventory, ready[0]))
         group.create_task(self._follow(lambda: state.watch("observed.*", Observed), view.take_observed, ready[1]))
         group.create_task(self._follow(lambda: follow(policy, "tenant.*", TenantPolicy), view.take_tenants, ready[2]))
         group.create_task(self._follow(lambda: follow(policy, "pool.*", PoolPolicy), view.take_pools, ready[3]))
         group.create_task(self._follow(lambda: follow(policy, "node.*", NodePolicy), view.take_nodes, ready[4]))
+        group.create_task(self._follow(lambda: follow(policy, "profile.*", StoredProfile), view.take_profiles, ready[5]))
         for event in ready:
             await event.wait()
 

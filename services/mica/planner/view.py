@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from mica.bus import Change
-from mica.events import Inventory, NodePolicy, Observed, PoolPolicy, TenantPolicy
+from mica.events import Inventory, NodePolicy, Observed, PoolPolicy, StoredProfile, TenantPolicy
 from mica.planner.desk import Desk
 from mica.planner.domain.fleet import NodeState
 from mica.planner.followups import Followups
@@ -52,6 +52,11 @@ class View(Struct, frozen=True):
     async def take_nodes(self, changes: Iterable[Change[NodePolicy]]) -> None:
         """What holds on single nodes changed."""
         self.policies.take_nodes(changes)
+        self.waiting.wake()
+
+    async def take_profiles(self, changes: Iterable[Change[StoredProfile]]) -> None:
+        """Stored profiles changed: what waits may need another size."""
+        self.policies.take_profiles(changes)
         self.waiting.wake()
 
     async def _node(self, name: str) -> NodeState:

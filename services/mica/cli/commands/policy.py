@@ -49,7 +49,7 @@ class How(Struct, frozen=True, kw_only=True):
 
 @click.group()
 def policy() -> None:
-    """Policies of pools (pool.NAME), nodes (node.NAME) and tenants (tenant.NAME, tenant._default)."""
+    """Policies of pools (pool.NAME), nodes (node.NAME) and tenants (tenant.NAME, tenant._default); profiles (profile.NAME)."""
 
 
 @policy.command("ls")
@@ -257,7 +257,7 @@ async def _change(bus: Bus, seen: Held, wanted: Policy | None, why: tuple[str, i
 async def _nobody(bus: Bus, key: str) -> str:
     """What to say when no node is concerned yet: the name may be a typo."""
     head, _, name = key.partition(".")
-    if head == "tenant":
+    if head in ("tenant", "profile"):
         return ""
     known = {getattr(inventory, head) for inventory in await documents.inventories(bus)}
     return "" if name in known else f"policy {key}: no {head} {name} yet; there is {', '.join(sorted(known)) or 'none'}"

@@ -133,7 +133,8 @@ def read_slo(bounds: tuple[str, ...]) -> dict[str, float]:
     for bound in bounds:
         name, _, number = bound.partition("=")
         try:
-            slo[name] = float(number)
+            value = float(number)
+            slo[name] = int(value) if value.is_integer() else value
         except ValueError:
             raise CliError(f"slo: got {bound!r}, allowed: {allowed}") from None
         if name not in SLO_FIELDS:

@@ -39,8 +39,10 @@ def fit(
     device = claims.device
     if device is None:
         return Misfit("device_id", "no longer in the inventory")
-    if mode is Mode.HARDWARE:
-        return _fit_hardware(device, claims, slice_id, size, shared)
+    sized = size.on(device)
+    if isinstance(sized, Misfit) or mode is Mode.HARDWARE:
+        return sized if isinstance(sized, Misfit) else _fit_hardware(device, claims, slice_id, sized, shared)
+    size = sized
     usable = device.vram_bytes - device.reserve_bytes
     used_vram, used_share = claims.used(slice_id)
     free_vram = usable - used_vram

@@ -31,6 +31,7 @@ from mica.planner.domain.misfits import Misfit, Refusal, size_text
 from mica.planner.domain.modes import ALL_MODES, choose_modes, has_stronger, would_switch
 from mica.planner.domain.packing import Fit, fit, not_whole
 from mica.planner.domain.sizing import Size
+from mica.sizing import promise_text
 
 MAX_REJECTED: Final = 16
 STRENGTH: Final = {mode: rank for rank, mode in enumerate(Mode)}
@@ -303,7 +304,7 @@ def _blame(fleet: Fleet, ask: Ask, candidates: list[_Candidate]) -> tuple[Refusa
     sized = [each for each in misfits if each.field in ("vram_bytes", "share_ppm")]
     if sized:
         return _blame_size(ask, sized, possible=_gang_possible(candidates, ask.members))
-    for field in ("health", "node", "device_id", "limits", "mode", "runtime"):
+    for field in ("slo", "health", "node", "device_id", "limits", "mode", "runtime"):
         blamed = [each for each in misfits if each.field == field]
         if blamed:
             possible = any(each.possible for each in blamed)
@@ -340,6 +341,8 @@ def _given(ask: Ask, field: str) -> str:
         return str(ask.request.runtime)
     if field == "limits":
         return ", ".join(ask.own_limits.given)
+    if field == "slo" and ask.request.slo is not None:
+        return promise_text(ask.request.slo)
     if field == "device_id":
         return ask.device_id or "any"
     return ask.node or "any"
