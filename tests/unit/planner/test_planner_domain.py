@@ -204,17 +204,17 @@ def test_windows_are_taken_first_fit_and_never_overlap() -> None:
     assert windows.largest_share(taken) == 400_000
 
 
-def test_the_share_comes_from_the_smallest_point_that_meets_the_slo() -> None:
-    """Measured points turn a promise into a share; a promise that none keeps is refused with the best there is."""
+def test_the_share_comes_from_the_measured_points_and_the_promise() -> None:
+    """The smallest that keeps it, with a tenth of headroom and busy neighbours; what none keeps is refused with the best."""
     points = (
         MeasuredPoint(share_ppm=200_000, p99_ms=90, rate_hz=5),
         MeasuredPoint(share_ppm=500_000, p99_ms=30, rate_hz=20),
         MeasuredPoint(share_ppm=900_000, p99_ms=20, rate_hz=40),
     )
-    request = ask("a", 1, profile=Profile(points=points), slo=Slo(p99_ms=50))
-    size = size_of(request)
+    size = size_of(ask("a", 1, profile=Profile(points=points), slo=Slo(p99_ms=50)))
     assert isinstance(size, Size)
-    assert size.share_ppm == 500_000
+    assert size.share_ppm == 433_813
+    assert "interpolated" in size.reason
     refusal = size_of(ask("a", 1, profile=Profile(points=points), slo=Slo(p99_ms=1)))
     assert isinstance(refusal, Refusal)
     assert (refusal.field, refusal.allowed) == ("slo", "what the profile measured: p99 down to 20 ms, up to 40 Hz")
