@@ -30,6 +30,7 @@ COMMANDS: Final[Mapping[str, Row]] = {
     "release": ("mica.cli.commands.change:release", "Give a slice back."),
     "watch": ("mica.cli.commands.watch:watch", "Show events as they happen."),
     "run": ("mica.cli.commands.run:run", "Start any program inside a slice."),
+    "profile": ("mica.cli.commands.profile:profile", "Measure a program over slice sizes; list and show what was measured."),
     "policy": ("mica.cli.commands.policy:policy", "Policies of pools, nodes and tenants: set, compare, roll back."),
     "cdi": ("mica.cli.commands.cdi:cdi", "Show a slice as a CDI document, for containers."),
     "health": ("mica.cli.commands.health:health", "Settle what has happened to a device."),

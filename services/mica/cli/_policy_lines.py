@@ -49,7 +49,7 @@ def show_value(field: str, value: Any) -> str:
     if value == []:
         return "all"
     if isinstance(value, list):
-        return ",".join(msgspec.json.encode(each).decode() if isinstance(each, dict) else str(each) for each in value)
+        return ",".join(str(each) for each in value) if not isinstance(value[0], dict) else f"{len(value)}, see --json"
     if isinstance(value, bool):
         return str(value).lower()
     return show_bytes(value) if field.endswith("_bytes") else str(value)
