@@ -93,7 +93,9 @@ def _object(line: str) -> dict[str, Any]:
         return {}
     try:
         found = msgspec.json.decode(line)
-    except msgspec.DecodeError:
+    except msgspec.DecodeError as error:
+        if any(f'"{name}"' in line for name in FIGURES):
+            raise CliError(f"profile: the program's figures: got {line[:80]}, allowed: {FORMAT} ({error})") from None
         return {}
     return found if isinstance(found, dict) else {}
 

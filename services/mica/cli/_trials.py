@@ -26,6 +26,8 @@ from mica.region import RegionError, RuntimeDir, read_usage
 ANSWER_S: Final = 30.0
 GIVEN_BACK_S: Final = 30.0
 SAID_MAX: Final = 2000
+ATTEMPTS: Final = 20
+AGAIN_S: Final = 0.25
 
 
 class Plan(Struct, frozen=True, kw_only=True):
@@ -49,14 +51,11 @@ async def carry_out(bus: Bus, plan: Plan, tell: Callable[[str], None]) -> list[M
     found: list[Measured] = []
     for share_ppm in plan.shares_ppm:
         for batch in plan.batches:
-            point = await _point(bus, plan, (share_ppm, batch), tell)
+            point = await _point(bus, plan, (share_ppm, batch), found[0].model if found else "", tell)
             twin = next((each for each in found if _key(each) == _key(point)), None)
             if twin is not None:
                 tell(f"{share_ppm} ppm gets {point.point.share_ppm} ppm as before; left out")
                 continue
-            if found and point.model != found[0].model:
-                allowed = f"{found[0].model}, as the first; --pool, --vendor or --mode hold them together"
-                raise CliError(f"profile: {share_ppm} ppm: got a slice on {point.model}, allowed: {allowed}")
             found.append(point)
     return sorted(found, key=_key)
 
@@ -65,10 +64,24 @@ def _key(each: Measured) -> tuple[int, int]:
     return each.point.share_ppm, each.point.batch
 
 
-async def _point(bus: Bus, plan: Plan, size: tuple[int, int], tell: Callable[[str], None]) -> Measured:
+async def _point(bus: Bus, plan: Plan, size: tuple[int, int], model: str, tell: Callable[[str], None]) -> Measured:
+    """One point on ``model``, or on any where that is empty. What was given back may count a moment longer: it is tried again."""
+    for attempt in range(ATTEMPTS):
+        await asyncio.sleep(AGAIN_S if attempt else 0)
+        point = await _try(bus, plan, size, model, tell)
+        if isinstance(point, Measured):
+            return point
+    allowed = f"{model}, as the first; --pool, --vendor or --mode hold them together"
+    raise CliError(f"profile: {size[0]} ppm: got a slice on {point}, allowed: {allowed}")
+
+
+async def _try(bus: Bus, plan: Plan, size: tuple[int, int], model: str, tell: Callable[[str], None]) -> Measured | str:
+    """The point, or the other model on which its slice was."""
     share_ppm, batch = size
     name = f"profile-{share_ppm}-{batch}-{secrets.token_hex(4)}"
     async with _slice(bus, replace(plan.request, id=name, share_ppm=share_ppm), tell) as placement:
+        if model not in ("", placement.model):
+            return placement.model
         beside = await _beside(bus, placement, name)
         if beside:
             tell(f"beside {beside} other slices on {placement.device_id}: what they do is in the figures")

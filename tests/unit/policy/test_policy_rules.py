@@ -29,6 +29,17 @@ REFUSED = {
     "a type": ("pool.a", '{"mps_across_tenants": "yes"}', "mps_across_tenants: got yes, allowed: bool, got str"),
     "null where there is a default": ("pool.a", '{"spatial": null}', "spatial: got null, allowed: str, got null"),
     "below the range": ("tenant.a", '{"quota": {"slices": -1}}', "quota.slices: got -1, allowed: int >= 0"),
+    "a profile's own name": ("profile.a", '{"name": "b"}', "name: got b, allowed: nothing"),
+    "a profile that contradicts itself": (
+        "profile.a",
+        '{"model": "gpt2", "vram_bytes": 1000}',
+        "vram_bytes: got 1000, allowed: at least 248879616, the weights alone",
+    ),
+    "points that contradict each other": (
+        "profile.a",
+        '{"points": [{"share_ppm": 1, "p99_ms": 1, "rate_hz": 1}, {"share_ppm": 2, "p99_ms": 2, "rate_hz": 1}]}',
+        "points: got p99_ms 1, then 2 at 1 and 2 ppm, batch 1, allowed: no slower with more compute",
+    ),
     "no commands at all": ("tenant.a", '{"commands_per_s": 0}', "commands_per_s: got 0, allowed: int >= 1"),
 }
 
