@@ -85,7 +85,7 @@ def _scenarios(profiles: Path) -> dict[str, list[Service]]:
     for where, row in _rows(profiles / SCENARIOS, SCENARIO_COLUMNS):
         model = row["model"]
         if model not in measured:
-            measured[model] = tuple(_points(profiles / f"prof_data_{Path(model).name}.csv"))
+            measured[model] = tuple(read_points(profiles / f"prof_data_{Path(model).name}.csv"))
         service = Service(
             name=model, rate_hz=_number(where, row, "rate_rps"), slo_ms=_number(where, row, "slo_ms"), points=measured[model]
         )
@@ -95,7 +95,7 @@ def _scenarios(profiles: Path) -> dict[str, list[Service]]:
     return found
 
 
-def _points(path: Path) -> Iterator[Point]:
+def read_points(path: Path) -> Iterator[Point]:
     """The rows that are no 0, which means that the model did not fit."""
     for where, row in _rows(path, PROFILE_COLUMNS):
         size, batch, processes, rate_hz, latency_s = (_number(where, row, column) for column in PROFILE_COLUMNS)

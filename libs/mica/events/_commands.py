@@ -104,8 +104,8 @@ class RequestSlice(Command, tag="slice.request", frozen=True, kw_only=True):
     ``id`` names it; without one the slice is called ``seq-<stream sequence>``. ``vram_bytes`` may be left out when ``profile``
     says it or what the model is. Without ``share_ppm`` the planner takes the smallest share that keeps ``slo`` by the profile's
     points or, where it knows the model, by an estimate; else the same part of the device's compute as of its memory. What was
-    assumed stands in the decision. ``devices`` > 1 asks for a gang inside one
-    node, each member with the full size. ``queue_s`` is how long to wait for capacity before the answer is no. ``limits``
+    assumed stands in the decision. ``devices`` > 1 asks for a gang inside one node, each member with the full size; a model that
+    is sized by its shape is split over them. ``queue_s`` is how long to wait for capacity before the answer is no. ``limits``
     hold in software modes only: a request with some is not placed in hardware.
     """
 

@@ -4,16 +4,17 @@ Owns the formulas and their sources. Invariant: pure, and never a silent guess: 
 """
 
 from mica.sizing._answers import Need, Unsizable
-from mica.sizing._estimate import Times, times_of
+from mica.sizing._estimate import COMPUTE_PART, Times, times_of
 from mica.sizing._interference import SLOWDOWN, slowdown
 from mica.sizing._memory import Memory, kv_bytes_per_token, memory_of, weight_bytes
-from mica.sizing._points import Chosen, smallest_share
+from mica.sizing._points import Chosen, smallest_share, value_at
 from mica.sizing._shapes import Shape, count_parameters, known_models, plain_name
 from mica.sizing._size import Asked, check_profile, need_of, promise_text
 from mica.sizing._speeds import Speed, known_speeds
 from mica.sizing._workload import Workload, workload_of
 
 __all__ = [
+    "COMPUTE_PART",
     "SLOWDOWN",
     "Asked",
     "Chosen",
@@ -36,6 +37,7 @@ __all__ = [
     "slowdown",
     "smallest_share",
     "times_of",
+    "value_at",
     "weight_bytes",
     "workload_of",
 ]

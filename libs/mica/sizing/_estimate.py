@@ -2,7 +2,7 @@
 
 Owns the estimates. Invariant: every time is inversely proportional to the share, so that a share is found by one division.
 Source: Williams et al., 2009; for transformers Kaplan et al., 2020 (2 operations a parameter and token), and Pope et al., 2022.
-Of transformers only: convolutional networks take 2 to 40 times as long as their operations would, and are not estimated
+Of transformers only: convolutional networks take 1.1 to 26 times as long as their operations would, and are not estimated
 (docs/guides/sizing.md). No measurement of an LLM is at hand; an estimate says that it is one.
 """
 

@@ -101,6 +101,13 @@ def smallest_share(points: Sequence[MeasuredPoint], slo: Slo, mode: Mode | None)
     return Chosen(share, curve.batch, _vram(curve, share), _said(curve, share, slo, mode))
 
 
+def value_at(points: Iterable[MeasuredPoint], share_ppm: int, field: str) -> float | None:
+    """What the points of one batch say of ``field`` at a share; None outside of them, or where not all of them have it."""
+    (curve,) = _curves(points)
+    inside = curve.points[0].share_ppm <= share_ppm <= curve.points[-1].share_ppm
+    return curve.at(share_ppm, field) if inside else None
+
+
 def unmeasured(points: Iterable[MeasuredPoint], slo: Slo) -> list[str]:
     """The bounds of which the points say nothing."""
     listed = list(points)

@@ -167,6 +167,24 @@ def slo_packing(*, as_json: bool, profiles: Path) -> int:
     return 0 if not any(each.violations for each in report.scenarios.values()) else 1
 
 
+@bench.command(help="How far the formulas of sizing are off, on the measured profiles in DIR.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option(
+    "--profiles",
+    required=True,
+    metavar="DIR",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="prof_data_MODEL.csv, as ParvaGPU publishes them.",
+)
+def sizing(*, as_json: bool, profiles: Path) -> int:
+    """Run the sizing benchmark."""
+    from mica.bench.sizing import run
+
+    report = _carry_out(lambda: run(profiles))
+    _print(report, as_json=as_json, title="mica bench sizing (measured profiles, no device)")
+    return 0
+
+
 @bench.command(help="How exactly slices get their share, what a flooding neighbour costs, and how soon a new share is in force.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option(
