@@ -73,8 +73,7 @@ def _read() -> Known:
 def plain_name(model: str) -> str:
     """A model's name without its publisher, case and variant: ``meta-llama/Meta-Llama-3.1-8B-Instruct`` is ``llama-3.1-8b``."""
     name = model.strip().lower().rpartition("/")[2].removeprefix("meta-")
-    known = {each for shapes in known_models().values() for each in shapes}
-    return name if name in known else _ENDINGS.sub("", name)
+    return name if any(name in shapes for shapes in known_models().values()) else _ENDINGS.sub("", name)
 
 
 def expert_parameters(shape: Shape) -> int:
@@ -102,7 +101,7 @@ def shape_of(profile: Profile) -> tuple[WorkloadKind, Shape, tuple[str, ...]] | 
 
     The profile's own numbers go before the table's.
     """
-    name = plain_name(profile.model)
+    name = plain_name(profile.model) if profile.model else ""
     kind, shape = next(((k, shapes[name]) for k, shapes in known_models().items() if name in shapes), (None, None))
     own = {each: value for each in _OWN if (value := getattr(profile, each)) is not None}
     if shape is None and not own:

@@ -6,6 +6,7 @@ was assumed is left unsaid, and what contradicts itself gets no size.
 
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 
 from msgspec import Struct
@@ -19,6 +20,8 @@ from mica.sizing._points import Chosen, best, contradiction, smallest_share, unm
 from mica.sizing._speeds import known_speeds
 from mica.sizing._workload import Workload, workload_of
 
+KEPT: Final = 4096
+"""Answers that are kept: a request that waits is sized anew at every change of the fleet."""
 BOUNDS: Final = ("p99_ms", "ttft_ms", "tpot_ms", "rate_hz")
 ROOFLINE: Final = (
     f"{COMPUTE_PART:.0%} of a device's peak arithmetic and {BANDWIDTH_PART:.0%} of its bandwidth, not measured, may be off by a"
@@ -42,6 +45,13 @@ class Asked(Struct, frozen=True, kw_only=True):
 
 def need_of(asked: Asked) -> Need | Unsizable:
     """What a slice has to have, with everything that was assumed, or which field stands in the way."""
+    if asked.profile is None and asked.slo is None and asked.vram_bytes is not None:
+        return Need(vram_bytes=asked.vram_bytes, share_ppm=asked.share_ppm)
+    return _need_of(asked)
+
+
+@lru_cache(maxsize=KEPT)
+def _need_of(asked: Asked) -> Need | Unsizable:
     profile, slo = asked.profile or Profile(), _promise(asked.slo)
     wrong = check_profile(profile) or (_check_slo(slo) if slo is not None else None)
     if wrong is not None:
