@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 NATIVE_SOURCES := $(shell find native proto -name '*.[chS]' -o -name '*.mk' -o -name '*.map' -o -name '*.def' -o -name Makefile)
-BINDING := libs/mica/region/_abi.abi3.so
+BINDING := libs/mica/packing/_kernel.abi3.so
 SHIM := libs/mica/native/lib/shim/libcuda.so.1
 
 .DEFAULT_GOAL := help
@@ -32,7 +32,7 @@ $(SHIM): $(NATIVE_SOURCES)
 	@touch $@
 
 $(BINDING): $(NATIVE_SOURCES) | $(STAMP)
-	$(BIN)/python native/region/build_cffi.py
+	$(BIN)/python native/build_cffi.py
 	@touch $@
 
 demo: setup ## one real job through the whole system, on a simulated node
@@ -96,4 +96,4 @@ compose-test: setup ## docker compose up, proven on a real engine
 	$(BIN)/python scripts/compose_test.py
 
 clean: ## remove what was built, but not .venv
-	rm -rf build dist libs/mica/native/lib libs/mica/region/_abi*.so
+	rm -rf build dist libs/mica/native/lib libs/mica/*/_*.abi3.so

@@ -227,3 +227,43 @@ def _on_opencl(runs: int, *, quick: bool) -> tuple["Report", list[str]]:
 
     report = _carry_out(lambda: opencl.run(opencl.quick() if quick else opencl.full(runs)))
     return report, remarks(report)
+
+
+@bench.command(
+    help="How much of a fleet is allocated when more is asked for than it has: mica, beside best fit and FGD, on a trace."
+)
+@click.option(
+    "--trace",
+    "folder",
+    required=True,
+    type=click.Path(exists=True, file_okay=False),
+    help="A folder with openb_node_list_*.csv and openb_pod_list_NAME.csv (Alibaba's cluster-trace-gpu-v2023).",
+)
+@click.option("--workload", "workloads", multiple=True, metavar="NAME", help="One of the folder; may be repeated. All, without.")
+@click.option("--seeds", default="42-51", show_default=True, callback=lambda _c, _p, text: _seeds(text), help="A range, or one.")
+@click.option("--policy", "policies", multiple=True, metavar="NAME", help="bestfit, fgd, value or mica; may be repeated.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def placement(*, as_json: bool, **plan: object) -> int:
+    """Run the placement benchmark."""
+    from mica.bench.placement import HEAD, Plan, rows, run
+    from mica.cli._table import show_table
+
+    wanted = {name: value for name, value in plan.items() if value}
+    try:
+        checked = msgspec.convert(wanted, Plan)
+    except msgspec.ValidationError as error:
+        raise click.ClickException(f"bench: {error}") from error
+    report = _carry_out(lambda: run(checked, lambda line: click.echo(line, err=True)))
+    if as_json:
+        _print(report, as_json=True, title="")
+        return 0
+    click.echo(f"mica bench placement: allocated in % of the capacity, {len(report.seeds)} seeds, {report.seconds:.0f} s")
+    show_table(HEAD, rows(report), empty="")
+    return 0
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    first, _, last = text.partition("-")
+    if not (first.isdecimal() and (last or first).isdecimal() and int(first) <= int(last or first) < 1 << 32):
+        raise click.BadParameter(f"got {text!r}, allowed: a number, or two of them as in 42-51")
+    return tuple(range(int(first), int(last or first) + 1))

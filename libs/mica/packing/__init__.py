@@ -1,0 +1,28 @@
+"""Bin packing at fleet scale: where work goes best, and what is then left for what is still to come.
+
+Owns the measure and the arrays; knows nothing of events, services or time. Invariant: pure, and equal input gives equal choices.
+"""
+
+from mica.packing._board import NODE_DEVICES_MAX, Board, Node, Spot
+from mica.packing._errors import PackingError
+from mica.packing._foresight import Foresight, Foresighted
+from mica.packing._mix import Learner, Mix, typical
+from mica.packing._packer import Packer, Rule, Settings
+from mica.packing._shape import Shape
+
+__all__ = [
+    "NODE_DEVICES_MAX",
+    "Board",
+    "Foresight",
+    "Foresighted",
+    "Learner",
+    "Mix",
+    "Node",
+    "Packer",
+    "PackingError",
+    "Rule",
+    "Settings",
+    "Shape",
+    "Spot",
+    "typical",
+]

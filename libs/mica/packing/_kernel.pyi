@@ -1,0 +1,29 @@
+"""Types of the compiled kernel. Written by hand: mypy reads it, nothing else does; a test looks for its names in the module."""
+
+from typing import Any
+
+class _Ffi:
+    NULL: Any
+    def new(self, cdecl: str, init: Any = ...) -> Any: ...
+    def from_buffer(self, cdecl: str, data: Any, require_writable: bool = ...) -> Any: ...
+
+class _Lib:
+    MICA_PACKING_DEVICES_MAX: int
+    MICA_PACKING_SHAPES_MAX: int
+    MICA_PACKING_NOWHERE: int
+    MICA_PACKING_SCALE: int
+    MICA_PACKING_VALUE: int
+    MICA_PACKING_FGD: int
+    MICA_PACKING_BEST_FIT: int
+    def mica_packing_value(self, board: Any, mix: Any, rule: int, node: int) -> int: ...
+    def mica_packing_score(self, board: Any, mix: Any, policy: Any, shape: Any, node: int, devices: Any) -> int: ...
+    def mica_packing_choose(self, board: Any, mix: Any, policy: Any, shape: Any, cache: Any, devices: Any) -> int: ...
+    def mica_packing_fits(self, board: Any, shape: Any, node: int, devices: Any) -> bool: ...
+    def mica_packing_take(self, board: Any, shape: Any, node: int, devices: Any) -> None: ...
+    def mica_packing_give(self, board: Any, shape: Any, node: int, devices: Any) -> None: ...
+    def mica_packing_fill(
+        self, board: Any, mix: Any, policy: Any, shapes: Any, caches: Any, which: Any, count: int, node: Any, device: Any
+    ) -> int: ...
+
+ffi: _Ffi
+lib: _Lib

@@ -1,0 +1,88 @@
+"""What is expected to come: shapes and how often each was seen.
+
+Invariant: a mix is a snapshot; learning goes on beside it. Typical shapes are the most frequent ones that together are 95 % of
+what was seen, as in FGD (Weng et al., USENIX ATC'23, section 4.1).
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+
+import numpy as np
+
+from mica.packing._binding import lib
+from mica.packing._board import _Bound
+from mica.packing._shape import Shape
+
+TYPICAL = 0.95
+SHAPES_MAX: int = lib.MICA_PACKING_SHAPES_MAX
+_NOTHING = 1e-3
+"""What stands for none in a division; so little that it always fits."""
+
+
+def typical(counts: Mapping[Shape, int], part: float = TYPICAL) -> dict[Shape, float]:
+    """The most frequent shapes that make up ``part`` of all, each with its part of those; ties by what they ask."""
+    total, seen = sum(counts.values()), 0
+    chosen: dict[Shape, int] = {}
+    for shape, count in sorted(counts.items(), key=_by_count):
+        if len(chosen) == SHAPES_MAX or seen >= part * total:
+            break
+        chosen[shape] = count
+        seen += count
+    return {shape: count / seen for shape, count in chosen.items()}
+
+
+class Mix:
+    """Shapes with their weights, as the kernel reads them. Shapes without devices weigh, and are not looked for room for."""
+
+    def __init__(self, weights: Mapping[Shape, float], kinds: int, *, with_memory: bool = True) -> None:
+        """Take ``weights`` of typical shapes, with the sum 1; without memory, as FGD counts."""
+        shapes = [shape for shape in weights if shape.devices]
+        allowed = np.array([[shape.allows(kind) for shape in shapes] for kind in range(kinds)], dtype=bool).reshape(
+            kinds, len(shapes)
+        )
+        self.weights = dict(weights)
+        self._bound = _Bound(
+            "struct mica_packing_mix *",
+            {"shapes": len(shapes)},
+            {
+                "weight": _floats([weights[shape] * lib.MICA_PACKING_SCALE for shape in shapes]),
+                "cpu_milli": _floats([shape.cpu_milli or _NOTHING for shape in shapes]),
+                "memory_mib": _floats([(shape.memory_mib if with_memory else 0) or _NOTHING for shape in shapes]),
+                "devices": _floats([shape.devices for shape in shapes]),
+                "vram_mib": _by_kind([shape.vram_mib for shape in shapes], allowed),
+                "share_ppm": _by_kind([shape.share_ppm for shape in shapes], allowed),
+            },
+        )
+
+    @property
+    def pointer(self) -> object:
+        """For the kernel."""
+        return self._bound.pointer
+
+
+class Learner:
+    """Counts what comes."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[Shape] = Counter()
+        self.arrivals = 0
+
+    def saw(self, shape: Shape) -> None:
+        """One more came."""
+        self.counts[shape] += 1
+        self.arrivals += 1
+
+
+def _floats(values: "list[float] | list[int]") -> "tuple[str, np.typing.NDArray[np.float32]]":
+    return "float[]", np.array(values, dtype=np.float32)
+
+
+def _by_kind(needs: list[int], allowed: "np.typing.NDArray[np.bool_]") -> "tuple[str, np.typing.NDArray[np.float32]]":
+    needed = np.maximum(np.array(needs, dtype=np.float32), np.float32(_NOTHING))
+    return "float[]", np.where(allowed, needed, np.float32(np.inf)).astype(np.float32).ravel()
+
+
+def _by_count(item: tuple[Shape, int]) -> tuple[int, ...]:
+    shape, count = item
+    kinds = sorted(shape.kinds) if shape.kinds is not None else [-1]
+    return (-count, -shape.cpu_milli, -shape.milli, -shape.devices, -shape.vram_mib, -shape.memory_mib, *kinds)
