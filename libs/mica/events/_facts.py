@@ -5,7 +5,7 @@ Invariant: facts tolerate unknown fields, and a new field always has a default.
 
 from msgspec import Struct
 
-from mica.events._placement import Candidate, Decision, Placement
+from mica.events._placement import Candidate, Decision, Placement, WaitsFor
 from mica.events._vocabulary import (
     Bytes,
     Control,
@@ -46,6 +46,7 @@ class SliceExplained(Fact, tag="slice.explained", frozen=True, kw_only=True):
     """What would become of a request at this moment. ``sequence`` is the stream sequence of the ``slice.explain`` that asked.
 
     ``outcome`` is ``placed``, ``queued`` or ``rejected``. ``left_out``: so many more candidates were looked at.
+    ``would_evict``: the slices that would be evicted for it.
     """
 
     sequence: int
@@ -54,6 +55,7 @@ class SliceExplained(Fact, tag="slice.explained", frozen=True, kw_only=True):
     summary: str
     candidates: tuple[Candidate, ...] = ()
     left_out: int = 0
+    would_evict: tuple[str, ...] = ()
 
 
 class SliceReady(SliceFact, tag="slice.ready", frozen=True, kw_only=True):
@@ -63,10 +65,11 @@ class SliceReady(SliceFact, tag="slice.ready", frozen=True, kw_only=True):
 
 
 class SliceQueued(SliceFact, tag="slice.queued", frozen=True, kw_only=True):
-    """Nothing fits now; the request waits until ``until``."""
+    """Nothing fits now; the request waits until ``until``. Told anew when what it waits for has changed."""
 
     until: UnixNs
     decision: Decision
+    waits_for: WaitsFor = WaitsFor()
 
 
 class SliceRejected(SliceFact, tag="slice.rejected", frozen=True, kw_only=True):

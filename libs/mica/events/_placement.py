@@ -118,3 +118,20 @@ class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     summary: str
     rejected: tuple[Alternative, ...] = ()
+
+
+class WaitsFor(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a queued request waits for.
+
+    ``position`` of ``length`` is its place in the queue, 1 for the first; 0: not looked at yet. ``field`` is what stands in the
+    way, ``asked`` what was asked of it and ``free_now`` what would have passed. ``victims`` are the slices that are evicted for
+    it. ``change`` counts how often this was told anew.
+    """
+
+    position: int = 0
+    length: int = 0
+    field: str = ""
+    asked: str = ""
+    free_now: str = ""
+    victims: tuple[str, ...] = ()
+    change: int = 0

@@ -8,7 +8,7 @@ from typing import Annotated
 from msgspec import Meta, Struct, field
 
 from mica.events._commands import Profile, RequestSlice
-from mica.events._placement import NO_LIMITS, Decision, Partition, Placement, Window, WorkLimits
+from mica.events._placement import NO_LIMITS, Decision, Partition, Placement, WaitsFor, Window, WorkLimits
 from mica.events._vocabulary import (
     Bytes,
     Control,
@@ -22,6 +22,7 @@ from mica.events._vocabulary import (
     ObservedState,
     Phase,
     PoolName,
+    Preemption,
     Runtime,
     Severity,
     SliceId,
@@ -164,6 +165,8 @@ class SliceRecord(Document, frozen=True, kw_only=True):
     """``slice.<id>``: the slice's one record. Writer: planner.
 
     ``sequence`` is the stream sequence of the last command applied, tombstones included: an older command is void.
+    ``nominated`` is the place that slices are evicted for: while the request is queued, nothing else is placed on its devices.
+    ``evicted``: it leaves because it was evicted.
     """
 
     id: SliceId
@@ -182,6 +185,9 @@ class SliceRecord(Document, frozen=True, kw_only=True):
     until: UnixNs = 0
     traceparent: str = ""
     updated_at: UnixNs = 0
+    waits_for: WaitsFor = WaitsFor()
+    nominated: tuple[Placement, ...] = ()
+    evicted: bool = False
 
 
 class Holding(Document, frozen=True, kw_only=True):
@@ -338,7 +344,8 @@ class PoolPolicy(Document, frozen=True, kw_only=True):
     ``intruders`` is what becomes of processes without a slice. ``switching``: when idle devices are partitioned and made
     whole again. ``drain_at``: a device as sick as that gets no new slices and loses those it has, by tier. ``spatial`` is by
     which mechanism slices get a part of a device to themselves; MPS lets the fatal fault of one end its neighbours, so that
-    slices of several tenants share a device by it only with ``mps_across_tenants``.
+    slices of several tenants share a device by it only with ``mps_across_tenants``. ``preemption``: whose slices may be evicted
+    there for a request that does not fit.
     """
 
     modes: tuple[Mode, ...] = ()
@@ -347,6 +354,7 @@ class PoolPolicy(Document, frozen=True, kw_only=True):
     mps_across_tenants: bool = False
     switching: Switching = Switching.AUTO
     drain_at: Severity = Severity.FATAL
+    preemption: Preemption = Preemption.SPOT
 
 
 class NodePolicy(Document, frozen=True, kw_only=True):
@@ -367,11 +375,15 @@ class StoredProfile(Profile, Document, frozen=True, kw_only=True, forbid_unknown
 
 
 class TenantPolicy(Document, frozen=True, kw_only=True):
-    """``tenant.<t>`` in the ``policy`` bucket (``tenant._default`` for those without one)."""
+    """``tenant.<t>`` in the ``policy`` bucket (``tenant._default`` for those without one).
+
+    ``weight``: of two tenants that wait, the one with twice the weight gets twice as much of the fleet.
+    """
 
     quota: TenantQuota = TenantQuota()
     mode: Mode | None = None
     commands_per_s: Annotated[int, Meta(ge=1)] | None = None
+    weight: Annotated[float, Meta(gt=0, le=1000)] = 1.0
 
 
 class Clearances(Document, frozen=True, kw_only=True):

@@ -160,6 +160,14 @@ class Switching(StrEnum):
     NEVER = "never"
 
 
+class Preemption(StrEnum):
+    """Whose slices may be evicted for a request that does not fit: nobody's, spot ones, or those of lower tier and priority."""
+
+    NEVER = "never"
+    SPOT = "spot"
+    PRIORITY = "priority"
+
+
 class IntruderAction(StrEnum):
     """What is done about a process that uses a device without a slice: tell of it, or end it too."""
 

@@ -18,6 +18,7 @@ COMMANDS: Final[Mapping[str, Row]] = {
     "request": ("mica.cli.commands.request:request", "Ask for a slice and wait for the answer."),
     "explain": ("mica.cli.commands.explain:explain", "Show what would become of a request, device by device."),
     "ls": ("mica.cli.commands.listing:ls", "List slices."),
+    "queue": ("mica.cli.commands.queue:queue", "List the requests that wait, and what for."),
     "show": ("mica.cli.commands.listing:show", "Show one slice: where it is, and why there."),
     "discover": ("mica.cli.commands.discover:discover", "Show the devices of this machine, or of a node file."),
     "nodes": ("mica.cli.commands.nodes:nodes", "List nodes, and the node files that come with mica."),

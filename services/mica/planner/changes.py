@@ -113,7 +113,7 @@ class Changes:
             if record.phase is Phase.QUEUED:
                 return await self._withdraw(call, entry)
             if record.phase is Phase.PLACED:
-                leaving = records.releasing(record, call.sequence, desk.now_ns(), ending.message)
+                leaving = records.releasing(record, call.sequence, desk.now_ns(), ending.message, evicted=ending.evicted)
                 entry = await desk.records.write(leaving, entry)
         except StaleRevisionError:
             return AGAIN

@@ -1,19 +1,23 @@
 """``slice.explain``: what would become of a request, and why. Invariant: nothing is written but the answer."""
 
+from msgspec.structs import replace
+
 from mica.events import Candidate, ExplainSlice, SliceExplained
-from mica.planner.deciding import ask_of, decided, sized
+from mica.planner.deciding import decided, sized
 from mica.planner.desk import Call, Desk
 from mica.planner.domain import records
 from mica.planner.domain.explaining import explain
 from mica.planner.domain.misfits import Refusal
 from mica.planner.domain.placing import Placed
+from mica.planner.preemptions import Preemptions
 
 
 class Explanations:
     """Answers dry runs, on what the server has now."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, preemptions: Preemptions) -> None:
         self._desk = desk
+        self._preemptions = preemptions
 
     async def on_explain(self, call: Call) -> SliceExplained:
         """The answer; a request that is malformed inside is refused before it comes here."""
@@ -25,13 +29,18 @@ class Explanations:
         size = sized(desk, request)
         if isinstance(size, Refusal):
             return self._answer(call, size.message, "rejected")
-        ask = ask_of(desk, record, size)
+        ask = self._preemptions.ask(record)
+        assert ask is not None
         outcome = decided(desk, ask)
         candidates, left_out = explain(desk.fleet, ask, outcome)
         if isinstance(outcome, Placed):
             return self._answer(call, outcome.decision.summary, "placed", candidates, left_out)
-        waits = outcome.possible and request.queue_s > 0
-        return self._answer(call, outcome.decision.summary, "queued" if waits else "rejected", candidates, left_out)
+        if not (outcome.possible and request.queue_s > 0):
+            return self._answer(call, outcome.decision.summary, "rejected", candidates, left_out)
+        found = await self._preemptions.choose(record, ask)
+        victims = tuple(each.id for each in found.victims) if found is not None else ()
+        said = outcome.decision.summary + (f"; would evict {', '.join(victims)}" if victims else "")
+        return replace(self._answer(call, said, "queued", candidates, left_out), would_evict=victims)
 
     def _answer(
         self, call: Call, summary: str, outcome: str, candidates: tuple[Candidate, ...] = (), left_out: int = 0

@@ -201,7 +201,8 @@ class Followups:
                 answer = await self._requests.resume(entry, epochs) if entry is not None else None
                 outcome: Outcome | Refusal = Outcome.OVERTAKEN if isinstance(answer, Again) else Outcome.APPLIED
             elif record is not None and here and record.phase is Phase.RELEASING:
-                outcome = await desk.ledgers.align(node, record, epochs.get(node, -1), Ending())
+                ending = Ending(evicted=record.evicted, message=record.message)
+                outcome = await desk.ledgers.align(node, record, epochs.get(node, -1), ending)
             else:
                 if record is not None and record.phase in (Phase.LOST, Phase.FAILED):
                     await desk.say_record(record)

@@ -88,7 +88,7 @@ class Handlers:
             ResizeSlice: changes.on_resize,
             ControlSlice: changes.on_control,
             MoveSlice: changes.on_move,
-            ExplainSlice: Explanations(desk).on_explain,
+            ExplainSlice: Explanations(desk, requests.preemptions).on_explain,
         }
 
     async def on_delivery(self, delivery: Delivery) -> None:

@@ -35,6 +35,8 @@ from mica.planner.domain.misfits import Refusal
 from mica.planner.domain.placing import Placed, Unplaced
 from mica.planner.domain.quotas import holding_of
 from mica.planner.placements import Placements, Plan, Unpaid
+from mica.planner.preemptions import Preemptions
+from mica.planner.standing import standing_of
 from mica.planner.waiting import Waiting
 
 OWN_ID: Final = re.compile(r"seq-[0-9]+")
@@ -51,6 +53,7 @@ class Requests:
         self._desk = desk
         self._waiting = waiting
         self._placements = Placements(desk, waiting)
+        self.preemptions = Preemptions(desk, waiting)
 
     async def on_request(self, call: Call) -> Fact | None:
         """The answer to a request; None when it was answered before by somebody else."""
@@ -126,10 +129,10 @@ class Requests:
         if isinstance(size, Refusal):
             return Plan(records.rejected(record, size, None, desk.now_ns()), {}, over)
         await desk.load_tenant(tenant)
-        outcome = decided(desk, ask_of(desk, record, size, excluded))
+        outcome = decided(desk, ask_of(desk, record, size, excluded | self._barred(record)))
         if not isinstance(outcome, Placed):
             await desk.freshen(tenant)
-            outcome = decided(desk, ask_of(desk, record, size, excluded))
+            outcome = decided(desk, ask_of(desk, record, size, excluded | self._barred(record)))
         now = desk.now_ns()
         if isinstance(outcome, Placed):
             desk.fleet.reserve(record.id, outcome.placements)
@@ -137,6 +140,9 @@ class Requests:
         if outcome.possible and record.until > now:
             return Plan(records.queued(record, outcome.refusal, outcome.decision, now), {}, over)
         return Plan(records.rejected(record, outcome.refusal, outcome.decision, now), {}, over)
+
+    def _barred(self, record: SliceRecord) -> frozenset[str]:
+        return self._waiting.barred(record, lambda: standing_of(self._desk, self._waiting, record.request.tenant))
 
     async def _commit(self, plan: Plan) -> Answered:
         """Make a plan durable: record and charge, then the ledger."""
@@ -155,6 +161,7 @@ class Requests:
             return AGAIN
         if record.phase is Phase.QUEUED or records.is_unannounced(record):
             self._waiting.add(record)
+            self._waiting.wake()
         else:
             self._waiting.discard(record.id)
         if record.id in self._desk.tenants.of(tenant).value.holdings:
@@ -204,19 +211,22 @@ class Requests:
             plan = Plan(records.ended(record, Phase.FAILED, failure, desk.now_ns()), {}, entry)
         return await self._commit(plan)
 
-    async def retry_queued(self, entry: Entry[SliceRecord]) -> Answered:
-        """Place a request that waits, or reject it when its time is up; None while it must go on waiting."""
+    async def retry_queued(self, entry: Entry[SliceRecord], place: tuple[int, int]) -> Answered:
+        """Place a request that waits, or reject it when its time is up; while it must wait, what is new about that.
+
+        ``place`` is its position in the queue, 1 for the first, and the queue's length.
+        """
         record, now = entry.value, self._desk.now_ns()
         if now < record.until and not isinstance(self._peek(record), Placed):
-            return None
+            return await self.preemptions.review(entry, place)
         plan = await self._plan(record, entry)
         if plan.record.phase is Phase.QUEUED:
             return None
         return await self._commit(plan)
 
     def _peek(self, record: SliceRecord) -> Placed | Unplaced | None:
-        size = sized(self._desk, record.request)
-        return None if isinstance(size, Refusal) else decided(self._desk, ask_of(self._desk, record, size))
+        ask = self.preemptions.ask(record)
+        return None if ask is None else decided(self._desk, ask)
 
     async def _withdraw(self, entry: Entry[SliceRecord], refusal: Refusal, epochs: dict[str, int]) -> Answered:
         """Reject what was recorded as placed and is in no ledger: first bar it from its node, then say so."""

@@ -11,15 +11,17 @@ from typing import Final, TypeVar
 
 from msgspec import Struct
 
-from mica.bus import Bus, BusError, Change, Clock
+from mica.bus import Bus, BusError, Change, Clock, Entry
 from mica.events import (
     Document,
     EventError,
     Inventory,
     NodePolicy,
     Observed,
+    Phase,
     PoolPolicy,
     SliceQueued,
+    SliceRecord,
     StoredProfile,
     TenantPolicy,
 )
@@ -77,11 +79,20 @@ class Planner:
             group.create_task(self._tick(upkeep, handlers))
             group.create_task(self._serve_waiting(upkeep))
             group.create_task(self._hear_queued(desk))
-            group.create_task(self._guarded("sweep", upkeep.sweep))
+            left = await self._recall(upkeep)
+            group.create_task(self._guarded("sweep", lambda: upkeep.sweep(left)))
             on_ready()
             async for batch in self._world.bus.consume("COMMANDS", DURABLE):
                 for delivery in batch:
                     await handlers.on_delivery(delivery)
+
+    async def _recall(self, upkeep: Upkeep) -> list[Entry[SliceRecord]]:
+        while True:
+            try:
+                return await upkeep.recall()
+            except (BusError, EventError) as error:
+                log.warning("the records can not be read: %s", error)
+            await self._world.clock.sleep(FAILED_WATCH_S)
 
     async def _know(self, group: asyncio.TaskGroup, desk: Desk, followups: Followups) -> None:
         """Start following what the planner decides on, and wait until all of it was seen once."""
@@ -134,8 +145,8 @@ class Planner:
                     await self._guarded("queue", lambda id_=each.event.id: self._add_queued(desk, id_))  # type: ignore[misc]
 
     async def _add_queued(self, desk: Desk, slice_id: str) -> None:
-        entry = await desk.records.get(slice_id)
-        if entry is not None and entry.value.until:
+        entry = await desk.records.read(slice_id)
+        if entry is not None and entry.value.phase is Phase.QUEUED and entry.value.until:
             self._waiting.add(entry.value)
 
     async def _guarded(self, what: str, work: Callable[[], Awaitable[None]]) -> None:

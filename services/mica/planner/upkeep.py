@@ -15,14 +15,18 @@ from mica.planner.desk import ATTEMPTS, Again, Answered, Desk
 from mica.planner.domain import records
 from mica.planner.domain.fleet import NodeState
 from mica.planner.domain.ledgers import entries_of, mentions, node_of, present
+from mica.planner.domain.queueing import is_kept_for
 from mica.planner.drains import Drains
 from mica.planner.followups import Followups
 from mica.planner.requests import Requests
+from mica.planner.standing import standing_of, total_of
 from mica.planner.waiting import Waiting
 
 log = logging.getLogger(__name__)
 
 LEAVING: Final = Holding(vram_bytes=0, share_ppm=0)
+HEADS: Final = 4
+"""Devices are kept for the first of so many in front of the queue that would fit if others left."""
 LEASE_MARGIN_NS: Final = 10_000_000_000
 """How long a lease must be seen to be over, on a connection that works, before the node's slices are given up."""
 
@@ -76,11 +80,19 @@ class Upkeep:
         self._expired_since.pop(node.name, None)
         return False
 
-    async def sweep(self) -> None:
-        """Read every record once, and go on with whatever stands half done."""
+    async def recall(self) -> list[Entry[SliceRecord]]:
+        """Read every record once, and know who waits, and which devices are kept for whom, before anything is decided."""
+        entries = await self._desk.records.sweep()
+        for entry in entries:
+            if entry.value.phase is Phase.QUEUED:
+                self._waiting.add(entry.value)
+        return entries
+
+    async def sweep(self, entries: Iterable[Entry[SliceRecord]]) -> None:
+        """Go on with whatever stands half done."""
         desk = self._desk
         seen: set[str] = set()
-        for entry in await desk.records.sweep():
+        for entry in entries:
             seen.add(entry.value.id)
             if entry.value.phase is Phase.QUEUED or records.is_unannounced(entry.value):
                 self._waiting.add(entry.value)
@@ -129,7 +141,7 @@ class Upkeep:
         self._fenced = fenced
         known = {id_ for _, id_ in given.keys() | charged.keys()}
         desk.mine &= known
-        desk.records.prune(known | set(self._waiting.in_order()))
+        desk.records.prune(known | self._waiting.ids())
 
     async def _resolve(self, tenant: str, slice_id: str) -> None:
         """A charge without a slice, or a slice without a charge: the record decides, and one that is missing is barred first."""
@@ -163,14 +175,26 @@ class Upkeep:
     async def retry_waiting(self) -> None:
         """Try everybody who waits, in order."""
         self._waiting.changed.clear()
-        for slice_id in self._waiting.in_order():
+        for tenant in self._waiting.tenants():
+            await self._desk.load_tenant(tenant)
+        self._waiting.total = total_of(self._desk)
+        order = self._waiting.in_order(standing_of(self._desk, self._waiting))
+        heads = HEADS
+        position = 0
+        for slice_id in order:
             async with self._desk.turns.of(slice_id):
                 for attempt in range(ATTEMPTS):
-                    answer = await self._retry(slice_id, fresh=attempt > 0)
+                    answer = await self._retry(slice_id, (position + 1, len(order)), fresh=attempt > 0)
                     if not isinstance(answer, Again):
                         break
+            record = self._waiting.get(slice_id)
+            if record is None or record.phase is not Phase.QUEUED:
+                continue
+            position += 1
+            if heads and is_kept_for(record, self._desk.now_ns()):
+                heads = 0 if self._requests.preemptions.keep_for(record) else heads - 1
 
-    async def _retry(self, slice_id: str, *, fresh: bool) -> Answered:
+    async def _retry(self, slice_id: str, place: tuple[int, int], *, fresh: bool) -> Answered:
         desk = self._desk
         epochs = desk.ledgers.epochs()
         entry: Entry[SliceRecord] | None = await (desk.records.read(slice_id) if fresh else desk.records.get(slice_id))
@@ -180,7 +204,7 @@ class Upkeep:
             self._waiting.discard(slice_id)
             return None
         queued = entry.value.phase is Phase.QUEUED
-        answer = await (self._requests.retry_queued(entry) if queued else self._requests.resume(entry, epochs))
+        answer = await (self._requests.retry_queued(entry, place) if queued else self._requests.resume(entry, epochs))
         if isinstance(answer, SliceRejected):
             return Again.AGAIN
         if isinstance(answer, Fact):

@@ -43,6 +43,7 @@ class View(Struct, frozen=True):
     async def take_tenants(self, changes: Iterable[Change[TenantPolicy]]) -> None:
         """Quotas and pins of tenants changed."""
         self.policies.take_tenants(changes)
+        self.waiting.wake()
 
     async def take_pools(self, changes: Iterable[Change[PoolPolicy]]) -> None:
         """Pins of pools changed."""

@@ -1,8 +1,12 @@
 """One slice's life through the whole planner, on the memory bus with a simulated enforcer."""
 
+import asyncio
+from collections.abc import Iterable
+
 import pytest
 from planner_house import GIB, House, Rig, ask
 
+from mica.bus import Entry
 from mica.events import (
     Control,
     ControlSlice,
@@ -16,6 +20,7 @@ from mica.events import (
     SliceRecord,
     TenantHoldings,
 )
+from mica.planner.upkeep import Upkeep
 
 
 async def record(house: House, id_: str) -> SliceRecord:
@@ -176,11 +181,18 @@ async def test_commands_for_an_unknown_id_are_refused_by_name(house: House) -> N
 
 
 @pytest.mark.parametrize("half", ["slice.s1", "tenant.t1", "ledger.n1"])
-async def test_what_is_being_written_when_a_planner_looks_for_leftovers_is_none(house: House, half: str) -> None:
+async def test_what_is_being_written_when_a_planner_looks_for_leftovers_is_none(
+    house: House, monkeypatch: pytest.MonkeyPatch, half: str
+) -> None:
     """A planner that looks at what others have left leaves its own first command alone: the slice becomes ready."""
     await house.stop_planners()
-    rig = Rig(house.bus)
-    look = rig.hold("watch.slice.*")
+    rig, look, sweep = Rig(house.bus), asyncio.Event(), Upkeep.sweep
+
+    async def late(upkeep: Upkeep, entries: Iterable[Entry[SliceRecord]]) -> None:
+        await look.wait()
+        await sweep(upkeep, entries)
+
+    monkeypatch.setattr(Upkeep, "sweep", late)
     await house.start_planner(rig)
     written = rig.hold(half)
     await house.send(ask("s1", 4))

@@ -129,6 +129,9 @@ async def _show(slice_id: str, server: str | None, *, as_json: bool) -> None:
         click.echo(f"  {record.message}")
     wanted = [show_bytes(asked.vram_bytes) if asked.vram_bytes else "", show_share(asked.share_ppm) if asked.share_ppm else ""]
     click.echo(f"  asked: {', '.join(filter(None, [*wanted, str(asked.tier), str(asked.runtime)]))}")
+    if record.phase is Phase.QUEUED and record.waits_for.position:
+        waits = record.waits_for
+        click.echo(f"  waits: {waits.position} of {waits.length}; evicted for it: {', '.join(waits.victims) or 'nobody'}")
     show_placements(record.placements)
     for device_id, item in seen.items():
         click.echo(f"  on {device_id}: {item.state}, generation {item.generation}, holds {show_bytes(item.vram_used_bytes)}")

@@ -31,7 +31,10 @@ def answer_of(record: SliceRecord) -> SliceFact | None:
                 at=at, id=id_, tenant=tenant, generation=generation, placements=record.placements, decision=decision
             )
         case Phase.QUEUED:
-            return SliceQueued(at=at, id=id_, tenant=tenant, generation=generation, until=record.until, decision=decision)
+            return SliceQueued(
+                at=at, id=id_, tenant=tenant, generation=generation, until=record.until, decision=decision,
+                waits_for=record.waits_for,
+            )  # fmt: skip
         case Phase.REJECTED:
             return SliceRejected(
                 at=at, id=id_, tenant=tenant, generation=generation, field=record.field, given=record.given,
@@ -48,6 +51,8 @@ def answer_of(record: SliceRecord) -> SliceFact | None:
 def message_id(fact: Fact) -> str:
     """The same for every repetition of a fact."""
     tag = str(fact.__struct_config__.tag)
+    if isinstance(fact, SliceQueued) and fact.waits_for.change:
+        return f"{tag}-{fact.id}-{fact.generation}-{fact.waits_for.change}"
     if isinstance(fact, SliceFact):
         return f"{tag}-{fact.id}-{fact.generation}"
     if isinstance(fact, SliceRefused | SliceExplained):

@@ -6,6 +6,7 @@ claims.
 """
 
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from enum import IntEnum
 
 from mica.events import Device, LedgerEntry, Mode, ObservedSlice, Partition, Placement, Window
@@ -88,6 +89,16 @@ class DeviceClaims:
             del self.claims[slice_id]
         self.vram_bytes += claim.vram_bytes - vram_bytes
         self.share_ppm += claim.share_ppm - share_ppm
+
+    def without(self, gone: AbstractSet[str]) -> "DeviceClaims":
+        """The same device as it would be if those slices were not there."""
+        left = DeviceClaims(self.device)
+        left._geometry = self._geometry
+        for id_, claim in self.claims.items():
+            if id_ not in gone:
+                for side in Side:
+                    left.put(id_, side, claim.sides[side])
+        return left
 
     def geometry(self, device: Device) -> Geometry:
         """What the device's profiles allow; worked out again when the inventory has changed."""

@@ -4,6 +4,7 @@ Invariant: after every ``take_*`` the claims of a node's devices are those of it
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from typing import TypeVar
 
 from mica.events import Inventory, Ledger, LedgerEntry, Mode, Observed, ObservedSlice, ObservedState, Placement
@@ -53,6 +54,13 @@ class NodeState:
             for partition in (claim.partitions if claim.mode is Mode.HARDWARE else (None,))
         }
         return frozenset(found - {""})
+
+    def without(self, gone: AbstractSet[str]) -> "NodeState":
+        """The node as it would be if those slices were not there: to decide on, not to follow documents with."""
+        left = NodeState(self.name)
+        left.inventory, left.ledger, left.observed = self.inventory, self.ledger, self.observed
+        left.devices = {id_: claims.without(gone) for id_, claims in self.devices.items()}
+        return left
 
     def take_inventory(self, inventory: Inventory | None) -> None:
         """Replace what discovery says."""

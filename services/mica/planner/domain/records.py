@@ -8,7 +8,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from mica.events import Decision, Phase, Placement, RequestSlice, SliceRecord
+from mica.events import Decision, Phase, Placement, RequestSlice, SliceRecord, WaitsFor
 from mica.planner.domain.misfits import Refusal
 
 TOMBSTONE_S: Final = 86_400
@@ -39,6 +39,7 @@ def queued(record: SliceRecord, refusal: Refusal, decision: Decision, at: int) -
     return replace(
         record, phase=Phase.QUEUED, generation=record.generation + 1, placements=(), decision=decision, updated_at=at,
         field=refusal.field, given=refusal.given, allowed=refusal.allowed, message=refusal.message,
+        waits_for=WaitsFor(field=refusal.field, asked=refusal.given, free_now=refusal.allowed),
     )  # fmt: skip
 
 
@@ -51,9 +52,9 @@ def rejected(record: SliceRecord, refusal: Refusal, decision: Decision | None, a
     )  # fmt: skip
 
 
-def releasing(record: SliceRecord, sequence: int, at: int, message: str = "") -> SliceRecord:
+def releasing(record: SliceRecord, sequence: int, at: int, message: str = "", *, evicted: bool = False) -> SliceRecord:
     """It is to go; what it had stays named until it is gone."""
-    return replace(record, phase=Phase.RELEASING, sequence=sequence, updated_at=at, message=message)
+    return replace(record, phase=Phase.RELEASING, sequence=sequence, updated_at=at, message=message, evicted=evicted)
 
 
 def changed(record: SliceRecord, placements: tuple[Placement, ...], sequence: int, at: int) -> SliceRecord:

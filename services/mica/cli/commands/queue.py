@@ -1,0 +1,67 @@
+"""``mica queue``: the requests that wait, and what for. Invariant: it only reads; the positions are the planner's."""
+
+import time
+from typing import Any
+
+import click
+
+from mica.cli import _documents as documents
+from mica.cli._session import connected, json_option, run, server_option
+from mica.cli._table import show_json, show_table
+from mica.cli.commands.listing import age
+from mica.events import Phase, SliceRecord, WaitsFor
+
+HEAD = ("POSITION", "ID", "TENANT", "TIER", "PRIORITY", "WAITING", "UNTIL", "WAITS FOR")
+
+
+@click.command()
+@server_option
+@json_option
+def queue(server: str | None, *, as_json: bool) -> None:
+    """List the requests that wait for capacity, the one that is tried first in front."""
+    rows = run(_rows(server))
+    if as_json:
+        show_json(rows)
+        return
+    show_table(HEAD, [_line(row) for row in rows], empty="nobody waits")
+
+
+async def _rows(server: str | None) -> list[dict[str, Any]]:
+    async with connected(server) as bus:
+        waiting = [record for record in await documents.records(bus) if record.phase is Phase.QUEUED]
+    return [
+        _row(record) for record in sorted(waiting, key=lambda each: (each.waits_for.position or 1 << 30, each.request_sequence))
+    ]
+
+
+def _row(record: SliceRecord) -> dict[str, Any]:
+    return {
+        "position": record.waits_for.position,
+        "id": record.id,
+        "tenant": record.request.tenant,
+        "tier": str(record.request.tier),
+        "priority": record.request.priority,
+        "since": record.until - int(record.request.queue_s * 1e9),
+        "until": record.until,
+        "field": record.waits_for.field,
+        "asked": record.waits_for.asked,
+        "free_now": record.waits_for.free_now,
+        "victims": list(record.waits_for.victims),
+        "waits_for": waits_text(record.waits_for),
+    }
+
+
+def waits_text(waits_for: WaitsFor) -> str:
+    """``vram_bytes: asked 8, at most 4 now; evicted for it: a, b``."""
+    parts = [f"{waits_for.field}: asked {waits_for.asked}, {waits_for.free_now}"] if waits_for.field else []
+    if waits_for.victims:
+        parts.append(f"evicted for it: {', '.join(waits_for.victims)}")
+    return "; ".join(parts)
+
+
+def _line(row: dict[str, Any]) -> tuple[str, ...]:
+    left = f"in {max(0, row['until'] - time.time_ns()) // 1_000_000_000}s"
+    return (
+        str(row["position"] or "-"), row["id"], row["tenant"], row["tier"], str(row["priority"]), age(row["since"]), left,
+        row["waits_for"],
+    )  # fmt: skip

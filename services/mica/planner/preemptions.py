@@ -1,0 +1,164 @@
+"""What becomes of a request that goes on waiting: whom it has evicted, and what it tells of its wait.
+
+Invariant: victims are chosen once for a request. They stand in its record before the first of them is evicted, so that whoever
+goes on after a crash evicts the same ones and no others; each goes by an ordinary ``slice.evict``. Until the request has its
+place, or the victims have left in vain, nothing else is placed on the devices that they leave.
+"""
+
+import logging
+from typing import Final
+
+from msgspec.structs import replace
+
+from mica.bus import Entry, StaleRevisionError
+from mica.events import EvictSlice, LedgerEntry, Phase, SliceRecord, WaitsFor
+from mica.planner.deciding import ask_of, decided, sized
+from mica.planner.desk import AGAIN, Answered, Desk
+from mica.planner.domain.answers import answer_of
+from mica.planner.domain.draining import GRACE_S
+from mica.planner.domain.fleet import NodeState
+from mica.planner.domain.misfits import Refusal
+from mica.planner.domain.placing import Ask, Placed, Unplaced
+from mica.planner.domain.preempting import Clearance, clear, may_evict
+from mica.planner.domain.quotas import holding_of, over_quota
+from mica.planner.standing import standing_of
+from mica.planner.waiting import Head, Waiting
+
+TELL_NS: Final = 5_000_000_000
+"""What a request waits for is told anew at most so often, and when victims are chosen."""
+MARGIN_NS: Final = 2_000_000_000
+"""Nobody is evicted for a request whose time is up less than this after the victims' programs must have ended."""
+REASON_MAX: Final = 256
+
+log = logging.getLogger(__name__)
+
+
+class Preemptions:
+    """Looks after requests that do not fit."""
+
+    def __init__(self, desk: Desk, waiting: Waiting) -> None:
+        self._desk = desk
+        self._waiting = waiting
+
+    def ask(self, record: SliceRecord) -> Ask | None:
+        """What the request asks for, away from what is kept for others; None when it has no size."""
+        size = sized(self._desk, record.request)
+        if isinstance(size, Refusal):
+            return None
+        return ask_of(
+            self._desk,
+            record,
+            size,
+            self._waiting.barred(record, lambda: standing_of(self._desk, self._waiting, record.request.tenant)),
+        )
+
+    def keep_for(self, record: SliceRecord) -> bool:
+        """Keep the devices where the least has to leave for the request; False where it would not fit if all left."""
+        ask = self.ask(record)
+        found = clear(self._desk.fleet, ask, lambda _node, _entry: True) if ask is not None else None
+        if found is None:
+            return False
+        self._waiting.head = Head(record.id, frozenset(placement.device_id for placement in found.placed.placements))
+        return True
+
+    async def review(self, entry: Entry[SliceRecord], place: tuple[int, int]) -> Answered:
+        """Go on with a request that does not fit: evict for it, tell what it waits for."""
+        record, ask = entry.value, self.ask(entry.value)
+        outcome = decided(self._desk, ask) if ask is not None else None
+        if ask is None or not isinstance(outcome, Unplaced):
+            return None
+        now, told = record, record.waits_for
+        if told.victims:
+            await self._evict(record)
+            if record.nominated and self._have_left(record):
+                now = replace(now, nominated=())
+        else:
+            clearance = await self.choose(record, ask)
+            if clearance is not None and clearance.victims:
+                told = replace(told, victims=tuple(each.id for each in clearance.victims))
+                now = replace(now, nominated=clearance.placed.placements)
+        refusal = outcome.refusal
+        told = replace(
+            told, position=place[0], length=place[1], field=refusal.field, asked=refusal.given, free_now=refusal.allowed
+        )
+        return await self._tell(entry, now, told)
+
+    async def _tell(self, entry: Entry[SliceRecord], now: SliceRecord, told: WaitsFor) -> Answered:
+        desk, record = self._desk, entry.value
+        at_once = told.victims != record.waits_for.victims or now.nominated != record.nominated
+        is_news = replace(told, length=record.waits_for.length) != record.waits_for
+        if not at_once and not (is_news and desk.now_ns() - record.updated_at >= TELL_NS):
+            return None
+        now = replace(
+            now, waits_for=replace(told, change=told.change + 1), updated_at=desk.now_ns(), field=told.field, given=told.asked,
+            allowed=told.free_now, message=Refusal(told.field, told.asked, told.free_now).message,
+        )  # fmt: skip
+        try:
+            await desk.records.write(now, entry)
+        except StaleRevisionError:
+            return AGAIN
+        self._waiting.add(now)
+        await desk.say_record(now)
+        if told.victims != record.waits_for.victims:
+            log.warning("slice %s: %s are evicted for it", now.id, ", ".join(told.victims))
+            await self._evict(now)
+        return answer_of(now)
+
+    async def choose(self, record: SliceRecord, ask: Ask) -> Clearance | None:
+        """Whom to evict for it, on what the server has now; None where nobody may be, or nobody's leaving helps."""
+        desk = self._desk
+        if self._clearance(record, ask, {}) is None:
+            return None
+        await desk.freshen(record.request.tenant)
+        if isinstance(decided(desk, ask), Placed):
+            self._waiting.wake()
+            return None
+        found = self._clearance(record, ask, await self._sequences(record, ask))
+        if found is None:
+            return None
+        tenant = record.request.tenant
+        quota, held = desk.policies.tenant(tenant).quota, desk.tenants.of(tenant).value
+        return None if over_quota(held, record.id, holding_of(found.placed.placements), quota) is not None else found
+
+    def _clearance(self, record: SliceRecord, ask: Ask, sequences: dict[str, int]) -> Clearance | None:
+        return clear(self._desk.fleet, ask, lambda node, entry: self._may(record, node, entry), sequences)
+
+    def _may(self, record: SliceRecord, node: NodeState, entry: LedgerEntry) -> bool:
+        in_time = record.until - self._desk.now_ns() >= GRACE_S[entry.tier] * 1e9 + MARGIN_NS
+        return in_time and may_evict(record.request, entry, self._desk.policies.preemption(node.pool))
+
+    async def _sequences(self, record: SliceRecord, ask: Ask) -> dict[str, int]:
+        """By slice that may be evicted, its request's place in the stream: the higher, the younger."""
+        found: dict[str, int] = {}
+        for node in list(self._desk.fleet.nodes.values()):
+            if ask.request.pool in (None, node.pool):
+                for slices in list(node.ledger.devices.values()):
+                    for each in list(slices.values()):
+                        if self._may(record, node, each):
+                            entry = await self._desk.records.get(each.id)
+                            found[each.id] = entry.value.request_sequence if entry is not None else 0
+        return found
+
+    async def _evict(self, record: SliceRecord) -> None:
+        """Ask for every victim to leave that has not been told to; a repetition is dropped by the stream."""
+        devices = {placement.device_id for placement in record.nominated}
+        request = record.request
+        why = f"preempted for slice {record.id} of tenant {request.tenant} ({request.tier}, priority {request.priority})"
+        for id_ in record.waits_for.victims:
+            entry = await self._desk.records.read(id_)
+            if entry is None or entry.value.phase is not Phase.PLACED:
+                continue
+            if any(placement.device_id in devices for placement in entry.value.placements):
+                command = EvictSlice(id=id_, grace_s=GRACE_S[entry.value.request.tier], reason=why[:REASON_MAX])
+                await self._desk.bus.publish(command, message_id=f"preempt-{record.id}-{record.generation}-{id_}")
+
+    def _have_left(self, record: SliceRecord) -> bool:
+        """Whether nothing of the victims is left on the devices that they were to make free."""
+        devices = {placement.device_id for placement in record.nominated}
+        ledgers = [self._desk.fleet.node(placement.node).ledger for placement in record.nominated]
+        return not any(
+            id_ in ledger.departures
+            or any(id_ in table.get(device_id, {}) for table in (ledger.devices, ledger.held) for device_id in devices)
+            for ledger in ledgers
+            for id_ in record.waits_for.victims
+        )
