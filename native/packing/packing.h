@@ -52,11 +52,11 @@ struct mica_packing_shape {
 struct mica_packing_mix {
     int32_t shapes;
     const float *weight;            /* their part of what comes, times MICA_PACKING_SCALE */
-    const float *cpu_milli;         /* > 0 */
-    const float *memory_mib;        /* > 0 */
+    const float *cpu_milli;         /* >= 0 */
+    const float *memory_mib;        /* >= 0 */
     const float *devices;           /* >= 1 */
-    const float *vram_mib;          /* [kinds * shapes], > 0; INFINITY: not on that kind */
-    const float *share_ppm;         /* [kinds * shapes], > 0 */
+    const float *vram_mib;          /* [kinds * shapes], >= 0, one of both > 0; INFINITY: not on that kind */
+    const float *share_ppm;         /* [kinds * shapes], >= 0 */
 };
 
 #define MICA_PACKING_SCALE 1024     /* units of V in a thousandth of a device */

@@ -4,7 +4,15 @@
  */
 #include "internal.h"
 
+#include <math.h>
 #include <string.h>
+
+/* How often a need goes into what is free, none of it (0) without end. A quotient of whole numbers below 2^24 that is not whole is
+ * not rounded up to one: truncation is division's floor. */
+static inline float times(float free, float need)
+{
+    return need > 0.0f ? (float)(int32_t)(free / need) : INFINITY;
+}
 
 void mica_packing_room_add(struct mica_packing_room *room, const struct mica_packing_mix *mix, const struct mica_packing_device *device,
                            float sign)
@@ -14,8 +22,7 @@ void mica_packing_room_add(struct mica_packing_room *room, const struct mica_pac
     const float *need_vram = mix->vram_mib + (int64_t)device->kind * mix->shapes;
     const float *need_share = mix->share_ppm + (int64_t)device->kind * mix->shapes;
     for (int32_t m = 0; m < mix->shapes; m++) {
-        /* A quotient of whole numbers below 2^24 that is not whole is not rounded up to one: truncation is division's floor. */
-        float by_vram = (float)(int32_t)(vram / need_vram[m]), by_share = (float)(int32_t)(share / need_share[m]);
+        float by_vram = times(vram, need_vram[m]), by_share = times(share, need_share[m]);
         float copies = by_vram < by_share ? by_vram : by_share;
         float most = mix->devices[m] > 1.0f ? 1.0f : copies;
         copies = copies < most ? copies : most;
@@ -33,7 +40,7 @@ int64_t mica_packing_room_value(const struct mica_packing_room *room, const stru
     int32_t sum = 0;
     float cpu = (float)cpu_milli, memory = (float)memory_mib, bounded = rule == MICA_PACKING_VALUE ? 0.0f : 1.0f;
     for (int32_t m = 0; m < mix->shapes; m++) {
-        float by_cpu = (float)(int32_t)(cpu / mix->cpu_milli[m]), by_memory = (float)(int32_t)(memory / mix->memory_mib[m]);
+        float by_cpu = times(cpu, mix->cpu_milli[m]), by_memory = times(memory, mix->memory_mib[m]);
         float hosted = by_cpu < by_memory ? by_cpu : by_memory;
         float sets = room->copies[m] / mix->devices[m];
         float part = hosted / (sets > 1.0f ? sets : 1.0f);

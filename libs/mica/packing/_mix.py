@@ -15,8 +15,6 @@ from mica.packing._shape import Shape
 
 TYPICAL = 0.95
 SHAPES_MAX: int = lib.MICA_PACKING_SHAPES_MAX
-_NOTHING = 1e-3
-"""What stands for none in a division; so little that it always fits."""
 
 
 def typical(counts: Mapping[Shape, int], part: float = TYPICAL) -> dict[Shape, float]:
@@ -46,8 +44,8 @@ class Mix:
             {"shapes": len(shapes)},
             {
                 "weight": _floats([weights[shape] * lib.MICA_PACKING_SCALE for shape in shapes]),
-                "cpu_milli": _floats([shape.cpu_milli or _NOTHING for shape in shapes]),
-                "memory_mib": _floats([(shape.memory_mib if with_memory else 0) or _NOTHING for shape in shapes]),
+                "cpu_milli": _floats([shape.cpu_milli for shape in shapes]),
+                "memory_mib": _floats([shape.memory_mib if with_memory else 0 for shape in shapes]),
                 "devices": _floats([shape.devices for shape in shapes]),
                 "vram_mib": _by_kind([shape.vram_mib for shape in shapes], allowed),
                 "share_ppm": _by_kind([shape.share_ppm for shape in shapes], allowed),
@@ -78,8 +76,7 @@ def _floats(values: "list[float] | list[int]") -> "tuple[str, np.typing.NDArray[
 
 
 def _by_kind(needs: list[int], allowed: "np.typing.NDArray[np.bool_]") -> "tuple[str, np.typing.NDArray[np.float32]]":
-    needed = np.maximum(np.array(needs, dtype=np.float32), np.float32(_NOTHING))
-    return "float[]", np.where(allowed, needed, np.float32(np.inf)).astype(np.float32).ravel()
+    return "float[]", np.where(allowed, np.array(needs, dtype=np.float32), np.float32(np.inf)).astype(np.float32).ravel()
 
 
 def _by_count(item: tuple[Shape, int]) -> tuple[int, ...]:

@@ -30,7 +30,7 @@ shapes = st.one_of(
         st.integers(0, 9000),
         st.integers(1, 3),
         st.integers(1, MIB),
-        st.integers(1, 1000).map(lambda milli: milli * 1000),
+        st.integers(0, 1000).map(lambda milli: milli * 1000),
         st.one_of(st.none(), st.frozensets(st.integers(0, KINDS - 1), min_size=1)),
     ),
 )
@@ -58,6 +58,11 @@ def could_hold(board: Board, shape: Shape) -> set[int]:
     return found
 
 
+def often(free: int, need: int) -> float:
+    """How often a need goes into what is free; none of it without end."""
+    return free // need if need else math.inf
+
+
 def value(board: Board, weights: dict[Shape, float], node: int) -> float:
     """V as its definition has it; see native/packing/packing.h."""
     devices = range(board.first[node], board.first[node + 1])
@@ -69,12 +74,9 @@ def value(board: Board, weights: dict[Shape, float], node: int) -> float:
     total = -float(sum(milli.values()))
     for shape, weight in weights.items():
         able = [d for d in devices if shape.devices and has_room(board, shape, d)]
-        fit = [min(board.vram_mib[d] // shape.vram_mib, board.share_ppm[d] // shape.share_ppm) for d in able]
+        fit = [min(often(board.vram_mib[d], shape.vram_mib), often(board.share_ppm[d], shape.share_ppm)) for d in able]
         sets = (sum(fit) if shape.devices == 1 else len(able)) / max(1, shape.devices)
-        hosted = min(
-            board.cpu_milli[node] // shape.cpu_milli if shape.cpu_milli else math.inf,
-            board.memory_mib[node] // shape.memory_mib if shape.memory_mib else math.inf,
-        )
+        hosted = min(often(board.cpu_milli[node], shape.cpu_milli), often(board.memory_mib[node], shape.memory_mib))
         if sets >= 1 and hosted >= 1:
             total += weight * sum(milli[d] for d in able) * min(1.0, hosted / sets)
     return total
