@@ -90,6 +90,11 @@ def closeness(topology: Topology, a: str, b: str) -> Closeness:
     return path(topology, a, b).closeness
 
 
+def pcie_rank(topology: Topology, a: str, b: str) -> int:
+    """The rank of ``closeness``, had the two no direct link: how near they are to one processor."""
+    return _RANK[PathKind.SELF if a == b else _by_pcie(topology, topology.part(a), topology.part(b))]
+
+
 def _by_pcie(topology: Topology, first: Part, second: Part) -> PathKind:
     one, other = topology.above(first), topology.above(second)
     shared = sum(1 for left, right in zip(one, other, strict=False) if left.id == right.id)
