@@ -12,11 +12,13 @@ from mica.events._vocabulary import (
     Control,
     DeviceId,
     Dtype,
+    GroupName,
     Milliseconds,
     Mode,
     NodeName,
     PoolName,
     ProfileName,
+    Reach,
     Runtime,
     Seconds,
     SharePpm,
@@ -104,9 +106,14 @@ class RequestSlice(Command, tag="slice.request", frozen=True, kw_only=True):
     ``id`` names it; without one the slice is called ``seq-<stream sequence>``. ``vram_bytes`` may be left out when ``profile``
     says it or what the model is. Without ``share_ppm`` the planner takes the smallest share that keeps ``slo`` by the profile's
     points or, where it knows the model, by an estimate; else the same part of the device's compute as of its memory. What was
-    assumed stands in the decision. ``devices`` > 1 asks for a gang inside one node, each member with the full size; a model that
-    is sized by its shape is split over them. ``queue_s`` is how long to wait for capacity before the answer is no. ``limits``
-    hold in software modes only: a request with some is not placed in hardware.
+    assumed stands in the decision. ``queue_s`` is how long to wait for capacity before the answer is no. ``limits`` hold in
+    software modes only: a request with some is not placed in hardware.
+
+    ``devices`` > 1 asks for a gang, each member with the full size (a model that is sized by its shape is split over them), on
+    the devices that are connected best: all of them inside one node, or the same number on each of ``nodes``. ``near`` names
+    another slice of the tenant by which this one is to be: on its device, else linked to it as well as can be, and within
+    ``near_within`` if that is given. Slices of a tenant with one name in ``apart`` are on different devices, or nodes, by
+    ``apart_within``; not ``apart_strict``: as far as there is room.
     """
 
     tenant: TenantName
@@ -126,6 +133,12 @@ class RequestSlice(Command, tag="slice.request", frozen=True, kw_only=True):
     profile: Profile | None = None
     slo: Slo | None = None
     limits: AskedLimits = NOTHING_ASKED
+    nodes: Annotated[int, Meta(ge=1, le=64)] = 1
+    near: SliceId | None = None
+    near_within: Reach | None = None
+    apart: GroupName | None = None
+    apart_within: Reach = Reach.DEVICE
+    apart_strict: bool = True
 
 
 class ReleaseSlice(Command, tag="slice.release", frozen=True, kw_only=True):

@@ -23,6 +23,7 @@ from mica.events._vocabulary import (
     Phase,
     PoolName,
     Preemption,
+    Reach,
     Runtime,
     Severity,
     SliceId,
@@ -167,6 +168,7 @@ class SliceRecord(Document, frozen=True, kw_only=True):
     ``sequence`` is the stream sequence of the last command applied, tombstones included: an older command is void.
     ``nominated`` is the place that slices are evicted for: while the request is queued, nothing else is placed on its devices.
     ``evicted``: it leaves because it was evicted.
+    ``ready_generation`` is used for slices over several nodes only: the last generation that was in force on all of them.
     """
 
     id: SliceId
@@ -188,6 +190,7 @@ class SliceRecord(Document, frozen=True, kw_only=True):
     waits_for: WaitsFor = WaitsFor()
     nominated: tuple[Placement, ...] = ()
     evicted: bool = False
+    ready_generation: int = 0
 
 
 class Holding(Document, frozen=True, kw_only=True):
@@ -213,7 +216,11 @@ class TenantHoldings(Document, frozen=True, kw_only=True):
 
 
 class LedgerEntry(Document, frozen=True, kw_only=True):
-    """What one device is to give to one slice. ``generation`` is the slice's."""
+    """What one device is to give to one slice. ``generation`` is the slice's.
+
+    ``nodes``: over how many nodes the slice is; of more than one the planner says when it is ready, resized and gone. ``apart``,
+    ``apart_within`` and ``apart_strict`` are the request's.
+    """
 
     id: SliceId
     tenant: TenantName
@@ -230,12 +237,17 @@ class LedgerEntry(Document, frozen=True, kw_only=True):
     runtime: Runtime = Runtime.CUDA
     uid: int | None = None
     traceparent: str = ""
+    nodes: int = 1
+    apart: str = ""
+    apart_within: Reach = Reach.DEVICE
+    apart_strict: bool = True
 
 
 class Departure(Document, frozen=True, kw_only=True):
     """How a slice that is no longer in the ledger is to end: by ``slice.released`` or ``slice.evicted``.
 
-    ``generation`` is the slice's; ``ledger_generation`` is that of the write that took the slice out.
+    ``generation`` is the slice's; ``ledger_generation`` is that of the write that took the slice out. ``nodes`` is as in
+    ``LedgerEntry``.
     """
 
     tenant: TenantName
@@ -245,6 +257,7 @@ class Departure(Document, frozen=True, kw_only=True):
     evicted: bool = False
     message: str = ""
     traceparent: str = ""
+    nodes: int = 1
 
 
 class Held(Document, frozen=True, kw_only=True):

@@ -168,6 +168,13 @@ class Preemption(StrEnum):
     PRIORITY = "priority"
 
 
+class Reach(StrEnum):
+    """How far two slices are from each other at most, or share something at least: one device, or one node."""
+
+    DEVICE = "device"
+    NODE = "node"
+
+
 class IntruderAction(StrEnum):
     """What is done about a process that uses a device without a slice: tell of it, or end it too."""
 
@@ -190,6 +197,7 @@ TenantName = Annotated[str, Meta(pattern=ID_PATTERN, description="1 to 64 of A-Z
 NodeName = Annotated[str, Meta(pattern=ID_PATTERN, description="1 to 64 of A-Z a-z 0-9 _ -")]
 ProfileName = Annotated[str, Meta(pattern=ID_PATTERN, description="1 to 64 of A-Z a-z 0-9 _ -")]
 PoolName = Annotated[str, Meta(pattern=ID_PATTERN, description="1 to 64 of A-Z a-z 0-9 _ -")]
+GroupName = Annotated[str, Meta(pattern=ID_PATTERN, description="1 to 64 of A-Z a-z 0-9 _ -")]
 DeviceId = Annotated[str, Meta(min_length=1, max_length=64, description="the vendor's UUID")]
 ShortText = Annotated[str, Meta(max_length=256)]
 VramBytes = Annotated[int, Meta(ge=1, le=1 << 50, description="bytes of device memory")]

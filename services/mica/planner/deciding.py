@@ -4,8 +4,9 @@ from collections.abc import Set as AbstractSet
 
 from msgspec.structs import replace
 
-from mica.events import Decision, RequestSlice, SliceRecord
+from mica.events import Decision, Phase, Placement, RequestSlice, SliceRecord
 from mica.planner.desk import Desk
+from mica.planner.domain.affinity import affinity_of
 from mica.planner.domain.misfits import Refusal
 from mica.planner.domain.placing import Ask, Pins, Placed, Unplaced, decide
 from mica.planner.domain.quotas import holding_of, over_quota
@@ -28,11 +29,26 @@ def ask_of(desk: Desk, record: SliceRecord, size: Size, excluded: AbstractSet[st
     """What a request asks for under the policies in force; ``excluded`` are devices that failed to hold it."""
     request = record.request
     pins = pins_of(desk, request.tenant)
-    return Ask(id=record.id, request=request, size=size, pins=pins, members=request.devices, excluded=excluded)
+    affinity = affinity_of(desk.fleet, record.id, request, _partner(desk, record))
+    return Ask(id=record.id, request=request, size=size, pins=pins, members=request.devices, excluded=excluded, affinity=affinity)
+
+
+def _partner(desk: Desk, record: SliceRecord) -> tuple[Placement, ...]:
+    """Where the slice is that the request wants to be near, as ``Desk.load_partner`` has read it."""
+    entry = desk.records.cached(record.request.near) if record.request.near is not None else None
+    if entry is None or entry.value.phase is not Phase.PLACED or entry.value.request.tenant != record.request.tenant:
+        return ()
+    return entry.value.placements
 
 
 def decided(desk: Desk, ask: Ask) -> Placed | Unplaced:
-    """Where it would go, unless its tenant may not have that. What was assumed for the size is said either way."""
+    """Where it would go, unless its tenant may not have that or the request contradicts itself.
+
+    What was assumed for the size is said either way.
+    """
+    refusal = malformed(ask)
+    if refusal is not None:
+        return Unplaced(refusal, Decision(summary=refusal.message), possible=False)
     outcome = decide(desk.fleet, ask)
     if isinstance(outcome, Placed):
         tenant = ask.request.tenant
@@ -44,3 +60,17 @@ def decided(desk: Desk, ask: Ask) -> Placed | Unplaced:
         said = replace(outcome.decision, summary=f"{outcome.decision.summary}; {ask.size.reason}")
         return Unplaced(outcome.refusal, said, outcome.possible)
     return outcome
+
+
+def malformed(ask: Ask) -> Refusal | None:
+    """What the request's own fields say against each other, or of a slice that is not there."""
+    request = ask.request
+    if request.devices % request.nodes:
+        return Refusal("nodes", str(request.nodes), f"a number that divides devices, {request.devices}")
+    if request.near == ask.id:
+        return Refusal("near", ask.id, "another slice")
+    if request.near is not None and not ask.affinity.near:
+        return Refusal("near", request.near, f"the id of a slice of tenant {request.tenant} that is placed")
+    if request.near_within is not None and request.near is None:
+        return Refusal("near_within", request.near_within, "nothing, where near names no slice")
+    return None

@@ -10,7 +10,7 @@ from enum import Enum, auto
 from msgspec import Struct
 
 from mica.bus import Bus, Clock, Delivery, Entry
-from mica.events import Command, Fact, Holding, Phase, SliceRecord
+from mica.events import Command, Fact, Holding, Phase, RequestSlice, SliceRecord
 from mica.observability import Tracer
 from mica.planner.commits import Outcome, Spawn
 from mica.planner.domain.answers import answer_of, message_id
@@ -86,6 +86,11 @@ class Desk:
         document = self.tenants.of(tenant)
         if not document.known:
             await document.refresh()
+
+    async def load_partner(self, request: RequestSlice) -> None:
+        """See to it that the slice is known by which the request wants to be."""
+        if request.near is not None:
+            await self.records.read(request.near)
 
     async def freshen(self, tenant: str) -> None:
         """Read from the server whatever a refusal would rest on."""

@@ -24,6 +24,7 @@ class Explanations:
         assert isinstance(call.command, ExplainSlice)
         desk, request = self._desk, call.command.request
         await desk.load_tenant(request.tenant)
+        await desk.load_partner(request)
         await desk.freshen(request.tenant)
         record = records.blank(request.id or f"seq-{call.sequence}", request, call.sequence, desk.now_ns())
         size = sized(desk, request)

@@ -129,13 +129,14 @@ class Requests:
         if isinstance(size, Refusal):
             return Plan(records.rejected(record, size, None, desk.now_ns()), {}, over)
         await desk.load_tenant(tenant)
+        await desk.load_partner(record.request)
         outcome = decided(desk, ask_of(desk, record, size, excluded | self._barred(record)))
         if not isinstance(outcome, Placed):
             await desk.freshen(tenant)
             outcome = decided(desk, ask_of(desk, record, size, excluded | self._barred(record)))
         now = desk.now_ns()
         if isinstance(outcome, Placed):
-            desk.fleet.reserve(record.id, outcome.placements)
+            desk.fleet.reserve(record.id, outcome.placements, record.request)
             return Plan(records.placed(record, outcome.placements, outcome.decision, now), desk.ledgers.epochs(), over)
         if outcome.possible and record.until > now:
             return Plan(records.queued(record, outcome.refusal, outcome.decision, now), {}, over)

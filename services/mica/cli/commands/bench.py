@@ -267,3 +267,22 @@ def _seeds(text: str) -> tuple[int, ...]:
     if not (first.isdecimal() and (last or first).isdecimal() and int(first) <= int(last or first) < 1 << 32):
         raise click.BadParameter(f"got {text!r}, allowed: a number, or two of them as in 42-51")
     return tuple(range(int(first), int(last or first) + 1))
+
+
+@bench.command(help="Whether gangs of 2 and 4 land on a best-connected set, on given topologies and whatever is free on them.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option(
+    "--topo",
+    "folder",
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A folder of NCCL or hwloc XML and node files.",
+)
+@click.option("--states", default=256, show_default=True, type=click.IntRange(1, 65_536), help="Occupancy states of each node.")
+def topology(*, as_json: bool, folder: Path, states: int) -> int:
+    """Run the topology benchmark."""
+    from mica.bench.topology import run
+
+    report = _carry_out(lambda: run(folder, states))
+    _print(report, as_json=as_json, title="mica bench topology (the running planner, against trying all sets)")
+    return 0 if report.best_percent == 100 else 1

@@ -38,7 +38,15 @@ REQUEST_OPTIONS: Final = (
     click.option("--name", help="Free text."),
     click.option("--vram", "vram_bytes", type=BYTES, help="Device memory: 24GiB, 24G or bytes."),
     click.option("--share", "share_ppm", type=SHARE, help="Compute: 70%, 0.7 or 700000ppm."),
-    click.option("--devices", type=int, help="Gang of so many devices on one node, each with the full size."),
+    click.option("--devices", type=int, help="Gang of so many devices, each with the full size."),
+    click.option("--nodes", type=int, help="Over so many nodes, the same number of devices on each [1]."),
+    click.option(
+        "--near", metavar="SLICE", help="As near to that slice as can be: on its device, else linked to it."
+    ),
+    click.option("--near-within", help="device or node: no further from it than that."),
+    click.option("--apart", metavar="GROUP", help="On another device than the tenant's other slices of that group."),
+    click.option("--apart-within", help="device or node: of what the group has at most one slice [device]."),
+    click.option("--apart-strict/--apart-preferred", default=None, help="Whether it must be apart, or had better be [must]."),
     click.option("--tier", help="guaranteed, burst or spot."),
     click.option("--mode", help="hardware, fcsp or timeslice; the planner chooses when left out."),
     click.option("--pool", help="Only nodes of this pool."),

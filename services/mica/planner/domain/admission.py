@@ -4,6 +4,7 @@ Invariant: no write of the planner breaks I1 to I4 on what it stands on, whoever
 """
 
 from mica.events import Device, LedgerEntry, Mode
+from mica.planner.domain.affinity import too_near
 from mica.planner.domain.claims import DeviceClaims
 from mica.planner.domain.fleet import NodeState
 from mica.planner.domain.misfits import Refusal
@@ -17,7 +18,7 @@ def inadmissible(node: NodeState, slice_id: str, before: dict[str, LedgerEntry],
         old = before.get(device_id)
         if old is not None and _same_size(old, entry):
             continue
-        refusal = _look(node, node.claims(device_id), slice_id, entry)
+        refusal = _look(node, node.claims(device_id), slice_id, entry) or too_near(node, slice_id, device_id, entry)
         if refusal is not None:
             return refusal
     return None

@@ -106,6 +106,13 @@ class DeviceClaims:
             self._geometry = (device, Geometry(device))
         return self._geometry[1]
 
+    def entries(self) -> Iterator[tuple[str, LedgerEntry]]:
+        """What the ledger gives, as it is or is about to be written, by slice."""
+        for id_, claim in self.claims.items():
+            entry = claim.sides[Side.LEDGER]
+            if isinstance(entry, LedgerEntry):
+                yield id_, entry
+
     def others(self, slice_id: str) -> Iterator[Claim]:
         """The claims of everybody else."""
         return (claim for id_, claim in self.claims.items() if id_ != slice_id)

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from mica.events import Candidate, Mode
 from mica.planner.domain.claims import DeviceClaims
 from mica.planner.domain.fleet import Fleet, NodeState
+from mica.planner.domain.gangs import why_not
 from mica.planner.domain.misfits import Misfit
 from mica.planner.domain.modes import ALL_MODES, would_switch
 from mica.planner.domain.packing import Fit
@@ -31,7 +32,10 @@ def explain(fleet: Fleet, ask: Ask, outcome: Placed | Unplaced) -> tuple[tuple[C
     best = next((key for key, each in fitting if taken.get(each.device_id) is each.mode), None)
     found = [
         replace(
-            each, rank=number, chosen=taken.get(each.device_id) is each.mode, reason=_why(ask, each, outcome, as_good=key == best)
+            each,
+            rank=number,
+            chosen=taken.get(each.device_id) is each.mode,
+            reason=_why(fleet, ask, each, outcome, as_good=key == best),
         )
         for number, (key, each) in enumerate(fitting, start=1)
     ]
@@ -57,7 +61,7 @@ def _rows(node: NodeState, claims: DeviceClaims, ask: Ask) -> Iterator[tuple[Ran
         if not isinstance(result, Misfit):
             fit = fit_for(node, claims, ask, mode)
             if isinstance(fit, Fit):
-                yield rank(claims, fit), _fitting(row, claims, fit)
+                yield rank(node, claims, fit, ask), _fitting(row, claims, fit)
                 return
             result = fit
         if result.reason not in seen:
@@ -89,10 +93,14 @@ def _pinned_out(node: NodeState, ask: Ask, mode: Mode) -> str:
     return f"policy pool.{node.pool} allows {', '.join(allowed)}" if allowed and mode not in allowed else ""
 
 
-def _why(ask: Ask, each: Candidate, outcome: Placed | Unplaced, *, as_good: bool) -> str:
+def _why(fleet: Fleet, ask: Ask, each: Candidate, outcome: Placed | Unplaced, *, as_good: bool) -> str:
     if isinstance(outcome, Unplaced):
         few = ask.members > 1
         return "fits, but too few others of its kind on the node do" if few else f"fits, but {outcome.refusal.message}"
     if any((each.device_id, each.mode) == (taken.device_id, taken.mode) for taken in outcome.placements):
         return "taken"
+    beside = [taken.device_id for taken in outcome.placements if taken.node == each.node]
+    if ask.members > 1:
+        connections = fleet.node(each.node).connections
+        return why_not(connections, beside, each.device_id) if beside else "fits; no set of its node is connected better"
     return "fits as well as what is taken" if as_good else "fits; others fit better"

@@ -7,10 +7,39 @@ from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from typing import TypeVar
 
-from mica.events import Inventory, Ledger, LedgerEntry, Mode, Observed, ObservedSlice, ObservedState, Placement
+from msgspec import Struct
+from msgspec.structs import replace
+
+from mica.events import (
+    Inventory,
+    Ledger,
+    LedgerEntry,
+    Mode,
+    Observed,
+    ObservedSlice,
+    ObservedState,
+    Placement,
+    Reach,
+    RequestSlice,
+)
 from mica.planner.domain.claims import DeviceClaims, Side
+from mica.topology import Connections, TopologyError, from_inventory
 
 S = TypeVar("S", LedgerEntry, ObservedSlice)
+
+
+class Replica(Struct, frozen=True):
+    """A member, on one device, of a group whose slices are to be apart; ``within`` what, and whether that is a must."""
+
+    slice_id: str
+    node: str
+    device_id: str
+    within: Reach
+    strict: bool
+
+
+Groups = dict[tuple[str, str], list[Replica]]
+"""By tenant and group."""
 
 
 class NodeState:
@@ -24,11 +53,39 @@ class NodeState:
         self.devices: dict[str, DeviceClaims] = {}
         self.failing: dict[str, str] = {}
         """By slice, what the enforcer says why it can not hold it."""
+        self._connections: tuple[Inventory, Connections] | None = None
+        self._groups: tuple[Ledger, Groups] | None = None
 
     @property
     def pool(self) -> str:
         """Its pool; empty when there is no inventory."""
         return self.inventory.pool if self.inventory is not None else ""
+
+    @property
+    def connections(self) -> Connections:
+        """How its devices are connected; worked out again when the inventory has changed."""
+        assert self.inventory is not None
+        if self._connections is None or self._connections[0] is not self.inventory:
+            self._connections = (self.inventory, connections_of(self.inventory))
+        return self._connections[1]
+
+    def has(self, device_id: str) -> bool:
+        """Whether the inventory has the device."""
+        claims = self.devices.get(device_id)
+        return claims is not None and claims.device is not None
+
+    @property
+    def groups(self) -> "Groups":
+        """The slices that are to be apart from each other, as the ledger has them."""
+        if self._groups is None or self._groups[0] is not self.ledger:
+            found: Groups = {}
+            for device_id, slices in self.ledger.devices.items():
+                for id_, entry in slices.items():
+                    if entry.apart:
+                        replica = Replica(id_, self.name, device_id, entry.apart_within, entry.apart_strict)
+                        found.setdefault((entry.tenant, entry.apart), []).append(replica)
+            self._groups = (self.ledger, found)
+        return self._groups[1]
 
     def leased(self, now_ns: int) -> bool:
         """Whether an enforcer answers for it."""
@@ -114,11 +171,21 @@ class NodeState:
                     claims.put(id_, side, source)
 
 
+def connections_of(inventory: Inventory) -> Connections:
+    """How the devices are connected; where the inventory contradicts itself about bridges, only by their links."""
+    try:
+        return Connections(from_inventory(inventory))
+    except TopologyError:
+        flat = tuple(replace(each, pcie_path=(), pci_bus_id="") for each in inventory.devices)
+        return Connections(from_inventory(replace(inventory, devices=flat)))
+
+
 class Fleet:
     """Every node that some document speaks of."""
 
     def __init__(self) -> None:
         self.nodes: dict[str, NodeState] = {}
+        self._reserved: dict[str, tuple[RequestSlice, tuple[Placement, ...]]] = {}
 
     def node(self, name: str) -> NodeState:
         """A node, known or not."""
@@ -138,12 +205,25 @@ class Fleet:
                 for device in node.inventory.devices:
                     yield node, node.devices[device.id]
 
-    def reserve(self, slice_id: str, placements: Iterable[Placement]) -> None:
-        """Keep capacity for a decision until it stands in the ledger."""
+    def group(self, tenant: str, name: str, *, but: str) -> list[Replica]:
+        """The slices of a group that stand in ledgers or are about to; ``but`` is not among them."""
+        key = (tenant, name)
+        found = [each for node in self.nodes.values() for each in node.groups.get(key, ()) if each.slice_id not in self._reserved]
+        for id_, (request, placements) in self._reserved.items():
+            if (request.tenant, request.apart) == key:
+                within, strict = request.apart_within, request.apart_strict
+                found += [Replica(id_, each.node, each.device_id, within, strict) for each in placements]
+        return [each for each in found if each.slice_id != but]
+
+    def reserve(self, slice_id: str, placements: tuple[Placement, ...], request: RequestSlice | None = None) -> None:
+        """Keep capacity for a decision until it stands in the ledger; ``request`` says of which group it is."""
+        if request is not None and request.apart is not None:
+            self._reserved[slice_id] = (request, placements)
         for placement in placements:
             self.node(placement.node).claims(placement.device_id).put(slice_id, Side.RESERVED, placement)
 
     def unreserve(self, slice_id: str, placements: Iterable[Placement]) -> None:
         """Give back what was reserved."""
+        self._reserved.pop(slice_id, None)
         for placement in placements:
             self.node(placement.node).claims(placement.device_id).put(slice_id, Side.RESERVED, None)

@@ -57,6 +57,9 @@ def entries_of(record: SliceRecord) -> dict[str, LedgerEntry]:
             runtime=runtime_of(request.runtime, placement.vendor),
             uid=request.uid,
             traceparent=record.traceparent,
+            apart=request.apart or "",
+            apart_within=request.apart_within,
+            apart_strict=request.apart_strict,
         )
         for placement in record.placements
     }

@@ -8,6 +8,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from mica.events import Mode, MoveSlice, Placement, SliceRecord
+from mica.planner.domain.affinity import affinity_of
 from mica.planner.domain.fleet import Fleet, NodeState
 from mica.planner.domain.misfits import Refusal
 from mica.planner.domain.placing import Ask, Pins, Placed, Unplaced, decide
@@ -29,6 +30,7 @@ def moved(fleet: Fleet, record: SliceRecord, command: MoveSlice, pins: Pins) -> 
     ask = Ask(
         id=record.id, request=request, size=Size(placement.vram_bytes, placement.share_ppm), pins=pins, node=placement.node,
         device_id=command.device_id, excluded=frozenset({placement.device_id}), members=1, limits=placement.limits,
+        affinity=affinity_of(fleet, record.id, record.request),
     )  # fmt: skip
     outcome = decide(fleet, ask)
     return outcome if isinstance(outcome, Placed) else _nowhere(outcome, placement, command.device_id)

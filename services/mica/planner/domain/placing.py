@@ -24,9 +24,11 @@ from mica.events import (
     Switching,
     WorkLimits,
 )
+from mica.planner.domain.affinity import NO_AFFINITY, Affinity, Cost
 from mica.planner.domain.claims import DeviceClaims
 from mica.planner.domain.draining import health_text, is_sick
 from mica.planner.domain.fleet import Fleet, NodeState
+from mica.planner.domain.gangs import Offer, OnNode, best_nodes, choose, why_not
 from mica.planner.domain.misfits import Misfit, Refusal, size_text
 from mica.planner.domain.modes import ALL_MODES, choose_modes, has_stronger, would_switch
 from mica.planner.domain.packing import Fit, fit, not_whole
@@ -35,7 +37,7 @@ from mica.sizing import promise_text
 
 MAX_REJECTED: Final = 16
 STRENGTH: Final = {mode: rank for rank, mode in enumerate(Mode)}
-Rank = tuple[int, bool, bool, tuple[float, ...]]
+Rank = tuple[int, Cost, bool, bool, tuple[float, ...]]
 _NO_POLICY: Final = PoolPolicy()
 
 
@@ -77,6 +79,12 @@ class Ask(Struct, frozen=True, kw_only=True):
     device_id: str | None = None
     excluded: AbstractSet[str] = frozenset()
     limits: WorkLimits | None = None
+    affinity: Affinity = NO_AFFINITY
+
+    @property
+    def nodes(self) -> int:
+        """Over how many nodes its members go, as many on each."""
+        return self.request.nodes if self.members == self.request.devices else 1
 
     @property
     def own_limits(self) -> WorkLimits:
@@ -123,7 +131,7 @@ class _Candidate(Struct, frozen=True):
 
 
 def decide(fleet: Fleet, ask: Ask) -> Placed | Unplaced:
-    """The best place for every member of the slice, all of them on one node."""
+    """The best place for every member of the slice, the same number of them on each of its nodes."""
     open_ = [(node, claims, modes_for(node, claims, ask)) for node, claims in fleet.devices()]
     candidates = [_Candidate(node, claims, modes) for node, claims, modes in open_ if isinstance(modes, Misfit)]
     usable = [(node, claims, modes) for node, claims, modes in open_ if not isinstance(modes, Misfit)]
@@ -131,7 +139,7 @@ def decide(fleet: Fleet, ask: Ask) -> Placed | Unplaced:
         candidates += [
             _Candidate(node, claims, fit_for(node, claims, ask, strength)) for node, claims, modes in usable if strength in modes
         ]
-        chosen = _choose(candidates, ask.members)
+        chosen = _choose(candidates, ask)
         if chosen:
             weaker = [
                 _Candidate(node, claims, Misfit("mode", f"{modes[0]} is weaker than {strength}", mode=modes[0]))
@@ -170,6 +178,10 @@ def _unwanted(node: NodeState, device: Device, ask: Ask) -> Misfit | None:
         return Misfit("pool", f"in pool {node.pool}")
     if request.vendor is not None and device.vendor != request.vendor:
         return Misfit("vendor", f"made by {device.vendor}")
+    if ask.affinity.wished:
+        misfit = ask.affinity.misfit(node, device)
+        if misfit is not None:
+            return misfit
     if (ask.node is not None and node.name != ask.node) or (ask.device_id is not None and device.id != ask.device_id):
         return Misfit("device_id", "not the device that is asked for")
     return None
@@ -186,32 +198,46 @@ def _unfit(node: NodeState, device: Device, ask: Ask) -> Misfit | None:
     return None
 
 
-def _choose(candidates: Iterable[_Candidate], members: int) -> list[_Candidate]:
-    """The best candidates, all on one node and, in a gang, all in one mode and of one model."""
+def _choose(candidates: Iterable[_Candidate], ask: Ask) -> list[_Candidate]:
+    """The best candidates; in a gang all in one mode and of one model, and on nodes of one pool, the same number on each."""
+    if ask.members > 1:
+        return _choose_gang(candidates, ask)
     best: list[_Candidate] = []
     best_key: Rank | None = None
-    if members == 1:
-        for candidate in candidates:
-            if isinstance(candidate.result, Fit):
-                key = rank(candidate.claims, candidate.result)
-                if best_key is None or key < best_key:
-                    best, best_key = [candidate], key
-        return best
-    for group in _alike(candidates).values():
-        if len(group) >= members:
-            group.sort(key=lambda each: each.result.waste if isinstance(each.result, Fit) else ())
-            worst = group[members - 1].result
-            if isinstance(worst, Fit):
-                key = rank(group[0].claims, worst)
-                if best_key is None or key < best_key:
-                    best, best_key = group[:members], key
+    for candidate in candidates:
+        if isinstance(candidate.result, Fit):
+            key = _rank(candidate, ask)
+            if best_key is None or key < best_key:
+                best, best_key = [candidate], key
     return best
 
 
-def rank(claims: DeviceClaims, result: Fit) -> Rank:
-    """The lowest is taken: the strongest mode, on a device that has no stronger one to lose, as it is, the least wasteful."""
-    stronger = claims.device is not None and has_stronger(claims.device, result.mode)
-    return STRENGTH[result.mode], stronger, would_switch(claims, result.mode), result.waste
+def _choose_gang(candidates: Iterable[_Candidate], ask: Ask) -> list[_Candidate]:
+    """The set that is connected best; over several nodes, that of the nodes whose worst set is."""
+    on_nodes: dict[tuple[str, str, str], list[OnNode]] = {}
+    fitting: dict[str, dict[str, _Candidate]] = {}
+    for (name, model, mode), group in _alike(candidates).items():
+        node = group[0].node
+        offers = [Offer(each.device_id, _rank(each, ask)) for each in group]
+        choice = choose(node.connections, offers, ask.members // ask.nodes)
+        if choice is not None:
+            on_nodes.setdefault((node.pool, model, mode), []).append(OnNode(name, choice))
+            fitting.setdefault(name, {}).update({each.device_id: each for each in group})
+    found = best_nodes(on_nodes.values(), ask.nodes)
+    return [fitting[each.node][device_id] for each in found for device_id in each.choice.device_ids]
+
+
+def _rank(candidate: _Candidate, ask: Ask) -> Rank:
+    assert isinstance(candidate.result, Fit)
+    return rank(candidate.node, candidate.claims, candidate.result, ask)
+
+
+def rank(node: NodeState, claims: DeviceClaims, result: Fit, ask: Ask) -> Rank:
+    """The lowest is taken: the strongest mode, what is wished, no stronger mode to lose, a device as it is, the least waste."""
+    device = claims.device
+    cost = ask.affinity.cost(node, device) if ask.affinity.wished and device is not None else ()
+    stronger = device is not None and has_stronger(device, result.mode)
+    return STRENGTH[result.mode], cost, stronger, would_switch(claims, result.mode), result.waste
 
 
 def _alike(candidates: Iterable[_Candidate]) -> dict[tuple[str, str, str], list[_Candidate]]:
@@ -247,13 +273,12 @@ def _placed(ask: Ask, chosen: list[_Candidate], candidates: list[_Candidate]) ->
     )
     taken = {placement.device_id for placement in placements}
     others = (each for each in candidates if each.device_id not in taken)
-    winner = chosen[0].result
+    return Placed(placements, Decision(summary=_summary(ask, chosen, placements), rejected=tuple(_explain(others, chosen))))
+
+
+def _summary(ask: Ask, chosen: list[_Candidate], placements: tuple[Placement, ...]) -> str:
+    first, winner = placements[0], chosen[0].result
     assert isinstance(winner, Fit)
-    return Placed(placements, Decision(summary=_summary(ask, placements, winner), rejected=tuple(_explain(others, winner))))
-
-
-def _summary(ask: Ask, placements: tuple[Placement, ...], winner: Fit) -> str:
-    first = placements[0]
     why = {
         Mode.HARDWARE: "a partition holds it in hardware",
         Mode.FCSP: "a shim enforces it and the device runs slices side by side",
@@ -263,30 +288,48 @@ def _summary(ask: Ask, placements: tuple[Placement, ...], winner: Fit) -> str:
     if winner.reason:
         parts.append(winner.reason)
     if len(placements) > 1:
-        parts.append(f"{len(placements)} devices of one node")
+        parts += _gang_words(chosen)
+    if ask.affinity.wished:
+        parts.append(ask.affinity.words(chosen[0].node, chosen[0].device_id))
     parts.append(f"{size_text(first.vram_bytes)} and {first.share_ppm} ppm granted, tightest fit")
     if ask.size.reason:
         parts.append(ask.size.reason)
     return "; ".join(parts)
 
 
-def _explain(others: Iterable[_Candidate], winner: Fit | None) -> Iterator[Alternative]:
+def _gang_words(chosen: list[_Candidate]) -> Iterator[str]:
+    """``4 of 8 devices, all pairs NV18, 450 GB/s each way``, for each node."""
+    by_node: dict[str, list[_Candidate]] = {}
+    for each in chosen:
+        by_node.setdefault(each.node.name, []).append(each)
+    for name, members in by_node.items():
+        node = members[0].node
+        total = len(node.inventory.devices) if node.inventory is not None else 0
+        words = node.connections.words([each.device_id for each in members])
+        where = f" of node {name}" if len(by_node) > 1 else ""
+        yield f"{len(members)} of {total} devices{where}" + (f", {words}" if words else "")
+    yield f"no better-connected set fits{' on other nodes' if len(by_node) > 1 else ''}"
+
+
+def _explain(others: Iterable[_Candidate], chosen: list[_Candidate]) -> Iterator[Alternative]:
     for index, each in enumerate(others):
         if index == MAX_REJECTED:
             return
         result = each.result
         if isinstance(result, Misfit):
             reason = result.reason
-        elif winner is None:
+        elif not chosen:
             reason = "fits, but too few others of its kind on the node do"
         else:
-            reason = "fits less tightly"
+            beside = [one.device_id for one in chosen if one.node is each.node]
+            gang = len(chosen) > 1
+            reason = why_not(each.node.connections, beside, each.device_id) if gang and beside else "fits less tightly"
         yield Alternative(node=each.node.name, device_id=each.device_id, reason=reason, mode=result.mode)
 
 
 def _unplaced(fleet: Fleet, ask: Ask, candidates: list[_Candidate]) -> Unplaced:
     refusal, possible = _blame(fleet, ask, candidates)
-    return Unplaced(refusal, Decision(summary=refusal.message, rejected=tuple(_explain(candidates, None))), possible)
+    return Unplaced(refusal, Decision(summary=refusal.message, rejected=tuple(_explain(candidates, []))), possible)
 
 
 def _blame(fleet: Fleet, ask: Ask, candidates: list[_Candidate]) -> tuple[Refusal, bool]:
@@ -297,14 +340,11 @@ def _blame(fleet: Fleet, ask: Ask, candidates: list[_Candidate]) -> tuple[Refusa
     misfits = [each.result for each in candidates if isinstance(each.result, Misfit)]
     fits = len(candidates) - len(misfits)
     if fits:
-        most = max(len(group) for group in _alike(candidates).values())
-        possible = _gang_possible(candidates, ask.members)
-        when = "now" if possible else "in all"
-        return Refusal("devices", str(request.devices), f"at most {most} alike on one node {when}"), possible
+        return _blame_gang(ask, candidates)
     sized = [each for each in misfits if each.field in ("vram_bytes", "share_ppm")]
     if sized:
-        return _blame_size(ask, sized, possible=_gang_possible(candidates, ask.members))
-    for field in ("slo", "health", "node", "device_id", "limits", "mode", "runtime"):
+        return _blame_size(ask, sized, possible=_gang_possible(candidates, ask))
+    for field in ("slo", "health", "node", "near", "apart", "device_id", "limits", "mode", "runtime"):
         blamed = [each for each in misfits if each.field == field]
         if blamed:
             possible = any(each.possible for each in blamed)
@@ -325,27 +365,41 @@ def _blame_size(ask: Ask, sized: list[Misfit], *, possible: bool) -> tuple[Refus
     return Refusal(field, str(given), f"at most {max(each.ever for each in about)}"), False
 
 
-def _gang_possible(candidates: Iterable[_Candidate], members: int) -> bool:
-    """Whether some node has enough devices that would hold a member if others left."""
+def _blame_gang(ask: Ask, candidates: list[_Candidate]) -> tuple[Refusal, bool]:
+    """Members fit, but not enough of them beside each other."""
+    groups = _alike(candidates).values()
+    possible = _gang_possible(candidates, ask)
+    when = "now" if possible else "in all"
+    each_has = ask.members // ask.nodes
+    if ask.nodes > 1:
+        enough = sum(len(group) >= each_has for group in groups)
+        allowed = f"at most {enough} nodes with {each_has} devices alike {when}"
+        return Refusal("nodes", str(ask.nodes), allowed), possible
+    most = max(len(group) for group in groups)
+    return Refusal("devices", str(ask.members), f"at most {most} alike on one node {when}"), possible
+
+
+def _gang_possible(candidates: Iterable[_Candidate], ask: Ask) -> bool:
+    """Whether enough nodes have enough devices that would hold a member if others left."""
     counts: dict[str, int] = {}
     for each in candidates:
         if isinstance(each.result, Fit) or each.result.possible:
             counts[each.node.name] = counts.get(each.node.name, 0) + 1
-    return max(counts.values(), default=0) >= members
+    return sum(count >= ask.members // ask.nodes for count in counts.values()) >= ask.nodes
 
 
 def _given(ask: Ask, field: str) -> str:
-    if field == "mode":
-        return str(ask.request.mode or ask.pins.tenant_mode or "any")
-    if field == "runtime":
-        return str(ask.request.runtime)
-    if field == "limits":
-        return ", ".join(ask.own_limits.given)
-    if field == "slo" and ask.request.slo is not None:
-        return promise_text(ask.request.slo)
-    if field == "device_id":
-        return ask.device_id or "any"
-    return ask.node or "any"
+    request = ask.request
+    given = {
+        "mode": request.mode or ask.pins.tenant_mode,
+        "runtime": request.runtime,
+        "limits": ", ".join(ask.own_limits.given),
+        "slo": promise_text(request.slo) if request.slo is not None else None,
+        "near": request.near,
+        "apart": request.apart,
+        "device_id": ask.device_id,
+    }
+    return str(given.get(field, ask.node) or "any")
 
 
 def _allowed(ask: Ask, field: str, blamed: list[Misfit], fleet: Fleet) -> str:
