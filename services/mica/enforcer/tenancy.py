@@ -53,6 +53,7 @@ class Attach(Struct, frozen=True):
     """The document; ``devices`` are the vendors' UUIDs, of the partitions in hardware mode.
 
     ``device_nodes`` and ``mounts`` are for containers; ``cdi``: the vendors' own names of the same, where they have some.
+    ``numa_nodes`` and ``cpus`` (as the kernel lists them) are near the devices, as far as that is known.
     """
 
     id: str
@@ -63,6 +64,8 @@ class Attach(Struct, frozen=True):
     mounts: tuple[Mount, ...]
     device_nodes: tuple[str, ...] = ()
     cdi: tuple[str, ...] = ()
+    numa_nodes: tuple[int, ...] = ()
+    cpus: str = ""
 
 
 class Seat(Struct, frozen=True, kw_only=True):
@@ -74,6 +77,8 @@ class Seat(Struct, frozen=True, kw_only=True):
     opencl_id: str = ""
     part: Part = NO_PART
     access: Access = NO_ACCESS
+    numa_node: int = -1
+    cpus: str = ""
 
 
 def attach_document(node: str, slice_id: str, seats: Mapping[str, Seat], runtime: RuntimeDir, libraries: Libraries) -> bytes:
@@ -99,7 +104,9 @@ def attach_document(node: str, slice_id: str, seats: Mapping[str, Seat], runtime
     mounts += [_read_only(Path(path)) for path in _each(each.mounts for each in access)]
     nodes = _each(each.devices for each in access)
     cdi = _each((each.cdi,) if each.cdi else () for each in access)
-    return msgspec.json.encode(Attach(slice_id, node, mode, visible, env, tuple(mounts), nodes, cdi))
+    numa = tuple(sorted({seat.numa_node for seat in seats.values() if seat.numa_node >= 0}))
+    cpus = ",".join(_each((seat.cpus,) if seat.cpus else () for seat in seats.values()))
+    return msgspec.json.encode(Attach(slice_id, node, mode, visible, env, tuple(mounts), nodes, cdi, numa, cpus))
 
 
 def _each(lists: Iterable[Iterable[str]]) -> tuple[str, ...]:

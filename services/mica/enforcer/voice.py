@@ -202,18 +202,21 @@ class Voice:
             partition = node.held[Place(device_id, arrival.id)].partition
             return partition.uuid if partition is not None else device_id
 
+        world = self._world
         entries = {
             device_id: Seat(
                 entry=entry,
                 visible=visible(device_id),
-                mps_pipe=devices[device_id].mps_pipe if device_id in devices else "",
-                opencl_id=devices[device_id].opencl_id if device_id in devices else "",
+                mps_pipe=device.mps_pipe if device is not None else "",
+                opencl_id=device.opencl_id if device is not None else "",
                 part=part_in(node.limits_at(Place(device_id, arrival.id))),
                 access=node.access_at(Place(device_id, arrival.id)),
+                numa_node=device.numa_node if device is not None else -1,
+                cpus=world.cpus_of(device.numa_node) if device is not None else "",
             )
             for device_id, entry in arrival.entries.items()
+            for device in [devices.get(device_id)]
         }
-        world = self._world
         document = attach_document(world.node, arrival.id, entries, world.runtime, world.libraries)
         self._described.setdefault(arrival.id, NEVER)
         try:

@@ -40,9 +40,7 @@ REQUEST_OPTIONS: Final = (
     click.option("--share", "share_ppm", type=SHARE, help="Compute: 70%, 0.7 or 700000ppm."),
     click.option("--devices", type=int, help="Gang of so many devices, each with the full size."),
     click.option("--nodes", type=int, help="Over so many nodes, the same number of devices on each [1]."),
-    click.option(
-        "--near", metavar="SLICE", help="As near to that slice as can be: on its device, else linked to it."
-    ),
+    click.option("--near", metavar="SLICE", help="As near to that slice as can be: on its device, else linked to it."),
     click.option("--near-within", help="device or node: no further from it than that."),
     click.option("--apart", metavar="GROUP", help="On another device than the tenant's other slices of that group."),
     click.option("--apart-within", help="device or node: of what the group has at most one slice [device]."),
@@ -141,8 +139,7 @@ def read_slo(bounds: tuple[str, ...]) -> dict[str, float]:
     for bound in bounds:
         name, _, number = bound.partition("=")
         try:
-            value = float(number)
-            slo[name] = int(value) if value.is_integer() else value
+            slo[name] = float(number)
         except ValueError:
             raise CliError(f"slo: got {bound!r}, allowed: {allowed}") from None
         if name not in SLO_FIELDS:

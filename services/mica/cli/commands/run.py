@@ -7,6 +7,7 @@ beside it. Only ``attach.json`` says how: the bus is not asked.
 import os
 import socket
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Final
 
@@ -42,6 +43,7 @@ class Attach(Struct, frozen=True):
     mounts: tuple[Mount, ...] = ()
     device_nodes: tuple[str, ...] = ()
     cdi: tuple[str, ...] = ()
+    cpus: str = ""
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -51,9 +53,10 @@ class Attach(Struct, frozen=True):
     type=click.IntRange(1, WEIGHT_MAX),
     help="What this program gets of the slice's compute, beside 100 for each program that says nothing.",
 )
+@click.option("--bind-cpus", is_flag=True, help="Run it on the processors that are near the slice's devices only.")
 @click.argument("slice_id", metavar="SLICE")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD…")
-def run(slice_id: str, command: Sequence[str], runtime_dir: Path | None, weight: int | None) -> None:
+def run(slice_id: str, command: Sequence[str], runtime_dir: Path | None, weight: int | None, *, bind_cpus: bool) -> None:
     """Start CMD inside SLICE: it sees the slice as its device, unmodified."""
     program = without_dashes(command)
     root = (runtime_dir or usual_runtime_dir()).absolute()
@@ -68,10 +71,35 @@ def run(slice_id: str, command: Sequence[str], runtime_dir: Path | None, weight:
         if attach.mode == "hardware":
             raise CliError(f"slice {slice_id}: --weight {weight} in hardware mode, where no shim weighs programs; allowed: none")
         environment[WEIGHT] = str(weight)
+    if bind_cpus:
+        os.sched_setaffinity(0, near_cpus(attach, os.sched_getaffinity(0)))
     try:
         os.execvpe(program[0], program, environment)  # noqa: S606 - starting the user's program is the purpose
     except OSError as error:
         raise CliError(f"run: {program[0]}: {error.strerror}") from None
+
+
+def near_cpus(attach: Attach, allowed: AbstractSet[int]) -> set[int]:
+    """The processors near the slice's devices, of those that we may run on.
+
+    Raises:
+        CliError: they are not known, or we may run on none of them.
+    """
+    near = parse_cpus(attach.cpus)
+    if not near:
+        raise CliError(f"slice {attach.id}: --bind-cpus, but which processors are near its devices is not known on this node")
+    if not near & allowed:
+        raise CliError(f"slice {attach.id}: --bind-cpus to {attach.cpus}, allowed here: {', '.join(map(str, sorted(allowed)))}")
+    return near & allowed
+
+
+def parse_cpus(listed: str) -> set[int]:
+    """A list as the kernel writes it: ``0-3,8``."""
+    found: set[int] = set()
+    for part in filter(None, listed.split(",")):
+        first, _, last = part.partition("-")
+        found |= set(range(int(first), int(last or first) + 1))
+    return found
 
 
 def without_dashes(command: Sequence[str]) -> list[str]:
