@@ -64,8 +64,8 @@ from mica.events._placement import (
     Window,
     WorkLimits,
 )
+from mica.events._policies import Clearances, NodePolicy, PoolPolicy, TenantPolicy
 from mica.events._state import (
-    Clearances,
     Departure,
     Device,
     Document,
@@ -76,16 +76,13 @@ from mica.events._state import (
     Ledger,
     LedgerEntry,
     Link,
-    NodePolicy,
     Observed,
     ObservedSlice,
     PartitionProfile,
-    PoolPolicy,
     Site,
     SliceRecord,
     StoredProfile,
     TenantHoldings,
-    TenantPolicy,
     TenantQuota,
     Trouble,
     Usage,

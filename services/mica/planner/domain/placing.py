@@ -4,7 +4,7 @@ Invariant: ``decide`` changes nothing; equal fleets and equal asks give equal an
 before the tightest device does.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from typing import Final
 
@@ -16,15 +16,12 @@ from mica.events import (
     Decision,
     Device,
     Mode,
-    NodePolicy,
     Placement,
-    PoolPolicy,
-    RequestSlice,
-    Severity,
-    Switching,
     WorkLimits,
 )
-from mica.planner.domain.affinity import NO_AFFINITY, Affinity, Cost
+from mica.planner.domain.affinity import Cost
+from mica.planner.domain.asks import Ask, Pins
+from mica.planner.domain.blaming import Candidate, alike, blame
 from mica.planner.domain.claims import DeviceClaims
 from mica.planner.domain.draining import health_text, is_sick
 from mica.planner.domain.fleet import Fleet, NodeState
@@ -32,77 +29,12 @@ from mica.planner.domain.gangs import Offer, OnNode, best_nodes, choose, why_not
 from mica.planner.domain.misfits import Misfit, Refusal, size_text
 from mica.planner.domain.modes import ALL_MODES, choose_modes, has_stronger, would_switch
 from mica.planner.domain.packing import Fit, fit, not_whole
-from mica.planner.domain.sizing import Size
-from mica.sizing import promise_text
+
+__all__ = ["Ask", "Pins", "Placed", "Rank", "Unplaced", "decide", "fit_for", "modes_for", "placement_of", "rank"]
 
 MAX_REJECTED: Final = 16
 STRENGTH: Final = {mode: rank for rank, mode in enumerate(Mode)}
 Rank = tuple[int, Cost, bool, bool, tuple[float, ...]]
-_NO_POLICY: Final = PoolPolicy()
-
-
-class Pins(Struct, frozen=True, kw_only=True):
-    """What holds for every request of a tenant at a moment: leases count from ``now_ns``, and policies pin modes.
-
-    A pool without a policy is not in ``pools``, a node without one of its own not in ``nodes``.
-    """
-
-    now_ns: int
-    tenant_mode: Mode | None = None
-    pools: Mapping[str, PoolPolicy] = {}
-    nodes: Mapping[str, NodePolicy] = {}
-
-    def pool(self, name: str) -> PoolPolicy:
-        """The pool's policy."""
-        return self.pools.get(name, _NO_POLICY)
-
-    def switching(self, node: str, pool: str) -> Switching:
-        """When the node's devices are switched: by its own policy, else by its pool's."""
-        own = self.nodes.get(node)
-        return own.switching if own is not None and own.switching is not None else self.pool(pool).switching
-
-    def drain_at(self, node: str, pool: str) -> Severity:
-        """How sick a device of the node is drained: by its own policy, else by its pool's."""
-        own = self.nodes.get(node)
-        return own.drain_at if own is not None and own.drain_at is not None else self.pool(pool).drain_at
-
-
-class Ask(Struct, frozen=True, kw_only=True):
-    """What is to be placed, and where it may go. ``limits``: of a slice that has other ones than its request."""
-
-    id: str
-    request: RequestSlice
-    size: Size
-    pins: Pins
-    members: int
-    node: str | None = None
-    device_id: str | None = None
-    excluded: AbstractSet[str] = frozenset()
-    limits: WorkLimits | None = None
-    affinity: Affinity = NO_AFFINITY
-
-    @property
-    def nodes(self) -> int:
-        """Over how many nodes its members go, as many on each."""
-        return self.request.nodes if self.members == self.request.devices else 1
-
-    @property
-    def own_limits(self) -> WorkLimits:
-        """The limits in force for it."""
-        return self.limits if self.limits is not None else self.request.limits
-
-    def modes(self, pool: str) -> AbstractSet[Mode]:
-        """What the pool's, the tenant's and the request's own pins leave."""
-        modes: AbstractSet[Mode] = frozenset(self.pins.pool(pool).modes) or ALL_MODES
-        for pin in (self.pins.tenant_mode, self.request.mode):
-            if pin is not None:
-                modes = modes & {pin}
-        return modes
-
-    def may_switch(self, node: str, pool: str) -> bool:
-        """Whether a device of the node that nobody uses may be partitioned, or made whole, for it."""
-        switching = self.pins.switching(node, pool)
-        return switching is Switching.AUTO or (switching is Switching.ASKED and len(self.modes(pool)) == 1)
 
 
 class Placed(Struct, frozen=True):
@@ -120,29 +52,19 @@ class Unplaced(Struct, frozen=True):
     possible: bool
 
 
-class _Candidate(Struct, frozen=True):
-    node: NodeState
-    claims: DeviceClaims
-    result: Fit | Misfit
-
-    @property
-    def device_id(self) -> str:
-        return self.claims.device.id if self.claims.device is not None else ""
-
-
 def decide(fleet: Fleet, ask: Ask) -> Placed | Unplaced:
     """The best place for every member of the slice, the same number of them on each of its nodes."""
     open_ = [(node, claims, modes_for(node, claims, ask)) for node, claims in fleet.devices()]
-    candidates = [_Candidate(node, claims, modes) for node, claims, modes in open_ if isinstance(modes, Misfit)]
+    candidates = [Candidate(node, claims, modes) for node, claims, modes in open_ if isinstance(modes, Misfit)]
     usable = [(node, claims, modes) for node, claims, modes in open_ if not isinstance(modes, Misfit)]
     for strength in Mode:
         candidates += [
-            _Candidate(node, claims, fit_for(node, claims, ask, strength)) for node, claims, modes in usable if strength in modes
+            Candidate(node, claims, fit_for(node, claims, ask, strength)) for node, claims, modes in usable if strength in modes
         ]
         chosen = _choose(candidates, ask)
         if chosen:
             weaker = [
-                _Candidate(node, claims, Misfit("mode", f"{modes[0]} is weaker than {strength}", mode=modes[0]))
+                Candidate(node, claims, Misfit("mode", f"{modes[0]} is weaker than {strength}", mode=modes[0]))
                 for node, claims, modes in usable
                 if STRENGTH[modes[0]] > STRENGTH[strength]
             ]
@@ -198,11 +120,11 @@ def _unfit(node: NodeState, device: Device, ask: Ask) -> Misfit | None:
     return None
 
 
-def _choose(candidates: Iterable[_Candidate], ask: Ask) -> list[_Candidate]:
+def _choose(candidates: Iterable[Candidate], ask: Ask) -> list[Candidate]:
     """The best candidates; in a gang all in one mode and of one model, and on nodes of one pool, the same number on each."""
     if ask.members > 1:
         return _choose_gang(candidates, ask)
-    best: list[_Candidate] = []
+    best: list[Candidate] = []
     best_key: Rank | None = None
     for candidate in candidates:
         if isinstance(candidate.result, Fit):
@@ -212,11 +134,11 @@ def _choose(candidates: Iterable[_Candidate], ask: Ask) -> list[_Candidate]:
     return best
 
 
-def _choose_gang(candidates: Iterable[_Candidate], ask: Ask) -> list[_Candidate]:
+def _choose_gang(candidates: Iterable[Candidate], ask: Ask) -> list[Candidate]:
     """The set that is connected best; over several nodes, that of the nodes whose worst set is."""
     on_nodes: dict[tuple[str, str, str], list[OnNode]] = {}
-    fitting: dict[str, dict[str, _Candidate]] = {}
-    for (name, model, mode), group in _alike(candidates).items():
+    fitting: dict[str, dict[str, Candidate]] = {}
+    for (name, model, mode), group in alike(candidates).items():
         node = group[0].node
         offers = [Offer(each.device_id, _rank(each, ask)) for each in group]
         choice = choose(node.connections, offers, ask.members // ask.nodes)
@@ -227,7 +149,7 @@ def _choose_gang(candidates: Iterable[_Candidate], ask: Ask) -> list[_Candidate]
     return [fitting[each.node][device_id] for each in found for device_id in each.choice.device_ids]
 
 
-def _rank(candidate: _Candidate, ask: Ask) -> Rank:
+def _rank(candidate: Candidate, ask: Ask) -> Rank:
     assert isinstance(candidate.result, Fit)
     return rank(candidate.node, candidate.claims, candidate.result, ask)
 
@@ -238,15 +160,6 @@ def rank(node: NodeState, claims: DeviceClaims, result: Fit, ask: Ask) -> Rank:
     cost = ask.affinity.cost(node, device) if ask.affinity.wished and device is not None else ()
     stronger = device is not None and has_stronger(device, result.mode)
     return STRENGTH[result.mode], cost, stronger, would_switch(claims, result.mode), result.waste
-
-
-def _alike(candidates: Iterable[_Candidate]) -> dict[tuple[str, str, str], list[_Candidate]]:
-    groups: dict[tuple[str, str, str], list[_Candidate]] = {}
-    for candidate in candidates:
-        if isinstance(candidate.result, Fit) and candidate.claims.device is not None:
-            key = (candidate.node.name, candidate.claims.device.model, candidate.result.mode)
-            groups.setdefault(key, []).append(candidate)
-    return groups
 
 
 def placement_of(node: str, claims: DeviceClaims, result: Fit, limits: WorkLimits) -> Placement:
@@ -267,7 +180,7 @@ def placement_of(node: str, claims: DeviceClaims, result: Fit, limits: WorkLimit
     )
 
 
-def _placed(ask: Ask, chosen: list[_Candidate], candidates: list[_Candidate]) -> Placed:
+def _placed(ask: Ask, chosen: list[Candidate], candidates: list[Candidate]) -> Placed:
     placements = tuple(
         placement_of(each.node.name, each.claims, each.result, ask.own_limits) for each in chosen if isinstance(each.result, Fit)
     )
@@ -276,7 +189,7 @@ def _placed(ask: Ask, chosen: list[_Candidate], candidates: list[_Candidate]) ->
     return Placed(placements, Decision(summary=_summary(ask, chosen, placements), rejected=tuple(_explain(others, chosen))))
 
 
-def _summary(ask: Ask, chosen: list[_Candidate], placements: tuple[Placement, ...]) -> str:
+def _summary(ask: Ask, chosen: list[Candidate], placements: tuple[Placement, ...]) -> str:
     first, winner = placements[0], chosen[0].result
     assert isinstance(winner, Fit)
     why = {
@@ -297,9 +210,9 @@ def _summary(ask: Ask, chosen: list[_Candidate], placements: tuple[Placement, ..
     return "; ".join(parts)
 
 
-def _gang_words(chosen: list[_Candidate]) -> Iterator[str]:
+def _gang_words(chosen: list[Candidate]) -> Iterator[str]:
     """``4 of 8 devices, all pairs NV18, 450 GB/s each way``, for each node."""
-    by_node: dict[str, list[_Candidate]] = {}
+    by_node: dict[str, list[Candidate]] = {}
     for each in chosen:
         by_node.setdefault(each.node.name, []).append(each)
     for name, members in by_node.items():
@@ -311,7 +224,7 @@ def _gang_words(chosen: list[_Candidate]) -> Iterator[str]:
     yield f"no better-connected set fits{' on other nodes' if len(by_node) > 1 else ''}"
 
 
-def _explain(others: Iterable[_Candidate], chosen: list[_Candidate]) -> Iterator[Alternative]:
+def _explain(others: Iterable[Candidate], chosen: list[Candidate]) -> Iterator[Alternative]:
     for index, each in enumerate(others):
         if index == MAX_REJECTED:
             return
@@ -327,90 +240,6 @@ def _explain(others: Iterable[_Candidate], chosen: list[_Candidate]) -> Iterator
         yield Alternative(node=each.node.name, device_id=each.device_id, reason=reason, mode=result.mode)
 
 
-def _unplaced(fleet: Fleet, ask: Ask, candidates: list[_Candidate]) -> Unplaced:
-    refusal, possible = _blame(fleet, ask, candidates)
+def _unplaced(fleet: Fleet, ask: Ask, candidates: list[Candidate]) -> Unplaced:
+    refusal, possible = blame(fleet, ask, candidates)
     return Unplaced(refusal, Decision(summary=refusal.message, rejected=tuple(_explain(candidates, []))), possible)
-
-
-def _blame(fleet: Fleet, ask: Ask, candidates: list[_Candidate]) -> tuple[Refusal, bool]:
-    """The field that stands in the way on the devices that came nearest, and whether it would fit if others left."""
-    request = ask.request
-    if request.pool is not None and request.pool not in fleet.pools():
-        return Refusal("pool", request.pool, _one_of(fleet.pools(), "no pool has a node")), False
-    misfits = [each.result for each in candidates if isinstance(each.result, Misfit)]
-    fits = len(candidates) - len(misfits)
-    if fits:
-        return _blame_gang(ask, candidates)
-    sized = [each for each in misfits if each.field in ("vram_bytes", "share_ppm")]
-    if sized:
-        return _blame_size(ask, sized, possible=_gang_possible(candidates, ask))
-    for field in ("slo", "health", "node", "near", "apart", "device_id", "limits", "mode", "runtime"):
-        blamed = [each for each in misfits if each.field == field]
-        if blamed:
-            possible = any(each.possible for each in blamed)
-            return Refusal(field, _given(ask, field), _allowed(ask, field, blamed, fleet)), possible
-    if request.vendor is not None:
-        vendors = sorted({c.device.vendor for n, c in fleet.devices() if c.device is not None and request.pool in (None, n.pool)})
-        return Refusal("vendor", request.vendor, _one_of(vendors, "no device is known")), False
-    return Refusal("devices", str(request.devices), "no device is known"), False
-
-
-def _blame_size(ask: Ask, sized: list[Misfit], *, possible: bool) -> tuple[Refusal, bool]:
-    wanted = [each for each in sized if each.possible] if possible else sized
-    field = "share_ppm" if wanted and all(each.field == "share_ppm" for each in wanted) else "vram_bytes"
-    about = [each for each in wanted if each.field == field] or sized
-    given = ask.size.vram_bytes if field == "vram_bytes" else ask.size.share_ppm or "the same part as of the memory"
-    if possible:
-        return Refusal(field, str(given), f"at most {max(each.now for each in about)} now"), True
-    return Refusal(field, str(given), f"at most {max(each.ever for each in about)}"), False
-
-
-def _blame_gang(ask: Ask, candidates: list[_Candidate]) -> tuple[Refusal, bool]:
-    """Members fit, but not enough of them beside each other."""
-    groups = _alike(candidates).values()
-    possible = _gang_possible(candidates, ask)
-    when = "now" if possible else "in all"
-    each_has = ask.members // ask.nodes
-    if ask.nodes > 1:
-        enough = sum(len(group) >= each_has for group in groups)
-        allowed = f"at most {enough} nodes with {each_has} devices alike {when}"
-        return Refusal("nodes", str(ask.nodes), allowed), possible
-    most = max(len(group) for group in groups)
-    return Refusal("devices", str(ask.members), f"at most {most} alike on one node {when}"), possible
-
-
-def _gang_possible(candidates: Iterable[_Candidate], ask: Ask) -> bool:
-    """Whether enough nodes have enough devices that would hold a member if others left."""
-    counts: dict[str, int] = {}
-    for each in candidates:
-        if isinstance(each.result, Fit) or each.result.possible:
-            counts[each.node.name] = counts.get(each.node.name, 0) + 1
-    return sum(count >= ask.members // ask.nodes for count in counts.values()) >= ask.nodes
-
-
-def _given(ask: Ask, field: str) -> str:
-    request = ask.request
-    given = {
-        "mode": request.mode or ask.pins.tenant_mode,
-        "runtime": request.runtime,
-        "limits": ", ".join(ask.own_limits.given),
-        "slo": promise_text(request.slo) if request.slo is not None else None,
-        "near": request.near,
-        "apart": request.apart,
-        "device_id": ask.device_id,
-    }
-    return str(given.get(field, ask.node) or "any")
-
-
-def _allowed(ask: Ask, field: str, blamed: list[Misfit], fleet: Fleet) -> str:
-    if field == "mode":
-        pinned = [sorted(ask.modes(node.pool)) for node, _ in fleet.devices()]
-        if not any(pinned):
-            return "a mode that the policies of the pool and of the tenant leave"
-        return f"what a device offers ({'; '.join(sorted({each.reason for each in blamed})[:4])})"
-    return "; ".join(sorted({each.reason for each in blamed})[:4])
-
-
-def _one_of(names: Iterable[str], otherwise: str) -> str:
-    listed = ", ".join(names)
-    return f"one of {listed}" if listed else otherwise

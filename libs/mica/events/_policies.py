@@ -1,0 +1,58 @@
+"""Policy documents: the values in the ``policy`` bucket, which operators write.
+
+Invariant: what a policy leaves out has the default of its kind.
+"""
+
+from typing import Annotated
+
+from msgspec import Meta, field
+
+from mica.events._state import Document, TenantQuota
+from mica.events._vocabulary import IntruderAction, Mode, Preemption, Severity, SpatialChoice, Switching, UnixNs
+
+
+class PoolPolicy(Document, frozen=True, kw_only=True):
+    """``pool.<name>`` in the ``policy`` bucket. ``modes`` is what may be used there, all of them when empty.
+
+    ``intruders`` is what becomes of processes without a slice. ``switching``: when idle devices are partitioned and made
+    whole again. ``drain_at``: a device as sick as that gets no new slices and loses those it has, by tier. ``spatial`` is by
+    which mechanism slices get a part of a device to themselves; MPS lets the fatal fault of one end its neighbours, so that
+    slices of several tenants share a device by it only with ``mps_across_tenants``. ``preemption``: whose slices may be evicted
+    there for a request that does not fit.
+    """
+
+    modes: tuple[Mode, ...] = ()
+    intruders: IntruderAction = IntruderAction.REPORT
+    spatial: SpatialChoice = SpatialChoice.AUTO
+    mps_across_tenants: bool = False
+    switching: Switching = Switching.AUTO
+    drain_at: Severity = Severity.FATAL
+    preemption: Preemption = Preemption.SPOT
+
+
+class NodePolicy(Document, frozen=True, kw_only=True):
+    """``node.<name>`` in the ``policy`` bucket: what is given there holds on that node in place of its pool's policy."""
+
+    intruders: IntruderAction | None = None
+    spatial: SpatialChoice | None = None
+    mps_across_tenants: bool | None = None
+    switching: Switching | None = None
+    drain_at: Severity | None = None
+
+
+class TenantPolicy(Document, frozen=True, kw_only=True):
+    """``tenant.<t>`` in the ``policy`` bucket (``tenant._default`` for those without one).
+
+    ``weight``: of two tenants that wait, the one with twice the weight gets twice as much of the fleet.
+    """
+
+    quota: TenantQuota = TenantQuota()
+    mode: Mode | None = None
+    commands_per_s: Annotated[int, Meta(ge=1)] | None = None
+    weight: Annotated[float, Meta(gt=0, le=1000)] = 1.0
+
+
+class Clearances(Document, frozen=True, kw_only=True):
+    """``health.<node>`` in the ``policy`` bucket: by device, up to when (``Trouble.at``) operators have settled its troubles."""
+
+    cleared: dict[str, UnixNs] = field(default_factory=dict)

@@ -1,0 +1,122 @@
+"""Which field of a request stands in the way.
+
+Invariant: what is blamed is what came nearest: a gang that is too large before a size, a size before a device's state.
+"""
+
+from collections.abc import Iterable
+
+from msgspec import Struct
+
+from mica.planner.domain.asks import Ask
+from mica.planner.domain.claims import DeviceClaims
+from mica.planner.domain.fleet import Fleet, NodeState
+from mica.planner.domain.misfits import Misfit, Refusal
+from mica.planner.domain.packing import Fit
+from mica.sizing import promise_text
+
+
+class Candidate(Struct, frozen=True):
+    """A device, and how one member would sit on it or why not."""
+
+    node: NodeState
+    claims: DeviceClaims
+    result: Fit | Misfit
+
+    @property
+    def device_id(self) -> str:
+        """The device's id, while the inventory has it."""
+        return self.claims.device.id if self.claims.device is not None else ""
+
+
+def alike(candidates: Iterable[Candidate]) -> dict[tuple[str, str, str], list[Candidate]]:
+    """Those that fit, by what the members of a gang have in common on a node: the node, the model, the mode."""
+    groups: dict[tuple[str, str, str], list[Candidate]] = {}
+    for candidate in candidates:
+        if isinstance(candidate.result, Fit) and candidate.claims.device is not None:
+            key = (candidate.node.name, candidate.claims.device.model, candidate.result.mode)
+            groups.setdefault(key, []).append(candidate)
+    return groups
+
+
+def blame(fleet: Fleet, ask: Ask, candidates: list[Candidate]) -> tuple[Refusal, bool]:
+    """The field that stands in the way on the devices that came nearest, and whether it would fit if others left."""
+    request = ask.request
+    if request.pool is not None and request.pool not in fleet.pools():
+        return Refusal("pool", request.pool, _one_of(fleet.pools(), "no pool has a node")), False
+    misfits = [each.result for each in candidates if isinstance(each.result, Misfit)]
+    fits = len(candidates) - len(misfits)
+    if fits:
+        return _blame_gang(ask, candidates)
+    sized = [each for each in misfits if each.field in ("vram_bytes", "share_ppm")]
+    if sized:
+        return _blame_size(ask, sized, possible=_gang_possible(candidates, ask))
+    for field in ("slo", "health", "node", "near", "apart", "device_id", "limits", "mode", "runtime"):
+        blamed = [each for each in misfits if each.field == field]
+        if blamed:
+            possible = any(each.possible for each in blamed)
+            return Refusal(field, _given(ask, field), _allowed(ask, field, blamed, fleet)), possible
+    if request.vendor is not None:
+        vendors = sorted({c.device.vendor for n, c in fleet.devices() if c.device is not None and request.pool in (None, n.pool)})
+        return Refusal("vendor", request.vendor, _one_of(vendors, "no device is known")), False
+    return Refusal("devices", str(request.devices), "no device is known"), False
+
+
+def _blame_size(ask: Ask, sized: list[Misfit], *, possible: bool) -> tuple[Refusal, bool]:
+    wanted = [each for each in sized if each.possible] if possible else sized
+    field = "share_ppm" if wanted and all(each.field == "share_ppm" for each in wanted) else "vram_bytes"
+    about = [each for each in wanted if each.field == field] or sized
+    given = ask.size.vram_bytes if field == "vram_bytes" else ask.size.share_ppm or "the same part as of the memory"
+    if possible:
+        return Refusal(field, str(given), f"at most {max(each.now for each in about)} now"), True
+    return Refusal(field, str(given), f"at most {max(each.ever for each in about)}"), False
+
+
+def _blame_gang(ask: Ask, candidates: list[Candidate]) -> tuple[Refusal, bool]:
+    """Members fit, but not enough of them beside each other."""
+    groups = alike(candidates).values()
+    possible = _gang_possible(candidates, ask)
+    when = "now" if possible else "in all"
+    each_has = ask.members // ask.nodes
+    if ask.nodes > 1:
+        enough = sum(len(group) >= each_has for group in groups)
+        allowed = f"at most {enough} nodes with {each_has} devices alike {when}"
+        return Refusal("nodes", str(ask.nodes), allowed), possible
+    most = max(len(group) for group in groups)
+    return Refusal("devices", str(ask.members), f"at most {most} alike on one node {when}"), possible
+
+
+def _gang_possible(candidates: Iterable[Candidate], ask: Ask) -> bool:
+    """Whether enough nodes have enough devices that would hold a member if others left."""
+    counts: dict[str, int] = {}
+    for each in candidates:
+        if isinstance(each.result, Fit) or each.result.possible:
+            counts[each.node.name] = counts.get(each.node.name, 0) + 1
+    return sum(count >= ask.members // ask.nodes for count in counts.values()) >= ask.nodes
+
+
+def _given(ask: Ask, field: str) -> str:
+    request = ask.request
+    given = {
+        "mode": request.mode or ask.pins.tenant_mode,
+        "runtime": request.runtime,
+        "limits": ", ".join(ask.own_limits.given),
+        "slo": promise_text(request.slo) if request.slo is not None else None,
+        "near": request.near,
+        "apart": request.apart,
+        "device_id": ask.device_id,
+    }
+    return str(given.get(field, ask.node) or "any")
+
+
+def _allowed(ask: Ask, field: str, blamed: list[Misfit], fleet: Fleet) -> str:
+    if field == "mode":
+        pinned = [sorted(ask.modes(node.pool)) for node, _ in fleet.devices()]
+        if not any(pinned):
+            return "a mode that the policies of the pool and of the tenant leave"
+        return f"what a device offers ({'; '.join(sorted({each.reason for each in blamed})[:4])})"
+    return "; ".join(sorted({each.reason for each in blamed})[:4])
+
+
+def _one_of(names: Iterable[str], otherwise: str) -> str:
+    listed = ", ".join(names)
+    return f"one of {listed}" if listed else otherwise
