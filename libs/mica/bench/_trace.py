@@ -6,17 +6,18 @@ allowed. Nodes: ``openb_node_list_*.csv`` with ``cpu_milli``, ``memory_mib``, ``
 ``gpu_spec`` (models joined by a bar, any when it is empty).
 """
 
-import csv
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
 
+from mica.bench._csv import rows, whole
 from mica.bench._errors import BenchError
 from mica.packing import Node, PackingError, Shape
 
 PODS: Final = "openb_pod_list_"
+NODE_COLUMNS: Final = ("cpu_milli", "memory_mib", "gpu", "model")
+POD_COLUMNS: Final = ("name", "cpu_milli", "memory_mib", "num_gpu", "gpu_milli")
 WHOLE_MILLI: Final = 1000
 """The memory of a traced GPU is not known: it is counted in thousandths, too."""
 
@@ -47,47 +48,31 @@ def read_trace(folder: Path, workload: str) -> Trace:
     found = sorted(folder.glob("openb_node_list_*.csv"))
     if len(found) != 1:
         raise BenchError(f"{folder}: got {len(found)} files openb_node_list_*.csv, allowed: one")
-    rows = list(_rows(found[0]))
-    models = {model: kind for kind, model in enumerate(sorted({row["model"] for _, row in rows}))}
-    nodes = tuple(_node(where, row, models) for where, row in rows)
+    listed = list(rows(found[0], NODE_COLUMNS))
+    models = {model: kind for kind, model in enumerate(sorted({row["model"] for _, row in listed}))}
+    nodes = tuple(_node(where, row, models) for where, row in listed)
     if not any(node.devices for node in nodes):
         raise BenchError(f"{found[0]}: got no GPU at all, allowed: at least one")
-    lines = sorted(_rows(folder / f"{PODS}{workload}.csv"), key=lambda each: each[1].get("name", ""))
+    lines = sorted(rows(folder / f"{PODS}{workload}.csv", POD_COLUMNS), key=lambda each: each[1]["name"])
     pods = tuple(_pod(where, row, models) for where, row in lines)
     if not any(pod.devices for pod in pods):
         raise BenchError(f"{folder / PODS}{workload}.csv: got no pod that asks for a GPU, allowed: at least one")
     return Trace(nodes, len(models), pods)
 
 
-def _rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    try:
-        with path.open(newline="") as file:
-            for number, row in enumerate(csv.DictReader(file), start=2):
-                yield f"{path.name}, line {number}", row
-    except (OSError, UnicodeDecodeError) as error:
-        raise BenchError(f"{path}: can not be read: {error}") from error
-
-
-def _number(where: str, row: dict[str, str], name: str, most: int) -> int:
-    text = row.get(name) or "0"
-    if not text.isdecimal() or int(text) > most:
-        raise BenchError(f"{where}: {name} is {text!r}, allowed: a whole number up to {most}")
-    return int(text)
-
-
 def _node(where: str, row: dict[str, str], models: dict[str, int]) -> Node:
-    devices = ((models[row["model"]], WHOLE_MILLI),) * _number(where, row, "gpu", 64)
-    return Node(_number(where, row, "cpu_milli", 10**8), _number(where, row, "memory_mib", 10**8), devices)
+    devices = ((models[row["model"]], WHOLE_MILLI),) * whole(where, row, "gpu", 64)
+    return Node(whole(where, row, "cpu_milli", 10**8), whole(where, row, "memory_mib", 10**8), devices)
 
 
 def _pod(where: str, row: dict[str, str], models: dict[str, int]) -> Shape:
-    devices = _number(where, row, "num_gpu", 64)
-    milli = min(_number(where, row, "gpu_milli", 10**6), WHOLE_MILLI) if devices else 0
+    devices = whole(where, row, "num_gpu", 64)
+    milli = min(whole(where, row, "gpu_milli", 10**6), WHOLE_MILLI) if devices else 0
     spec = [model for model in (row.get("gpu_spec") or "").split("|") if model]
     kinds = frozenset(models[model] for model in spec if model in models) if devices and spec else None
     try:
         return Shape(
-            _number(where, row, "cpu_milli", 10**8), _number(where, row, "memory_mib", 10**8), devices, milli, milli * 1000, kinds
+            whole(where, row, "cpu_milli", 10**8), whole(where, row, "memory_mib", 10**8), devices, milli, milli * 1000, kinds
         )
     except PackingError as error:
         raise BenchError(f"{where}: {error}") from error

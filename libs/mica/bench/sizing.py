@@ -15,7 +15,7 @@ from mica.bench._errors import BenchError
 from mica.bench.slo_packing import DEVICE, read_points
 from mica.events import PPM, MeasuredPoint
 from mica.sizing import COMPUTE_PART, Shape, count_parameters, known_models, known_speeds, value_at
-from mica.slo_packing import PackingError, Point
+from mica.slo_packing import Point, SloPackingError
 
 SLICES: Final = 7
 HEADROOM: Final = 0.1
@@ -57,7 +57,7 @@ def run(profiles: Path) -> Report:
     """
     try:
         measured = {path.stem.removeprefix("prof_data_"): list(read_points(path)) for path in sorted(profiles.glob(FILES))}
-    except PackingError as error:
+    except SloPackingError as error:
         raise BenchError(str(error)) from error
     inner = [each for points in measured.values() for each in _left_out(points)]
     if len(inner) < 2:

@@ -4,8 +4,6 @@ Owns the reading of the measured profiles, which are given by path. Invariant: n
 against the rules by code that shares nothing with the solver. Data and rules: ParvaGPU (SC'24).
 """
 
-import csv
-import math
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,10 +11,11 @@ from typing import Final
 
 from msgspec import Struct
 
+from mica.bench._csv import number, rows
 from mica.bench._errors import BenchError
 from mica.bench._machine import Machine, describe_machine
 from mica.hardware import Catalogue, Model
-from mica.slo_packing import Deployment, PackingError, Point, Service, Unservable, pack, violations
+from mica.slo_packing import Deployment, Point, Service, SloPackingError, Unservable, pack, violations
 
 DEVICE: Final = "A100-SXM-80GB"
 SCENARIOS: Final = "scenarios.csv"
@@ -57,7 +56,7 @@ def run(profiles: Path) -> Report:
         scenarios = _scenarios(profiles)
         model = Catalogue.load().model(DEVICE)
         solved = {name: _scenario(name, services, model) for name, services in scenarios.items()}
-    except PackingError as error:
+    except SloPackingError as error:
         raise BenchError(str(error)) from error
     return Report(scenarios=solved, seconds=round(time.perf_counter() - begun, 3), machine=describe_machine())
 
@@ -82,12 +81,12 @@ def _scenario(name: str, services: Sequence[Service], model: Model) -> Scenario:
 def _scenarios(profiles: Path) -> dict[str, list[Service]]:
     measured: dict[str, tuple[Point, ...]] = {}
     found: dict[str, list[Service]] = {}
-    for where, row in _rows(profiles / SCENARIOS, SCENARIO_COLUMNS):
+    for where, row in rows(profiles / SCENARIOS, SCENARIO_COLUMNS):
         model = row["model"]
         if model not in measured:
             measured[model] = tuple(read_points(profiles / f"prof_data_{Path(model).name}.csv"))
         service = Service(
-            name=model, rate_hz=_number(where, row, "rate_rps"), slo_ms=_number(where, row, "slo_ms"), points=measured[model]
+            name=model, rate_hz=number(where, row, "rate_rps"), slo_ms=number(where, row, "slo_ms"), points=measured[model]
         )
         found.setdefault(row["scenario"], []).append(service)
     if not found:
@@ -97,8 +96,8 @@ def _scenarios(profiles: Path) -> dict[str, list[Service]]:
 
 def read_points(path: Path) -> Iterator[Point]:
     """The rows that are no 0, which means that the model did not fit."""
-    for where, row in _rows(path, PROFILE_COLUMNS):
-        size, batch, processes, rate_hz, latency_s = (_number(where, row, column) for column in PROFILE_COLUMNS)
+    for where, row in rows(path, PROFILE_COLUMNS):
+        size, batch, processes, rate_hz, latency_s = (number(where, row, column) for column in PROFILE_COLUMNS)
         if rate_hz and latency_s:
             yield Point(
                 size=int(size),
@@ -107,26 +106,3 @@ def read_points(path: Path) -> Iterator[Point]:
                 rate_hz=rate_hz * processes,
                 latency_ms=latency_s * 1e3,
             )
-
-
-def _rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            missing = [column for column in columns if column not in (reader.fieldnames or ())]
-            if missing:
-                raise BenchError(f"{path}: got no column {missing[0]!r}, allowed: {', '.join(columns)}")
-            for number, row in enumerate(reader, start=2):
-                yield f"{path}:{number}", row
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BenchError(f"profiles: got {path}, allowed: a CSV file that can be read ({error})") from error
-
-
-def _number(where: str, row: dict[str, str], column: str) -> float:
-    try:
-        value = float(row[column])
-    except (TypeError, ValueError):
-        value = math.nan
-    if not (math.isfinite(value) and value >= 0):
-        raise BenchError(f"{where}: {column}: got {row[column]!r}, allowed: a finite number from 0 on")
-    return value

@@ -61,10 +61,15 @@ def test_the_command_prints_the_json_that_is_promised(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("openb_pod_list_small.csv", HEAD + "p,12,x,1,500,\n", "openb_pod_list_small.csv, line 2: memory_mib is 'x'"),
-        ("openb_pod_list_small.csv", HEAD + "p,12,1,1,0,\n", "line 2: a shape of 1 devices: got vram_mib 0"),
+        ("openb_pod_list_small.csv", HEAD + "p,12,x,1,500,\n", "openb_pod_list_small.csv:2: memory_mib: got 'x'"),
+        ("openb_pod_list_small.csv", HEAD + "p,12,1,1,0,\n", ":2: a shape of 1 devices: got vram_mib 0"),
         ("openb_pod_list_small.csv", HEAD + "p,12,1,0,0,\n", "got no pod that asks for a GPU"),
         ("openb_node_list_gpu_node.csv", "sn,cpu_milli,memory_mib,gpu,model\nn,1,1,0,T4\n", "got no GPU at all"),
+        (
+            "openb_node_list_gpu_node.csv",
+            "sn,cpu_milli,memory_mib,gpu\nn,1,1,1\n",
+            "got no column 'model'",
+        ),
         ("openb_node_list_other.csv", NODES, "got 2 files openb_node_list_*.csv, allowed: one"),
     ],
 )

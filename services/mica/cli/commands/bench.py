@@ -20,6 +20,15 @@ def bench() -> None:
     """The benchmarks."""
 
 
+_profiles_option = click.option(
+    "--profiles",
+    required=True,
+    metavar="DIR",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="prof_data_MODEL.csv and scenarios.csv, as ParvaGPU publishes them.",
+)
+
+
 def _carry_out(work: Callable[[], R]) -> R:
     try:
         return work()
@@ -151,13 +160,7 @@ def shim(*, as_json: bool, **plan: int | str | None) -> int:
 
 @bench.command("slo-packing", help="How few partitioned devices serve the measured scenarios in DIR, proven or with a bound.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option(
-    "--profiles",
-    required=True,
-    metavar="DIR",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="scenarios.csv and prof_data_MODEL.csv, as ParvaGPU publishes them.",
-)
+@_profiles_option
 def slo_packing(*, as_json: bool, profiles: Path) -> int:
     """Run the SLO packing benchmark."""
     from mica.bench.slo_packing import run
@@ -169,13 +172,7 @@ def slo_packing(*, as_json: bool, profiles: Path) -> int:
 
 @bench.command(help="How far the formulas of sizing are off, on the measured profiles in DIR.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option(
-    "--profiles",
-    required=True,
-    metavar="DIR",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="prof_data_MODEL.csv, as ParvaGPU publishes them.",
-)
+@_profiles_option
 def sizing(*, as_json: bool, profiles: Path) -> int:
     """Run the sizing benchmark."""
     from mica.bench.sizing import run
