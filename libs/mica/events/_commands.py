@@ -111,10 +111,9 @@ class RequestSlice(Command, tag="slice.request", frozen=True, kw_only=True):
 
     ``devices`` > 1 asks for a gang, each member with the full size (a model that is sized by its shape is split over them), on
     the devices of one node that are connected best; ``nodes`` is there for gangs over several, which are not carried out yet:
-    more than 1 is refused. ``near`` names
-    another slice of the tenant by which this one is to be: on its device, else linked to it as well as can be, and within
-    ``near_within`` if that is given. Slices of a tenant with one name in ``apart`` are on different devices, or nodes, by
-    ``apart_within``; not ``apart_strict``: as far as there is room.
+    more than 1 is refused. ``near`` names another slice of the tenant by which this one is to be: on its device, else linked to
+    it as well as can be, and within ``near_within`` if that is given. Slices of a tenant with one name in ``apart`` are on
+    different devices, or nodes, by ``apart_within``; not ``apart_strict``: as far as there is room.
     """
 
     tenant: TenantName

@@ -11,6 +11,7 @@ import numpy as np
 
 from mica.packing._binding import lib
 from mica.packing._board import _Bound
+from mica.packing._errors import PackingError
 from mica.packing._shape import Shape
 
 TYPICAL = 0.95
@@ -33,8 +34,10 @@ class Mix:
     """Shapes with their weights, as the kernel reads them. Shapes without devices weigh, and are not looked for room for."""
 
     def __init__(self, weights: Mapping[Shape, float], kinds: int, *, with_memory: bool = True) -> None:
-        """Take ``weights`` of typical shapes, with the sum 1; without memory, as FGD counts."""
+        """Take ``weights`` of typical shapes, with the sum 1; without memory, as FGD counts. Raises PackingError: too many."""
         shapes = [shape for shape in weights if shape.devices]
+        if len(shapes) > SHAPES_MAX:
+            raise PackingError(f"a mix: got {len(shapes)} shapes, allowed: at most {SHAPES_MAX}")
         allowed = np.array([[shape.allows(kind) for shape in shapes] for kind in range(kinds)], dtype=bool).reshape(
             kinds, len(shapes)
         )

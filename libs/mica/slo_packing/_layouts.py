@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from msgspec import Struct
 
 from mica.hardware import HardwareProfile, Model
-from mica.slo_packing._problem import PackingError
+from mica.slo_packing._problem import SloPackingError
 
 
 class Slot(Struct, frozen=True, order=True):
@@ -27,7 +27,7 @@ def layouts_of(model: Model) -> tuple[Layout, ...]:
     Of several profiles with as many compute slices the plain one with the least memory counts.
 
     Raises:
-        PackingError: the model has no partitions that are made one by one.
+        SloPackingError: the model has no partitions that are made one by one.
     """
     plain: dict[int, HardwareProfile] = {}
     for each in model.profiles:
@@ -36,7 +36,7 @@ def layouts_of(model: Model) -> tuple[Layout, ...]:
             if before is None or each.memory_bytes < before.memory_bytes:
                 plain[each.compute_slices] = each
     if not plain:
-        raise PackingError(f"device: got {model.key}, allowed: a model with partitions that are made one by one")
+        raise SloPackingError(f"device: got {model.key}, allowed: a model with partitions that are made one by one")
     found: dict[tuple[int, ...], Layout] = {}
     for layout in _extend((), 0, model, tuple(plain.values())):
         found.setdefault(tuple(sorted(slot.size for slot in layout)), layout)

@@ -12,7 +12,7 @@ LATENCY_PART: Final = 0.9 / 2
 Source: ParvaGPU (SC'24)."""
 
 
-class PackingError(ValueError):
+class SloPackingError(ValueError):
     """An input that makes no sense: says what, what was given and what is allowed."""
 
 
@@ -26,7 +26,7 @@ class Point(Struct, frozen=True, kw_only=True):
     latency_ms: float
 
     def __post_init__(self) -> None:
-        """Raises PackingError."""
+        """Raises SloPackingError."""
         for field in self.__struct_fields__:
             _positive(f"point {self.size}/{self.batch}/{self.processes}: {field}", getattr(self, field))
 
@@ -40,7 +40,7 @@ class Service(Struct, frozen=True, kw_only=True):
     points: tuple[Point, ...]
 
     def __post_init__(self) -> None:
-        """Raises PackingError."""
+        """Raises SloPackingError."""
         _positive(f"{self.name}: rate_hz", self.rate_hz)
         _positive(f"{self.name}: slo_ms", self.slo_ms)
 
@@ -81,4 +81,4 @@ def latency_limit_ms(slo_ms: float) -> float:
 
 def _positive(what: str, value: float) -> None:
     if not (math.isfinite(value) and value > 0):
-        raise PackingError(f"{what}: got {value}, allowed: a finite number above 0")
+        raise SloPackingError(f"{what}: got {value}, allowed: a finite number above 0")

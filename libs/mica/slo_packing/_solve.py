@@ -22,9 +22,9 @@ from mica.slo_packing._problem import (
     PROCESSES_MAX,
     Deployment,
     Instance,
-    PackingError,
     Point,
     Service,
+    SloPackingError,
     Unservable,
     latency_limit_ms,
 )
@@ -50,10 +50,10 @@ def pack(services: Sequence[Service], model: Model, *, limit_s: float = LIMIT_S)
         limit_s: seconds for the solver; when they are over, the best that was found is returned with its bound.
 
     Raises:
-        PackingError: two services of one name, a model without partitions, or no deployment within ``limit_s``.
+        SloPackingError: two services of one name, a model without partitions, or no deployment within ``limit_s``.
     """
     if len({each.name for each in services}) < len(services):
-        raise PackingError("services: two of one name, allowed: each once")
+        raise SloPackingError("services: two of one name, allowed: each once")
     if not services:
         return Deployment((), 0)
     layouts = layouts_of(model)
@@ -68,7 +68,7 @@ def pack(services: Sequence[Service], model: Model, *, limit_s: float = LIMIT_S)
         devices = _devices(solution, best, layouts)
         if not violations(devices, services, model):
             return Deployment(devices, bound)
-    raise PackingError("services: got rates beyond the solver's precision, allowed: rates of similar magnitude")
+    raise SloPackingError("services: got rates beyond the solver's precision, allowed: rates of similar magnitude")
 
 
 def _best_points(service: Service) -> dict[int, Point]:
@@ -113,7 +113,7 @@ def _solve(
     highs.run()
     status, info = highs.getModelStatus(), highs.getInfo()
     if status not in (HighsModelStatus.kOptimal, HighsModelStatus.kTimeLimit) or not info.primal_solution_status:
-        raise PackingError(
+        raise SloPackingError(
             f"limit_s: got {limit_s:g}, allowed: enough to find a deployment ({highs.modelStatusToString(status)})"
         )
     return _Solution(

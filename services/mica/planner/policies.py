@@ -7,11 +7,10 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from mica.bus import Change
-from mica.events import NodePolicy, PoolPolicy, Preemption, StoredProfile, TenantPolicy
+from mica.events import NodePolicy, PoolPolicy, StoredProfile, TenantPolicy
 
 DEFAULT_TENANT: Final = "_default"
 DEFAULT_COMMANDS_PER_S: Final = 1_000
-_NO_POOL_POLICY: Final = PoolPolicy()
 
 
 class Policies:
@@ -42,10 +41,6 @@ class Policies:
     def tenant(self, name: str) -> TenantPolicy:
         """The tenant's policy, or that of all who have none."""
         return self._tenants.get(name) or self._tenants.get(DEFAULT_TENANT) or TenantPolicy()
-
-    def preemption(self, pool: str) -> Preemption:
-        """Whose slices may be evicted in the pool for a request that does not fit."""
-        return self._pools.get(pool, _NO_POOL_POLICY).preemption
 
     def commands_per_s(self, tenant: str) -> int:
         """How many commands a second are taken from a tenant."""

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from mica.bus import Entry, StaleRevisionError
 from mica.events import EvictSlice, LedgerEntry, Phase, SliceRecord, WaitsFor
-from mica.planner.deciding import ask_of, decided, sized
+from mica.planner.deciding import ask_of, decided, pins_of, sized
 from mica.planner.desk import AGAIN, Answered, Desk
 from mica.planner.domain.answers import answer_of
 from mica.planner.domain.draining import GRACE_S
@@ -125,7 +125,7 @@ class Preemptions:
 
     def _may(self, record: SliceRecord, node: NodeState, entry: LedgerEntry) -> bool:
         in_time = record.until - self._desk.now_ns() >= GRACE_S[entry.tier] * 1e9 + MARGIN_NS
-        return in_time and may_evict(record.request, entry, self._desk.policies.preemption(node.pool))
+        return in_time and may_evict(record.request, entry, pins_of(self._desk, record.request.tenant).pool(node.pool).preemption)
 
     async def _sequences(self, record: SliceRecord, ask: Ask) -> dict[str, int]:
         """By slice that may be evicted, its request's place in the stream: the higher, the younger."""

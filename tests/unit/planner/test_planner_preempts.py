@@ -125,7 +125,22 @@ async def test_nobody_is_evicted_for_what_its_tenant_may_not_have(house: House) 
     await put(house, "g", 7, tenant="poor", queue_s=600)
     await calm(house)
     assert (await record(house, "spot")).phase is Phase.PLACED
-    assert (await record(house, "g")).phase is not Phase.PLACED
+    assert house.said("slice.evicted.*") == []
+    waits = await record(house, "g")
+    assert (waits.phase, waits.waits_for.victims) == (Phase.QUEUED, ())
+
+
+async def test_of_two_replicas_with_room_for_one_one_request_gets_the_place(house: House) -> None:
+    """The spot slice goes once, one asker is placed, the other goes on waiting and evicts nobody else."""
+    await house.start_planner()
+    await put(house, "other", 2, tier=Tier.BURST)
+    await put(house, "spot", 18, tier=Tier.SPOT)
+    for id_ in ("g1", "g2"):
+        await house.bus.publish(ask(id_, 15, mode=Mode.FCSP, share_ppm=50_000, queue_s=600))
+    await calm(house, 12)
+    assert sorted([(await record(house, id_)).phase for id_ in ("g1", "g2")]) == [Phase.PLACED, Phase.QUEUED]
+    assert [event.id for event in house.said("slice.evicted.*")] == ["spot"]
+    assert (await record(house, "other")).phase is Phase.PLACED
 
 
 async def test_a_dry_run_names_whom_the_request_then_evicts(house: House) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from mica.hardware import Catalogue
-from mica.slo_packing import Deployment, PackingError, Point, Service, Unservable, layouts_of, pack, violations
+from mica.slo_packing import Deployment, Point, Service, SloPackingError, Unservable, layouts_of, pack, violations
 
 A100 = Catalogue.load().model("A100-SXM-80GB")
 A30 = Catalogue.load().model("A30")
@@ -123,7 +123,7 @@ def test_no_services_need_no_device():
 
 def test_two_services_of_one_name_are_refused():
     """Whose instance it is would not be known."""
-    with pytest.raises(PackingError, match="two of one name"):
+    with pytest.raises(SloPackingError, match="two of one name"):
         pack([service("a", 1, point(1, 1)), service("a", 2, point(1, 1))], A100)
 
 
@@ -136,14 +136,14 @@ def test_numbers_that_are_none_are_refused(value):
         lambda: service("a", value),
         lambda: service("a", 1, slo_ms=value),
     ):
-        with pytest.raises(PackingError, match="allowed: a finite number above 0"):
+        with pytest.raises(SloPackingError, match="allowed: a finite number above 0"):
             make()
 
 
 def test_a_device_without_partitions_made_one_by_one_is_refused():
     """A T4 has none; an MI300X is laid out as a whole."""
     for name in ("T4", "MI300X"):
-        with pytest.raises(PackingError, match="partitions"):
+        with pytest.raises(SloPackingError, match="partitions"):
             pack([service("a", 1, point(1, 1))], Catalogue.load().model(name))
 
 
