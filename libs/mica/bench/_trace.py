@@ -11,7 +11,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from mica.bench._csv import rows, whole
+from mica.bench._csv_files import rows, whole
 from mica.bench._errors import BenchError
 from mica.packing import Node, PackingError, Shape
 

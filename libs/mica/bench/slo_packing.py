@@ -11,7 +11,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from mica.bench._csv import number, rows
+from mica.bench._csv_files import number, rows
 from mica.bench._errors import BenchError
 from mica.bench._machine import Machine, describe_machine
 from mica.hardware import Catalogue, Model
