@@ -12,7 +12,7 @@ from typing import Final
 from msgspec import Struct
 
 from mica.audit._world import Documents
-from mica.events import Device, LedgerEntry, Mode, ObservedSlice, Partition, TenantQuota, Window
+from mica.events import Device, LedgerEntry, Mode, ObservedSlice, Partition, Phase, TenantQuota, Window
 
 PPM: Final = 1_000_000
 DEFAULT_TENANT: Final = "_default"
@@ -157,11 +157,16 @@ class _Given(Struct):
 
 
 def check_quotas(documents: Documents) -> Iterator[Violation]:
-    """I7: by what tenants are charged, and by what the ledgers really give them, or still leave to them."""
+    """I7: by what tenants are charged, and by what the ledgers really give them, or still leave to them.
+
+    What is still held for a slice that was lost or has failed is nobody's: it is not sold, and its tenant may ask elsewhere.
+    """
+    given_up = {id_ for id_, record in documents.records.items() if record.phase in (Phase.LOST, Phase.FAILED)}
     given: dict[str, dict[str, _Given]] = {}
     for ledger in documents.ledgers.values():
         now = [entry for on_device in ledger.devices.values() for entry in on_device.values()]
-        before = [held.entry for on_device in ledger.held.values() for held in on_device.values()]
+        held = [each.entry for on_device in ledger.held.values() for each in on_device.values()]
+        before = [each for each in held if each.id not in given_up]
         for entry in now:
             given.setdefault(entry.tenant, {}).setdefault(entry.id, _Given()).now.append(entry)
         for entry in before:
@@ -173,8 +178,8 @@ def check_quotas(documents: Documents) -> Iterator[Violation]:
         yield from _over(tenant, "ledgers give", sums, quota)
         holdings = documents.tenants.get(tenant)
         if holdings is not None:
-            held = holdings.holdings.values()
-            sums = (len(held), sum(h.vram_bytes for h in held), sum(h.share_ppm for h in held))
+            charged = holdings.holdings.values()
+            sums = (len(charged), sum(each.vram_bytes for each in charged), sum(each.share_ppm for each in charged))
             yield from _over(tenant, "is charged for", sums, quota)
 
 

@@ -110,10 +110,10 @@ class RequestSlice(Command, tag="slice.request", frozen=True, kw_only=True):
     software modes only: a request with some is not placed in hardware.
 
     ``devices`` > 1 asks for a gang, each member with the full size (a model that is sized by its shape is split over them), on
-    the devices of one node that are connected best; ``nodes`` is there for gangs over several, which are not carried out yet:
-    more than 1 is refused. ``near`` names another slice of the tenant by which this one is to be: on its device, else linked to
-    it as well as can be, and within ``near_within`` if that is given. Slices of a tenant with one name in ``apart`` are on
-    different devices, or nodes, by ``apart_within``; not ``apart_strict``: as far as there is room.
+    the devices that are connected best: all of them inside one node, or the same number on each of ``nodes`` of one pool.
+    ``near`` names another slice of the tenant by which this one is to be: on its device, else linked to it as well as can be,
+    and within ``near_within`` if that is given. Slices of a tenant with one name in ``apart`` are on different devices, or
+    nodes, by ``apart_within``; not ``apart_strict``: as far as there is room.
     """
 
     tenant: TenantName
@@ -133,7 +133,7 @@ class RequestSlice(Command, tag="slice.request", frozen=True, kw_only=True):
     profile: Profile | None = None
     slo: Slo | None = None
     limits: AskedLimits = NOTHING_ASKED
-    nodes: Annotated[int, Meta(ge=1, le=1)] = 1
+    nodes: Annotated[int, Meta(ge=1, le=64)] = 1
     near: SliceId | None = None
     near_within: Reach | None = None
     apart: GroupName | None = None

@@ -67,6 +67,8 @@ PATTERNS = st.sampled_from(["slice.*", "tenant.*", "ledger.*", "slice.placed.*",
 class Life(RuleBasedStateMachine):
     """A fleet, its tenants, and everything that can go wrong."""
 
+    second_pool = "edge"
+
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
@@ -85,7 +87,7 @@ class Life(RuleBasedStateMachine):
 
     async def _begin(self) -> None:
         await self.house.bus.policy.put("tenant.t1", TenantPolicy(quota=QUOTA))
-        edge = Inventory(node="n2", pool="edge", boot_id="b1", devices=(l4("n2-l4"), p40("n2-p40")))
+        edge = Inventory(node="n2", pool=self.second_pool, boot_id="b1", devices=(l4("n2-l4"), p40("n2-p40")))
         self.inventories = {"n1": mixed("n1"), "n2": edge}
         for inventory in self.inventories.values():
             await self.house.add_node(inventory)
@@ -394,4 +396,4 @@ def test_the_invariants_hold_whatever_happens_in_whatever_order() -> None:
 def test_a_planner_without_its_guards_is_caught(broken: type[Life]) -> None:
     """The property has teeth: without any of compare-and-set, a chain's order, and holding back what is unconfirmed, it fails."""
     with pytest.raises((AssertionError, BaseExceptionGroup)):
-        run_state_machine_as_test(broken, settings=settings(max_examples=200, stateful_step_count=40, **COMMON))
+        run_state_machine_as_test(broken, settings=settings(max_examples=800, stateful_step_count=40, **COMMON))

@@ -17,6 +17,7 @@ from mica.events import (
     Mode,
     ObservedState,
     Phase,
+    Placement,
     Runtime,
     SliceFailed,
     SliceReady,
@@ -105,6 +106,11 @@ def records(**changes: Any) -> Break:
         return w.with_documents(world, records=found)
 
     return broken
+
+
+def on_two_nodes() -> tuple[Placement, ...]:
+    [placement] = w.record("soft").placements
+    return placement, replace(placement, node="elsewhere")
 
 
 def holdings(**changes: Holding | None) -> Break:
@@ -238,6 +244,7 @@ BROKEN: dict[str, tuple[str, Break]] = {
     "a slice that was called ready and rejected": ("I6", told(REJECTED)),
     "a slice that was called ready twice, of two sizes": ("I6", told(SliceReady(at=2, id="soft", generation=2, placements=()))),
     "a slice that was called ready and failed": ("I6", told(SliceFailed(at=2, id="soft", message="m"))),
+    "a gang that was called ready before all of its nodes were": ("I6", records(soft={"placements": on_two_nodes()})),
     "a rejected request that was never told": ("I6", chained(untold, records(soft={"phase": Phase.REJECTED}))),
     "a released slice that was never told": ("I6", records(soft={"phase": Phase.RELEASED})),
     "a request that waits past its time": ("I6", chained(records(soft={"phase": Phase.QUEUED, "until": 5}), at(6))),

@@ -55,6 +55,7 @@ class NodeState:
         """By slice, what the enforcer says why it can not hold it."""
         self._connections: tuple[Inventory, Connections] | None = None
         self._groups: tuple[Ledger, Groups] | None = None
+        self._gangs: tuple[Ledger, dict[str, LedgerEntry]] | None = None
 
     @property
     def pool(self) -> str:
@@ -87,6 +88,23 @@ class NodeState:
             self._groups = (self.ledger, found)
         return self._groups[1]
 
+    @property
+    def gangs(self) -> Mapping[str, LedgerEntry]:
+        """The slices that other nodes have a part of, too, with any of their entries here."""
+        if self._gangs is None or self._gangs[0] is not self.ledger:
+            found = {id_: entry for slices in self.ledger.devices.values() for id_, entry in slices.items() if entry.nodes > 1}
+            self._gangs = (self.ledger, found)
+        return self._gangs[1]
+
+    def is_live(self, slice_id: str, generation: int) -> bool:
+        """Whether every entry of the slice here is seen live with that generation."""
+        seen = self.observed.devices if self.observed is not None else {}
+        here = [device_id for device_id, slices in self.ledger.devices.items() if slice_id in slices]
+        found = [seen.get(device_id, {}).get(slice_id) for device_id in here]
+        return bool(found) and all(
+            each is not None and each.state is ObservedState.LIVE and each.generation == generation for each in found
+        )
+
     def leased(self, now_ns: int) -> bool:
         """Whether an enforcer answers for it."""
         return self.observed is not None and now_ns < self.observed.lease_until
@@ -117,6 +135,7 @@ class NodeState:
         left = NodeState(self.name)
         left.inventory, left.ledger, left.observed = self.inventory, self.ledger, self.observed
         left.devices = {id_: claims.without(gone) for id_, claims in self.devices.items()}
+        left._connections = self._connections
         return left
 
     def take_inventory(self, inventory: Inventory | None) -> None:
