@@ -12,7 +12,7 @@ from typing import Final
 from msgspec import Struct
 
 from mica.audit._world import Documents
-from mica.events import Device, LedgerEntry, Mode, ObservedSlice, Partition, Phase, TenantQuota, Window
+from mica.events import Device, Ledger, LedgerEntry, Mode, ObservedSlice, Partition, Phase, TenantQuota, Window
 
 PPM: Final = 1_000_000
 DEFAULT_TENANT: Final = "_default"
@@ -157,27 +157,26 @@ class _Given(Struct):
     def share_ppm(self) -> int:
         return max(sum(each.share_ppm for each in entries) for entries in (self.now, self.before))
 
-    @property
-    def cpu_milli(self) -> int:
-        return max(sum(each.cpu_milli for each in entries) for entries in (self.now, self.before))
 
-    @property
-    def host_memory_bytes(self) -> int:
-        return max(sum(each.host_memory_bytes for each in entries) for entries in (self.now, self.before))
+def host_given(ledger: Ledger) -> tuple[int, int]:
+    """Thousandths of a processor and bytes of a node's own memory that its slices have.
+
+    A slice has what the larger of its generations there has: its programs are in one place at a time.
+    """
+    given: dict[str, dict[tuple[bool, int], list[LedgerEntry]]] = {}
+    now = [(False, entry) for on_device in ledger.devices.values() for entry in on_device.values()]
+    before = [(True, held.entry) for on_device in ledger.held.values() for held in on_device.values()]
+    for held, entry in now + before:
+        given.setdefault(entry.id, {}).setdefault((held, entry.generation), []).append(entry)
+    cpu_milli = sum(max(sum(each.cpu_milli for each in part) for part in parts.values()) for parts in given.values())
+    memory_bytes = sum(max(sum(each.host_memory_bytes for each in part) for part in parts.values()) for parts in given.values())
+    return cpu_milli, memory_bytes
 
 
 def check_host(documents: Documents, node: str) -> Iterator[tuple[str, str]]:
     """I8: a node's slices never have more of its own processors and memory, as ledgers count them, than it has."""
     inventory, ledger = documents.inventories[node], documents.ledgers.get(node)
-    slices: dict[str, _Given] = {}
-    for on_device in ledger.devices.values() if ledger is not None else ():
-        for id_, entry in on_device.items():
-            slices.setdefault(id_, _Given()).now.append(entry)
-    for held_there in ledger.held.values() if ledger is not None else ():
-        for id_, held in held_there.items():
-            slices.setdefault(id_, _Given()).before.append(held.entry)
-    cpu_milli = sum(each.cpu_milli for each in slices.values())
-    memory_bytes = sum(each.host_memory_bytes for each in slices.values())
+    cpu_milli, memory_bytes = host_given(ledger) if ledger is not None else (0, 0)
     if 0 < inventory.cpu_milli < cpu_milli:
         yield "I8", f"slices have {cpu_milli} thousandths of a processor, allowed: {inventory.cpu_milli}"
     if 0 < inventory.host_memory_bytes < memory_bytes:
@@ -238,4 +237,5 @@ __all__ = [
     "check_slots",
     "check_vram",
     "devices",
+    "host_given",
 ]
