@@ -58,8 +58,7 @@ from mica.planner.domain.fleet import NodeState
 GIBS = st.sampled_from([6, 9, 12, 22, 70])
 SHARES = st.sampled_from([None, 200_000, 400_000, 900_000])
 MODES = st.sampled_from([None, *Mode])
-HOSTS = st.sampled_from([0, 0, 2, 4])
-"""Processors, and GiB of its node's memory."""
+HOSTS = st.sampled_from([0, 0, 2, 4])  # processors, and GiB of a node's own memory
 SPINS = st.sampled_from([0, 4, 11, 23, 47, 80])
 PICK = st.integers(0, 40)
 QUOTA = TenantQuota(slices=3, vram_bytes=60 * GIB)
@@ -89,9 +88,7 @@ class Life(RuleBasedStateMachine):
 
     async def _begin(self) -> None:
         await self.house.bus.policy.put("tenant.t1", TenantPolicy(quota=QUOTA))
-        edge = Inventory(
-            node="n2", pool=self.second_pool, boot_id="b1", devices=(l4("n2-l4"), p40("n2-p40")), host_memory_bytes=8 * GIB
-        )
+        edge = Inventory(node="n2", pool=self.second_pool, boot_id="b1", devices=(l4("n2-l4"), p40("n2-p40")))
         self.inventories = {"n1": replace(mixed("n1"), cpu_milli=8_000, host_memory_bytes=8 * GIB), "n2": edge}
         for inventory in self.inventories.values():
             await self.house.add_node(inventory)
