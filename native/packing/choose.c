@@ -218,6 +218,15 @@ int32_t mica_packing_score(const struct mica_packing_board *board, const struct 
     return candidate.best;
 }
 
+int64_t mica_packing_gain(const struct mica_packing_board *board, const struct mica_packing_mix *mix,
+                          const struct mica_packing_policy *policy, const struct mica_packing_shape *shape, int32_t node,
+                          const int16_t *devices)
+{
+    struct candidate candidate = {.board = board, .mix = mix, .policy = policy, .shape = shape, .node = node, .best = INT32_MIN};
+    look(&candidate);
+    return gain(&candidate, devices);
+}
+
 int32_t mica_packing_choose(const struct mica_packing_board *board, const struct mica_packing_mix *mix,
                             const struct mica_packing_policy *policy, const struct mica_packing_shape *shape,
                             const struct mica_packing_cache *cache, int16_t *devices)

@@ -91,6 +91,11 @@ int32_t mica_packing_score(const struct mica_packing_board *board, const struct 
                            const struct mica_packing_policy *policy, const struct mica_packing_shape *shape, int32_t node,
                            int16_t *devices);
 
+/* What V would be with the shape on exactly those devices of the node, where it fits, less what V is; units as above. */
+int64_t mica_packing_gain(const struct mica_packing_board *board, const struct mica_packing_mix *mix,
+                          const struct mica_packing_policy *policy, const struct mica_packing_shape *shape, int32_t node,
+                          const int16_t *devices);
+
 /* The best node for the shape, or MICA_PACKING_NOWHERE; its devices as above. Only nodes that have changed since the cache was
  * filled are scored again. */
 int32_t mica_packing_choose(const struct mica_packing_board *board, const struct mica_packing_mix *mix,

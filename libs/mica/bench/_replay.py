@@ -11,7 +11,7 @@ from enum import StrEnum
 from statistics import fmean
 
 from mica.bench._errors import BenchError
-from mica.bench._trace import WHOLE_MILLI, Trace
+from mica.bench._trace import Trace
 from mica.packing import Board, Foresight, Foresighted, Mix, Packer, Rule, Settings, Shape, Spot, typical
 
 Arrive = Callable[[Shape], Spot | None]
@@ -66,9 +66,7 @@ def _arrive(trace: Trace, policy: Policy, seed: int, foresight: Foresight) -> tu
     random.Random(seed + 1).shuffle(nodes)  # noqa: S311 - the order decides ties
     board = Board(nodes, trace.kinds)
     if policy is Policy.MICA:
-        devices = Counter(kind for node in nodes for kind, _ in node.devices)
-        kinds = {kind: WHOLE_MILLI * count for kind, count in devices.items()}
-        return board, Foresighted(board, kinds, Settings(), foresight, seed).arrive
+        return board, Foresighted(board, Settings(), foresight, seed).arrive
     packer = Packer(board, _known_mix(trace, policy), _settings(trace, policy))
 
     def arrive(shape: Shape) -> Spot | None:

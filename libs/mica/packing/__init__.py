@@ -5,17 +5,20 @@ Owns the measure and the arrays; knows nothing of events, services or time. Inva
 
 from mica.packing._board import NODE_DEVICES_MAX, Board, Node, Spot
 from mica.packing._errors import PackingError
-from mica.packing._foresight import Foresight, Foresighted
+from mica.packing._foresight import Draft, Foresight, Foresighted, Look, Why
 from mica.packing._mix import Learner, Mix, typical
-from mica.packing._packer import Packer, Rule, Settings
+from mica.packing._packer import NOWHERE, Packer, Rule, Settings
 from mica.packing._shape import Shape
 
 __all__ = [
     "NODE_DEVICES_MAX",
+    "NOWHERE",
     "Board",
+    "Draft",
     "Foresight",
     "Foresighted",
     "Learner",
+    "Look",
     "Mix",
     "Node",
     "Packer",
@@ -24,5 +27,6 @@ __all__ = [
     "Settings",
     "Shape",
     "Spot",
+    "Why",
     "typical",
 ]

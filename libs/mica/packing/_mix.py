@@ -4,6 +4,7 @@ Invariant: a mix is a snapshot; learning goes on beside it. Typical shapes are t
 what was seen, as in FGD (Weng et al., USENIX ATC'23, section 4.1).
 """
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 
@@ -38,9 +39,7 @@ class Mix:
         shapes = [shape for shape in weights if shape.devices]
         if len(shapes) > SHAPES_MAX:
             raise PackingError(f"a mix: got {len(shapes)} shapes, allowed: at most {SHAPES_MAX}")
-        allowed = np.array([[shape.allows(kind) for shape in shapes] for kind in range(kinds)], dtype=bool).reshape(
-            kinds, len(shapes)
-        )
+        needs = [[shape.needs(kind) or (math.inf, math.inf) for shape in shapes] for kind in range(kinds)]
         self.weights = dict(weights)
         self._bound = _Bound(
             "struct mica_packing_mix *",
@@ -50,8 +49,8 @@ class Mix:
                 "cpu_milli": _floats([shape.cpu_milli for shape in shapes]),
                 "memory_mib": _floats([shape.memory_mib if with_memory else 0 for shape in shapes]),
                 "devices": _floats([shape.devices for shape in shapes]),
-                "vram_mib": _by_kind([shape.vram_mib for shape in shapes], allowed),
-                "share_ppm": _by_kind([shape.share_ppm for shape in shapes], allowed),
+                "vram_mib": _floats([vram_mib for kind in needs for vram_mib, _ in kind]),
+                "share_ppm": _floats([share_ppm for kind in needs for _, share_ppm in kind]),
             },
         )
 
@@ -67,22 +66,21 @@ class Learner:
     def __init__(self) -> None:
         self.counts: Counter[Shape] = Counter()
         self.arrivals = 0
+        self.demand_milli = 0
 
     def saw(self, shape: Shape) -> None:
         """One more came."""
         self.counts[shape] += 1
         self.arrivals += 1
+        self.demand_milli += shape.demand_milli
 
 
 def _floats(values: "list[float] | list[int]") -> "tuple[str, np.typing.NDArray[np.float32]]":
     return "float[]", np.array(values, dtype=np.float32)
 
 
-def _by_kind(needs: list[int], allowed: "np.typing.NDArray[np.bool_]") -> "tuple[str, np.typing.NDArray[np.float32]]":
-    return "float[]", np.where(allowed, np.array(needs, dtype=np.float32), np.float32(np.inf)).astype(np.float32).ravel()
-
-
 def _by_count(item: tuple[Shape, int]) -> tuple[int, ...]:
     shape, count = item
     kinds = sorted(shape.kinds) if shape.kinds is not None else [-1]
-    return (-count, -shape.cpu_milli, -shape.milli, -shape.devices, -shape.vram_mib, -shape.memory_mib, *kinds)
+    amounts = [amount for each in shape.by_kind for amount in each or (-1, -1)]
+    return (-count, -shape.cpu_milli, -shape.milli, -shape.devices, -shape.vram_mib, -shape.memory_mib, *kinds, *amounts)

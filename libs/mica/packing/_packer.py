@@ -4,6 +4,7 @@ Invariant: ``choose`` changes nothing on the board; equal boards, mixes and shap
 """
 
 from enum import IntEnum
+from typing import Final
 
 import numpy as np
 from msgspec import Struct
@@ -13,6 +14,11 @@ from mica.packing._binding import ffi, lib
 from mica.packing._board import NODE_DEVICES_MAX, Board, Spot, _Bound
 from mica.packing._mix import Mix
 from mica.packing._shape import Shape
+
+NOWHERE: Final = -(1 << 31)
+"""The score of a node on which something does not fit."""
+SHAPES_KNOWN: Final = 256
+"""Of so many shapes what is known of every node is kept; of those that were not looked at for longest it is forgotten."""
 
 
 class Rule(IntEnum):
@@ -42,13 +48,13 @@ class _Known:
 
     def __init__(self, shape: Shape, board: Board) -> None:
         nodes = board.nodes
-        needs = [(shape.vram_mib if shape.allows(kind) else -1) for kind in range(board.kinds)]
+        needs = [shape.needs(kind) or (-1, 0) for kind in range(board.kinds)]
         self._shape = _Bound(
             "struct mica_packing_shape *",
             {"cpu_milli": shape.cpu_milli, "memory_mib": shape.memory_mib, "devices": shape.devices},
             {
-                "vram_mib": ("int32_t[]", np.array(needs, dtype=np.int32)),
-                "share_ppm": ("int32_t[]", np.full(board.kinds, shape.share_ppm, dtype=np.int32)),
+                "vram_mib": ("int32_t[]", np.array([vram_mib for vram_mib, _ in needs], dtype=np.int32)),
+                "share_ppm": ("int32_t[]", np.array([share_ppm for _, share_ppm in needs], dtype=np.int32)),
             },
         )
         self.version: NDArray[np.uint32] = np.zeros(nodes, dtype=np.uint32)
@@ -79,7 +85,7 @@ class Packer:
     def __init__(self, board: Board, mix: Mix, settings: Settings) -> None:
         self.board = board
         self._mix = mix
-        self._settings = settings
+        self.settings = settings
         self._policy = ffi.new(
             "struct mica_packing_policy *",
             {
@@ -98,7 +104,7 @@ class Packer:
 
     def on(self, board: Board) -> "Packer":
         """The same on another board."""
-        return Packer(board, self._mix, self._settings)
+        return Packer(board, self._mix, self.settings)
 
     def choose(self, shape: Shape) -> Spot | None:
         """Where the shape goes best, or None: nowhere."""
@@ -110,12 +116,28 @@ class Packer:
             return None
         return Spot(node, tuple(self._devices[0 : shape.devices]))
 
+    def scores(self, shape: Shape) -> NDArray[np.int32]:
+        """By node, how good it is for the shape; ``NOWHERE`` where it does not fit. Valid until the board changes."""
+        self.choose(shape)
+        return self._of(shape).score
+
+    def gain(self, shape: Shape, spot: Spot) -> float:
+        """V with the shape on exactly that spot, where it fits, less V now, in thousandths of a device.
+
+        Below 0: so much of what is free becomes useless to the work that is expected.
+        """
+        self._devices[0 : len(spot.devices)] = spot.devices
+        found = lib.mica_packing_gain(
+            self.board.struct.pointer, self._mix.pointer, self._policy, self._of(shape).shape, spot.node, self._devices
+        )
+        return float(found) / lib.MICA_PACKING_SCALE
+
     def on_node(self, shape: Shape, node: int) -> tuple[int, Spot] | None:
         """How good it would be on that node, and on which of its devices; None: it does not fit there."""
         score = lib.mica_packing_score(
             self.board.struct.pointer, self._mix.pointer, self._policy, self._of(shape).shape, node, self._devices
         )
-        return None if score == -(1 << 31) else (score, Spot(node, tuple(self._devices[0 : shape.devices])))
+        return None if score == NOWHERE else (score, Spot(node, tuple(self._devices[0 : shape.devices])))
 
     def fits(self, shape: Shape, spot: Spot) -> bool:
         """Whether there is room for it on exactly those devices."""
@@ -134,7 +156,7 @@ class Packer:
 
     def value(self, node: int) -> float:
         """V of a node, in thousandths of a device; see ``native/packing/packing.h``."""
-        rule = int(self._settings.rule)
+        rule = int(self.settings.rule)
         return float(lib.mica_packing_value(self.board.struct.pointer, self._mix.pointer, rule, node)) / lib.MICA_PACKING_SCALE
 
     def fill(self, shapes: list[Shape]) -> list[Spot | None]:
@@ -157,7 +179,10 @@ class Packer:
         ]
 
     def _of(self, shape: Shape) -> _Known:
-        known = self._known.get(shape)
+        known = self._known.pop(shape, None)
         if known is None:
-            known = self._known[shape] = _Known(shape, self.board)
+            known = _Known(shape, self.board)
+            if len(self._known) >= SHAPES_KNOWN:
+                del self._known[next(iter(self._known))]
+        self._known[shape] = known
         return known

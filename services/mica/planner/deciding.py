@@ -29,7 +29,7 @@ def ask_of(desk: Desk, record: SliceRecord, size: Size, excluded: AbstractSet[st
     """What a request asks for under the policies in force; ``excluded`` are devices that failed to hold it."""
     request = record.request
     pins = pins_of(desk, request.tenant)
-    affinity = affinity_of(desk.fleet, record.id, request, _partner(desk, record))
+    affinity = affinity_of(request, desk.fleet.group(request, but=record.id), _partner(desk, record))
     return Ask(id=record.id, request=request, size=size, pins=pins, members=request.devices, excluded=excluded, affinity=affinity)
 
 

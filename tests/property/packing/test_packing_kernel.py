@@ -172,9 +172,7 @@ def test_foresight_oversells_nothing_and_refuses_nothing_that_fits(
 ) -> None:
     """Places that are kept are a preference."""
     board = Board(fleet, KINDS)
-    devices = Counter(kind for node in fleet for kind, _ in node.devices)
-    kinds = {kind: 1000 * count for kind, count in devices.items()}
-    packer = Foresighted(board, kinds, Settings(), Foresight(every=every, begin=0.0), seed)
+    packer = Foresighted(board, Settings(), Foresight(every=every, begin=0.0), seed)
     for shape in stream:
         able = could_hold(board, shape)
         spot = packer.arrive(shape)
@@ -191,7 +189,7 @@ def test_foresight_keeps_the_only_place_for_what_fits_nowhere_else() -> None:
 
     def placed(begin: float) -> int:
         board = Board(fleet, KINDS)
-        packer = Foresighted(board, {0: 2000, 1: 2000}, Settings(), Foresight(every=1, begin=begin, beyond=0.5), 1)
+        packer = Foresighted(board, Settings(), Foresight(every=1, begin=begin, beyond=0.5), 1)
         return sum(packer.arrive(shape) is not None for shape in (bound, free, free, bound))
 
     assert placed(begin=0.0) == 4

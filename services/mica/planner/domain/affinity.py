@@ -4,15 +4,15 @@ Invariant: what must be is a misfit, so that the answer names it; what had bette
 the tightest fit does. A slice is never apart from itself.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Final
 
 from msgspec import Struct
 
 from mica.events import Device, LedgerEntry, Placement, Reach, RequestSlice
-from mica.planner.domain.fleet import Fleet, NodeState
 from mica.planner.domain.misfits import Misfit, Refusal
+from mica.planner.domain.nodes import NodeState, Replica
 from mica.topology import DevicePath
 
 Cost = tuple[int, ...]
@@ -93,14 +93,13 @@ def _nearest(node: NodeState, device_id: str, others: list[str]) -> DevicePath:
 NO_AFFINITY: Final = Affinity()
 
 
-def affinity_of(fleet: Fleet, slice_id: str, request: RequestSlice, near: tuple[Placement, ...] = ()) -> Affinity:
-    """What the request wants; ``near`` is where the slice is that it names."""
+def affinity_of(request: RequestSlice, group: Iterable[Replica], near: tuple[Placement, ...] = ()) -> Affinity:
+    """What the request wants. ``group``: the others that it is to be apart from; ``near``: where the slice is that it names."""
     if not near and request.apart is None:
         return NO_AFFINITY
-    found = fleet.group(request.tenant, request.apart, but=slice_id) if request.apart is not None else []
     counts: dict[str, dict[str, int]] = {}
     barred = set()
-    for each in found:
+    for each in group:
         there = counts.setdefault(each.node, {})
         there[each.device_id] = there.get(each.device_id, 0) + 1
         for within, strict in ((each.within, each.strict), (request.apart_within, request.apart_strict)):

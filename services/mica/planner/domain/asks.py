@@ -74,5 +74,9 @@ class Ask(Struct, frozen=True, kw_only=True):
 
     def may_switch(self, node: str, pool: str) -> bool:
         """Whether a device of the node that nobody uses may be partitioned, or made whole, for it."""
-        switching = self.pins.switching(node, pool)
-        return switching is Switching.AUTO or (switching is Switching.ASKED and len(self.modes(pool)) == 1)
+        return may_switch(self.pins.switching(node, pool), self.modes(pool))
+
+
+def may_switch(switching: Switching, modes: AbstractSet[Mode]) -> bool:
+    """Whether a device that nobody uses may be partitioned, or made whole, for a request that may be in those modes."""
+    return switching is Switching.AUTO or (switching is Switching.ASKED and len(modes) == 1)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
+from mica.packing import Why
 from mica.planner.domain.asks import Ask
 from mica.planner.domain.claims import DeviceClaims
 from mica.planner.domain.fleet import Fleet, NodeState
@@ -25,6 +26,7 @@ class Candidate(Struct, frozen=True):
     node: NodeState
     claims: DeviceClaims
     result: Fit | Misfit
+    why: Why | None = None
 
     @property
     def device_id(self) -> str:

@@ -9,9 +9,9 @@ from msgspec import Struct
 
 from mica.events import LedgerEntry, RequestSlice
 from mica.planner.domain.asks import Ask
-from mica.planner.domain.fleet import NodeState
 from mica.planner.domain.host_claims import wants_host
 from mica.planner.domain.misfits import Misfit, Refusal, size_text
+from mica.planner.domain.nodes import NodeState
 from mica.planner.domain.packing import Fit
 
 HOST_FIELDS = ("cpu_milli", "host_memory_bytes")

@@ -30,7 +30,7 @@ def moved(fleet: Fleet, record: SliceRecord, command: MoveSlice, pins: Pins) -> 
     ask = Ask(
         id=record.id, request=request, size=Size(placement.vram_bytes, placement.share_ppm), pins=pins, node=placement.node,
         device_id=command.device_id, excluded=frozenset({placement.device_id}), members=1, limits=placement.limits,
-        affinity=affinity_of(fleet, record.id, record.request),
+        affinity=affinity_of(record.request, fleet.group(record.request, but=record.id)),
     )  # fmt: skip
     outcome = decide(fleet, ask)
     return outcome if isinstance(outcome, Placed) else _nowhere(outcome, placement, command.device_id)

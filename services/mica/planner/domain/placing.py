@@ -23,16 +23,20 @@ from mica.planner.domain.asks import Ask, Pins
 from mica.planner.domain.blaming import Candidate, alike, blame
 from mica.planner.domain.claims import DeviceClaims
 from mica.planner.domain.draining import health_text, is_sick
-from mica.planner.domain.fleet import Fleet, NodeState
+from mica.planner.domain.fleet import Fleet
 from mica.planner.domain.gangs import Offer, OnNode, best_nodes, choose, why_not
 from mica.planner.domain.hosting import host_words, hosted
+from mica.planner.domain.index import Index
 from mica.planner.domain.misfits import Misfit, Refusal, size_text
 from mica.planner.domain.modes import ALL_MODES, choose_modes, has_stronger, would_switch
+from mica.planner.domain.nodes import NodeState, Place
 from mica.planner.domain.packing import Fit, fit, not_whole
 
 __all__ = ["Ask", "Pins", "Placed", "Rank", "Unplaced", "decide", "fit_for", "modes_for", "placement_of", "rank"]
 
 MAX_REJECTED: Final = 16
+LOOKED_AT_MAX: Final = 2_048
+"""So many devices at most are looked at one by one for what is refused, and why."""
 STRENGTH: Final = {mode: rank for rank, mode in enumerate(Mode)}
 Rank = tuple[int, Cost, bool, bool, tuple[float, ...]]
 
@@ -54,7 +58,20 @@ class Unplaced(Struct, frozen=True):
 
 def decide(fleet: Fleet, ask: Ask) -> Placed | Unplaced:
     """The best place for every member of the slice, the same number of them on each of its nodes."""
-    open_ = [(node, claims, modes_for(node, claims, ask)) for node, claims in fleet.devices()]
+    if ask.node is not None:
+        return decide_among(fleet, ask, _devices_of(fleet, ask.node))
+    index = fleet.index
+    index.refresh(ask.pins)
+    for strength in Mode:
+        chosen = _find_gang(index, ask, strength) if ask.members > 1 else _find(fleet, ask, strength)
+        if chosen:
+            return _placed(ask, chosen, _passed_over(index, ask, chosen))
+    return decide_among(fleet, ask, index.nearest(ask, LOOKED_AT_MAX))
+
+
+def decide_among(fleet: Fleet, ask: Ask, places: Iterable[Place]) -> Placed | Unplaced:
+    """The same, on no other devices than these, every one of which is looked at."""
+    open_ = [(node, claims, modes_for(node, claims, ask)) for node, claims in places]
     candidates = [Candidate(node, claims, modes) for node, claims, modes in open_ if isinstance(modes, Misfit)]
     usable = [(node, claims, modes) for node, claims, modes in open_ if not isinstance(modes, Misfit)]
     for strength in Mode:
@@ -63,13 +80,91 @@ def decide(fleet: Fleet, ask: Ask) -> Placed | Unplaced:
         ]
         chosen = _choose(candidates, ask)
         if chosen:
-            weaker = [
-                Candidate(node, claims, Misfit("mode", f"{modes[0]} is weaker than {strength}", mode=modes[0]))
+            passed_over = [
+                Candidate(node, claims, weaker(modes[0], strength))
                 for node, claims, modes in usable
                 if STRENGTH[modes[0]] > STRENGTH[strength]
             ]
-            return _placed(ask, chosen, candidates + weaker)
+            return _placed(ask, chosen, candidates + passed_over)
     return _unplaced(fleet, ask, candidates)
+
+
+def _devices_of(fleet: Fleet, name: str) -> list[Place]:
+    node = fleet.nodes.get(name)
+    return node.places if node is not None else []
+
+
+def _find(fleet: Fleet, ask: Ask, mode: Mode) -> list[Candidate]:
+    """The best place in one mode: near what it is to be near to, then anywhere away from its group, then beside its group."""
+
+    def check(place: Place) -> Fit | Misfit:
+        return result_for(*place, ask, mode)
+
+    affinity = ask.affinity
+    close = {each.node for each in affinity.near}
+    beside = {name for name in affinity.others if name not in close}
+    found = _best_of(fleet, ask, mode, close) if close else []
+    if found:
+        return found
+    index = fleet.index
+    place = (
+        index.in_hardware(ask, lambda place, fit: rank(*place, fit, ask), check, beside)
+        if mode is Mode.HARDWARE
+        else index.in_software(ask, mode, check, beside)
+    )
+    if place is not None:
+        return [Candidate(*place.place, place.fit, place.why)]
+    return _best_of(fleet, ask, mode, beside)
+
+
+def _best_of(fleet: Fleet, ask: Ask, mode: Mode, names: Iterable[str]) -> list[Candidate]:
+    """The best place on a few nodes, by looking at all of their devices."""
+    places = [place for name in sorted(names) for place in _devices_of(fleet, name)]
+    return _choose([Candidate(*place, result_for(*place, ask, mode)) for place in places], ask)
+
+
+def _find_gang(index: Index, ask: Ask, mode: Mode) -> list[Candidate]:
+    """The best set in one mode: nodes are looked at in the index's order, a few at once, until enough of them hold their part."""
+    nodes = index.gang_nodes(ask, mode)
+    at, width = 0, ask.nodes
+    while at + ask.nodes <= len(nodes):
+        places = [
+            (node, node.devices[each.id]) for node in nodes[: at + width] if node.inventory for each in node.inventory.devices
+        ]
+        chosen = _choose([Candidate(*place, result_for(*place, ask, mode)) for place in places], ask)
+        if chosen:
+            return chosen
+        at, width = at + width, 2 * width
+    return []
+
+
+def _passed_over(index: Index, ask: Ask, chosen: list[Candidate]) -> list[Candidate]:
+    """Others that were not taken, for the explanation: of a small fleet all, else those that come nearest."""
+    nearest = index.nearest(ask, MAX_REJECTED + len(chosen))
+    return chosen + [Candidate(node, claims, _beside(node, claims, ask, chosen[0].result.mode)) for node, claims in nearest]
+
+
+def _beside(node: NodeState, claims: DeviceClaims, ask: Ask, strength: Mode | None) -> Fit | Misfit:
+    """What a device would have given beside one that gives ``strength``."""
+    modes = modes_for(node, claims, ask)
+    if isinstance(modes, Misfit):
+        return modes
+    if strength is not None and STRENGTH[modes[0]] > STRENGTH[strength]:
+        return weaker(modes[0], strength)
+    return fit_for(node, claims, ask, modes[0])
+
+
+def weaker(mode: Mode, strength: Mode) -> Misfit:
+    """Why a device is not looked at that offers ``mode`` where another gives ``strength``."""
+    return Misfit("mode", f"{mode} is weaker than {strength}", mode=mode)
+
+
+def result_for(node: NodeState, claims: DeviceClaims, ask: Ask, mode: Mode) -> Fit | Misfit:
+    """How one member would sit on the device in ``mode``, if it may be carved so for it."""
+    modes = modes_for(node, claims, ask)
+    if isinstance(modes, Misfit):
+        return modes
+    return fit_for(node, claims, ask, mode) if mode in modes else Misfit("mode", f"offers {', '.join(modes)}")
 
 
 def fit_for(node: NodeState, claims: DeviceClaims, ask: Ask, mode: Mode) -> Fit | Misfit:

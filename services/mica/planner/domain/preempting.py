@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from mica.events import LedgerEntry, Preemption, RequestSlice, Tier
 from mica.planner.domain.fleet import Fleet, NodeState
 from mica.planner.domain.host_claims import wants_host
-from mica.planner.domain.placing import Ask, Placed, decide
+from mica.planner.domain.placing import Ask, Placed, decide_among
 from mica.planner.domain.queueing import TIER_ORDER
 
 MARGIN: Final = 10
@@ -148,9 +148,8 @@ def _groups(node: NodeState, ask: Ask, candidates: list[Evictable]) -> Iterator[
 
 def _clear_group(node: NodeState, ask: Ask, group: list[Evictable], leaving: AbstractSet[str]) -> Clearance | None:
     def without(victims: Iterable[Evictable]) -> Placed | None:
-        shadow = Fleet()
-        shadow.nodes[node.name] = node.without({each.id for each in victims} | leaving)
-        outcome = decide(shadow, ask)
+        left = node.without({each.id for each in victims} | leaving)
+        outcome = decide_among(Fleet(), ask, left.places)
         return outcome if isinstance(outcome, Placed) else None
 
     if without(group) is None:

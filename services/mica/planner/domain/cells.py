@@ -1,0 +1,161 @@
+"""Cells: some nodes of one pool, as boards on which ``mica.packing`` finds places.
+
+Owns the way between documents and arrays. Invariant: after ``refresh`` of a node its places on the boards are what its claims
+leave free, whatever was there before; what was closed is closed until then.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mica.events import Device, Mode
+from mica.packing import NODE_DEVICES_MAX, NOWHERE, Board, Foresight, Foresighted, Learner, Node, Settings, Shape, Spot
+from mica.planner.domain.asks import Pins
+from mica.planner.domain.nodes import NodeState, Place
+from mica.planner.domain.sorts import MIB, UNLIMITED, Sorts, free_of, usable
+from mica.topology import Score
+
+CELL_NODES: Final = 1_024
+"""So many nodes are looked through for one place: what one decision costs does not grow with the fleet."""
+SOFTWARE: Final = (Mode.FCSP, Mode.TIMESLICE)
+
+
+class Shelf:
+    """A cell's devices as they are to slices carved in one mode."""
+
+    def __init__(self, mode: Mode, nodes: Sequence[Node], room: int, learner: Learner) -> None:
+        self.mode = mode
+        self.board = Board(nodes, room)
+        self.foresighted = Foresighted(self.board, Settings(), Foresight(), learner=learner)
+
+    def put(self, number: int, device: int, sort: int, free: tuple[int, int]) -> None:
+        """Say what is free (bytes, ppm) on a device of a node; nothing of a sort that the board has no room for."""
+        board, at = self.board, int(self.board.first[number]) + device
+        if sort >= board.kinds:
+            sort, free = 0, (0, 0)
+        vram_mib, share_ppm = min(free[0] // MIB, int(board.vram_whole_mib[at])), free[1]
+        if (board.kind[at], board.vram_mib[at], board.share_ppm[at]) != (sort, vram_mib, share_ppm):
+            board.kind[at], board.vram_mib[at], board.share_ppm[at] = sort, vram_mib, share_ppm
+            board.version[number] += 1
+
+    def put_host(self, number: int, cpu_milli: int, memory_mib: int) -> None:
+        """Say what is free of a node's own processors and memory."""
+        board = self.board
+        if (board.cpu_milli[number], board.memory_mib[number]) != (cpu_milli, memory_mib):
+            board.cpu_milli[number], board.memory_mib[number] = cpu_milli, memory_mib
+            board.version[number] += 1
+
+    def whole_mib(self, number: int) -> list[int]:
+        """What the devices of a node have in all."""
+        found: list[int] = self.board.vram_whole_mib[self.board.first[number] : self.board.first[number + 1]].tolist()
+        return found
+
+    def close(self, spot: Spot) -> None:
+        """Offer the devices of a spot no more."""
+        for device in spot.devices:
+            self.board.vram_mib[self.board.first[spot.node] + device] = 0
+        self.board.version[spot.node] += 1
+
+    def gang_nodes(self, shape: Shape, nodes: Sequence[NodeState]) -> list[tuple[Score, int, int, NodeState]]:
+        """The nodes with room for the shape: how well its members could be connected, how good the node is for it, its place."""
+        scores = self.foresighted.packer.scores(shape)
+        room, first = self.room_for(shape), self.board.first
+        found = []
+        for number in np.flatnonzero(scores != NOWHERE).tolist():
+            score = _best_score(nodes[number], room[first[number] : first[number + 1]], shape.devices)
+            if score is not None:
+                found.append((score, int(scores[number]), number, nodes[number]))
+        return found
+
+    def room_for(self, shape: Shape) -> NDArray[np.bool_]:
+        """By device of the cell, whether one member of the shape has room there."""
+        board = self.board
+        needs = np.array([shape.needs(kind) or (1 << 30, 0) for kind in range(board.kinds)], dtype=np.int32)
+        room: NDArray[np.bool_] = (board.vram_mib >= needs[board.kind, 0]) & (board.share_ppm >= needs[board.kind, 1])
+        return room
+
+
+class Cell:
+    """Some nodes of a pool."""
+
+    def __init__(self, nodes: Sequence[NodeState], sorts: Sorts, learners: dict[Mode, Learner], pins: Pins) -> None:
+        self.nodes = nodes
+        self.number = {node.name: number for number, node in enumerate(nodes)}
+        self.pool = nodes[0].pool
+        self._sorts = sorts
+        self._places = [[claims for _, claims in node.places] for node in nodes]
+        bare = [
+            Node(UNLIMITED, UNLIMITED, tuple((0, usable_mib(each.device)) for each in places if each.device is not None))
+            for places in self._places
+        ]
+        self.shelves = {mode: Shelf(mode, bare, sorts.room, learners[mode]) for mode in SOFTWARE}
+        for node in nodes:
+            self.refresh(node, pins)
+
+    def holds(self, node: NodeState) -> bool:
+        """Whether the node is here, with the devices that it had."""
+        number = self.number.get(node.name)
+        if number is None or self.nodes[number] is not node or node.inventory is None:
+            return False
+        ours, whole = self._places[number], self.shelves[Mode.FCSP].whole_mib(number)
+        return node.pool == self.pool and [(node.devices[each.id], usable_mib(each)) for each in node.inventory.devices] == list(
+            zip(ours, whole, strict=True)
+        )
+
+    def refresh(self, node: NodeState, pins: Pins) -> None:
+        """Take over what is free on the node."""
+        number = self.number[node.name]
+        switching = pins.switching(node.name, node.pool)
+        cpu_milli, memory = node.free_cpu_milli(""), node.free_host_memory("")
+        host = UNLIMITED if cpu_milli is None else max(0, cpu_milli), UNLIMITED if memory is None else max(0, memory // MIB)
+        for shelf in self.shelves.values():
+            shelf.put_host(number, *host)
+        for index, claims in enumerate(self._places[number]):
+            assert claims.device is not None
+            sort = self._sorts.number(claims.device, switching, in_time=claims.mode("") is Mode.TIMESLICE)
+            for mode, shelf in self.shelves.items():
+                shelf.put(number, index, sort, free_of(claims, mode))
+
+    def freest(self, shelf: Shelf) -> Iterator[Place]:
+        """Of every sort the device with the most memory and the one with the most compute."""
+        board = shelf.board
+        node_of = np.repeat(np.arange(board.nodes), np.diff(board.first))
+        for sort in np.unique(board.kind).tolist():
+            of_sort = np.flatnonzero(board.kind == sort)
+            for free in (board.vram_mib, board.share_ppm):
+                at = int(of_sort[np.argmax(free[of_sort])])
+                number = int(node_of[at])
+                yield self.nodes[number], self._places[number][at - int(board.first[number])]
+
+    def at(self, spot: Spot) -> Iterator[Place]:
+        """The devices of a spot."""
+        return ((self.nodes[spot.node], self._places[spot.node][device]) for device in spot.devices)
+
+    def spot(self, node: str, device_ids: Iterable[str]) -> Spot:
+        """The spot that those devices of a node are."""
+        number = self.number[node]
+        at = {each.device.id: index for index, each in enumerate(self._places[number]) if each.device is not None}
+        return Spot(number, tuple(at[device_id] for device_id in device_ids))
+
+
+def _best_score(node: NodeState, room: NDArray[np.bool_], members: int) -> Score | None:
+    """How well members can be connected on the devices with room; of one model, as gangs are."""
+    ids: dict[str, list[str]] = {}
+    assert node.inventory is not None
+    for device, has_room in zip(node.inventory.devices, room.tolist(), strict=True):
+        if has_room:
+            ids.setdefault(device.model, []).append(device.id)
+    found = [node.connections.best(node.connections.counts(each), members) for each in ids.values()]
+    return max((each[0] for each in found if each is not None), default=None)
+
+
+def usable_mib(device: Device) -> int:
+    """What slices can have of its memory, in MiB rounded down, at least 1."""
+    return max(1, usable(device) // MIB)
+
+
+def is_too_large(node: NodeState) -> bool:
+    """Whether a board has no room for a node with so many devices."""
+    return len(node.places) > NODE_DEVICES_MAX

@@ -1,0 +1,169 @@
+"""Sorts of devices, and what a request wants of each.
+
+Owns what can be said of a device without looking at what is on it. Invariant: devices of one sort are alike to every request, as
+long as as much is free on them; a sort keeps its number.
+"""
+
+from collections.abc import Set as AbstractSet
+from typing import Final
+
+from msgspec import Struct, json
+
+from mica.events import Device, Mode, RequestSlice, Switching
+from mica.packing import Shape
+from mica.planner.domain import windows
+from mica.planner.domain.asks import Ask, may_switch
+from mica.planner.domain.claims import DeviceClaims
+from mica.planner.domain.misfits import Misfit
+from mica.planner.domain.modes import choose_modes
+from mica.planner.domain.packing import proportional_share
+from mica.planner.domain.sizing import Size
+from mica.vendors import shares_in_space
+
+MIB: Final = 1 << 20
+UNLIMITED: Final = 1 << 30
+"""What the board has of a node's CPU (milli) or memory (MiB) where it is not limited."""
+ROOM: Final = 16
+"""Numbers of sorts that a table has to begin with."""
+
+REMEMBERED: Final = 1 << 18
+"""Devices whose make is remembered."""
+
+
+class Sort(Struct, frozen=True):
+    """``sample`` is one device of it, ``switching`` what policies say of those with no slice on them.
+
+    ``in_time``: it is carved in time although it could be in space.
+    """
+
+    sample: Device
+    switching: Switching
+    in_time: bool
+
+
+class Want(Struct, frozen=True):
+    """What a request is to the board of a pool: equal wants are served alike. ``members`` are those of one node."""
+
+    request: RequestSlice
+    """Without what tells it from others of its kind."""
+    size: Size
+    modes: AbstractSet[Mode]
+    members: int
+
+
+Key = tuple[object, ...]
+
+
+def key_of(want: Want) -> Key:
+    """What two wants must have in common to be alike; hashable."""
+    size, request = want.size, want.request
+    shares = tuple(sorted(size.shares.items()))
+    return (
+        size.vram_bytes, size.share_ppm, shares, want.modes, want.members, request.vendor, request.runtime, request.cpu_milli,
+        request.host_memory_bytes,
+    )  # fmt: skip
+
+
+def want_of(ask: Ask, pool: str) -> Want:
+    """What the request is in that pool."""
+    return Want(ask.request, ask.size, frozenset(ask.modes(pool)), ask.members // ask.nodes)
+
+
+def usable(device: Device) -> int:
+    """What slices can have of its memory, in bytes."""
+    return device.vram_bytes - device.reserve_bytes
+
+
+def free_of(claims: DeviceClaims, mode: Mode) -> tuple[int, int]:
+    """Memory (bytes) and compute (ppm) that a slice carved in ``mode`` could have; nothing where it is carved otherwise."""
+    device, carved = claims.device, claims.mode("")
+    if device is None or carved not in (None, mode):
+        return 0, 0
+    free = max(0, usable(device) - claims.vram_bytes)
+    if mode is Mode.TIMESLICE:
+        taken = [window for claim in claims.claims.values() for window in claim.windows]
+        return free, windows.largest_share(taken)
+    return free, max(0, 1_000_000 - claims.share_ppm)
+
+
+class Sorts:
+    """The table of sorts."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[Key, int] = {}
+        self._makes: dict[Key, int] = {}
+        self._make_of: dict[int, tuple[Device, int]] = {}
+        self.all: list[Sort] = []
+
+    @property
+    def room(self) -> int:
+        """How many numbers arrays by sort have: a power of two, so that they are seldom made anew."""
+        return max(ROOM, 1 << (len(self.all) - 1).bit_length()) if self.all else ROOM
+
+    def number(self, device: Device, switching: Switching, *, in_time: bool) -> int:
+        """The device's sort."""
+        in_time = in_time and shares_in_space(device)
+        key = (self._make(device), in_time, switching)
+        number = self._numbers.get(key)
+        if number is None:
+            number = self._numbers[key] = len(self.all)
+            self.all.append(Sort(device, switching, in_time))
+        return number
+
+    def _make(self, device: Device) -> int:
+        """What the device is by itself; remembered by the object, since devices are compared at every change of their node."""
+        known = self._make_of.get(id(device))
+        if known is not None and known[0] is device:
+            return known[1]
+        if len(self._make_of) >= REMEMBERED:
+            self._make_of.clear()
+        key = (
+            device.vendor, device.model, device.vram_bytes, device.reserve_bytes, device.runtimes, device.partitioned,
+            device.switchable, json.encode(device.profiles), device.compute_slices, tuple(sorted(device.budgets.items())),
+            shares_in_space(device),
+        )  # fmt: skip
+        make = self._makes.setdefault(key, len(self._makes))
+        self._make_of[id(device)] = (device, make)
+        return make
+
+    def shapes(self, want: Want, mode: Mode) -> tuple[Shape, ...]:
+        """What it needs of every sort when it is carved in ``mode``; nothing where it may be nowhere.
+
+        First only where nothing has to be switched and no stronger mode is lost, then wherever it may be.
+        """
+        needs = [_needs(sort, want, mode) for sort in self.all]
+        plain = [need if need is not None and _is_plain(sort, mode) else None for need, sort in zip(needs, self.all, strict=True)]
+        tables = [plain, needs] if plain != needs else [needs]
+        return tuple(_shape(table, want) for table in tables if any(table))
+
+
+def _shape(table: list[tuple[int, int] | None], want: Want) -> Shape:
+    given = [need for need in table if need is not None]
+    vram_mib, share_ppm = max(vram for vram, _ in given), sum(share for _, share in given) // len(given)
+    cpu_milli, memory_mib = want.request.cpu_milli, -(-want.request.host_memory_bytes // MIB)
+    host = want.members * cpu_milli, want.members * memory_mib
+    return Shape(*host, want.members, vram_mib, share_ppm, by_kind=tuple(table))
+
+
+def _is_plain(sort: Sort, mode: Mode) -> bool:
+    loses = mode is Mode.TIMESLICE and shares_in_space(sort.sample)
+    return not loses and sort.sample.partitioned is (mode is Mode.HARDWARE)
+
+
+def _needs(sort: Sort, want: Want, mode: Mode) -> tuple[int, int] | None:
+    """Memory (MiB, rounded up) and compute (ppm) of one member, or None."""
+    request, device = want.request, sort.sample
+    if request.vendor not in (None, device.vendor):
+        return None
+    modes = choose_modes(DeviceClaims(device), "", request.runtime, want.modes, may_switch=may_switch(sort.switching, want.modes))
+    if isinstance(modes, Misfit):
+        return None
+    if mode not in modes and not (sort.in_time and mode is Mode.TIMESLICE and mode in want.modes and modes[-1] is Mode.FCSP):
+        return None
+    size = want.size.on(device)
+    if isinstance(size, Misfit):
+        return None
+    share_ppm = size.share_ppm or proportional_share(size.vram_bytes, usable(device))
+    if mode is Mode.TIMESLICE:
+        share_ppm = windows.length_of(share_ppm) // windows.NS_PER_PPM
+    return max(1, -(-size.vram_bytes // MIB)), share_ppm
