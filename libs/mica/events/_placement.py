@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from mica.events._vocabulary import Bytes, CpuMilli, DeviceId, HostBytes, Mode, Nanoseconds, NodeName, SharePpm, Vendor
 
@@ -86,12 +86,13 @@ class Placement(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Alternative(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A device or a mode that was looked at and not taken, and why."""
+    """A device or a mode that was looked at and not taken, and why. ``terms``: as in ``Decision``, of one that fits."""
 
     node: NodeName
     device_id: DeviceId
     reason: str
     mode: Mode | None = None
+    terms: dict[str, float] = field(default_factory=dict)
 
 
 class Candidate(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -99,6 +100,7 @@ class Candidate(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     ``rank`` counts those that fit, the best first, from 1; ``waste`` is what of the device would be left unused beside, from 0
     on, by which those of one mode are told apart. ``switches``: the device would first be partitioned, or made whole.
+    ``terms``: as in ``Decision``.
     """
 
     node: NodeName
@@ -115,13 +117,21 @@ class Candidate(Struct, frozen=True, kw_only=True, omit_defaults=True):
     partition: Partition | None = None
     window: Window | None = None
     switches: bool = False
+    terms: dict[str, float] = field(default_factory=dict)
     reason: str = ""
 
 
 class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The planner's reasoning: why this mode, why this device, and what else was looked at (at most 16)."""
+    """The planner's reasoning: why this mode, why this device, and what else was looked at (at most 16).
+
+    ``terms`` is what the place was weighed by. In software: ``useless_milli``, thousandths of a device that the requests to come
+    can use no more; ``kept`` 1 where the place was kept for such requests; ``left``, the parts of the device's memory and
+    compute that stay free, added up. In hardware: ``unused``, the part of the device that the partition has too much;
+    ``futures``, how many partitions stay possible. ``price`` where the pool has prices: an hour of it.
+    """
 
     summary: str
+    terms: dict[str, float] = field(default_factory=dict)
     rejected: tuple[Alternative, ...] = ()
 
 

@@ -18,7 +18,8 @@ class PoolPolicy(Document, frozen=True, kw_only=True):
     whole again. ``drain_at``: a device as sick as that gets no new slices and loses those it has, by tier. ``spatial`` is by
     which mechanism slices get a part of a device to themselves; MPS lets the fatal fault of one end its neighbours, so that
     slices of several tenants share a device by it only with ``mps_across_tenants``. ``preemption``: whose slices may be evicted
-    there for a request that does not fit.
+    there for a request that does not fit. ``prices``: of an hour of a whole device, by model, in any currency; of places that
+    are otherwise as good, the cheapest is taken. A model without one costs nothing.
     """
 
     modes: tuple[Mode, ...] = ()
@@ -28,6 +29,7 @@ class PoolPolicy(Document, frozen=True, kw_only=True):
     switching: Switching = Switching.AUTO
     drain_at: Severity = Severity.FATAL
     preemption: Preemption = Preemption.SPOT
+    prices: dict[str, Annotated[float, Meta(ge=0)]] = field(default_factory=dict)
 
 
 class NodePolicy(Document, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ nodes are searched quickly. Invariant: pure, and equal topologies give equal ans
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 from itertools import combinations
 from typing import Final, NamedTuple
@@ -54,11 +54,21 @@ class Connections:
         ids = tuple(part.id for part in topology.devices)
         near = {(a, b): Near(path(topology, a, b).closeness, pcie_rank(topology, a, b)) for a in ids for b in ids}
         kinds = _kinds(ids, near)
+        self._own = {id_: id_ for id_ in ids}
         self._position = {id_: index for index, id_ in enumerate(ids)}
         self._kind = {id_: index for index, kind in enumerate(kinds) for id_ in kind}
         self._shape = _shape(
             tuple(tuple(near[one[0], (other[-1] if one is other else other[0])] for other in kinds) for one in kinds)
         )
+
+    def named(self, names: Mapping[str, str]) -> "Connections":
+        """Those of another node that differs in nothing but its devices' ids; ``names``: by id of a device here, the id there."""
+        other = object.__new__(Connections)
+        other._topology, other._shape = self._topology, self._shape
+        other._own = {names[id_]: own for id_, own in self._own.items()}
+        other._position = {names[id_]: position for id_, position in self._position.items()}
+        other._kind = {names[id_]: kind for id_, kind in self._kind.items()}
+        return other
 
     def position(self, device_id: str) -> int:
         """Its place in the node's order."""
@@ -73,6 +83,16 @@ class Connections:
         found = Counter(self._kind[id_] for id_ in ids)
         return tuple(found[kind] for kind in range(len(self._shape.near)))
 
+    @property
+    def make(self) -> object:
+        """What nodes have in common on which sets of devices score alike."""
+        return self._shape
+
+    @property
+    def all(self) -> Counts:
+        """How many of each kind there are."""
+        return self.counts(self._kind)
+
     def score(self, ids: Iterable[str]) -> Score:
         """How well a set of at least one device is connected."""
         return self._shape.score(self.counts(ids))
@@ -86,7 +106,7 @@ class Connections:
 
     def path(self, a: str, b: str) -> DevicePath:
         """What lies between two devices."""
-        return path(self._topology, a, b)
+        return path(self._topology, self._own[a], self._own[b])
 
     def words(self, ids: Sequence[str]) -> str:
         """``all pairs NV18, 450 GB/s each way``, or which there are and what a ring through all of them has."""

@@ -21,12 +21,21 @@ SIZES = (*HOST_FIELDS, "vram_bytes", "share_ppm")
 
 
 class Candidate(Struct, frozen=True):
-    """A device, and how one member would sit on it or why not."""
+    """A device, how one member would sit on it or why not, and what speaks for it."""
 
     node: NodeState
     claims: DeviceClaims
     result: Fit | Misfit
     why: Why | None = None
+    useless_milli: float | None = None
+    """What of the fleet the work to come can use no more, in thousandths of a device; None where that was not worked out."""
+    price: float = 0.0
+    """An hour of it."""
+
+    @property
+    def place(self) -> tuple[NodeState, DeviceClaims]:
+        """Where it is."""
+        return self.node, self.claims
 
     @property
     def device_id(self) -> str:

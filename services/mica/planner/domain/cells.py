@@ -5,6 +5,7 @@ leave free, whatever was there before; what was closed is closed until then.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 import numpy as np
@@ -15,7 +16,6 @@ from mica.packing import NODE_DEVICES_MAX, NOWHERE, Board, Foresight, Foresighte
 from mica.planner.domain.asks import Pins
 from mica.planner.domain.nodes import NodeState, Place
 from mica.planner.domain.sorts import MIB, UNLIMITED, Sorts, free_of, usable
-from mica.topology import Score
 
 CELL_NODES: Final = 1_024
 """So many nodes are looked through for one place: what one decision costs does not grow with the fleet."""
@@ -58,17 +58,6 @@ class Shelf:
             self.board.vram_mib[self.board.first[spot.node] + device] = 0
         self.board.version[spot.node] += 1
 
-    def gang_nodes(self, shape: Shape, nodes: Sequence[NodeState]) -> list[tuple[Score, int, int, NodeState]]:
-        """The nodes with room for the shape: how well its members could be connected, how good the node is for it, its place."""
-        scores = self.foresighted.packer.scores(shape)
-        room, first = self.room_for(shape), self.board.first
-        found = []
-        for number in np.flatnonzero(scores != NOWHERE).tolist():
-            score = _best_score(nodes[number], room[first[number] : first[number + 1]], shape.devices)
-            if score is not None:
-                found.append((score, int(scores[number]), number, nodes[number]))
-        return found
-
     def room_for(self, shape: Shape) -> NDArray[np.bool_]:
         """By device of the cell, whether one member of the shape has room there."""
         board = self.board
@@ -92,7 +81,7 @@ class Cell:
         ]
         self.shelves = {mode: Shelf(mode, bare, sorts.room, learners[mode]) for mode in SOFTWARE}
         for node in nodes:
-            self.refresh(node, pins)
+            self.refresh(node, None, pins)
 
     def holds(self, node: NodeState) -> bool:
         """Whether the node is here, with the devices that it had."""
@@ -104,8 +93,8 @@ class Cell:
             zip(ours, whole, strict=True)
         )
 
-    def refresh(self, node: NodeState, pins: Pins) -> None:
-        """Take over what is free on the node."""
+    def refresh(self, node: NodeState, device_ids: AbstractSet[str] | None, pins: Pins) -> None:
+        """Take over what is free on some devices of the node, or on all of them."""
         number = self.number[node.name]
         switching = pins.switching(node.name, node.pool)
         cpu_milli, memory = node.free_cpu_milli(""), node.free_host_memory("")
@@ -114,9 +103,31 @@ class Cell:
             shelf.put_host(number, *host)
         for index, claims in enumerate(self._places[number]):
             assert claims.device is not None
+            if device_ids is not None and claims.device.id not in device_ids:
+                continue
             sort = self._sorts.number(claims.device, switching, in_time=claims.mode("") is Mode.TIMESLICE)
             for mode, shelf in self.shelves.items():
                 shelf.put(number, index, sort, free_of(claims, mode))
+
+    def room_for_gang(self, shelf: Shelf, shape: Shape) -> Iterator[tuple[NodeState, list[str]]]:
+        """The nodes with room for the shape, the best for it first, and their devices with room for one member."""
+        scores, first = shelf.foresighted.packer.scores(shape), shelf.board.first
+        room = shelf.room_for(shape)
+        for number in np.argsort(-scores.astype(np.int64), kind="stable").tolist():
+            if scores[number] == NOWHERE:
+                return
+            places = zip(self._places[number], room[first[number] : first[number + 1]].tolist(), strict=True)
+            yield self.nodes[number], [claims.device.id for claims, has in places if has and claims.device is not None]
+
+    def next_best(self, shelf: Shelf, shape: Shape, most: int) -> Iterator[tuple[Place, float]]:
+        """The nodes that are good for the shape, the best first, each with what the shape would make useless there."""
+        packer = shelf.foresighted.packer
+        scores = packer.scores(shape)
+        for number in np.argpartition(-scores, min(most, len(scores) - 1))[:most].tolist():
+            found = packer.on_node(shape, number)
+            if found is not None:
+                spot = found[1]
+                yield next(self.at(spot)), -packer.gain(shape, spot)
 
     def freest(self, shelf: Shelf) -> Iterator[Place]:
         """Of every sort the device with the most memory and the one with the most compute."""
@@ -138,17 +149,6 @@ class Cell:
         number = self.number[node]
         at = {each.device.id: index for index, each in enumerate(self._places[number]) if each.device is not None}
         return Spot(number, tuple(at[device_id] for device_id in device_ids))
-
-
-def _best_score(node: NodeState, room: NDArray[np.bool_], members: int) -> Score | None:
-    """How well members can be connected on the devices with room; of one model, as gangs are."""
-    ids: dict[str, list[str]] = {}
-    assert node.inventory is not None
-    for device, has_room in zip(node.inventory.devices, room.tolist(), strict=True):
-        if has_room:
-            ids.setdefault(device.model, []).append(device.id)
-    found = [node.connections.best(node.connections.counts(each), members) for each in ids.values()]
-    return max((each[0] for each in found if each is not None), default=None)
 
 
 def usable_mib(device: Device) -> int:

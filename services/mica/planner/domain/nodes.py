@@ -5,7 +5,7 @@ Invariant: after every ``take_*`` the claims of a node's devices are those of it
 
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -26,6 +26,16 @@ from mica.planner.domain.host_claims import HostClaims
 from mica.topology import Connections, TopologyError, from_inventory
 
 S = TypeVar("S", LedgerEntry, ObservedSlice)
+ALIKE_MAX: Final = 1_024
+_ALIKE: Final[dict[tuple[object, ...], tuple[list[str], Connections]]] = {}
+"""By what inventories say but for ids: the ids of the first of its kind, and how it is connected."""
+
+Touched = Callable[[str, str | None], None]
+"""Hears of a node, and of the device on it, or None for all of it, on which what is free may have changed."""
+
+
+def _unheard(_node: str, _device_id: str | None) -> None:
+    """Nobody hears it."""
 
 
 class Replica(Struct, frozen=True):
@@ -45,8 +55,8 @@ Groups = dict[tuple[str, str], list[Replica]]
 class NodeState:
     """One node."""
 
-    def __init__(self, name: str, touched: Callable[[str], None] = lambda _: None) -> None:
-        """``touched`` hears the node's name whenever what is free on it may have changed."""
+    def __init__(self, name: str, touched: Touched = _unheard) -> None:
+        """``touched`` hears of every change of what is free."""
         self.name = name
         self._touched = touched
         self.closed = False
@@ -79,6 +89,11 @@ class NodeState:
     def places(self) -> "list[Place]":
         """The devices of its inventory, in that order."""
         return [(self, self.devices[device.id]) for device in self.inventory.devices] if self.inventory is not None else []
+
+    @property
+    def is_grouped(self) -> bool:
+        """Whether some of its devices share something, so that what is on one may change what another offers."""
+        return self.inventory is not None and any(device.group for device in self.inventory.devices)
 
     def has(self, device_id: str) -> bool:
         """Whether the inventory has the device."""
@@ -164,7 +179,7 @@ class NodeState:
         devices = {device.id: device for device in inventory.devices} if inventory is not None else {}
         for device_id in [*devices, *self.devices]:
             self.claims(device_id).device = devices.get(device_id)
-        self._touched(self.name)
+        self._touched(self.name, None)
 
     def take_ledger(self, ledger: Ledger) -> None:
         """Replace what is desired. Only devices whose entries are other objects than before are looked at."""
@@ -181,13 +196,13 @@ class NodeState:
             held = ledger.held.get(device_id, {}).get(slice_id)
             claims.put(slice_id, Side.LEDGER, ledger.devices.get(device_id, {}).get(slice_id))
             claims.put(slice_id, Side.HELD, held.entry if held is not None else None)
-        self._touched(self.name)
+        self._touched(self.name, None)
 
     def take_observed(self, observed: Observed | None) -> None:
         """Replace what is."""
         before, self.observed = self.observed, observed
         if self.closed:
-            self._touched(self.name)
+            self._touched(self.name, None)
         was = before.devices if before is not None else {}
         now = observed.devices if observed is not None else {}
         self._take(Side.OBSERVED, was, now)
@@ -201,7 +216,7 @@ class NodeState:
     def reserve(self, slice_id: str, placement: Placement, *, kept: bool) -> None:
         """Keep capacity for a decision until it stands in the ledger, or give it back."""
         self.claims(placement.device_id).put(slice_id, Side.RESERVED, placement if kept else None)
-        self._touched(self.name)
+        self._touched(self.name, placement.device_id)
 
     def _take(self, side: Side, was: Mapping[str, Mapping[str, S]], now: Mapping[str, Mapping[str, S]]) -> None:
         for device_id in {**was, **now}:
@@ -209,7 +224,7 @@ class NodeState:
             new: Mapping[str, S] = now.get(device_id, {})
             if old is new:
                 continue
-            self._touched(self.name)
+            self._touched(self.name, device_id)
             claims = self.claims(device_id)
             for id_ in old:
                 if id_ not in new:
@@ -225,7 +240,21 @@ Place = tuple[NodeState, DeviceClaims]
 
 
 def connections_of(inventory: Inventory) -> Connections:
-    """How the devices are connected; where the inventory contradicts itself about bridges, only by their links."""
+    """How the devices are connected; nodes that differ in ids alone share what is worked out for the first of them."""
+    number = {device.id: index for index, device in enumerate(inventory.devices)}
+    devices = tuple((e.index, e.vendor, e.model, e.pci_bus_id, e.numa_node, e.pcie_path) for e in inventory.devices)
+    links = tuple((number.get(e.a), number.get(e.b), e.kind, e.lanes, e.bytes_per_s) for e in inventory.links)
+    known = _ALIKE.get((devices, links))
+    if known is None:
+        if len(_ALIKE) >= ALIKE_MAX:
+            _ALIKE.clear()
+        known = _ALIKE[devices, links] = ([device.id for device in inventory.devices], _connected(inventory))
+    ids, connections = known
+    return connections.named(dict(zip(ids, number, strict=True)))
+
+
+def _connected(inventory: Inventory) -> Connections:
+    """Where the inventory contradicts itself about bridges, only by its links."""
     try:
         return Connections(from_inventory(inventory))
     except TopologyError:

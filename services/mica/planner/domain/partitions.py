@@ -124,22 +124,36 @@ def occupied(taken: Iterable[Partition]) -> tuple[set[Key], int]:
     return keys, mask
 
 
+def best_start(
+    geometry: Geometry, beside: tuple[AbstractSet[Key], int], profile: PartitionProfile, shared: AbstractSet[str] = ANYTHING
+) -> Instance | None:
+    """The profile at the start that keeps the most placements possible, or None; ``beside``: what ``occupied`` says is there."""
+    keys, mask = beside
+    starts = geometry.starts(keys, mask, profile, shared)
+    if not starts:
+        return None
+    futures = {start: geometry.futures(mask | _mask(start, profile.size), profile.layout) for start in starts}
+    start = max(starts, key=lambda each: (futures[each], -each))
+    return Instance(profile, start, geometry.shares[profile.profile_id], futures[start])
+
+
 def choose(
     geometry: Geometry, taken: Iterable[Partition], vram_bytes: int, share_ppm: int, shared: AbstractSet[str] = ANYTHING
 ) -> Instance | None:
-    """The profile with the least waste, at the start that keeps the most placements possible; None when nothing is free.
+    """The profile with the least waste, at its best start; None when nothing is free.
 
     ``shared``: what the partitioned devices of its group share.
     """
-    keys, mask = occupied(taken)
-    for profile in geometry.enough(vram_bytes, share_ppm):
-        starts = geometry.starts(keys, mask, profile, shared)
-        if not starts:
-            continue
-        futures = {start: geometry.futures(mask | _mask(start, profile.size), profile.layout) for start in starts}
-        start = max(starts, key=lambda each: (futures[each], -each))
-        return Instance(profile, start, geometry.shares[profile.profile_id], futures[start])
-    return None
+    beside = occupied(taken)
+    found = (best_start(geometry, beside, profile, shared) for profile in geometry.enough(vram_bytes, share_ppm))
+    return next((each for each in found if each is not None), None)
+
+
+def openings(geometry: Geometry, taken: Iterable[Partition], shared: AbstractSet[str] = ANYTHING) -> tuple[Instance, ...]:
+    """All that is possible beside ``taken``, each profile at its best start, the least wasteful first."""
+    beside = occupied(taken)
+    found = (best_start(geometry, beside, profile, shared) for profile in geometry.profiles)
+    return tuple(each for each in found if each is not None)
 
 
 def largest(geometry: Geometry, taken: Iterable[Partition], shared: AbstractSet[str] = ANYTHING) -> tuple[int, int]:

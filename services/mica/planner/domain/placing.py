@@ -4,56 +4,42 @@ Invariant: ``decide`` changes nothing; equal fleets and equal asks give equal an
 before the tightest device does.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from typing import Final
 
-from msgspec import Struct
-
 from mica.events import (
-    NO_LIMITS,
-    Alternative,
-    Decision,
     Device,
     Mode,
-    Placement,
 )
+from mica.packing import Why
 from mica.planner.domain.affinity import Cost
 from mica.planner.domain.asks import Ask, Pins
-from mica.planner.domain.blaming import Candidate, alike, blame
+from mica.planner.domain.blaming import Candidate, alike
 from mica.planner.domain.claims import DeviceClaims
+from mica.planner.domain.decisions import Placed, Unplaced, placed, unplaced
 from mica.planner.domain.draining import health_text, is_sick
 from mica.planner.domain.fleet import Fleet
-from mica.planner.domain.gangs import Offer, OnNode, best_nodes, choose, why_not
-from mica.planner.domain.hosting import host_words, hosted
+from mica.planner.domain.gangs import Offer, OnNode, best_nodes, choose
+from mica.planner.domain.hosting import hosted
 from mica.planner.domain.index import Index
-from mica.planner.domain.misfits import Misfit, Refusal, size_text
+from mica.planner.domain.misfits import Misfit
 from mica.planner.domain.modes import ALL_MODES, choose_modes, has_stronger, would_switch
 from mica.planner.domain.nodes import NodeState, Place
-from mica.planner.domain.packing import Fit, fit, not_whole
+from mica.planner.domain.packing import PPM, Fit, fit, not_whole
+from mica.planner.domain.sorts import usable
 
-__all__ = ["Ask", "Pins", "Placed", "Rank", "Unplaced", "decide", "fit_for", "modes_for", "placement_of", "rank"]
+__all__ = ["Ask", "Pins", "Placed", "Rank", "Unplaced", "decide", "decide_among", "fit_for", "modes_for", "rank"]
 
-MAX_REJECTED: Final = 16
-LOOKED_AT_MAX: Final = 2_048
+LOOKED_AT_MAX: Final = 512
 """So many devices at most are looked at one by one for what is refused, and why."""
+EXPLAINED_MAX: Final = 64
+"""In a larger fleet only the next best places are told beside the one that was taken."""
+NEXT_BEST: Final = 4
+SPARE_NODES: Final = 3
+"""So many more nodes than a gang needs are looked for at first: some may not do."""
 STRENGTH: Final = {mode: rank for rank, mode in enumerate(Mode)}
-Rank = tuple[int, Cost, bool, bool, tuple[float, ...]]
-
-
-class Placed(Struct, frozen=True):
-    """Where it goes."""
-
-    placements: tuple[Placement, ...]
-    decision: Decision
-
-
-class Unplaced(Struct, frozen=True):
-    """Why it goes nowhere now. ``possible`` says that it would fit if others left."""
-
-    refusal: Refusal
-    decision: Decision
-    possible: bool
+Rank = tuple[int, Cost, bool, bool, float, tuple[float, ...]]
 
 
 def decide(fleet: Fleet, ask: Ask) -> Placed | Unplaced:
@@ -65,7 +51,7 @@ def decide(fleet: Fleet, ask: Ask) -> Placed | Unplaced:
     for strength in Mode:
         chosen = _find_gang(index, ask, strength) if ask.members > 1 else _find(fleet, ask, strength)
         if chosen:
-            return _placed(ask, chosen, _passed_over(index, ask, chosen))
+            return placed(ask, chosen, _passed_over(index, ask, chosen))
     return decide_among(fleet, ask, index.nearest(ask, LOOKED_AT_MAX))
 
 
@@ -85,8 +71,8 @@ def decide_among(fleet: Fleet, ask: Ask, places: Iterable[Place]) -> Placed | Un
                 for node, claims, modes in usable
                 if STRENGTH[modes[0]] > STRENGTH[strength]
             ]
-            return _placed(ask, chosen, candidates + passed_over)
-    return _unplaced(fleet, ask, candidates)
+            return placed(ask, chosen, candidates + passed_over)
+    return unplaced(fleet, ask, candidates)
 
 
 def _devices_of(fleet: Fleet, name: str) -> list[Place]:
@@ -107,13 +93,9 @@ def _find(fleet: Fleet, ask: Ask, mode: Mode) -> list[Candidate]:
     if found:
         return found
     index = fleet.index
-    place = (
-        index.in_hardware(ask, lambda place, fit: rank(*place, fit, ask), check, beside)
-        if mode is Mode.HARDWARE
-        else index.in_software(ask, mode, check, beside)
-    )
+    place = index.in_hardware(ask, check, beside) if mode is Mode.HARDWARE else index.in_software(ask, mode, check, beside)
     if place is not None:
-        return [Candidate(*place.place, place.fit, place.why)]
+        return [_weighed(index, ask, Candidate(*place.place, place.fit), place.why)]
     return _best_of(fleet, ask, mode, beside)
 
 
@@ -125,7 +107,15 @@ def _best_of(fleet: Fleet, ask: Ask, mode: Mode, names: Iterable[str]) -> list[C
 
 def _find_gang(index: Index, ask: Ask, mode: Mode) -> list[Candidate]:
     """The best set in one mode: nodes are looked at in the index's order, a few at once, until enough of them hold their part."""
-    nodes = index.gang_nodes(ask, mode)
+    for enough in (ask.nodes + SPARE_NODES, len(index.nodes)):
+        nodes = index.gang_nodes(ask, mode, enough)
+        chosen = _find_gang_on(nodes, ask, mode)
+        if chosen or len(nodes) < enough:
+            return chosen
+    return []
+
+
+def _find_gang_on(nodes: list[NodeState], ask: Ask, mode: Mode) -> list[Candidate]:
     at, width = 0, ask.nodes
     while at + ask.nodes <= len(nodes):
         places = [
@@ -139,9 +129,28 @@ def _find_gang(index: Index, ask: Ask, mode: Mode) -> list[Candidate]:
 
 
 def _passed_over(index: Index, ask: Ask, chosen: list[Candidate]) -> list[Candidate]:
-    """Others that were not taken, for the explanation: of a small fleet all, else those that come nearest."""
-    nearest = index.nearest(ask, MAX_REJECTED + len(chosen))
-    return chosen + [Candidate(node, claims, _beside(node, claims, ask, chosen[0].result.mode)) for node, claims in nearest]
+    """Others that were not taken, for the explanation: of a small fleet all, else the next best by the boards."""
+    if index.devices > EXPLAINED_MAX:
+        mode = chosen[0].result.mode
+        return [Candidate(*place, _on_board(ask, mode), useless_milli=cost) for place, cost in index.beside(ask.id, NEXT_BEST)]
+    places = index.nearest(ask, EXPLAINED_MAX)
+    rows = [(node, claims, _beside(node, claims, ask, chosen[0].result.mode)) for node, claims in places]
+    return [_weighed(index, ask, Candidate(*row)) for row in rows]
+
+
+def _on_board(ask: Ask, mode: Mode | None) -> Fit:
+    assert mode is not None
+    return Fit(mode, ask.size.vram_bytes, ask.size.share_ppm or 0, (0.0,))
+
+
+def _weighed(index: Index, ask: Ask, candidate: Candidate, why: Why | None = None) -> Candidate:
+    """With what it costs."""
+    if not isinstance(candidate.result, Fit):
+        return candidate
+    useless_milli = index.useless(ask.id, candidate.node.name, candidate.device_id)
+    return Candidate(
+        candidate.node, candidate.claims, candidate.result, why, useless_milli, price_of(ask, *candidate.place, candidate.result)
+    )
 
 
 def _beside(node: NodeState, claims: DeviceClaims, ask: Ask, strength: Mode | None) -> Fit | Misfit:
@@ -250,92 +259,19 @@ def _rank(candidate: Candidate, ask: Ask) -> Rank:
 
 
 def rank(node: NodeState, claims: DeviceClaims, result: Fit, ask: Ask) -> Rank:
-    """The lowest is taken: the strongest mode, what is wished, no stronger mode to lose, a device as it is, the least waste."""
+    """The lowest is taken.
+
+    The strongest mode, what is wished, no stronger mode to lose, a device as it is, the price, the least waste.
+    """
     device = claims.device
     cost = ask.affinity.cost(node, device) if ask.affinity.wished and device is not None else ()
     stronger = device is not None and has_stronger(device, result.mode)
-    return STRENGTH[result.mode], cost, stronger, would_switch(claims, result.mode), result.waste
+    switches = would_switch(claims, result.mode)
+    return STRENGTH[result.mode], cost, stronger, switches, price_of(ask, node, claims, result), result.waste
 
 
-def placement_of(node: str, claims: DeviceClaims, result: Fit, ask: Ask) -> Placement:
-    """A fit as the events tell it, with the request's own limits and what a member takes of the node."""
+def price_of(ask: Ask, node: NodeState, claims: DeviceClaims, result: Fit) -> float:
+    """What a place costs an hour by its pool's prices: the larger part of the device's memory and compute, of its price."""
     device = claims.device
-    assert device is not None
-    return Placement(
-        node=node,
-        device_id=device.id,
-        model=device.model,
-        vendor=device.vendor,
-        mode=result.mode,
-        vram_bytes=result.vram_bytes,
-        share_ppm=result.share_ppm,
-        partition=result.partition,
-        window=result.window,
-        limits=NO_LIMITS.changed_by(ask.own_limits),
-        cpu_milli=ask.request.cpu_milli,
-        host_memory_bytes=ask.request.host_memory_bytes,
-    )
-
-
-def _placed(ask: Ask, chosen: list[Candidate], candidates: list[Candidate]) -> Placed:
-    placements = tuple(
-        placement_of(each.node.name, each.claims, each.result, ask) for each in chosen if isinstance(each.result, Fit)
-    )
-    taken = {placement.device_id for placement in placements}
-    others = (each for each in candidates if each.device_id not in taken)
-    return Placed(placements, Decision(summary=_summary(ask, chosen, placements), rejected=tuple(_explain(others, chosen))))
-
-
-def _summary(ask: Ask, chosen: list[Candidate], placements: tuple[Placement, ...]) -> str:
-    first, winner = placements[0], chosen[0].result
-    assert isinstance(winner, Fit)
-    why = {
-        Mode.HARDWARE: "a partition holds it in hardware",
-        Mode.FCSP: "a shim enforces it and the device runs slices side by side",
-        Mode.TIMESLICE: "the device runs one slice at a time",
-    }[first.mode]
-    parts = [f"{first.mode} on {first.model} of node {first.node}: {why}"]
-    if winner.reason:
-        parts.append(winner.reason)
-    if len(placements) > 1:
-        parts += _gang_words(chosen)
-    if ask.affinity.wished:
-        parts.append(ask.affinity.words(chosen[0].node, chosen[0].device_id))
-    parts.append(f"{size_text(first.vram_bytes)} and {first.share_ppm} ppm granted, tightest fit")
-    parts += [each for each in (host_words(ask.request), ask.size.reason) if each]
-    return "; ".join(parts)
-
-
-def _gang_words(chosen: list[Candidate]) -> Iterator[str]:
-    """``4 of 8 devices, all pairs NV18, 450 GB/s each way``, for each node."""
-    by_node: dict[str, list[Candidate]] = {}
-    for each in chosen:
-        by_node.setdefault(each.node.name, []).append(each)
-    for name, members in by_node.items():
-        node = members[0].node
-        total = len(node.inventory.devices) if node.inventory is not None else 0
-        words = node.connections.words([each.device_id for each in members])
-        where = f" of node {name}" if len(by_node) > 1 else ""
-        yield f"{len(members)} of {total} devices{where}" + (f", {words}" if words else "")
-    yield f"no better-connected set fits{' on other nodes' if len(by_node) > 1 else ''}"
-
-
-def _explain(others: Iterable[Candidate], chosen: list[Candidate]) -> Iterator[Alternative]:
-    for index, each in enumerate(others):
-        if index == MAX_REJECTED:
-            return
-        result = each.result
-        if isinstance(result, Misfit):
-            reason = result.reason
-        elif not chosen:
-            reason = "fits, but too few others of its kind on the node do"
-        else:
-            beside = [one.device_id for one in chosen if one.node is each.node]
-            gang = len(chosen) > 1
-            reason = why_not(each.node.connections, beside, each.device_id) if gang and beside else "fits less tightly"
-        yield Alternative(node=each.node.name, device_id=each.device_id, reason=reason, mode=result.mode)
-
-
-def _unplaced(fleet: Fleet, ask: Ask, candidates: list[Candidate]) -> Unplaced:
-    refusal, possible = blame(fleet, ask, candidates)
-    return Unplaced(refusal, Decision(summary=refusal.message, rejected=tuple(_explain(candidates, []))), possible)
+    price = ask.pins.pool(node.pool).prices.get(device.model, 0.0) if device is not None else 0.0
+    return price * max(result.vram_bytes / usable(device), result.share_ppm / PPM) if device is not None and price else 0.0

@@ -4,6 +4,7 @@ Owns what can be said of a device without looking at what is on it. Invariant: d
 long as as much is free on them; a sort keeps its number.
 """
 
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Final
 
@@ -16,7 +17,7 @@ from mica.planner.domain.asks import Ask, may_switch
 from mica.planner.domain.claims import DeviceClaims
 from mica.planner.domain.misfits import Misfit
 from mica.planner.domain.modes import choose_modes
-from mica.planner.domain.packing import proportional_share
+from mica.planner.domain.packing import PPM, proportional_share
 from mica.planner.domain.sizing import Size
 from mica.vendors import shares_in_space
 
@@ -52,6 +53,8 @@ class Want(Struct, frozen=True):
 
 
 Key = tuple[object, ...]
+Need = tuple[int, int]
+"""Memory (MiB) and compute (ppm) of one member."""
 
 
 def key_of(want: Want) -> Key:
@@ -83,7 +86,7 @@ def free_of(claims: DeviceClaims, mode: Mode) -> tuple[int, int]:
     if mode is Mode.TIMESLICE:
         taken = [window for claim in claims.claims.values() for window in claim.windows]
         return free, windows.largest_share(taken)
-    return free, max(0, 1_000_000 - claims.share_ppm)
+    return free, max(0, PPM - claims.share_ppm)
 
 
 class Sorts:
@@ -126,18 +129,40 @@ class Sorts:
         self._make_of[id(device)] = (device, make)
         return make
 
-    def shapes(self, want: Want, mode: Mode) -> tuple[Shape, ...]:
+    def shapes(self, want: Want, mode: Mode, prices: Mapping[str, float]) -> tuple[Shape, ...]:
         """What it needs of every sort when it is carved in ``mode``; nothing where it may be nowhere.
 
-        First only where nothing has to be switched and no stronger mode is lost, then wherever it may be.
+        First only where nothing has to be switched and no stronger mode is lost, then wherever it may be; and of both first only
+        where it is cheapest, by the ``prices`` of models.
         """
         needs = [_needs(sort, want, mode) for sort in self.all]
         plain = [need if need is not None and _is_plain(sort, mode) else None for need, sort in zip(needs, self.all, strict=True)]
-        tables = [plain, needs] if plain != needs else [needs]
-        return tuple(_shape(table, want) for table in tables if any(table))
+        tables = [each for table in (plain, needs) for each in self._by_price(table, prices)]
+        return tuple(_shape(table, want) for table in dict.fromkeys(tables) if any(table))
+
+    def _by_price(self, table: Sequence[Need | None], prices: Mapping[str, float]) -> Iterator[tuple[Need | None, ...]]:
+        """The table with the cheapest sorts only, then with those that cost the next more, to the end."""
+        costs = [0.0 if need is None else self._cost(sort, need, prices) for need, sort in zip(table, self.all, strict=True)]
+        for most in sorted({cost for cost, need in zip(costs, table, strict=True) if need is not None}):
+            yield tuple(need if cost <= most else None for need, cost in zip(table, costs, strict=True))
+
+    @staticmethod
+    def _cost(sort: Sort, need: Need, prices: Mapping[str, float]) -> float:
+        part = max(need[0] * MIB / usable(sort.sample), need[1] / PPM)
+        return prices.get(sort.sample.model, 0.0) * part
+
+    def sizes(self, want: Want) -> tuple[Size | None, ...]:
+        """By sort, what one member needs there in a partition; None where it may not be in one."""
+        return tuple(_size(sort, want) for sort in self.all)
 
 
-def _shape(table: list[tuple[int, int] | None], want: Want) -> Shape:
+def _size(sort: Sort, want: Want) -> Size | None:
+    modes = _modes(sort, want)
+    size = want.size.on(sort.sample) if Mode.HARDWARE in modes else None
+    return None if isinstance(size, Misfit) else size
+
+
+def _shape(table: Sequence[Need | None], want: Want) -> Shape:
     given = [need for need in table if need is not None]
     vram_mib, share_ppm = max(vram for vram, _ in given), sum(share for _, share in given) // len(given)
     cpu_milli, memory_mib = want.request.cpu_milli, -(-want.request.host_memory_bytes // MIB)
@@ -150,15 +175,10 @@ def _is_plain(sort: Sort, mode: Mode) -> bool:
     return not loses and sort.sample.partitioned is (mode is Mode.HARDWARE)
 
 
-def _needs(sort: Sort, want: Want, mode: Mode) -> tuple[int, int] | None:
+def _needs(sort: Sort, want: Want, mode: Mode) -> Need | None:
     """Memory (MiB, rounded up) and compute (ppm) of one member, or None."""
-    request, device = want.request, sort.sample
-    if request.vendor not in (None, device.vendor):
-        return None
-    modes = choose_modes(DeviceClaims(device), "", request.runtime, want.modes, may_switch=may_switch(sort.switching, want.modes))
-    if isinstance(modes, Misfit):
-        return None
-    if mode not in modes and not (sort.in_time and mode is Mode.TIMESLICE and mode in want.modes and modes[-1] is Mode.FCSP):
+    device, modes = sort.sample, _modes(sort, want)
+    if mode not in modes and not (sort.in_time and mode is Mode.TIMESLICE and mode in want.modes and modes[-1:] == (Mode.FCSP,)):
         return None
     size = want.size.on(device)
     if isinstance(size, Misfit):
@@ -167,3 +187,12 @@ def _needs(sort: Sort, want: Want, mode: Mode) -> tuple[int, int] | None:
     if mode is Mode.TIMESLICE:
         share_ppm = windows.length_of(share_ppm) // windows.NS_PER_PPM
     return max(1, -(-size.vram_bytes // MIB)), share_ppm
+
+
+def _modes(sort: Sort, want: Want) -> tuple[Mode, ...]:
+    """The modes in which an empty device of the sort would be looked at; none where it may not be taken at all."""
+    if want.request.vendor not in (None, sort.sample.vendor):
+        return ()
+    switching = may_switch(sort.switching, want.modes)
+    modes = choose_modes(DeviceClaims(sort.sample), "", want.request.runtime, want.modes, may_switch=switching)
+    return () if isinstance(modes, Misfit) else modes

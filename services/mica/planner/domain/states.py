@@ -2,25 +2,25 @@
 
 Owns the order in which hardware places are looked at. Two devices of one sort with the same instances on them offer the same to
 every request, so that states are compared, and not devices: there are hundreds of states on ten thousand nodes. Invariant: a
-device stands in exactly one state, the one that its claims and its group give it.
+device stands in exactly one state, the one that its claims and its group give it, or in none when it offers nothing.
 """
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Final
 
-from mica.events import Mode, Switching
-from mica.planner.domain.asks import Pins, may_switch
+from mica.events import Mode
+from mica.planner.domain import partitions
+from mica.planner.domain.asks import Pins
 from mica.planner.domain.claims import DeviceClaims
-from mica.planner.domain.misfits import Misfit
-from mica.planner.domain.modes import choose_modes
 from mica.planner.domain.nodes import NodeState, Place
-from mica.planner.domain.packing import Fit, fit
-from mica.planner.domain.partitions import occupied
-from mica.planner.domain.sorts import Key, Sorts, Want, key_of
+from mica.planner.domain.partitions import Instance, occupied
+from mica.planner.domain.sizing import Size
+from mica.planner.domain.sorts import Sorts
 
-KNOWN_MAX: Final = 4_096
-"""Answers that are kept per state."""
+OPENINGS_MAX: Final = 1 << 16
+"""States whose openings are remembered, whether a device is in them or not."""
 
 StateKey = tuple[object, ...]
 Order = tuple[int, int]
@@ -28,13 +28,15 @@ Order = tuple[int, int]
 
 
 class State:
-    """Devices in one state, in the fleet's order, and what they would give."""
+    """Devices in one state, in the fleet's order, and what is possible on each of them."""
 
-    def __init__(self, switching: Switching) -> None:
-        self.switching = switching
+    def __init__(self, sort: int, openings: Sequence[Instance], *, switches: bool) -> None:
+        self.sort = sort
+        self.switches = switches
+        """Whether they would have to be partitioned first."""
+        self._openings = [(each.profile.vram_bytes, each.share_ppm, each) for each in openings]
         self._places: dict[Order, Place] = {}
         self._heap: list[Order] = []
-        self._known: dict[Key, Fit | Misfit] = {}
 
     def add(self, order: Order, place: Place) -> None:
         """One more."""
@@ -47,53 +49,37 @@ class State:
         if len(self._heap) > 4 * len(self._places) + 16:
             self._heap = sorted(self._places)
 
+    @property
+    def empty(self) -> bool:
+        """Whether no device is in it."""
+        return not self._places
+
+    def first(self) -> Order:
+        """The place of the first of them."""
+        while self._heap[0] not in self._places:
+            heapq.heappop(self._heap)
+        return self._heap[0]
+
     def places(self) -> Iterator[Place]:
         """All devices, in order; only as much is sorted as is looked at."""
         passed: list[Order] = []
         try:
             while self._heap:
                 order = heapq.heappop(self._heap)
-                if passed and passed[-1] == order:
-                    continue
-                if order in self._places:
+                if order in self._places and passed[-1:] != [order]:
                     passed.append(order)
                     yield self._places[order]
         finally:
             for order in passed:
                 heapq.heappush(self._heap, order)
 
-    @property
-    def empty(self) -> bool:
-        """Whether no device is in it."""
-        return not self._places
-
-    def first(self) -> tuple[Order, Place]:
-        """The first of them in the fleet's order."""
-        while self._heap[0] not in self._places:
-            heapq.heappop(self._heap)
-        return self._heap[0], self._places[self._heap[0]]
-
-    def offer(self, want: Want) -> Fit | Misfit:
-        """What one of them would give to a member."""
-        key = key_of(want)
-        known = self._known.get(key)
-        if known is None:
-            if len(self._known) >= KNOWN_MAX:
-                self._known.clear()
-            known = self._known[key] = self._offer(want)
-        return known
-
-    def _offer(self, want: Want) -> Fit | Misfit:
-        _, (node, claims) = self.first()
-        if claims.device is not None and want.request.vendor not in (None, claims.device.vendor):
-            return Misfit("vendor", f"made by {claims.device.vendor}")
-        switching = may_switch(self.switching, want.modes)
-        modes = choose_modes(claims, "", want.request.runtime, want.modes, may_switch=switching)
-        if isinstance(modes, Misfit):
-            return modes
-        if Mode.HARDWARE not in modes:
-            return Misfit("mode", "not in hardware")
-        return fit(claims, "", want.size, Mode.HARDWARE, node.shared_beside(claims, ""))
+    def offer(self, size: Size) -> Instance | None:
+        """The least wasteful instance for a member."""
+        vram_bytes, share_ppm = size.vram_bytes, size.share_ppm or 1
+        for vram, share, instance in self._openings:
+            if vram >= vram_bytes and share >= share_ppm:
+                return instance
+        return None
 
 
 class States:
@@ -102,39 +88,64 @@ class States:
     def __init__(self, sorts: Sorts) -> None:
         self._sorts = sorts
         self._states: dict[StateKey, State] = {}
-        self._of: dict[str, list[tuple[StateKey, Order]]] = {}
+        self._of: dict[str, dict[Order, StateKey]] = {}
+        self._openings: dict[StateKey, tuple[Instance, ...]] = {}
 
     def forget(self, node: str) -> None:
-        """The node is no longer there, or is about to be looked at anew."""
-        for key, order in self._of.pop(node, []):
-            state = self._states[key]
-            state.drop(order)
-            if state.empty:
-                del self._states[key]
+        """The node is no longer there."""
+        for order, key in self._of.pop(node, {}).items():
+            self._drop(key, order)
 
-    def refresh(self, node: NodeState, number: int, pins: Pins) -> None:
-        """Take over what is on the node's devices; ``number`` is its place in the fleet."""
-        self.forget(node.name)
-        if node.inventory is None:
-            return
-        found = self._of[node.name] = []
-        for index, device in enumerate(node.inventory.devices):
-            claims = node.devices[device.id]
-            if device.profiles and (device.partitioned or device.switchable) and claims.mode("") in (None, Mode.HARDWARE):
-                key = self._key(node, claims, pins)
-                state = self._states.get(key)
-                if state is None:
-                    state = self._states[key] = State(pins.switching(node.name, node.pool))
-                state.add((number, index), (node, claims))
-                found.append((key, (number, index)))
+    def refresh(self, node: NodeState, number: int, device_ids: AbstractSet[str] | None, pins: Pins) -> None:
+        """Take over what is on some of the node's devices, or on all of them; ``number`` is its place in the fleet."""
+        if device_ids is None:
+            self.forget(node.name)
+        found = self._of.setdefault(node.name, {})
+        for index, place in enumerate(node.places):
+            if device_ids is not None and (place[1].device is None or place[1].device.id not in device_ids):
+                continue
+            order = (number, index)
+            if order in found:
+                self._drop(found.pop(order), order)
+            key = self._put(place, order, pins)
+            if key is not None:
+                found[order] = key
 
-    def _key(self, node: NodeState, claims: DeviceClaims, pins: Pins) -> StateKey:
+    def _drop(self, key: StateKey, order: Order) -> None:
+        state = self._states[key]
+        state.drop(order)
+        if state.empty:
+            del self._states[key]
+
+    def _put(self, place: Place, order: Order, pins: Pins) -> StateKey | None:
+        node, claims = place
         device = claims.device
         assert device is not None
-        sort = self._sorts.number(device, pins.switching(node.name, node.pool), in_time=False)
+        if not device.profiles or not (device.partitioned or device.switchable) or claims.mode("") not in (None, Mode.HARDWARE):
+            return None
         keys, _ = occupied(partition for claim in claims.claims.values() for partition in claim.partitions)
-        return sort, tuple(sorted(keys)), bool(claims.claims), tuple(sorted(node.shared_beside(claims, "")))
+        sort = self._sorts.number(device, pins.switching(node.name, node.pool), in_time=False)
+        shared = node.shared_beside(claims, "")
+        key = (sort, frozenset(keys), bool(claims.claims), shared)
+        state = self._states.get(key)
+        if state is None:
+            openings = self._openings_of(key, claims, shared)
+            if not openings:
+                return None
+            state = self._states[key] = State(sort, openings, switches=not claims.claims and not device.partitioned)
+        state.add(order, place)
+        return key
+
+    def _openings_of(self, key: StateKey, claims: DeviceClaims, shared: frozenset[str]) -> tuple[Instance, ...]:
+        known = self._openings.get(key)
+        if known is None:
+            if len(self._openings) >= OPENINGS_MAX:
+                self._openings.clear()
+            assert claims.device is not None
+            taken = (partition for claim in claims.claims.values() for partition in claim.partitions)
+            known = self._openings[key] = partitions.openings(claims.geometry(claims.device), taken, shared)
+        return known
 
     def all(self) -> Iterator[State]:
-        """Every state that some device is in."""
+        """Every state in which some device offers something."""
         return iter(self._states.values())

@@ -1,0 +1,163 @@
+"""What was decided, told: placements, why there, and why not elsewhere.
+
+Invariant: what is told of a place is what it was weighed by.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from msgspec import Struct
+
+from mica.events import NO_LIMITS, Alternative, Decision, Mode, Placement
+from mica.packing import Why
+from mica.planner.domain.asks import Ask
+from mica.planner.domain.blaming import Candidate, blame
+from mica.planner.domain.claims import DeviceClaims
+from mica.planner.domain.fleet import Fleet
+from mica.planner.domain.gangs import why_not
+from mica.planner.domain.hosting import host_words
+from mica.planner.domain.misfits import Misfit, Refusal, size_text
+from mica.planner.domain.packing import Fit
+
+MAX_REJECTED: Final = 16
+
+
+class Placed(Struct, frozen=True):
+    """Where it goes."""
+
+    placements: tuple[Placement, ...]
+    decision: Decision
+
+
+class Unplaced(Struct, frozen=True):
+    """Why it goes nowhere now. ``possible`` says that it would fit if others left."""
+
+    refusal: Refusal
+    decision: Decision
+    possible: bool
+
+
+def placement_of(node: str, claims: DeviceClaims, result: Fit, ask: Ask) -> Placement:
+    """A fit as the events tell it, with the request's own limits and what a member takes of the node."""
+    device = claims.device
+    assert device is not None
+    return Placement(
+        node=node,
+        device_id=device.id,
+        model=device.model,
+        vendor=device.vendor,
+        mode=result.mode,
+        vram_bytes=result.vram_bytes,
+        share_ppm=result.share_ppm,
+        partition=result.partition,
+        window=result.window,
+        limits=NO_LIMITS.changed_by(ask.own_limits),
+        cpu_milli=ask.request.cpu_milli,
+        host_memory_bytes=ask.request.host_memory_bytes,
+    )
+
+
+def placed(ask: Ask, chosen: list[Candidate], candidates: Iterable[Candidate]) -> Placed:
+    """The decision for ``chosen``; ``candidates`` are those that were looked at, the chosen ones among them or not."""
+    placements = tuple(
+        placement_of(each.node.name, each.claims, each.result, ask) for each in chosen if isinstance(each.result, Fit)
+    )
+    taken = {(each.node.name, each.device_id) for each in chosen}
+    others = (each for each in candidates if (each.node.name, each.device_id) not in taken)
+    decision = Decision(
+        summary=_summary(ask, chosen, placements), terms=terms_of(chosen[0]), rejected=tuple(_explain(others, chosen))
+    )
+    return Placed(placements, decision)
+
+
+def terms_of(candidate: Candidate) -> dict[str, float]:
+    """What a place that fits was weighed by, as ``Decision`` has it."""
+    result = candidate.result
+    if not isinstance(result, Fit):
+        return {}
+    terms = dict(zip(("unused", "futures") if result.mode is Mode.HARDWARE else ("left",), result.waste, strict=True))
+    if candidate.useless_milli is not None:
+        terms["useless_milli"] = candidate.useless_milli
+    if candidate.why is Why.KEPT:
+        terms["kept"] = 1.0
+    if candidate.price:
+        terms["price"] = candidate.price
+    return {name: round(value, 4) for name, value in terms.items()}
+
+
+def _summary(ask: Ask, chosen: list[Candidate], placements: tuple[Placement, ...]) -> str:
+    first, winner = placements[0], chosen[0].result
+    assert isinstance(winner, Fit)
+    why = {
+        Mode.HARDWARE: "a partition holds it in hardware",
+        Mode.FCSP: "a shim enforces it and the device runs slices side by side",
+        Mode.TIMESLICE: "the device runs one slice at a time",
+    }[first.mode]
+    parts = [f"{first.mode} on {first.model} of node {first.node}: {why}"]
+    if winner.reason:
+        parts.append(winner.reason)
+    if len(placements) > 1:
+        parts += _gang_words(chosen)
+    if ask.affinity.wished:
+        parts.append(ask.affinity.words(chosen[0].node, chosen[0].device_id))
+    parts.append(f"{size_text(first.vram_bytes)} and {first.share_ppm} ppm granted, {_why_there(chosen[0])}")
+    parts += [each for each in (host_words(ask.request), ask.size.reason) if each]
+    return "; ".join(parts)
+
+
+def _why_there(chosen: Candidate) -> str:
+    """Why on that device, in a few words."""
+    return {
+        Why.KEPT: "a place that was kept for such requests",
+        Why.BESIDE: "beside the places that are kept for other requests",
+        Why.BEST: "the least of what is left becomes useless",
+        None: "tightest fit",
+    }[chosen.why if chosen.useless_milli is not None else None]
+
+
+def _gang_words(chosen: list[Candidate]) -> Iterator[str]:
+    """``4 of 8 devices, all pairs NV18, 450 GB/s each way``, for each node."""
+    by_node: dict[str, list[Candidate]] = {}
+    for each in chosen:
+        by_node.setdefault(each.node.name, []).append(each)
+    for name, members in by_node.items():
+        node = members[0].node
+        total = len(node.inventory.devices) if node.inventory is not None else 0
+        words = node.connections.words([each.device_id for each in members])
+        where = f" of node {name}" if len(by_node) > 1 else ""
+        yield f"{len(members)} of {total} devices{where}" + (f", {words}" if words else "")
+    yield f"no better-connected set fits{' on other nodes' if len(by_node) > 1 else ''}"
+
+
+def _explain(others: Iterable[Candidate], chosen: list[Candidate]) -> Iterator[Alternative]:
+    for index, each in enumerate(others):
+        if index == MAX_REJECTED:
+            return
+        result = each.result
+        if isinstance(result, Misfit):
+            reason = result.reason
+        elif not chosen:
+            reason = "fits, but too few others of its kind on the node do"
+        else:
+            beside = [one.device_id for one in chosen if one.node is each.node]
+            gang = len(chosen) > 1
+            reason = why_not(each.node.connections, beside, each.device_id) if gang and beside else _worse(each, chosen[0])
+        yield Alternative(node=each.node.name, device_id=each.device_id, reason=reason, mode=result.mode, terms=terms_of(each))
+
+
+def _worse(each: Candidate, chosen: Candidate) -> str:
+    """What speaks against a place that fits, beside the one that was taken."""
+    if each.price > chosen.price:
+        return f"fits, and costs {each.price:g} an hour in place of {chosen.price:g}"
+    if each.useless_milli is None or chosen.useless_milli is None:
+        return "fits less tightly"
+    if each.useless_milli > chosen.useless_milli:
+        more = each.useless_milli - chosen.useless_milli
+        return f"fits, and makes {more:.0f} thousandths of a device more useless to other requests"
+    return "fits, and is kept for other requests" if chosen.why is not Why.BEST else "fits as well; comes later in the fleet"
+
+
+def unplaced(fleet: Fleet, ask: Ask, candidates: list[Candidate]) -> Unplaced:
+    """The refusal, by what came nearest."""
+    refusal, possible = blame(fleet, ask, candidates)
+    return Unplaced(refusal, Decision(summary=refusal.message, rejected=tuple(_explain(candidates, []))), possible)
