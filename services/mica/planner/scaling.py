@@ -123,7 +123,7 @@ def requests(seed: int) -> Iterator[bytes]:
         share = draw.choice((None, None, 100_000, 200_000, 300_000, 500_000))
         request = RequestSlice(
             tenant=f"t{draw.randrange(64)}", id=f"s{number}", vram_bytes=gib * GIB, share_ppm=share, devices=devices,
-            cpu_milli=draw.choice((0, 1000, 4000)), apart=f"g{number % 50}" if number % 20 == 0 else None, apart_strict=False,
+            cpu_milli=draw.choice((0, 1000, 4000)), apart=f"g{number // 160}" if number % 20 == 0 else None, apart_strict=False,
             pool=f"pool{number % POOLS}" if number % 5 == 0 else None,
         )  # fmt: skip
         yield json.encode(request)

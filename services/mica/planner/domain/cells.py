@@ -19,6 +19,8 @@ from mica.planner.domain.sorts import MIB, UNLIMITED, Sorts, free_of, usable
 
 CELL_NODES: Final = 1_024
 """So many nodes are looked through for one place: what one decision costs does not grow with the fleet."""
+FULL_MAX: Final = 1_024
+"""Of so many shapes a shelf remembers that they have no place."""
 SOFTWARE: Final = (Mode.FCSP, Mode.TIMESLICE)
 
 
@@ -28,7 +30,19 @@ class Shelf:
     def __init__(self, mode: Mode, nodes: Sequence[Node], room: int, learner: Learner) -> None:
         self.mode = mode
         self.board = Board(nodes, room)
+        self._freed = 0
+        self._full: dict[Shape, int] = {}
         self.foresighted = Foresighted(self.board, Settings(), Foresight(), learner=learner)
+
+    def is_full_for(self, shape: Shape) -> bool:
+        """Whether the shape had no place when nothing had come free since: looking again is in vain."""
+        return self._full.get(shape) == self._freed
+
+    def had_no_place(self, shape: Shape) -> None:
+        """The shape has no place as things are."""
+        if len(self._full) >= FULL_MAX:
+            self._full.clear()
+        self._full[shape] = self._freed
 
     def put(self, number: int, device: int, sort: int, free: tuple[int, int]) -> None:
         """Say what is free (bytes, ppm) on a device of a node; nothing of a sort that the board has no room for."""
@@ -37,6 +51,8 @@ class Shelf:
             sort, free = 0, (0, 0)
         vram_mib, share_ppm = min(free[0] // MIB, int(board.vram_whole_mib[at])), free[1]
         if (board.kind[at], board.vram_mib[at], board.share_ppm[at]) != (sort, vram_mib, share_ppm):
+            if board.kind[at] != sort or vram_mib > board.vram_mib[at] or share_ppm > board.share_ppm[at]:
+                self._freed += 1
             board.kind[at], board.vram_mib[at], board.share_ppm[at] = sort, vram_mib, share_ppm
             board.version[number] += 1
 
@@ -44,6 +60,7 @@ class Shelf:
         """Say what is free of a node's own processors and memory."""
         board = self.board
         if (board.cpu_milli[number], board.memory_mib[number]) != (cpu_milli, memory_mib):
+            self._freed += 1
             board.cpu_milli[number], board.memory_mib[number] = cpu_milli, memory_mib
             board.version[number] += 1
 

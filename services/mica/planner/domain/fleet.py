@@ -19,14 +19,35 @@ class Fleet:
     def __init__(self) -> None:
         self.nodes: dict[str, NodeState] = {}
         self.index = Index(self.nodes)
+        self._changed: dict[str, None] = {}
+        self._grouped: dict[tuple[str, str], dict[str, None]] = {}
+        self._groups_on: dict[str, list[tuple[str, str]]] = {}
         self._reserved: dict[str, tuple[RequestSlice, tuple[Placement, ...]]] = {}
 
     def node(self, name: str) -> NodeState:
         """A node, known or not."""
         state = self.nodes.get(name)
         if state is None:
-            state = self.nodes[name] = NodeState(name, self.index.touch)
+            state = self.nodes[name] = NodeState(name, self._touched)
         return state
+
+    def _touched(self, node: str, device_id: str | None) -> None:
+        self.index.touch(node, device_id)
+        self._changed[node] = None
+
+    def _regroup(self) -> None:
+        """Know again on which nodes the groups are, after changes."""
+        changed, self._changed = self._changed, {}
+        for name in changed:
+            for key in self._groups_on.pop(name, ()):
+                self._grouped[key].pop(name, None)
+                if not self._grouped[key]:
+                    del self._grouped[key]
+            here = list(self.nodes[name].groups)
+            for key in here:
+                self._grouped.setdefault(key, {})[name] = None
+            if here:
+                self._groups_on[name] = here
 
     def pools(self) -> list[str]:
         """The names of the pools that have a node, sorted."""
@@ -44,7 +65,9 @@ class Fleet:
         if request.apart is None:
             return []
         key = (request.tenant, request.apart)
-        found = [each for node in self.nodes.values() for each in node.groups.get(key, ()) if each.slice_id not in self._reserved]
+        self._regroup()
+        names = self._grouped.get(key, ())
+        found = [each for name in names for each in self.nodes[name].groups.get(key, ()) if each.slice_id not in self._reserved]
         for id_, (other, placements) in self._reserved.items():
             if (other.tenant, other.apart) == key:
                 within, strict = other.apart_within, other.apart_strict

@@ -19,7 +19,7 @@ from mica.planner.domain.misfits import Misfit
 from mica.planner.domain.nodes import NodeState, Place
 from mica.planner.domain.packing import PPM, Fit
 from mica.planner.domain.sizing import Size
-from mica.planner.domain.sorts import Key, Sorts, key_of, usable, want_of
+from mica.planner.domain.sorts import Key, Sorts, Want, key_of, usable
 from mica.planner.domain.states import State, States
 from mica.topology import Score
 
@@ -63,6 +63,8 @@ class Index:
         self._touched: dict[str, AbstractSet[str] | None] = {}
         self._shapes: dict[tuple[Key, Mode], tuple[Shape, ...]] = {}
         self._sizes: dict[Key, tuple[Size | None, ...]] = {}
+        self._asked: Ask | None = None
+        self._wants: dict[frozenset[Mode], tuple[Key, Want]] = {}
         self._ideals: dict[int, Score | None] = {}
         self._came: dict[Foresighted, None] = {}
         self._looked: dict[str, tuple[Shape, Cell, Mode]] = {}
@@ -182,8 +184,8 @@ class Index:
 
     def shapes(self, ask: Ask, pool: str, mode: Mode) -> tuple[Shape, ...]:
         """The request as the pool's boards know it; see ``Sorts.shapes``."""
-        want = want_of(ask, pool)
-        key = (key_of(want), mode)
+        own, want = self._want(ask, pool)
+        key = (own, mode)
         shapes = self._shapes.get(key)
         if shapes is None or (shapes and len(shapes[-1].by_kind) != len(self._sorts.all)):
             if len(self._shapes) >= SHAPES_MAX:
@@ -210,6 +212,8 @@ class Index:
     def _in_cell(self, cell: Cell, what: tuple[Shape, Mode], check: Check, avoid: AbstractSet[str]) -> Found | None:
         shape, mode = what
         shelf = cell.shelves[mode]
+        if shelf.is_full_for(shape):
+            return None
         for name in avoid:
             if name in cell.number:
                 number = cell.number[name]
@@ -221,6 +225,7 @@ class Index:
             if isinstance(result, Fit):
                 return Found(place, result, look.why)
             self._close(shelf, look.spot, place, result)
+        shelf.had_no_place(shape)
         return None
 
     def _close(self, shelf: Shelf, spot: Spot, place: Place, misfit: Misfit) -> None:
@@ -250,27 +255,45 @@ class Index:
             if ask.request.pool not in (None, name):
                 continue
             sizes, prices = self._sizes_of(ask, name), self._prices(name)
-            for state in pool.states.all():
-                size = sizes[state.sort]
-                instance = state.offer(size) if size is not None else None
-                if size is not None and instance is not None:
-                    device = self._sorts.all[state.sort].sample
-                    part = max(instance.profile.vram_bytes / usable(device), instance.share_ppm / PPM)
-                    price = prices.get(device.model, 0.0) * part
-                    waste = ((instance.profile.vram_bytes - size.vram_bytes) / device.vram_bytes, instance.futures)
-                    found.append(((state.switches, price, waste, state.first()), state))
+            for sort, states in pool.states.by_sort():
+                size = sizes[sort]
+                if size is not None:
+                    found += self._offers(states, size, prices)
         found.sort(key=lambda each: each[0])
         return [state for _, state in found]
 
+    def _offers(
+        self, states: Iterable[State], size: Size, prices: Mapping[str, float]
+    ) -> Iterator[tuple[tuple[object, ...], State]]:
+        vram_bytes, share_ppm = size.vram_bytes, size.share_ppm or 1
+        for state in states:
+            instance = state.offer(vram_bytes, share_ppm) if state.most_bytes >= vram_bytes else None
+            if instance is not None:
+                device = self._sorts.all[state.sort].sample
+                part = max(instance.profile.vram_bytes / usable(device), instance.share_ppm / PPM)
+                price = prices.get(device.model, 0.0) * part
+                waste = ((instance.profile.vram_bytes - vram_bytes) / device.vram_bytes, instance.futures)
+                yield (state.switches, price, waste, state.first()), state
+
     def _sizes_of(self, ask: Ask, pool: str) -> tuple[Size | None, ...]:
-        want = want_of(ask, pool)
-        key = key_of(want)
+        key, want = self._want(ask, pool)
         sizes = self._sizes.get(key)
         if sizes is None or len(sizes) != len(self._sorts.all):
             if len(self._sizes) >= SHAPES_MAX:
                 self._sizes.clear()
             sizes = self._sizes[key] = self._sorts.sizes(want)
         return sizes
+
+    def _want(self, ask: Ask, pool: str) -> tuple[Key, Want]:
+        """What the request is in that pool; remembered while one request is looked at."""
+        if self._asked is not ask:
+            self._asked, self._wants = ask, {}
+        modes = frozenset(ask.modes(pool))
+        known = self._wants.get(modes)
+        if known is None:
+            want = Want(ask.request, ask.size, modes, ask.members // ask.nodes)
+            known = self._wants[modes] = (key_of(want), want)
+        return known
 
     def gang_nodes(self, ask: Ask, mode: Mode, enough: int) -> list[NodeState]:
         """The nodes with room for their part of a gang: best connected first, then where it costs the least of what is left.

@@ -13,7 +13,7 @@ from msgspec import Struct, json
 from mica.events import Device, Mode, RequestSlice, Switching
 from mica.packing import Shape
 from mica.planner.domain import windows
-from mica.planner.domain.asks import Ask, may_switch
+from mica.planner.domain.asks import may_switch
 from mica.planner.domain.claims import DeviceClaims
 from mica.planner.domain.misfits import Misfit
 from mica.planner.domain.modes import choose_modes
@@ -65,11 +65,6 @@ def key_of(want: Want) -> Key:
         size.vram_bytes, size.share_ppm, shares, want.modes, want.members, request.vendor, request.runtime, request.cpu_milli,
         request.host_memory_bytes,
     )  # fmt: skip
-
-
-def want_of(ask: Ask, pool: str) -> Want:
-    """What the request is in that pool."""
-    return Want(ask.request, ask.size, frozenset(ask.modes(pool)), ask.members // ask.nodes)
 
 
 def usable(device: Device) -> int:

@@ -6,7 +6,7 @@ device stands in exactly one state, the one that its claims and its group give i
 """
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Final
 
@@ -16,7 +16,6 @@ from mica.planner.domain.asks import Pins
 from mica.planner.domain.claims import DeviceClaims
 from mica.planner.domain.nodes import NodeState, Place
 from mica.planner.domain.partitions import Instance, occupied
-from mica.planner.domain.sizing import Size
 from mica.planner.domain.sorts import Sorts
 
 OPENINGS_MAX: Final = 1 << 16
@@ -35,6 +34,8 @@ class State:
         self.switches = switches
         """Whether they would have to be partitioned first."""
         self._openings = [(each.profile.vram_bytes, each.share_ppm, each) for each in openings]
+        self.most_bytes = max(each.profile.vram_bytes for each in openings)
+        """More memory than this none of them has in one instance."""
         self._places: dict[Order, Place] = {}
         self._heap: list[Order] = []
 
@@ -73,9 +74,8 @@ class State:
             for order in passed:
                 heapq.heappush(self._heap, order)
 
-    def offer(self, size: Size) -> Instance | None:
+    def offer(self, vram_bytes: int, share_ppm: int) -> Instance | None:
         """The least wasteful instance for a member."""
-        vram_bytes, share_ppm = size.vram_bytes, size.share_ppm or 1
         for vram, share, instance in self._openings:
             if vram >= vram_bytes and share >= share_ppm:
                 return instance
@@ -88,6 +88,7 @@ class States:
     def __init__(self, sorts: Sorts) -> None:
         self._sorts = sorts
         self._states: dict[StateKey, State] = {}
+        self._by_sort: dict[int, dict[StateKey, State]] = {}
         self._of: dict[str, dict[Order, StateKey]] = {}
         self._openings: dict[StateKey, tuple[Instance, ...]] = {}
 
@@ -116,6 +117,7 @@ class States:
         state.drop(order)
         if state.empty:
             del self._states[key]
+            del self._by_sort[state.sort][key]
 
     def _put(self, place: Place, order: Order, pins: Pins) -> StateKey | None:
         node, claims = place
@@ -133,6 +135,7 @@ class States:
             if not openings:
                 return None
             state = self._states[key] = State(sort, openings, switches=not claims.claims and not device.partitioned)
+            self._by_sort.setdefault(sort, {})[key] = state
         state.add(order, place)
         return key
 
@@ -146,6 +149,6 @@ class States:
             known = self._openings[key] = partitions.openings(claims.geometry(claims.device), taken, shared)
         return known
 
-    def all(self) -> Iterator[State]:
-        """Every state in which some device offers something."""
-        return iter(self._states.values())
+    def by_sort(self) -> Iterator[tuple[int, Iterable[State]]]:
+        """Every state in which some device offers something, by the devices' sort."""
+        return ((sort, states.values()) for sort, states in self._by_sort.items())
