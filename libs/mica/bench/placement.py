@@ -5,16 +5,17 @@ go side by side. Invariant: means stand with their deviation, and beside what wa
 """
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import fmean, stdev
 from time import perf_counter
-from typing import Final
+from typing import Final, TypeVar
 
 from msgspec import Struct
 
+from mica.bench._bounds import bounds, nearest
 from mica.bench._errors import BenchError
 from mica.bench._machine import Machine, describe_machine
 from mica.bench._replay import Policy, replay
@@ -49,12 +50,19 @@ class Plan(Struct, frozen=True, kw_only=True):
 class Figure(Struct, frozen=True, kw_only=True, rename={"at_100": "100", "at_130": "130", "deviation_100": "100_sd",
                                                        "deviation_130": "130_sd", "published_100": "100_published",
                                                        "published_130": "130_published"}):  # fmt: skip
-    """Allocated, in % of the capacity, when 100 and when 130 % of it have arrived: the mean over seeds, and its deviation."""
+    """Allocated, in % of the capacity, when 100 and when 130 % of it have arrived: the mean over seeds, and its deviation.
+
+    ``bound``: what no policy can get past (``_bound_programme.py``), the mean over the same seeds; ``gap``: up to there.
+    """
 
     at_100: float
     at_130: float
     deviation_100: float
     deviation_130: float
+    bound_100: float
+    bound_130: float
+    gap_100: float
+    gap_130: float
     published_100: float | None = None
     published_130: float | None = None
 
@@ -76,6 +84,15 @@ class _Run(Struct, frozen=True):
     seed: int
 
 
+class _Bounded(Struct, frozen=True):
+    folder: str
+    workload: str
+    seeds: tuple[int, ...]
+
+
+W = TypeVar("W", _Run, _Bounded)
+
+
 def run(plan: Plan, told: Callable[[str], None] = lambda _: None) -> Report:
     """Replay all; ``told`` hears of each workload that is ready. Raises BenchError: a trace can not be read or replayed."""
     folder = Path(plan.folder)
@@ -87,35 +104,37 @@ def run(plan: Plan, told: Callable[[str], None] = lambda _: None) -> Report:
     runs = [_Run(plan.folder, name, policy, seed) for name in names for policy in plan.policies for seed in plan.seeds]
     figures: dict[str, dict[str, Figure]] = {name: {} for name in names}
     found: dict[tuple[str, Policy], list[tuple[float, float]]] = {}
-    for each, result in zip(runs, _side_by_side(runs, plan.processes), strict=True):
+    bounded = [_Bounded(plan.folder, name, plan.seeds) for name in names]
+    bound = dict(zip(names, _side_by_side(_bounded, bounded, plan), strict=True))
+    for each, result in zip(runs, _side_by_side(_replayed, runs, plan), strict=True):
         values = found.setdefault((each.workload, each.policy), [])
         values.append(result)
         if len(values) == len(plan.seeds):
-            figures[each.workload][each.policy] = figure = _figure(each, values)
+            figures[each.workload][each.policy] = figure = _figure(each, values, bound[each.workload])
             told(f"{each.workload}, {each.policy}: {figure.at_100:.2f} / {figure.at_130:.2f}")
     return Report(workloads=figures, seeds=plan.seeds, seconds=round(perf_counter() - begun, 1), machine=describe_machine())
 
 
-def _side_by_side(runs: list[_Run], processes: int) -> Iterable[tuple[float, float]]:
-    processes = min(processes or len(os.sched_getaffinity(0)), len(runs))
+def _side_by_side(work: Callable[[W], tuple[float, float]], each: Sequence[W], plan: Plan) -> Iterable[tuple[float, float]]:
+    processes = min(plan.processes or len(os.sched_getaffinity(0)), len(each))
     if processes == 1:
-        yield from map(_replayed, runs)
+        yield from map(work, each)
         return
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(_replayed, runs)
+        yield from pool.map(work, each)
 
 
 def _replayed(each: _Run) -> tuple[float, float]:
     curve = replay(read_trace(Path(each.folder), each.workload), each.policy, each.seed)
-    return curve[_last(curve, FULL)], curve[_last(curve, OVERFULL)]
+    return curve[nearest(list(curve), FULL)], curve[nearest(list(curve), OVERFULL)]
 
 
-def _last(curve: dict[int, float], most: int) -> int:
-    """The per cent nearest to ``most``, and not above it, at which something arrived: on a small trace not all are there."""
-    return max((percent for percent in curve if percent <= most), default=min(curve))
+def _bounded(each: _Bounded) -> tuple[float, float]:
+    found = bounds(read_trace(Path(each.folder), each.workload), each.seeds, (FULL, OVERFULL))
+    return fmean(full for full, _ in found), fmean(over for _, over in found)
 
 
-def _figure(each: _Run, values: list[tuple[float, float]]) -> Figure:
+def _figure(each: _Run, values: list[tuple[float, float]], bound: tuple[float, float]) -> Figure:
     full, over = zip(*values, strict=True)
     published = PUBLISHED.get(each.workload, {}).get(each.policy, (None, None))
     return Figure(
@@ -123,12 +142,16 @@ def _figure(each: _Run, values: list[tuple[float, float]]) -> Figure:
         at_130=round(fmean(over), 3),
         deviation_100=round(stdev(full), 3) if len(full) > 1 else 0.0,
         deviation_130=round(stdev(over), 3) if len(over) > 1 else 0.0,
+        bound_100=round(bound[0], 3),
+        bound_130=round(bound[1], 3),
+        gap_100=round(bound[0] - fmean(full), 3),
+        gap_130=round(bound[1] - fmean(over), 3),
         published_100=published[0],
         published_130=published[1],
     )
 
 
-HEAD: Final = ("WORKLOAD", "POLICY", "AT 100 %", "AT 130 %", "PUBLISHED")
+HEAD: Final = ("WORKLOAD", "POLICY", "AT 100 %", "AT 130 %", "BOUND", "GAP", "PUBLISHED")
 
 
 def rows(report: Report) -> list[tuple[str, ...]]:
@@ -136,7 +159,9 @@ def rows(report: Report) -> list[tuple[str, ...]]:
     return [
         (
             workload, policy, f"{figure.at_100:.2f} ± {figure.deviation_100:.2f}",
-            f"{figure.at_130:.2f} ± {figure.deviation_130:.2f}", _published(figure),
+            f"{figure.at_130:.2f} ± {figure.deviation_130:.2f}",
+            f"{figure.bound_100:.2f} / {figure.bound_130:.2f}", f"{figure.gap_100:.2f} / {figure.gap_130:.2f}",
+            _published(figure),
         )
         for workload, policies in report.workloads.items()
         for policy, figure in policies.items()

@@ -37,6 +37,10 @@ def test_every_policy_is_reported_with_mean_and_deviation(folder: Path) -> None:
     assert list(report.workloads["small"]) == [str(policy) for policy in Policy]
     for figure in report.workloads["small"].values():
         assert 50 < figure.at_100 <= figure.at_130 <= 100
+        assert figure.at_100 <= figure.bound_100 <= figure.bound_130 <= 100
+        assert (figure.gap_100, figure.gap_130) == pytest.approx(
+            (figure.bound_100 - figure.at_100, figure.bound_130 - figure.at_130), abs=2e-3
+        )
         assert figure.published_130 is None
     assert len(rows(report)) == len(Policy)
 
@@ -55,7 +59,7 @@ def test_the_command_prints_the_json_that_is_promised(folder: Path) -> None:
     done = CliRunner().invoke(bench, ["placement", "--trace", str(folder), "--seeds", "3", "--policy", "bestfit", "--json"])
     assert done.exit_code == 0, done.output
     figure = json.loads(done.stdout)["workloads"]["small"]["bestfit"]
-    assert {"100", "130", "100_sd", "130_sd"} <= figure.keys()
+    assert {"100", "130", "100_sd", "130_sd", "bound_100", "bound_130", "gap_100", "gap_130"} <= figure.keys()
 
 
 @pytest.mark.parametrize(
