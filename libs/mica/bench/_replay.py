@@ -7,26 +7,17 @@ placed only when the board had room for it.
 import random
 from collections import Counter
 from collections.abc import Callable
-from enum import StrEnum
 from statistics import fmean
 
 from mica.bench._errors import BenchError
 from mica.bench._trace import WHOLE_MILLI, Trace
-from mica.packing import Board, Foresight, Foresighted, Mix, Packer, Rule, Settings, Shape, Spot, typical
+from mica.packing import Board, Foresight, Foresighted, Packer, Settings, Shape, Spot
+from mica.simulation import Policy, peer_mix, peer_settings
 
 Arrive = Callable[[Shape], Spot | None]
 DEFAULT = Foresight()
 INFLATED = 1.3
 """So many times the capacity arrives."""
-
-
-class Policy(StrEnum):
-    """Who places."""
-
-    BEST_FIT = "bestfit"
-    FGD = "fgd"
-    VALUE = "value"
-    MICA = "mica"
 
 
 def arrivals(trace: Trace, seed: int) -> list[Shape]:
@@ -69,7 +60,7 @@ def _arrive(trace: Trace, policy: Policy, seed: int, foresight: Foresight) -> tu
         devices = Counter(kind for node in nodes for kind, _ in node.devices)
         kinds = {kind: WHOLE_MILLI * count for kind, count in devices.items()}
         return board, Foresighted(board, kinds, Settings(), foresight, seed).arrive
-    packer = Packer(board, _known_mix(trace, policy), _settings(trace, policy))
+    packer = Packer(board, peer_mix(policy, trace.pods, trace.kinds), peer_settings(policy, trace.nodes))
 
     def arrive(shape: Shape) -> Spot | None:
         spot = packer.choose(shape)
@@ -78,20 +69,3 @@ def _arrive(trace: Trace, policy: Policy, seed: int, foresight: Foresight) -> tu
         return spot
 
     return board, arrive
-
-
-def _known_mix(trace: Trace, policy: Policy) -> Mix:
-    """What the peers know beforehand: the mix of the whole trace; FGD's without the pods' host memory."""
-    if policy is Policy.VALUE:
-        return Mix(typical(Counter(trace.pods)), trace.kinds)
-    counts = Counter(Shape(pod.cpu_milli, 0, pod.devices, pod.vram_mib, pod.share_ppm, pod.kinds) for pod in trace.pods)
-    return Mix(typical(counts), trace.kinds, with_memory=False)
-
-
-def _settings(trace: Trace, policy: Policy) -> Settings:
-    rule = {Policy.BEST_FIT: Rule.BEST_FIT, Policy.FGD: Rule.FGD}.get(policy, Rule.VALUE)
-    return Settings(
-        rule=rule,
-        node_cpu_milli=max(1, *(node.cpu_milli for node in trace.nodes)),
-        node_devices=max(1, *(len(node.devices) for node in trace.nodes)),
-    )

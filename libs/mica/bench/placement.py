@@ -18,8 +18,9 @@ from msgspec import Struct
 from mica.bench._bounds import bounds, nearest
 from mica.bench._errors import BenchError
 from mica.bench._machine import Machine, describe_machine
-from mica.bench._replay import Policy, replay
+from mica.bench._replay import replay
 from mica.bench._trace import read_trace, workloads
+from mica.simulation import Policy
 
 FULL: Final = 100
 OVERFULL: Final = 130

@@ -7,10 +7,11 @@ import pytest
 from click.testing import CliRunner
 
 from mica.bench import BenchError
-from mica.bench._replay import Policy, arrivals, replay
+from mica.bench._replay import arrivals, replay
 from mica.bench._trace import read_trace
 from mica.bench.placement import Plan, rows, run
 from mica.cli.commands.bench import bench
+from mica.simulation import Policy
 
 NODES = "sn,cpu_milli,memory_mib,gpu,model\n" + "".join(
     f"n{i},64000,262144,{4 if i % 2 else 2},{'P100' if i % 2 else 'T4'}\n" for i in range(10)

@@ -1,0 +1,109 @@
+"""Who places: the policies, each with who stands where.
+
+Invariant: the one list of policies. A key that was placed stands somewhere until it departs; nothing is moved.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from typing import Protocol
+
+from mica.packing import Board, Foresight, Foresighted, Mix, Node, Packer, Rule, Settings, Shape, Spot, typical
+from mica.simulation._fleet import Fleet
+
+
+class Policy(StrEnum):
+    """Best fit and FGD are peers; value looks one step ahead, mica plans. FGD and value know the mix of all work beforehand."""
+
+    BEST_FIT = "bestfit"
+    FGD = "fgd"
+    VALUE = "value"
+    MICA = "mica"
+
+
+class Placer(Protocol):
+    """A policy with a board."""
+
+    board: Board
+
+    def arrive(self, key: int, shape: Shape) -> bool:
+        """Place what comes; False: it fits nowhere."""
+
+    def again(self, key: int, shape: Shape) -> bool:
+        """The same for what came before and waits."""
+
+    def depart(self, key: int) -> None:
+        """What was placed under that key is no longer there."""
+
+
+class _Short:
+    """One choice after the other, by one rule."""
+
+    def __init__(self, packer: Packer) -> None:
+        self.board = packer.board
+        self._packer = packer
+        self._where: dict[int, tuple[Shape, Spot]] = {}
+
+    def arrive(self, key: int, shape: Shape) -> bool:
+        spot = self._packer.choose(shape)
+        if spot is not None:
+            self._packer.take(shape, spot)
+            self._where[key] = shape, spot
+        return spot is not None
+
+    def again(self, key: int, shape: Shape) -> bool:
+        return self.arrive(key, shape)
+
+    def depart(self, key: int) -> None:
+        self._packer.give(*self._where.pop(key))
+
+
+class _Long:
+    """With foresight. What has waited is not learned a second time: it takes the best place that has become free."""
+
+    def __init__(self, foresighted: Foresighted) -> None:
+        self.board = foresighted.board
+        self._foresighted = foresighted
+        self._where: dict[int, tuple[Shape, Spot]] = {}
+
+    def arrive(self, key: int, shape: Shape) -> bool:
+        return self._stands(key, shape, self._foresighted.arrive(shape))
+
+    def again(self, key: int, shape: Shape) -> bool:
+        spot = self._foresighted.packer.choose(shape)
+        if spot is not None:
+            self._foresighted.packer.take(shape, spot)
+        return self._stands(key, shape, spot)
+
+    def _stands(self, key: int, shape: Shape, spot: Spot | None) -> bool:
+        if spot is not None:
+            self._where[key] = shape, spot
+        return spot is not None
+
+    def depart(self, key: int) -> None:
+        self._foresighted.packer.give(*self._where.pop(key))
+
+
+def placer(policy: Policy, fleet: Fleet, work: Iterable[Shape], seed: int) -> Placer:
+    """The policy on an empty fleet. ``work``: all that will come, of which mica looks at nothing before it comes."""
+    board = Board(fleet.nodes, len(fleet.models))
+    if policy is Policy.MICA:
+        return _Long(Foresighted(board, fleet.kinds_milli, Settings(), Foresight(), seed))
+    return _Short(Packer(board, peer_mix(policy, work, board.kinds), peer_settings(policy, fleet.nodes)))
+
+
+def peer_mix(policy: Policy, work: Iterable[Shape], kinds: int) -> Mix:
+    """What the peers know beforehand: the mix of all the work; FGD's and best fit's without host memory."""
+    if policy is Policy.VALUE:
+        return Mix(typical(Counter(work)), kinds)
+    counts = Counter(Shape(each.cpu_milli, 0, each.devices, each.vram_mib, each.share_ppm, each.kinds) for each in work)
+    return Mix(typical(counts), kinds, with_memory=False)
+
+
+def peer_settings(policy: Policy, nodes: Sequence[Node]) -> Settings:
+    """Their rule, and the largest node, of which best fit counts its parts."""
+    return Settings(
+        rule={Policy.BEST_FIT: Rule.BEST_FIT, Policy.FGD: Rule.FGD}.get(policy, Rule.VALUE),
+        node_cpu_milli=max(1, *(node.cpu_milli for node in nodes)),
+        node_devices=max(1, *(len(node.devices) for node in nodes)),
+    )
