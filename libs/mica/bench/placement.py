@@ -4,14 +4,11 @@ Workloads are replayed by FGD's method (``_replay.py``), each policy on the same
 go side by side. Invariant: means stand with their deviation, and beside what was published for the peers.
 """
 
-import os
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean, stdev
 from time import perf_counter
-from typing import Final, TypeVar
+from typing import Final
 
 from msgspec import Struct
 
@@ -19,6 +16,7 @@ from mica.bench._bounds import bounds, nearest
 from mica.bench._errors import BenchError
 from mica.bench._machine import Machine, describe_machine
 from mica.bench._replay import replay
+from mica.bench._side_by_side import side_by_side
 from mica.bench._trace import read_trace, workloads
 from mica.simulation import Policy
 
@@ -91,11 +89,19 @@ class _Bounded(Struct, frozen=True):
     seeds: tuple[int, ...]
 
 
-W = TypeVar("W", _Run, _Bounded)
+Curve = dict[int, float]
+"""By per cent of the capacity that has arrived, the per cent that is allocated."""
+Curves = dict[str, dict[str, Curve]]
+"""By workload and policy, the means over seeds."""
 
 
 def run(plan: Plan, told: Callable[[str], None] = lambda _: None) -> Report:
     """Replay all; ``told`` hears of each workload that is ready. Raises BenchError: a trace can not be read or replayed."""
+    return run_with_curves(plan, told)[0]
+
+
+def run_with_curves(plan: Plan, told: Callable[[str], None] = lambda _: None) -> tuple[Report, Curves]:
+    """The same, with what there is to be drawn."""
     folder = Path(plan.folder)
     known = workloads(folder)
     names = plan.workloads or tuple(known)
@@ -104,30 +110,29 @@ def run(plan: Plan, told: Callable[[str], None] = lambda _: None) -> Report:
     begun = perf_counter()
     runs = [_Run(plan.folder, name, policy, seed) for name in names for policy in plan.policies for seed in plan.seeds]
     figures: dict[str, dict[str, Figure]] = {name: {} for name in names}
-    found: dict[tuple[str, Policy], list[tuple[float, float]]] = {}
+    curves: Curves = {name: {} for name in names}
+    found: list[Curve] = []
     bounded = [_Bounded(plan.folder, name, plan.seeds) for name in names]
-    bound = dict(zip(names, _side_by_side(_bounded, bounded, plan), strict=True))
-    for each, result in zip(runs, _side_by_side(_replayed, runs, plan), strict=True):
-        values = found.setdefault((each.workload, each.policy), [])
-        values.append(result)
-        if len(values) == len(plan.seeds):
-            figures[each.workload][each.policy] = figure = _figure(each, values, bound[each.workload])
+    bound = dict(zip(names, side_by_side(_bounded, bounded, plan.processes), strict=True))
+    for each, curve in zip(runs, side_by_side(_replayed, runs, plan.processes), strict=True):
+        found.append(curve)
+        if len(found) == len(plan.seeds):
+            figures[each.workload][each.policy] = figure = _figure(each, found, bound[each.workload])
+            curves[each.workload][each.policy] = _mean(found)
             told(f"{each.workload}, {each.policy}: {figure.at_100:.2f} / {figure.at_130:.2f}")
-    return Report(workloads=figures, seeds=plan.seeds, seconds=round(perf_counter() - begun, 1), machine=describe_machine())
+            found = []
+    report = Report(workloads=figures, seeds=plan.seeds, seconds=round(perf_counter() - begun, 1), machine=describe_machine())
+    return report, curves
 
 
-def _side_by_side(work: Callable[[W], tuple[float, float]], each: Sequence[W], plan: Plan) -> Iterable[tuple[float, float]]:
-    processes = min(plan.processes or len(os.sched_getaffinity(0)), len(each))
-    if processes == 1:
-        yield from map(work, each)
-        return
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(work, each)
+def _mean(curves: list[Curve]) -> Curve:
+    """At the per cents that all have."""
+    shared = sorted(set.intersection(*(set(curve) for curve in curves)))
+    return {percent: fmean(curve[percent] for curve in curves) for percent in shared}
 
 
-def _replayed(each: _Run) -> tuple[float, float]:
-    curve = replay(read_trace(Path(each.folder), each.workload), each.policy, each.seed)
-    return curve[nearest(list(curve), FULL)], curve[nearest(list(curve), OVERFULL)]
+def _replayed(each: _Run) -> Curve:
+    return replay(read_trace(Path(each.folder), each.workload), each.policy, each.seed)
 
 
 def _bounded(each: _Bounded) -> tuple[float, float]:
@@ -135,8 +140,8 @@ def _bounded(each: _Bounded) -> tuple[float, float]:
     return fmean(full for full, _ in found), fmean(over for _, over in found)
 
 
-def _figure(each: _Run, values: list[tuple[float, float]], bound: tuple[float, float]) -> Figure:
-    full, over = zip(*values, strict=True)
+def _figure(each: _Run, curves: list[Curve], bound: tuple[float, float]) -> Figure:
+    full, over = ([curve[nearest(list(curve), most)] for curve in curves] for most in (FULL, OVERFULL))
     published = PUBLISHED.get(each.workload, {}).get(each.policy, (None, None))
     return Figure(
         at_100=round(fmean(full), 3),

@@ -11,6 +11,7 @@ from mica.simulation._fleet import Fleet, thinned
 from mica.simulation._job import Job, Watch, offered, overlaid, watch_for
 from mica.simulation._measure import Measure, Sample
 from mica.simulation._placer import Placer, Policy, peer_mix, peer_settings, placer
+from mica.simulation._scene import Replayed, Scene, replayed
 
 __all__ = [
     "Figure",
@@ -20,7 +21,9 @@ __all__ = [
     "Outcome",
     "Placer",
     "Policy",
+    "Replayed",
     "Sample",
+    "Scene",
     "SimulationError",
     "Spread",
     "Watch",
@@ -31,6 +34,7 @@ __all__ = [
     "peer_mix",
     "peer_settings",
     "placer",
+    "replayed",
     "simulate",
     "thinned",
     "watch_for",

@@ -76,8 +76,8 @@ def overlaid(jobs: Sequence[Job], wanted_milli: float, seed: int) -> list[Job]:
     copies = wanted_milli / sum(used_milli) if sum(used_milli) else COPIES + 1
     if not 0 < copies <= COPIES:
         raise SimulationError(
-            f"load: got {wanted_milli / 1000:g} devices in use, allowed: more than 0, up to {COPIES} times {sum(used_milli) / 1000:g},"
-            " what the work takes"
+            f"load: got {wanted_milli / 1000:g} devices in use, allowed: more than 0, at most {COPIES} times what the work takes,"
+            f" {sum(used_milli) / 1000:g}"
         )
     draw = random.Random(seed)  # noqa: S311 - an experiment that can be repeated
     found = [each for _ in range(int(copies)) for each in ring.turned(_turn_s(ring, draw), ring.jobs)]
