@@ -44,7 +44,8 @@ def read_work(path: Path, models: Sequence[str]) -> list[Job]:
     for where, row in rows(path, COLUMNS):
         odd = [column for column in row if column not in COLUMNS + MORE_COLUMNS]
         if odd:
-            raise BenchError(f"{where}: got column {odd[0]!r}, allowed: {', '.join(COLUMNS + MORE_COLUMNS)}")
+            got = f"column {odd[0]!r}" if odd[0] else "more cells than columns"
+            raise BenchError(f"{where}: got {got}, allowed: {', '.join(COLUMNS + MORE_COLUMNS)}")
         jobs.append(_job(where, row, known, numbers))
     if not jobs:
         raise BenchError(f"{path}: got no piece of work, allowed: at least one")

@@ -25,17 +25,11 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.command()
 @click.option("--trace", type=FOLDER, help="A folder of openb_node_list_*.csv and openb_pod_list_NAME.csv (Alibaba's, 2023).")
 @click.option("--workload", metavar="NAME", help="Of the trace [default].")
-@click.option(
-    "--arrivals", type=FILE, help="Instead of a trace, a CSV of your own: arrival_s, duration_s, devices, …"
-)
+@click.option("--arrivals", type=FILE, help="Instead of a trace, a CSV of your own: arrival_s, duration_s, devices, …")
 @click.option("--nodes", metavar="MIX", help="Ready-made nodes or node files, as in dgx-a100=10,mi300x-8=5 [trace: its own].")
 @click.option("--cores-per-device", type=click.IntRange(1, 10_000), default=16, show_default=True, help="Of a node in a mix.")
-@click.option(
-    "--memory-per-device", metavar="SIZE", default="128GiB", show_default=True, help="Host memory of a node in a mix."
-)
-@click.option(
-    "--policy", "policies", multiple=True, metavar="NAME", help="bestfit, fgd, value, mica; repeatable [not value]."
-)
+@click.option("--memory-per-device", metavar="SIZE", default="128GiB", show_default=True, help="Host memory of a node in a mix.")
+@click.option("--policy", "policies", multiple=True, metavar="NAME", help="bestfit, fgd, value, mica; repeatable [not value].")
 @click.option("--load", type=float, help="Lay copies of the work over one another until so much of the capacity is asked for.")
 @click.option("--part", type=float, default=1.0, show_default=True, help="So large a part of the nodes only.")
 @click.option("--warm-up", type=float, default=0.1, show_default=True, help="Measure after so large a part of the arrivals.")
@@ -106,7 +100,7 @@ def _show(replay: "Replay", plots: Path | None) -> None:
 
     devices = ", ".join(f"{count} {model}" for model, count in replay.devices.items())
     click.echo(
-        f"{replay.work}: {replay.pieces} pieces of work on {replay.nodes} nodes with {devices}; {replay.hours:g} h measured, in %"
+        f"{replay.work}: {replay.pieces} pieces of work on {replay.nodes} nodes: {devices}; {replay.hours:g} h are measured"
     )
     show_table(HEAD, [row(policy, figure) for policy, figure in replay.policies.items()], empty="")
     for each in replay.assumed:
