@@ -78,6 +78,9 @@ def _check_record(world: World, record: SliceRecord, facts: list[SliceFact], tal
     latest = lives(facts)[-1:] or [[]]
     told = {tag(fact) for fact in latest[0]}
     subject = f"slice {record.id} ({record.phase}, generation {record.generation})"
+    if record.phase is Phase.PLACED and len({placement.node for placement in record.placements}) > 1:
+        whole = record.ready_generation > 0 or "slice.ready" not in told
+        tally.expect(whole, "I6", subject, "was told slice.ready, but its nodes were never all seen live")
     if record.phase is Phase.PLACED and is_live(world, record):
         tally.expect("slice.ready" in told, "I6", subject, f"it is live, but was told {_list(told)}, expected slice.ready")
     elif record.phase in EXPECTED:

@@ -10,9 +10,11 @@ from msgspec import Meta, Struct
 from mica.events._placement import NOTHING_ASKED, AskedLimits
 from mica.events._vocabulary import (
     Control,
+    CpuMilli,
     DeviceId,
     Dtype,
     GroupName,
+    HostBytes,
     Milliseconds,
     Mode,
     NodeName,
@@ -110,10 +112,13 @@ class RequestSlice(Command, tag="slice.request", frozen=True, kw_only=True):
     software modes only: a request with some is not placed in hardware.
 
     ``devices`` > 1 asks for a gang, each member with the full size (a model that is sized by its shape is split over them), on
-    the devices of one node that are connected best; ``nodes`` is there for gangs over several, which are not carried out yet:
-    more than 1 is refused. ``near`` names another slice of the tenant by which this one is to be: on its device, else linked to
-    it as well as can be, and within ``near_within`` if that is given. Slices of a tenant with one name in ``apart`` are on
-    different devices, or nodes, by ``apart_within``; not ``apart_strict``: as far as there is room.
+    the devices that are connected best: all of them inside one node, or the same number on each of ``nodes`` of one pool.
+    ``near`` names another slice of the tenant by which this one is to be: on its device, else linked to it as well as can be,
+    and within ``near_within`` if that is given. Slices of a tenant with one name in ``apart`` are on different devices, or
+    nodes, by ``apart_within``; not ``apart_strict``: as far as there is room.
+
+    ``cpu_milli`` and ``host_memory_bytes`` are what each member takes of its node beside its device. They are counted, so that a
+    node is never promised more than it has; that a process keeps to them is its container's or its cgroup's business.
     """
 
     tenant: TenantName
@@ -133,12 +138,14 @@ class RequestSlice(Command, tag="slice.request", frozen=True, kw_only=True):
     profile: Profile | None = None
     slo: Slo | None = None
     limits: AskedLimits = NOTHING_ASKED
-    nodes: Annotated[int, Meta(ge=1, le=1)] = 1
+    nodes: Annotated[int, Meta(ge=1, le=64)] = 1
     near: SliceId | None = None
     near_within: Reach | None = None
     apart: GroupName | None = None
     apart_within: Reach = Reach.DEVICE
     apart_strict: bool = True
+    cpu_milli: CpuMilli = 0
+    host_memory_bytes: HostBytes = 0
 
 
 class ReleaseSlice(Command, tag="slice.release", frozen=True, kw_only=True):
@@ -149,7 +156,7 @@ class ReleaseSlice(Command, tag="slice.release", frozen=True, kw_only=True):
 
 
 class ResizeSlice(Command, tag="slice.resize", frozen=True, kw_only=True):
-    """Change a slice in place, on the device where it is. What is left out stays."""
+    """Change a slice in place, on the device where it is. What is left out stays, and so does what it has of its node's own."""
 
     id: SliceId
     vram_bytes: VramBytes | None = None

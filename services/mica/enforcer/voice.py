@@ -182,9 +182,11 @@ class Voice:
             flying.cancel()
 
     def _arrival_announcements(self, arrived: list[Arrival], node: Node, devices: Mapping[str, Device]) -> list[Announcement]:
-        """Say that the slices are there, unless that was said in another life."""
+        """Say that the slices are there, unless that was said in another life; of a gang over several nodes the planner does."""
         said = []
         for arrival in arrived:
+            if arrival.first.nodes > 1:
+                continue
             before = self._announced.get(arrival.id)
             if before is None or before < arrival.first.generation:
                 fact = arrival_fact(self._world.node, self._world.clock.unix_ns(), arrival, devices, node.held)
@@ -193,7 +195,7 @@ class Voice:
 
     def _ending_announcements(self, gone: list[tuple[str, Departure]]) -> list[Announcement]:
         at = self._world.clock.unix_ns()
-        return [announce_ending(at, id_, departure) for id_, departure in gone]
+        return [announce_ending(at, id_, departure) for id_, departure in gone if departure.nodes == 1]
 
     def _describe(self, arrival: Arrival, node: Node, devices: Mapping[str, Device]) -> bool:
         """Write what the slice's processes need to start; False, and the slice has failed, when that cannot be."""

@@ -29,7 +29,7 @@ from mica.planner.deciding import pins_of
 from mica.planner.desk import AGAIN, ATTEMPTS, Again, Answered, Call, ContendedError, Desk
 from mica.planner.domain import records
 from mica.planner.domain.answers import answer_of, refused
-from mica.planner.domain.ledgers import Ending, entries_of, node_of, present
+from mica.planner.domain.ledgers import Ending, node_of, nodes_of, present, stands
 from mica.planner.domain.misfits import Refusal
 from mica.planner.domain.moving import moved
 from mica.planner.domain.quotas import holding_of
@@ -154,8 +154,9 @@ class Changes:
         self, call: Call, entry: Entry[SliceRecord], epochs: dict[str, int], find: Callable[[Call, SliceRecord], Awaitable[Found]]
     ) -> Answered:
         desk, record = self._desk, entry.value
-        node = node_of(record.placements)
-        if present(desk.ledgers.of(node).value, record.id) != entries_of(record):
+        for node in nodes_of(record.placements):
+            if stands(desk.ledgers.of(node).value, record):
+                continue
             await desk.ledgers.of(node).refresh()
             await desk.records.read(record.id)
             raise NotYetError(f"slice {record.id}: generation {record.generation} is not in the ledger yet")
@@ -215,15 +216,18 @@ class Changes:
 
     async def _align(self, entry: Entry[SliceRecord], epochs: dict[str, int], ending: Ending | None) -> Outcome | Refusal:
         record = entry.value
-        node = node_of(record.placements)
-        outcome = await self._desk.ledgers.align(node, record, epochs.get(node, -1), ending)
-        if outcome is Outcome.APPLIED:
-            self._desk.mine.add(record.id)
-        return outcome
+        for node in nodes_of(record.placements):
+            outcome = await self._desk.ledgers.align(node, record, epochs.get(node, -1), ending)
+            if outcome is not Outcome.APPLIED:
+                return outcome
+        self._desk.mine.add(record.id)
+        return Outcome.APPLIED
 
     async def _resize(self, call: Call, record: SliceRecord) -> Found:
         command = _of(call, ResizeSlice)
-        desk = self._desk
+        desk, nodes = self._desk, nodes_of(record.placements)
+        if len(nodes) > 1:
+            return Refusal("id", record.id, f"a slice on one node; this one is a gang over {len(nodes)}: request another slice")
         state = desk.fleet.node(node_of(record.placements))
         if any(record.id in slices for slices in state.ledger.held.values()):
             raise NotYetError(f"slice {record.id}: its last change is not confirmed yet")

@@ -35,6 +35,10 @@ ATTEMPTS = 16
 """How often a command is decided anew while other replicas win, before it is given back to the stream."""
 
 
+GIVEN_UP = frozenset({Phase.LOST, Phase.FAILED})
+"""What is still held for such a slice is not sold, and is not charged either: its tenant may ask for as much elsewhere."""
+
+
 class ContendedError(Exception):
     """Other replicas won every time. Transient: the command is delivered again."""
 
@@ -99,16 +103,33 @@ class Desk:
         await document
 
     async def settle_tenant(self, slice_id: str, *tenants: str) -> None:
-        """Charge the slice to each of ``tenants`` exactly as its record says."""
+        """Charge the slice to each of ``tenants`` as its record says, or at what is still held of it if that is more."""
         entry = await self.records.read(slice_id)
         for tenant in tenants:
-            await self.tenants.settle(tenant, slice_id, _charged(entry, tenant))
+            holding = _charged(entry, tenant)
+            if entry is not None and entry.value.phase not in GIVEN_UP:
+                holding = _larger(holding, self._held(slice_id, tenant))
+            await self.tenants.settle(tenant, slice_id, holding)
+
+    def _held(self, slice_id: str, tenant: str) -> Holding | None:
+        """What the slice had and may still use: a part of a gang that was taken back, for instance."""
+        tables = [held for node in self.fleet.nodes.values() for held in node.ledger.held.values() if slice_id in held]
+        entries = [held[slice_id].entry for held in tables if held[slice_id].entry.tenant == tenant]
+        if not entries:
+            return None
+        return Holding(vram_bytes=sum(each.vram_bytes for each in entries), share_ppm=sum(each.share_ppm for each in entries))
 
 
 def _charged(entry: Entry[SliceRecord] | None, tenant: str) -> Holding | None:
     if entry is None or entry.value.request.tenant != tenant or entry.value.phase not in (Phase.PLACED, Phase.RELEASING):
         return None
     return holding_of(entry.value.placements)
+
+
+def _larger(one: Holding | None, other: Holding | None) -> Holding | None:
+    if one is None or other is None:
+        return one or other
+    return Holding(vram_bytes=max(one.vram_bytes, other.vram_bytes), share_ppm=max(one.share_ppm, other.share_ppm))
 
 
 async def applied(answer: Awaitable[Outcome | Refusal]) -> bool:

@@ -16,7 +16,7 @@ from mica.planner.deciding import pins_of
 from mica.planner.desk import Desk
 from mica.planner.domain.draining import GRACE_S, health_text, in_order, is_over, is_sick
 from mica.planner.domain.fleet import NodeState
-from mica.planner.domain.ledgers import entries_of, present
+from mica.planner.domain.ledgers import stands
 from mica.planner.domain.moving import moved
 from mica.planner.domain.placing import Placed
 from mica.planner.followups import Followups
@@ -65,7 +65,7 @@ class Drains:
     async def _drain(self, node: NodeState, device: Device, entry: LedgerEntry) -> None:
         found = await self._desk.records.get(entry.id)
         record = found.value if found is not None else None
-        if record is None or record.phase is not Phase.PLACED or present(node.ledger, record.id) != entries_of(record):
+        if record is None or record.phase is not Phase.PLACED or not stands(node.ledger, record):
             return
         reason = f"device {device.id}, {health_text(device)}"
         if entry.tier is not Tier.SPOT and await self._move(device, record, reason):

@@ -12,16 +12,17 @@ from functools import partial
 from msgspec import Struct
 
 from mica.bus import Entry, StaleRevisionError
-from mica.events import Fact, Ledger, Phase, SliceReady, SliceRecord
+from mica.events import Fact, Ledger, Observed, Phase, SliceReady, SliceRecord
 from mica.planner.commits import Outcome
 from mica.planner.desk import AGAIN, ATTEMPTS, Again, Answered, Desk
 from mica.planner.domain import ledgers as edits
 from mica.planner.domain import records
 from mica.planner.domain.answers import answer_of
 from mica.planner.domain.fleet import NodeState
-from mica.planner.domain.ledgers import Ending, has_left, is_confirmed, node_of, present
+from mica.planner.domain.ledgers import Ending, has_left, is_confirmed, nodes_of, present
 from mica.planner.domain.misfits import Refusal
 from mica.planner.domain.quotas import holding_of
+from mica.planner.gangs import Gangs
 from mica.planner.requests import Requests
 from mica.planner.waiting import Waiting
 
@@ -29,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class Due(Struct, frozen=True):
-    """Something that a node's documents ask for. ``what`` is left, settled or failed."""
+    """Something that a node's documents ask for. ``what`` is left, settled, failed or, of a gang over several nodes, ready."""
 
     what: str
     slice_id: str
@@ -49,13 +50,16 @@ def due(node: NodeState) -> Iterator[Due]:
         for id_, held in slices.items():
             if id_ not in ledger.departures and is_confirmed(held, entries.get(id_), present_there.get(id_), observed):
                 yield Due("settled", id_, device_id)
-    for id_ in node.failing:
-        if any(
-            seen.generation == entry.generation
-            for device_id, entry in present(ledger, id_).items()
-            if (seen := observed.devices.get(device_id, {}).get(id_)) is not None
-        ):
-            yield Due("failed", id_)
+    yield from (Due("failed", id_) for id_ in node.failing if _is_failed(ledger, observed, id_))
+    yield from (Due("ready", id_) for id_, entry in node.gangs.items() if node.is_live(id_, entry.generation))
+
+
+def _is_failed(ledger: Ledger, observed: Observed, slice_id: str) -> bool:
+    return any(
+        seen.generation == entry.generation
+        for device_id, entry in present(ledger, slice_id).items()
+        if (seen := observed.devices.get(device_id, {}).get(slice_id)) is not None
+    )
 
 
 class Followups:
@@ -66,10 +70,13 @@ class Followups:
         self._requests = requests
         self._waiting = waiting
         self._under_way: set[str] = set()
+        self._gangs = Gangs(desk)
 
     def review(self, node: NodeState, *, everybody: bool) -> None:
         """Start on what is due on a node: for the slices of this replica, or for ``everybody``'s."""
         for each in due(node):
+            if each.what == "ready" and not self._gangs.is_due(each.slice_id):
+                continue
             if (everybody or each.slice_id in self._desk.mine) and each.slice_id not in self._under_way:
                 self._under_way.add(each.slice_id)
                 self._desk.spawn(self._act(node.name, each))
@@ -81,6 +88,8 @@ class Followups:
                     await self._left(node, each.slice_id)
                 elif each.what == "settled":
                     await self._settled(node, each)
+                elif each.what == "ready":
+                    await self._gangs.ready(each.slice_id)
                 else:
                     await self._failed(node, each.slice_id)
         except Exception as error:  # noqa: BLE001 - what is due stays due, and the next review finds it again
@@ -98,6 +107,8 @@ class Followups:
         for _ in range(ATTEMPTS):
             if entry is None or entry.value.phase is not Phase.RELEASING:
                 break
+            if not self._gangs.has_left(entry.value):
+                return
             phase = Phase.EVICTED if departure.evicted else Phase.RELEASED
             end = records.ended(entry.value, phase, departure.message, desk.now_ns())
             uncharging = desk.tenants.settle(departure.tenant, slice_id, None)
@@ -112,18 +123,22 @@ class Followups:
             return
         if entry is not None and entry.value.phase is not Phase.RELEASING:
             await desk.settle_tenant(slice_id, departure.tenant)
-        await desk.ledgers.edit(node, lambda ledger: edits.forget(ledger, slice_id))
+        for each in {node, *await self._gangs.gone(slice_id, departure)}:
+            await desk.ledgers.edit(each, lambda ledger: edits.forget(ledger, slice_id))
         desk.mine.discard(slice_id)
         self._waiting.wake()
 
     async def _settled(self, node: str, each: Due) -> None:
         """A change is confirmed: what it gave back is free."""
         desk = self._desk
+        held = desk.fleet.node(node).ledger.held.get(each.device_id, {}).get(each.slice_id)
         await desk.ledgers.edit(node, lambda ledger: _settle_if_due(desk.fleet.node(node), each, ledger))
         entry = await desk.records.get(each.slice_id)
         if entry is not None and entry.value.phase is Phase.PLACED:
             tenant = entry.value.request.tenant
             await desk.tenants.settle(tenant, each.slice_id, holding_of(entry.value.placements))
+        elif held is not None and each.slice_id in desk.tenants.of(held.entry.tenant).value.holdings:
+            await desk.settle_tenant(each.slice_id, held.entry.tenant)
         self._waiting.wake()
 
     async def give_up(self, node: str, slice_id: str, why: str) -> None:
@@ -134,15 +149,18 @@ class Followups:
     async def _failed(self, node: str, slice_id: str, why: str = "") -> None:
         """The enforcer can not hold it, or ``why`` it is not to stay: elsewhere, or give it up."""
         desk = self._desk
+        nodes = {node}
         for _ in range(ATTEMPTS):
             epochs = desk.ledgers.epochs()
             entry = await desk.records.read(slice_id)
             message = why or desk.fleet.node(node).failing.get(slice_id)
             if entry is None or entry.value.phase is not Phase.PLACED or message is None:
                 break
+            nodes |= set(nodes_of(entry.value.placements))
             if await self._retake(entry, epochs, node, message) is not AGAIN:
                 break
-        await self.tidy(node, slice_id)
+        for each in sorted(nodes):
+            await self.tidy(each, slice_id)
 
     async def _retake(self, entry: Entry[SliceRecord], epochs: dict[str, int], node: str, message: str) -> Answered:
         desk, record = self._desk, entry.value
@@ -150,7 +168,7 @@ class Followups:
         standing = present(state.ledger, record.id)
         if not standing or next(iter(standing.values())).generation != record.generation:
             answer = await self._requests.resume(entry, epochs)
-        elif await self._was_ready(record.id):
+        elif await self._was_ready(record):
             return await self._end(entry, Phase.LOST, f"node {node}: {message}")
         else:
             answer = await self._requests.replace_failed(entry, frozenset(standing), f"node {node}: {message}")
@@ -161,17 +179,20 @@ class Followups:
     async def lose(self, node: str, slice_id: str, why: str) -> None:
         """Give up a slice whose node or device is gone."""
         desk = self._desk
+        nodes = {node}
         async with desk.turns.of(slice_id):
             for _ in range(ATTEMPTS):
                 entry = await desk.records.read(slice_id)
                 if entry is None or entry.value.phase not in (Phase.PLACED, Phase.RELEASING):
                     break
-                if entry.value.phase is Phase.PLACED and node_of(entry.value.placements) != node:
+                if entry.value.phase is Phase.PLACED and node not in nodes_of(entry.value.placements):
                     break
-                phase = Phase.LOST if await self._was_ready(slice_id) else Phase.FAILED
+                nodes |= set(nodes_of(entry.value.placements))
+                phase = Phase.LOST if await self._was_ready(entry.value) else Phase.FAILED
                 if await self._end(entry, phase, why) is not AGAIN:
                     break
-            await self.tidy(node, slice_id)
+            for each in sorted(nodes):
+                await self.tidy(each, slice_id)
 
     async def _end(self, entry: Entry[SliceRecord], phase: Phase, why: str) -> Answered:
         desk = self._desk
@@ -184,8 +205,10 @@ class Followups:
         await desk.say_record(ended)
         return answer_of(ended)
 
-    async def _was_ready(self, slice_id: str) -> bool:
-        heard = await self._desk.bus.history("SLICES", [f"slice.ready.{slice_id}"])
+    async def _was_ready(self, record: SliceRecord) -> bool:
+        if len(nodes_of(record.placements)) > 1:
+            return record.ready_generation > 0
+        heard = await self._desk.bus.history("SLICES", [f"slice.ready.{record.id}"])
         return any(isinstance(each.event, SliceReady) for each in heard)
 
     async def tidy(self, node: str, slice_id: str) -> None:
@@ -196,7 +219,7 @@ class Followups:
             ledger = desk.ledgers.of(node).value
             entry = await desk.records.read(slice_id)
             record = entry.value if entry is not None else None
-            here = record is not None and bool(record.placements) and node_of(record.placements) == node
+            here = record is not None and node in nodes_of(record.placements)
             if record is not None and here and record.phase is Phase.PLACED:
                 answer = await self._requests.resume(entry, epochs) if entry is not None else None
                 outcome: Outcome | Refusal = Outcome.OVERTAKEN if isinstance(answer, Again) else Outcome.APPLIED

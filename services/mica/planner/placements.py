@@ -1,6 +1,6 @@
-"""A placement made durable: its record, its tenant's charge, its node's ledger, in that order.
+"""A placement made durable: its record, its tenant's charge, the ledgers of its nodes, in that order.
 
-Owns that order; ``consistency.md`` argues why a crash between any two of them is harmless. Invariant: the ledger gets its entry
+Owns that order; ``consistency.md`` argues why a crash between any two of them is harmless. Invariant: a ledger gets its entry
 after the record and the charge are written, or not at all.
 """
 
@@ -9,17 +9,17 @@ import asyncio
 from msgspec import Struct
 
 from mica.bus import BusError, Entry, StaleRevisionError
-from mica.events import SliceRecord, TenantQuota
-from mica.planner.commits import Outcome
+from mica.events import Ledger, SliceRecord, TenantQuota
+from mica.planner.commits import Begun, Outcome
 from mica.planner.desk import AGAIN, Answered, Desk
 from mica.planner.domain.answers import answer_of
-from mica.planner.domain.ledgers import node_of
+from mica.planner.domain.ledgers import nodes_of
 from mica.planner.domain.misfits import Refusal
 from mica.planner.domain.quotas import holding_of
 from mica.planner.waiting import Waiting
 
-RECORD, CHARGE, LEDGER = WRITES = ("record", "charge", "ledger")
-"""The writes of a placement, in their order."""
+RECORD, CHARGE = "$record", "$charge"
+"""The first two writes of a placement; those of its nodes' ledgers follow, by the nodes' names, in which there is no ``$``."""
 
 
 class Plan(Struct, frozen=True):
@@ -37,6 +37,13 @@ class Unpaid(Struct, frozen=True):
     refusal: Refusal
 
 
+class Barrier(Struct, frozen=True):
+    """A node whose ledger does not take the placement."""
+
+    node: str
+    refusal: Refusal
+
+
 class Placements:
     """Writes placements."""
 
@@ -51,7 +58,7 @@ class Placements:
         quota = desk.policies.tenant(tenant).quota
         written = await self._write_at_once(plan, quota)
         entry = desk.records.wrote(record, written[RECORD]) if RECORD in written else None
-        if LEDGER in written:
+        if set(nodes_of(record.placements)) <= written.keys():
             return self._entered(record)
         charging = desk.tenants.charge(tenant, record.id, holding_of(record.placements), quota)
         try:
@@ -66,15 +73,15 @@ class Placements:
         if isinstance(charged, Refusal):
             return Unpaid(entry, charged)
         answer = await self.enter(entry, plan.epochs)
-        return AGAIN if isinstance(answer, Refusal) else answer
+        return AGAIN if isinstance(answer, Barrier) else answer
 
-    async def enter(self, entry: Entry[SliceRecord], epochs: dict[str, int]) -> Answered | Refusal:
-        """The ledger write that makes a placement real."""
+    async def enter(self, entry: Entry[SliceRecord], epochs: dict[str, int]) -> Answered | Barrier:
+        """The ledger writes that make a placement real, one node after the other."""
         record = entry.value
-        node = node_of(record.placements)
-        outcome = await self._desk.ledgers.align(node, record, epochs.get(node, -1))
-        if outcome is Outcome.OVERTAKEN or isinstance(outcome, Refusal):
-            return AGAIN if outcome is Outcome.OVERTAKEN else outcome
+        for node in nodes_of(record.placements):
+            outcome = await self._desk.ledgers.align(node, record, epochs.get(node, -1))
+            if outcome is Outcome.OVERTAKEN or isinstance(outcome, Refusal):
+                return AGAIN if outcome is Outcome.OVERTAKEN else Barrier(node, outcome)
         return self._entered(record)
 
     def _entered(self, record: SliceRecord) -> Answered:
@@ -83,21 +90,28 @@ class Placements:
         return answer_of(record)
 
     async def _write_at_once(self, plan: Plan, quota: TenantQuota) -> dict[str, int]:
-        """The revisions of what was written: nothing, the first few of ``WRITES``, or all."""
+        """The revisions of what was written, nodes' ledgers by their names: nothing, the first few, or all."""
         desk, record = self._desk, plan.record
-        tenant, node = record.request.tenant, node_of(record.placements)
+        tenant = record.request.tenant
         charge = desk.tenants.begin_charge(tenant, record.id, holding_of(record.placements), quota)
         if charge is None:
             return {}
-        entry = desk.ledgers.begin_align(node, record, plan.epochs.get(node, -1))
-        if entry is None:
-            desk.tenants.of(tenant).abandon()
-            return {}
+        entries: dict[str, Begun[Ledger]] = {}
+        for node in nodes_of(record.placements):
+            entry = desk.ledgers.begin_align(node, record, plan.epochs.get(node, -1))
+            if entry is None:
+                for begun in entries:
+                    desk.ledgers.of(begun).abandon()
+                desk.tenants.of(tenant).abandon()
+                return {}
+            entries[node] = entry
         written: dict[str, int] = {}
         try:
-            revisions = await desk.bus.state.chain((desk.records.begin(record, plan.over), charge.write, entry.write))
-            written = dict(zip(WRITES, revisions, strict=False))
+            writes = (desk.records.begin(record, plan.over), charge.write, *(entry.write for entry in entries.values()))
+            revisions = await desk.bus.state.chain(writes)
+            written = dict(zip((RECORD, CHARGE, *entries), revisions, strict=False))
         finally:
             desk.tenants.of(tenant).end(charge, written.get(CHARGE))
-            desk.ledgers.of(node).end(entry, written.get(LEDGER))
+            for node, entry in entries.items():
+                desk.ledgers.of(node).end(entry, written.get(node))
         return written

@@ -30,11 +30,11 @@ from mica.planner.desk import AGAIN, ATTEMPTS, Again, Answered, Call, ContendedE
 from mica.planner.domain import ledgers as edits
 from mica.planner.domain import records
 from mica.planner.domain.answers import answer_of, unowned_rejection
-from mica.planner.domain.ledgers import entries_of, node_of, present
+from mica.planner.domain.ledgers import nodes_of, present, stands
 from mica.planner.domain.misfits import Refusal
 from mica.planner.domain.placing import Placed, Unplaced
 from mica.planner.domain.quotas import holding_of
-from mica.planner.placements import Placements, Plan, Unpaid
+from mica.planner.placements import Barrier, Placements, Plan, Unpaid
 from mica.planner.preemptions import Preemptions
 from mica.planner.standing import standing_of
 from mica.planner.waiting import Waiting
@@ -172,32 +172,43 @@ class Requests:
     async def resume(self, entry: Entry[SliceRecord], epochs: dict[str, int]) -> Answered:
         """Go on with a record that says PLACED, wherever its author stopped; ``epochs`` are from before it was read."""
         desk, record = self._desk, entry.value
-        node = node_of(record.placements)
-        ledger = desk.ledgers.of(node).value
-        if present(ledger, record.id) == entries_of(record):
+        ledgers = [desk.ledgers.of(node).value for node in nodes_of(record.placements)]
+        if all(stands(ledger, record) for ledger in ledgers):
             self._waiting.discard(record.id)
             return answer_of(record)
-        if ledger.fenced.get(record.id, -1) >= record.generation:
-            return await self.replan(entry)
+        if any(ledger.fenced.get(record.id, -1) >= record.generation for ledger in ledgers):
+            return await self.replan(entry, epochs)
         policy = desk.policies.tenant(record.request.tenant)
         charged = await desk.tenants.charge(record.request.tenant, record.id, holding_of(record.placements), policy.quota)
         if isinstance(charged, Refusal):
             return await self._withdraw(entry, charged, epochs)
         outcome = await self._placements.enter(entry, epochs)
-        if not isinstance(outcome, Refusal):
+        if not isinstance(outcome, Barrier):
             return outcome
-        fenced = await desk.ledgers.fence(node, record, epochs.get(node, -1))
-        return await self.replan(entry) if fenced is Outcome.APPLIED else AGAIN
+        fenced = await desk.ledgers.fence(outcome.node, record, epochs.get(outcome.node, -1))
+        return await self.replan(entry, epochs) if fenced is Outcome.APPLIED else AGAIN
 
-    async def replan(self, entry: Entry[SliceRecord]) -> Answered:
-        """Decide anew about a placement that is barred from its node."""
-        desk, record = self._desk, entry.value
-        node = node_of(record.placements)
+    async def replan(self, entry: Entry[SliceRecord], epochs: dict[str, int]) -> Answered:
+        """Decide anew about a placement that is barred from one of its nodes: it has never been whole, and never will be."""
+        record = entry.value
         answer = await self._commit(await self._plan(replace(record, placements=()), entry))
         if not isinstance(answer, Again):
-            await desk.ledgers.edit(node, lambda ledger: edits.unfence(ledger, record.id, record.generation))
-            await desk.settle_tenant(record.id, record.request.tenant)
+            await self._take_back(record, epochs)
         return answer
+
+    async def _take_back(self, before: SliceRecord, epochs: dict[str, int]) -> None:
+        """Clear the nodes of a placement that was given up, now that the record says otherwise."""
+        desk = self._desk
+        entry = await desk.records.read(before.id)
+        now = entry.value if entry is not None else before
+        for node in nodes_of(before.placements):
+            if (
+                len(nodes_of(before.placements)) > 1
+                and await desk.ledgers.align(node, now, epochs.get(node, -1)) is not Outcome.APPLIED
+            ):
+                desk.untidy.add(before.id)
+            await desk.ledgers.edit(node, lambda ledger: edits.unfence(ledger, before.id, before.generation))
+        await desk.settle_tenant(before.id, before.request.tenant)
 
     async def replace_failed(self, entry: Entry[SliceRecord], failed: AbstractSet[str], message: str) -> Answered:
         """Place a slice elsewhere that its devices could not hold, or say that it has failed.
@@ -230,17 +241,17 @@ class Requests:
         return None if ask is None else decided(self._desk, ask)
 
     async def _withdraw(self, entry: Entry[SliceRecord], refusal: Refusal, epochs: dict[str, int]) -> Answered:
-        """Reject what was recorded as placed and is in no ledger: first bar it from its node, then say so."""
+        """Reject what was recorded as placed and is not in all of its ledgers: first bar it from one, then say so."""
         desk, record = self._desk, entry.value
-        node = node_of(record.placements)
+        nodes = nodes_of(record.placements)
+        node = next((each for each in nodes if not present(desk.ledgers.of(each).value, record.id)), nodes[0])
         if await desk.ledgers.fence(node, record, epochs.get(node, -1)) is not Outcome.APPLIED:
             return AGAIN
         try:
             written = await desk.records.write(records.rejected(record, refusal, record.decision, desk.now_ns()), entry)
         except StaleRevisionError:
             return AGAIN
-        await desk.ledgers.edit(node, lambda ledger: edits.unfence(ledger, record.id, record.generation))
-        await desk.settle_tenant(record.id, record.request.tenant)
+        await self._take_back(record, epochs)
         if not records.is_unannounced(written.value):
             self._waiting.discard(record.id)
         return answer_of(written.value)

@@ -14,7 +14,7 @@ from mica.events import TERMINAL_PHASES, Fact, Holding, Ledger, Observed, Phase,
 from mica.planner.desk import ATTEMPTS, Again, Answered, Desk
 from mica.planner.domain import records
 from mica.planner.domain.fleet import NodeState
-from mica.planner.domain.ledgers import entries_of, mentions, node_of, present
+from mica.planner.domain.ledgers import mentions, nodes_of, present, stands
 from mica.planner.domain.queueing import is_kept_for
 from mica.planner.drains import Drains
 from mica.planner.followups import Followups
@@ -107,13 +107,12 @@ class Upkeep:
         ledgers = {name: node.ledger for name, node in self._desk.fleet.nodes.items()}
         if record.phase in TERMINAL_PHASES:
             return any(present(ledger, record.id) or record.id in ledger.departures for ledger in ledgers.values())
-        if not record.placements or node_of(record.placements) not in ledgers:
+        nodes = nodes_of(record.placements)
+        if not nodes or not ledgers.keys() >= set(nodes):
             return False
-        ledger = ledgers[node_of(record.placements)]
         if record.phase is Phase.RELEASING:
-            return record.id not in ledger.departures
-        elsewhere = any(present(each, record.id) for name, each in ledgers.items() if name != ledger.node)
-        return elsewhere or present(ledger, record.id) != entries_of(record)
+            return any(record.id not in ledgers[node].departures for node in nodes)
+        return not all(stands(ledger, record) for ledger in ledgers.values())
 
     async def cross_check(self) -> None:
         """Compare what tenants are charged for with what ledgers hold; act on what differs twice in a row."""
@@ -166,9 +165,10 @@ class Upkeep:
         entry = await desk.records.read(slice_id)
         nodes = {node.name for node in desk.fleet.nodes.values() if mentions(node.ledger, slice_id)}
         if entry is not None and entry.value.placements and entry.value.phase not in TERMINAL_PHASES:
-            first = node_of(entry.value.placements)
-            nodes.discard(first)
-            await self._followups.tidy(first, slice_id)
+            own = nodes_of(entry.value.placements)
+            nodes -= set(own)
+            for node in own:
+                await self._followups.tidy(node, slice_id)
         for node in nodes:
             await self._followups.tidy(node, slice_id)
 
@@ -243,7 +243,7 @@ def charges_of(ledgers: Iterable[Ledger]) -> dict[tuple[str, str], Holding]:
 def _agree(given: Holding | None, charged: Holding | None, *, shrinking: bool) -> bool:
     """Whether a charge is right: what is on its way out, or down, stays charged in full until the enforcer confirms it."""
     if given is None or charged is None:
-        return given == charged
+        return given is None and shrinking
     if given == LEAVING:
         return True
     return given == charged or (shrinking and charged.vram_bytes >= given.vram_bytes and charged.share_ppm >= given.share_ppm)

@@ -157,6 +157,8 @@ class SimulatedEnforcer:
         self.used: dict[tuple[str, str], int] = {}
         self.broken: set[str] = set()
         self.observed = Observed(node=node, boot_id="b1")
+        self.lived: set[tuple[str, int]] = set()
+        """Every slice and generation that was ever live on all of its devices here."""
         self._announced: dict[str, int] = {}
         self._ended: set[tuple[str, int]] = set()
 
@@ -167,10 +169,14 @@ class SimulatedEnforcer:
         until = self.clock.unix_ns() + int(self.lease_s * 1e9)
         observed = apply(ledger, self.observed, until, self.used, self.broken)
         for id_, entries in _by_slice(ledger).items():
-            await self._announce(id_, entries, observed)
+            if next(iter(entries.values())).nodes == 1:
+                await self._announce(id_, entries, observed)
         for id_, departure in ledger.departures.items():
-            if not any(id_ in slices for slices in observed.devices.values()):
+            if departure.nodes == 1 and not any(id_ in slices for slices in observed.devices.values()):
                 await self._end(id_, departure)
+        for id_, entries in _by_slice(ledger).items():
+            if all(observed.devices[device_id][id_].state is ObservedState.LIVE for device_id in entries):
+                self.lived.add((id_, next(iter(entries.values())).generation))
         self.observed = observed
         await self.bus.state.put(f"observed.{self.node}", observed)
 

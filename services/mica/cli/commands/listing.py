@@ -76,8 +76,10 @@ def seen_of(record: SliceRecord, observed: dict[str, Observed]) -> dict[str, Obs
 
 
 def state_of(record: SliceRecord, seen: list[ObservedSlice]) -> str:
-    """``ready`` once it is live on all its devices, else the phase."""
+    """``ready`` once it is live on all its devices, and on several nodes the planner has seen that, too; else the phase."""
     live = len(seen) == len(record.placements) and all(item.state is ObservedState.LIVE for item in seen)
+    if len({placement.node for placement in record.placements}) > 1:
+        live = live and record.ready_generation == record.generation
     if record.phase is Phase.PLACED and live:
         return "ready" if record.control == "run" else str(record.control)
     return str(record.phase)

@@ -12,7 +12,7 @@ from mica.cli._answers import ask
 from mica.cli._decision import show_decision, show_placements
 from mica.cli._errors import CliError
 from mica.cli._limits import limit_options, take_limits
-from mica.cli._quantities import BYTES, SECONDS, SHARE
+from mica.cli._quantities import BYTES, CPUS, SECONDS, SHARE
 from mica.cli._session import F, connected, json_option, run, server_option
 from mica.cli._table import show_json
 from mica.events import (
@@ -38,12 +38,19 @@ REQUEST_OPTIONS: Final = (
     click.option("--name", help="Free text."),
     click.option("--vram", "vram_bytes", type=BYTES, help="Device memory: 24GiB, 24G or bytes."),
     click.option("--share", "share_ppm", type=SHARE, help="Compute: 70%, 0.7 or 700000ppm."),
-    click.option("--devices", type=int, help="Gang of so many devices of one node, each with the full size."),
+    click.option("--devices", type=int, help="Gang of so many devices, each with the full size."),
+    click.option("--nodes", type=int, help="Over so many nodes, the same number of devices on each [1]."),
     click.option("--near", metavar="SLICE", help="As near to that slice as can be: on its device, else linked to it."),
     click.option("--near-within", help="device or node: no further from it than that."),
     click.option("--apart", metavar="GROUP", help="On another device than the tenant's other slices of that group."),
     click.option("--apart-within", help="device or node: of what the group has at most one slice [device]."),
     click.option("--apart-strict/--apart-preferred", default=None, help="Whether it must be apart, or had better be [must]."),
+    click.option(
+        "--cpu", "cpu_milli", type=CPUS, help="Processors of its node for each member: 4, 0.5 or 500m. Counted, not enforced."
+    ),
+    click.option(
+        "--host-memory", "host_memory_bytes", type=BYTES, help="Memory of its node for each member: 32GiB. Counted, not enforced."
+    ),
     click.option("--tier", help="guaranteed, burst or spot."),
     click.option("--mode", help="hardware, fcsp or timeslice; the planner chooses when left out."),
     click.option("--pool", help="Only nodes of this pool."),

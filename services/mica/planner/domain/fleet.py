@@ -23,6 +23,7 @@ from mica.events import (
     RequestSlice,
 )
 from mica.planner.domain.claims import DeviceClaims, Side
+from mica.planner.domain.host_claims import HostClaims
 from mica.topology import Connections, TopologyError, from_inventory
 
 S = TypeVar("S", LedgerEntry, ObservedSlice)
@@ -51,10 +52,12 @@ class NodeState:
         self.ledger = Ledger(node=name)
         self.observed: Observed | None = None
         self.devices: dict[str, DeviceClaims] = {}
+        self.host = HostClaims()
         self.failing: dict[str, str] = {}
         """By slice, what the enforcer says why it can not hold it."""
         self._connections: tuple[Inventory, Connections] | None = None
         self._groups: tuple[Ledger, Groups] | None = None
+        self._gangs: tuple[Ledger, dict[str, LedgerEntry]] | None = None
 
     @property
     def pool(self) -> str:
@@ -87,6 +90,23 @@ class NodeState:
             self._groups = (self.ledger, found)
         return self._groups[1]
 
+    @property
+    def gangs(self) -> Mapping[str, LedgerEntry]:
+        """The slices that other nodes have a part of, too, with any of their entries here."""
+        if self._gangs is None or self._gangs[0] is not self.ledger:
+            found = {id_: entry for slices in self.ledger.devices.values() for id_, entry in slices.items() if entry.nodes > 1}
+            self._gangs = (self.ledger, found)
+        return self._gangs[1]
+
+    def is_live(self, slice_id: str, generation: int) -> bool:
+        """Whether every entry of the slice here is seen live with that generation."""
+        seen = self.observed.devices if self.observed is not None else {}
+        here = [device_id for device_id, slices in self.ledger.devices.items() if slice_id in slices]
+        found = [seen.get(device_id, {}).get(slice_id) for device_id in here]
+        return bool(found) and all(
+            each is not None and each.state is ObservedState.LIVE and each.generation == generation for each in found
+        )
+
     def leased(self, now_ns: int) -> bool:
         """Whether an enforcer answers for it."""
         return self.observed is not None and now_ns < self.observed.lease_until
@@ -95,8 +115,18 @@ class NodeState:
         """The claims on a device, known or not."""
         claims = self.devices.get(device_id)
         if claims is None:
-            claims = self.devices[device_id] = DeviceClaims()
+            claims = self.devices[device_id] = DeviceClaims(host=self.host)
         return claims
+
+    def free_cpu_milli(self, slice_id: str) -> int | None:
+        """What is left of its processors beside everybody else, below 0 where too much is claimed; None: not limited."""
+        whole = self.inventory.cpu_milli if self.inventory is not None else 0
+        return whole - self.host.others(slice_id)[0] if whole else None
+
+    def free_host_memory(self, slice_id: str) -> int | None:
+        """What is left of its own memory (bytes), likewise."""
+        whole = self.inventory.host_memory_bytes if self.inventory is not None else 0
+        return whole - self.host.others(slice_id)[1] if whole else None
 
     def shared_beside(self, claims: DeviceClaims, slice_id: str) -> frozenset[str]:
         """What the other devices of a device's group share because of others' slices on them; nothing where it has no group."""
@@ -116,7 +146,8 @@ class NodeState:
         """The node as it would be if those slices were not there: to decide on, not to follow documents with."""
         left = NodeState(self.name)
         left.inventory, left.ledger, left.observed = self.inventory, self.ledger, self.observed
-        left.devices = {id_: claims.without(gone) for id_, claims in self.devices.items()}
+        left.devices = {id_: claims.without(gone, left.host) for id_, claims in self.devices.items()}
+        left._connections = self._connections
         return left
 
     def take_inventory(self, inventory: Inventory | None) -> None:

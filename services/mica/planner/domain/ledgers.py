@@ -37,9 +37,9 @@ class Ending(Struct, frozen=True):
     traceparent: str = ""
 
 
-def entries_of(record: SliceRecord) -> dict[str, LedgerEntry]:
-    """By device, what a ledger has to say about a placed slice."""
-    request = record.request
+def entries_of(record: SliceRecord, node: str) -> dict[str, LedgerEntry]:
+    """By device, what a node's ledger has to say about a placed slice."""
+    request, nodes = record.request, len(nodes_of(record.placements))
     return {
         placement.device_id: LedgerEntry(
             id=record.id,
@@ -57,11 +57,15 @@ def entries_of(record: SliceRecord) -> dict[str, LedgerEntry]:
             runtime=runtime_of(request.runtime, placement.vendor),
             uid=request.uid,
             traceparent=record.traceparent,
+            nodes=nodes,
             apart=request.apart or "",
             apart_within=request.apart_within,
             apart_strict=request.apart_strict,
+            cpu_milli=placement.cpu_milli,
+            host_memory_bytes=placement.host_memory_bytes,
         )
         for placement in record.placements
+        if placement.node == node
     }
 
 
@@ -71,13 +75,26 @@ def runtime_of(asked: Runtime, vendor: Vendor) -> Runtime:
 
 
 def node_of(placements: tuple[Placement, ...]) -> str:
-    """The one node of a slice's devices."""
+    """The one node of a slice's devices; of a gang over several the first."""
     return placements[0].node
+
+
+def nodes_of(placements: tuple[Placement, ...]) -> tuple[str, ...]:
+    """The nodes of a slice's devices, in the order in which their ledgers are written: the same for every slice.
+
+    So of two gangs that want the same devices one comes first everywhere, and the other has nothing to give back.
+    """
+    return tuple(sorted({placement.node for placement in placements}))
 
 
 def present(ledger: Ledger, slice_id: str) -> dict[str, LedgerEntry]:
     """By device, what the ledger says about the slice now."""
     return {device_id: slices[slice_id] for device_id, slices in ledger.devices.items() if slice_id in slices}
+
+
+def stands(ledger: Ledger, record: SliceRecord) -> bool:
+    """Whether the ledger gives to the slice exactly what its record says for that node."""
+    return present(ledger, record.id) == entries_of(record, ledger.node)
 
 
 def mentions(ledger: Ledger, slice_id: str) -> bool:
@@ -92,7 +109,7 @@ def mentions(ledger: Ledger, slice_id: str) -> bool:
 def align(ledger: Ledger, record: SliceRecord, generation: int, ending: Ending) -> Ledger:
     """Make the ledger say what the record says; ``generation`` is that of the ledger after the write."""
     here = [placement for placement in record.placements if placement.node == ledger.node]
-    wanted = entries_of(record) if here and record.phase is Phase.PLACED else {}
+    wanted = entries_of(record, ledger.node) if here and record.phase is Phase.PLACED else {}
     ledger = _replace_entries(ledger, record.id, wanted, generation)
     if wanted and record.id in ledger.fenced:
         ledger = replace(ledger, fenced=_without(ledger.fenced, record.id))
@@ -105,6 +122,7 @@ def align(ledger: Ledger, record: SliceRecord, generation: int, ending: Ending) 
             evicted=ending.evicted,
             message=ending.message,
             traceparent=ending.traceparent or record.traceparent,
+            nodes=len(nodes_of(record.placements)),
         )
         ledger = replace(ledger, departures={**ledger.departures, record.id: departure})
     return ledger
