@@ -26,9 +26,9 @@ MIB: Final = 1 << 20
 
 
 class Host(Struct, frozen=True, kw_only=True):
-    """What node files do not say: CPU and host memory, for each device of a node."""
+    """CPU (hardware threads) and host memory for each device of a node whose file does not say what it has."""
 
-    cpu_milli: int = 16_000
+    cpus: int = 32
     memory_mib: int = 128 << 10
 
 
@@ -75,21 +75,28 @@ def _job(where: str, row: Row, known: set[str], numbers: dict[str, int]) -> Job:
     return Job(number(where, row, "arrival_s"), number(where, row, "duration_s") if row["duration_s"] else None, shape)
 
 
-def read_mix(text: str, host: Host) -> Fleet:
-    """The nodes of a mix. Raises BenchError: it is none, or a node is not known."""
+def read_mix(text: str, host: Host) -> tuple[Fleet, list[str]]:
+    """The nodes of a mix, and the names of those whose files do not say all, so that ``host`` stands for it.
+
+    Raises:
+        BenchError: it is no mix, or a node is not known.
+    """
     counted = [_counted(part) for part in text.split(",")]
     if sum(count for _, count in counted) > NODES_MAX:
         raise BenchError(f"nodes: got {sum(count for _, count in counted)}, allowed: at most {NODES_MAX}")
     try:
-        files = [(NodeFile.load(find_node(Path(name))).devices(), count) for name, count in counted]
+        files = [(name, NodeFile.load(find_node(Path(name))), count) for name, count in counted]
     except NodeFileError as error:
         raise BenchError(f"nodes: {error}") from error
-    models = tuple(sorted({device.model.key for devices, _ in files for device in devices}))
-    nodes: list[Node] = []
-    for devices, count in files:
-        held = tuple((models.index(device.model.key), device.model.usable_bytes // MIB) for device in devices)
-        nodes += [Node(host.cpu_milli * len(held), host.memory_mib * len(held), held)] * count
-    return Fleet(tuple(nodes), models)
+    models = tuple(sorted({device.model.key for _, file, _ in files for device in file.devices()}))
+    nodes = [node for _, file, count in files for node in (_node(file, models, host),) * count]
+    return Fleet(tuple(nodes), models), sorted({name for name, file, _ in files if not (file.cpus and file.memory_gib)})
+
+
+def _node(file: NodeFile, models: Sequence[str], host: Host) -> Node:
+    devices = tuple((models.index(device.model.key), device.model.usable_bytes // MIB) for device in file.devices())
+    cpus, memory_mib = file.cpus or host.cpus * len(devices), file.memory_gib << 10 or host.memory_mib * len(devices)
+    return Node(1000 * cpus, memory_mib, devices)
 
 
 def _counted(part: str) -> tuple[str, int]:

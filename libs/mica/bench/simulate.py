@@ -14,7 +14,6 @@ from mica.simulation import Figure, Fleet, Job, Policy, Sample, Scene, Simulatio
 
 PEERS: Final = (Policy.BEST_FIT, Policy.FGD, Policy.MICA)
 ALIKE: Final = "a device counts as one device, whatever its model"
-HOST: Final = "node files say nothing of CPU and host memory"
 MEMORY: Final = "of a traced GPU's memory nothing is known: it is never short"
 
 

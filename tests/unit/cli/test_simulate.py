@@ -40,7 +40,7 @@ def test_work_of_ones_own_on_a_mix_of_ready_made_nodes(work: Path, capsys) -> No
     assert lines[0] == "own: 80 pieces of work on 3 nodes: 16 A100-SXM-80GB, 8 MI300X; 1.183 h are measured"
     assert lines[1].startswith("POLICY")
     assert [line.split()[0] for line in lines[2:5]] == ["bestfit", "fgd", "mica"]
-    assert "assumed: node files say nothing of CPU and host memory: 16 cores and 128GiB for each device" in lines
+    assert lines[-1] == "assumed: mi300x-8 does not say its CPU or host memory: 32 and 128GiB for each device"
 
 
 def test_json_and_plot_are_the_same_again(work: Path, tmp_path: Path, capsys) -> None:
@@ -75,6 +75,20 @@ def test_a_trace_on_its_own_nodes_and_on_others(tmp_path: Path, capsys) -> None:
     assert own["devices"] == {"T4": 2}
     assert sum(other["devices"].values()) > 2
     assert own["policies"]["bestfit"]["allocated"]["mean"] == pytest.approx(100, abs=1)
+
+
+def test_a_node_has_the_processors_that_its_file_says_and_else_those_assumed(tmp_path: Path, capsys) -> None:
+    """A DGX A100 has 256; eight MI300X have eight times ``--cpus-per-device``. Here each piece takes 200."""
+    path = tmp_path / "thirsty.csv"
+    path.write_text(HEAD + "".join(f"{i},{100 - i},1,10,1,200000,1,\n" for i in range(10)))
+
+    def refused(*mix: str) -> float:
+        words = ["--arrivals", str(path), "--warm-up", "0", "--policy", "fgd", "--json", "--nodes", *mix]
+        return json.loads(simulate(capsys, *words)[1])["policies"]["fgd"]["refused_pieces"]
+
+    assert refused("dgx-a100=3") == refused("dgx-a100=3", "--cpus-per-device", "99") == 70
+    assert refused("mi300x-8=3") == 70
+    assert refused("mi300x-8=3", "--cpus-per-device", "50") == 40
 
 
 @pytest.mark.parametrize(

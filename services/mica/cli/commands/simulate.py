@@ -27,8 +27,10 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--workload", metavar="NAME", help="Of the trace [default].")
 @click.option("--arrivals", type=FILE, help="Instead of a trace, a CSV of your own: arrival_s, duration_s, devices, …")
 @click.option("--nodes", metavar="MIX", help="Ready-made nodes or node files, as in dgx-a100=10,mi300x-8=5 [trace: its own].")
-@click.option("--cores-per-device", type=click.IntRange(1, 10_000), default=16, show_default=True, help="Of a node in a mix.")
-@click.option("--memory-per-device", metavar="SIZE", default="128GiB", show_default=True, help="Host memory of a node in a mix.")
+@click.option(
+    "--cpus-per-device", type=click.IntRange(1, 10_000), default=32, show_default=True, help="Where a node does not say."
+)
+@click.option("--memory-per-device", metavar="SIZE", default="128GiB", show_default=True, help="Where a node does not say.")
 @click.option("--policy", "policies", multiple=True, metavar="NAME", help="bestfit, fgd, value, mica; repeatable [not value].")
 @click.option("--load", type=float, help="Lay copies of the work over one another until so much of the capacity is asked for.")
 @click.option("--part", type=float, default=1.0, show_default=True, help="So large a part of the nodes only.")
@@ -72,7 +74,7 @@ def _scene(given: Mapping[str, Any]) -> "tuple[Fleet, list[Job], str, tuple[str,
     """The fleet, the work, what the work is called, and what is assumed of both."""
     from mica.bench._own_trace import Host, read_mix, read_work
     from mica.bench._trace import read_fleet, read_jobs
-    from mica.bench.simulate import ALIKE, HOST, MEMORY
+    from mica.bench.simulate import ALIKE, MEMORY
 
     trace, arrivals, mix = given["trace"], given["arrivals"], given["nodes"] or TRACE
     if (trace is None) == (arrivals is None):
@@ -83,10 +85,9 @@ def _scene(given: Mapping[str, Any]) -> "tuple[Fleet, list[Job], str, tuple[str,
     if mix == TRACE:
         fleet = read_fleet(trace)
     else:
-        memory = given["memory_per_device"]
-        host = Host(cpu_milli=1000 * given["cores_per_device"], memory_mib=parse_bytes(memory) >> 20)
-        fleet = read_mix(mix, host)
-        assumed.append(f"{HOST}: {given['cores_per_device']} cores and {memory} for each device")
+        cpus, memory = given["cpus_per_device"], given["memory_per_device"]
+        fleet, silent = read_mix(mix, Host(cpus=cpus, memory_mib=parse_bytes(memory) >> 20))
+        assumed += [f"{name} does not say its CPU or host memory: {cpus} and {memory} for each device" for name in silent]
     if arrivals is not None:
         if given["workload"]:
             raise BenchError(f"--workload: got {given['workload']!r} with --arrivals, allowed: with --trace")
