@@ -53,6 +53,8 @@ def replay(trace: Trace, policy: Policy, seed: int, foresight: Foresight = DEFAU
 
 
 def _arrive(trace: Trace, policy: Policy, seed: int, foresight: Foresight) -> tuple[Board, Arrive]:
+    if policy is Policy.LASTING:
+        raise BenchError(f"policy {policy}: got arrivals that never leave, allowed with --over-time")
     nodes = list(trace.nodes)
     random.Random(seed + 1).shuffle(nodes)  # noqa: S311 - the order decides ties
     board = Board(nodes, trace.kinds)

@@ -31,7 +31,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     folder: str
     workloads: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (42, 43, 44)
-    policies: tuple[Policy, ...] = (Policy.BEST_FIT, Policy.FGD, Policy.MICA)
+    policies: tuple[Policy, ...] = (Policy.BEST_FIT, Policy.FGD, Policy.MICA, Policy.LASTING)
     loads: tuple[float, ...] = (1.0,)
     part: float = 0.1
     warm_up: float = 0.1

@@ -12,7 +12,7 @@ from msgspec import Struct
 from mica.bench._errors import BenchError
 from mica.simulation import Figure, Fleet, Job, Policy, Sample, Scene, SimulationError, replayed, thinned
 
-PEERS: Final = (Policy.BEST_FIT, Policy.FGD, Policy.MICA)
+PEERS: Final = (Policy.BEST_FIT, Policy.FGD, Policy.MICA, Policy.LASTING)
 ALIKE: Final = "a device counts as one device, whatever its model"
 MEMORY: Final = "of a traced GPU's memory nothing is known: it is never short"
 

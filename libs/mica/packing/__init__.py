@@ -6,6 +6,7 @@ Owns the measure and the arrays; knows nothing of events, services or time. Inva
 from mica.packing._board import NODE_DEVICES_MAX, Board, Node, Spot
 from mica.packing._errors import PackingError
 from mica.packing._foresight import Foresight, Foresighted
+from mica.packing._lasting import Lasting
 from mica.packing._mix import Learner, Mix, typical
 from mica.packing._packer import Packer, Rule, Settings
 from mica.packing._shape import Shape
@@ -15,6 +16,7 @@ __all__ = [
     "Board",
     "Foresight",
     "Foresighted",
+    "Lasting",
     "Learner",
     "Mix",
     "Node",

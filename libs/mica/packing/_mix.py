@@ -18,10 +18,10 @@ TYPICAL = 0.95
 SHAPES_MAX: int = lib.MICA_PACKING_SHAPES_MAX
 
 
-def typical(counts: Mapping[Shape, int], part: float = TYPICAL) -> dict[Shape, float]:
+def typical(counts: Mapping[Shape, float], part: float = TYPICAL) -> dict[Shape, float]:
     """The most frequent shapes that make up ``part`` of all, each with its part of those; ties by what they ask."""
-    total, seen = sum(counts.values()), 0
-    chosen: dict[Shape, int] = {}
+    total, seen = sum(counts.values()), 0.0
+    chosen: dict[Shape, float] = {}
     for shape, count in sorted(counts.items(), key=_by_count):
         if len(chosen) == SHAPES_MAX or seen >= part * total:
             break
@@ -82,7 +82,7 @@ def _by_kind(needs: list[int], allowed: "np.typing.NDArray[np.bool_]") -> "tuple
     return "float[]", np.where(allowed, np.array(needs, dtype=np.float32), np.float32(np.inf)).astype(np.float32).ravel()
 
 
-def _by_count(item: tuple[Shape, int]) -> tuple[int, ...]:
+def _by_count(item: tuple[Shape, float]) -> tuple[float, ...]:
     shape, count = item
     kinds = sorted(shape.kinds) if shape.kinds is not None else [-1]
     return (-count, -shape.cpu_milli, -shape.milli, -shape.devices, -shape.vram_mib, -shape.memory_mib, *kinds)

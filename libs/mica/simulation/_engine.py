@@ -7,6 +7,7 @@ so before anybody comes, and both before the look. A piece of work that fits now
 import heapq
 import math
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 
 from msgspec import Struct
@@ -65,7 +66,7 @@ class _Replay:
         job = self._jobs[key]
         self.wanted_milli += job.shape.demand_milli
         heapq.heappush(self._satisfied, (_end(job.arrival_s, job), job.shape.demand_milli))
-        if self._placer.arrive(key, job.shape):
+        if self._placer.arrive(key, job.shape, job.arrival_s):
             self._placed(key, job.arrival_s)
         elif self._waiting is not None:
             self._waiting.add(key, job.shape)
@@ -78,9 +79,9 @@ class _Replay:
     def _leave(self, at_s: float) -> None:
         while self._leaving and self._leaving[0][0] <= at_s:
             now_s, key = heapq.heappop(self._leaving)
-            self._placer.depart(key)
+            self._placer.depart(key, now_s)
             if self._waiting is not None:
-                for come in self._waiting.let_in(self._placer.again):
+                for come in self._waiting.let_in(partial(self._placer.again, now_s=now_s)):
                     self._placed(come, now_s)
 
 

@@ -8,17 +8,21 @@ from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import Protocol
 
-from mica.packing import Board, Foresight, Foresighted, Mix, Node, Packer, Rule, Settings, Shape, Spot, typical
+from mica.packing import Board, Foresight, Foresighted, Lasting, Mix, Node, Packer, Rule, Settings, Shape, Spot, typical
 from mica.simulation._fleet import Fleet
 
 
 class Policy(StrEnum):
-    """Best fit and FGD are peers; value looks one step ahead, mica plans. FGD and value know the mix of all work beforehand."""
+    """Best fit and FGD are peers; value looks one step ahead, mica plans, lasting learns what stays.
+
+    FGD and value know the mix of all work beforehand, mica and lasting nothing.
+    """
 
     BEST_FIT = "bestfit"
     FGD = "fgd"
     VALUE = "value"
     MICA = "mica"
+    LASTING = "lasting"
 
 
 class Placer(Protocol):
@@ -26,13 +30,13 @@ class Placer(Protocol):
 
     board: Board
 
-    def arrive(self, key: int, shape: Shape) -> bool:
+    def arrive(self, key: int, shape: Shape, now_s: float) -> bool:
         """Place what comes; False: it fits nowhere."""
 
-    def again(self, key: int, shape: Shape) -> bool:
+    def again(self, key: int, shape: Shape, now_s: float) -> bool:
         """The same for what came before and waits."""
 
-    def depart(self, key: int) -> None:
+    def depart(self, key: int, now_s: float) -> None:
         """What was placed under that key is no longer there."""
 
 
@@ -44,17 +48,17 @@ class _Short:
         self._packer = packer
         self._where: dict[int, tuple[Shape, Spot]] = {}
 
-    def arrive(self, key: int, shape: Shape) -> bool:
+    def arrive(self, key: int, shape: Shape, now_s: float) -> bool:  # noqa: ARG002 - the port's
         spot = self._packer.choose(shape)
         if spot is not None:
             self._packer.take(shape, spot)
             self._where[key] = shape, spot
         return spot is not None
 
-    def again(self, key: int, shape: Shape) -> bool:
-        return self.arrive(key, shape)
+    def again(self, key: int, shape: Shape, now_s: float) -> bool:
+        return self.arrive(key, shape, now_s)
 
-    def depart(self, key: int) -> None:
+    def depart(self, key: int, now_s: float) -> None:  # noqa: ARG002 - the port's
         self._packer.give(*self._where.pop(key))
 
 
@@ -66,10 +70,10 @@ class _Long:
         self._foresighted = foresighted
         self._where: dict[int, tuple[Shape, Spot]] = {}
 
-    def arrive(self, key: int, shape: Shape) -> bool:
+    def arrive(self, key: int, shape: Shape, now_s: float) -> bool:  # noqa: ARG002 - the port's
         return self._stands(key, shape, self._foresighted.arrive(shape))
 
-    def again(self, key: int, shape: Shape) -> bool:
+    def again(self, key: int, shape: Shape, now_s: float) -> bool:  # noqa: ARG002 - the port's
         spot = self._foresighted.packer.choose(shape)
         if spot is not None:
             self._foresighted.packer.take(shape, spot)
@@ -80,15 +84,34 @@ class _Long:
             self._where[key] = shape, spot
         return spot is not None
 
-    def depart(self, key: int) -> None:
+    def depart(self, key: int, now_s: float) -> None:  # noqa: ARG002 - the port's
         self._foresighted.packer.give(*self._where.pop(key))
 
 
+class _Learning:
+    """By what stays."""
+
+    def __init__(self, lasting: Lasting) -> None:
+        self.board = lasting.board
+        self._lasting = lasting
+
+    def arrive(self, key: int, shape: Shape, now_s: float) -> bool:
+        return self._lasting.arrive(key, shape, now_s) is not None
+
+    def again(self, key: int, shape: Shape, now_s: float) -> bool:
+        return self._lasting.place(key, shape, now_s) is not None
+
+    def depart(self, key: int, now_s: float) -> None:
+        self._lasting.depart(key, now_s)
+
+
 def placer(policy: Policy, fleet: Fleet, work: Iterable[Shape], seed: int) -> Placer:
-    """The policy on an empty fleet. ``work``: all that will come, of which mica looks at nothing before it comes."""
+    """The policy on an empty fleet. ``work``: all that will come, for those that know its mix beforehand."""
     board = Board(fleet.nodes, len(fleet.models))
     if policy is Policy.MICA:
         return _Long(Foresighted(board, fleet.kinds_milli, Settings(), Foresight(), seed))
+    if policy is Policy.LASTING:
+        return _Learning(Lasting(board, Settings()))
     return _Short(Packer(board, peer_mix(policy, work, board.kinds), peer_settings(policy, fleet.nodes)))
 
 

@@ -51,15 +51,15 @@ class _Checked:
         assert board.devices == 0 or min(board.share_ppm.min(), board.vram_mib.min()) >= 0
         return done
 
-    def arrive(self, key, shape):
-        return self._look(self._actor.arrive(key, shape))
+    def arrive(self, key, shape, now_s):
+        return self._look(self._actor.arrive(key, shape, now_s))
 
-    def again(self, key, shape):
-        return self._look(self._actor.again(key, shape))
+    def again(self, key, shape, now_s):
+        return self._look(self._actor.again(key, shape, now_s))
 
-    def depart(self, key):
+    def depart(self, key, now_s):
         if not self._forgetful:
-            self._actor.depart(key)
+            self._actor.depart(key, now_s)
         self._look(True)
 
 
@@ -99,7 +99,7 @@ def test_fragmentation_is_the_kernels(fleet, jobs, some):
     seen = typical(Counter(job.shape for job in jobs))
     actor = placer(Policy.FGD, fleet, [job.shape for job in jobs], 3)
     for key, job in enumerate(jobs[:some]):
-        actor.arrive(key, job.shape)
+        actor.arrive(key, job.shape, job.arrival_s)
     unusable_milli, _ = Measure(actor.board, seen).unusable_milli(actor.board)
     kernel = Packer(actor.board, Mix(seen, actor.board.kinds), Settings(rule=Rule.FGD))
     assert unusable_milli == pytest.approx(-sum(kernel.value(node) for node in range(actor.board.nodes)), abs=2.0)

@@ -50,7 +50,7 @@ def test_the_report_has_each_load_and_policy_and_says_what_is_left_out(folder: P
     assert list(report.workloads) == list(series) == ["small"]
     assert list(report.workloads["small"]) == ["0.5", "1.2"]
     for load, policies in report.workloads["small"].items():
-        assert list(policies) == ["bestfit", "fgd", "mica"]
+        assert list(policies) == ["bestfit", "fgd", "mica", "lasting"]
         for figure in policies.values():
             assert figure.allocated.mean <= figure.wanted
             assert figure.wanted == pytest.approx(100 * float(load), rel=0.15)
@@ -58,7 +58,7 @@ def test_the_report_has_each_load_and_policy_and_says_what_is_left_out(folder: P
     calm, busy = (report.workloads["small"][load]["mica"] for load in ("0.5", "1.2"))
     assert calm.refused <= busy.refused
     assert busy.refused > 0
-    assert len(rows(report)) == 6
+    assert len(rows(report)) == 8
     assert all(len(samples) == 500 for samples in series["small"]["1.2"].values())
 
 

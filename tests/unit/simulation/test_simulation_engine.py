@@ -87,11 +87,11 @@ def test_a_mix_of_work_without_devices_can_use_none():
 def test_a_mica_that_waited_is_not_learned_twice():
     """What waits asks again at each departure; the mix that is learned counts it once."""
     actor = placer(Policy.MICA, ONE, [], 1)
-    assert actor.arrive(0, WHOLE)
-    assert not actor.arrive(1, WHOLE)
-    assert not actor.again(1, WHOLE)
-    actor.depart(0)
-    assert actor.again(1, WHOLE)
+    assert actor.arrive(0, WHOLE, 0)
+    assert not actor.arrive(1, WHOLE, 1)
+    assert not actor.again(1, WHOLE, 2)
+    actor.depart(0, 3)
+    assert actor.again(1, WHOLE, 3)
     assert actor.board.share_ppm.tolist() == [0]
     assert actor._foresighted._learner.arrivals == 2
     assert actor._where == {1: (WHOLE, Spot(0, (0,)))}

@@ -241,7 +241,9 @@ def _on_opencl(runs: int, *, quick: bool) -> tuple["Report", list[str]]:
 @click.option(
     "--seeds", metavar="A-B", callback=lambda _c, _p, text: _seeds(text), help="A range, or one [42-51; over time 42-44]."
 )
-@click.option("--policy", "policies", multiple=True, metavar="NAME", help="bestfit, fgd, value or mica; may be repeated.")
+@click.option(
+    "--policy", "policies", multiple=True, metavar="NAME", help="bestfit, fgd, value, mica; over time lasting; repeatable."
+)
 @click.option("--over-time", is_flag=True, help="Pods come and go at the trace's own times, instead of coming in random order.")
 @click.option("--load", "loads", type=float, multiple=True, help="Over time: so much of the capacity is asked for [1.0].")
 @click.option("--part", type=float, help="Over time: so large a part of the nodes [0.1].")
