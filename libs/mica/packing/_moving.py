@@ -1,0 +1,74 @@
+"""Placing with foresight, and moving a little of what stands when something fits nowhere.
+
+Invariant: at any time no more has been moved than the budget allows of what has been placed; without a budget this is
+``Foresighted``. Whoever was placed and has not left stands somewhere.
+"""
+
+from typing import Generic
+
+from msgspec import Struct
+
+from mica.packing._board import Spot
+from mica.packing._foresight import Foresighted
+from mica.packing._mover import MOVES_MAX, Move, Mover
+from mica.packing._residents import K
+from mica.packing._shape import Shape
+
+
+class Budget(Struct, frozen=True, kw_only=True):
+    """How much may be moved, and for what.
+
+    ``part``: moves, as a part of what has been placed. ``worth_milli``: a move must make room for at least so much,
+    thousandths of a device.
+    """
+
+    part: float = 0.01
+    worth_milli: int = 500
+
+
+class Moving(Generic[K]):
+    """A packer that plans and moves."""
+
+    def __init__(self, foresighted: Foresighted, budget: Budget) -> None:
+        self._foresighted = foresighted
+        self._budget = budget
+        self._mover: Mover[K] = Mover(foresighted.packer)
+        self._hopeless: dict[Shape, int] = {}
+        self.placed = self.moved = 0
+
+    @property
+    def mover(self) -> Mover[K]:
+        """Who stands where, and the search."""
+        return self._mover
+
+    def arrive(self, key: K, shape: Shape) -> tuple[Spot | None, tuple[Move[K], ...]]:
+        """Where it goes, and what moves for it first; all of that is done. None: it fits nowhere, and nothing moves."""
+        spot, moves = self._foresighted.arrive(shape), ()
+        if spot is None and shape.devices:
+            spot, moves = self._make_room(shape)
+        if spot is not None:
+            self._mover.residents.add(key, shape, spot)
+            self.placed += 1
+        return spot, moves
+
+    def depart(self, key: K) -> None:
+        """It is no longer there."""
+        self._foresighted.depart(*self._mover.residents.remove(key))
+        self._hopeless.clear()
+
+    def _make_room(self, shape: Shape) -> tuple[Spot | None, tuple[Move[K], ...]]:
+        left = int(self._budget.part * self.placed) - self.moved
+        most = min(left, shape.demand_milli // self._budget.worth_milli, MOVES_MAX)
+        if most <= self._hopeless.get(shape, 0):
+            return None, ()
+        room = self._mover.room_for(shape, most)
+        if room is None:
+            self._hopeless[shape] = most
+            return None, ()
+        self._mover.carry_out(room.moves)
+        self._hopeless.clear()
+        self._foresighted.rearranged({spot.node for move in room.moves for spot in (move.origin, move.to)} | {room.spot.node})
+        self._foresighted.take(shape, room.spot)
+        self._foresighted.rearranged([room.spot.node])
+        self.moved += len(room.moves)
+        return room.spot, room.moves
