@@ -6,12 +6,16 @@
 #include "moves.h"
 
 #include <string.h>
+#include <stdio.h>
+#include <stdlib.h>
+long mv_tries, mv_ok;
 
 #define STEPS_MAX (2 * MICA_PACKING_MOVES_MAX + 2)
 #define TRIES_MAX 4096  /* of one search for one number of moves */
 #define LOOKS_MAX (1 << 19) /* the same, of sets that are only looked at */
-#define EXITS_MAX 2     /* residents of one shape that are looked at as the second of a chain */
-#define EXITS_ALL 512
+#define EXITS_OF_SHAPE 2 /* residents of one shape that are looked at as the next of a chain */
+#define EXITS_LIST 256
+#define EXITS_MAX 64
 
 struct step {
     int32_t shape;
@@ -25,6 +29,13 @@ struct touched {
     int64_t before;
 };
 
+/* Whose place a shape could take. */
+struct exits {
+    int32_t shape;
+    int32_t count;
+    int32_t list[EXITS_LIST];
+};
+
 struct search {
     const struct mica_packing_fleet *fleet;
     int32_t wanted;
@@ -35,6 +46,8 @@ struct search {
     struct step steps[STEPS_MAX];
     struct touched touched[STEPS_MAX];
     struct mica_packing_rearrangement now, best;
+    int32_t exits_count;
+    struct exits exits[EXITS_MAX];
     /* By shape, once asked: whether it fits somewhere as things are. */
     int8_t able[MICA_PACKING_STANDING_MAX];
 };
@@ -186,7 +199,7 @@ static bool may_hold(const struct mica_packing_fleet *fleet, int32_t shape, int3
 /* All of `gone` leave their node, the shape comes there, and each of them goes where it is best then. */
 static void try_set(struct search *search, int32_t node, const int32_t *gone, int32_t gone_count)
 {
-    search->tries++;
+    search->tries++; mv_tries++;
     search->now.moves_count = 0;
     search->now.node = node;
     for (int32_t i = 0; i < gone_count; i++)
@@ -195,19 +208,29 @@ static void try_set(struct search *search, int32_t node, const int32_t *gone, in
     for (int32_t i = 0; i < gone_count && found; i++)
         found = settle(search, gone[i]);
     if (found)
-        judge(search);
+        judge(search), mv_ok++;
     undo(search);
+}
+
+/* Whether the node has another device with room for the resident. */
+static bool may_shift(const struct mica_packing_fleet *fleet, int32_t resident)
+{
+    const struct mica_packing_board *board = fleet->board;
+    const struct mica_packing_shape *shape = &fleet->shapes[fleet->residents->shape[resident]];
+    int32_t first = board->first[fleet->residents->node[resident]], last = board->first[fleet->residents->node[resident] + 1];
+    for (int32_t d = first; d < last && shape->devices == 1; d++) {
+        int32_t vram = shape->vram_mib[board->kind[d]];
+        if (!(fleet->residents->devices[resident] >> (d - first) & 1) && vram >= 0 && board->vram_mib[d] >= vram &&
+            board->share_ppm[d] >= shape->share_ppm[board->kind[d]])
+            return true;
+    }
+    return false;
 }
 
 /* A resident may leave when there is room for it elsewhere, or on another device of its own node. */
 static bool may_leave(struct search *search, int32_t resident)
 {
-    const struct mica_packing_fleet *fleet = search->fleet;
-    int32_t shape = fleet->residents->shape[resident];
-    if (is_able(search, shape))
-        return true;
-    return fleet->shapes[shape].devices == 1 && would_fit(fleet, shape, fleet->residents->node[resident], &resident, 1) &&
-           fleet->board->first[fleet->residents->node[resident] + 1] - fleet->board->first[fleet->residents->node[resident]] > 1;
+    return is_able(search, search->fleet->residents->shape[resident]) || may_shift(search->fleet, resident);
 }
 
 static void grow_set(struct search *search, int32_t node, int32_t *gone, int32_t gone_count, int32_t wanted_count)
@@ -235,89 +258,132 @@ static void sets_of(struct search *search, int32_t wanted_count)
     }
 }
 
-/* One leaves for the shape, takes the place of another, and that one goes where it is best then: perhaps where the first was. */
-static void try_chain(struct search *search, int32_t first, int32_t second)
+/* The first leaves for the shape and takes the place of the second, and so on; the last goes where it is best then, perhaps where
+ * the first was. */
+static void try_chain(struct search *search, const int32_t *chain, int32_t count)
 {
     const struct mica_packing_residents *residents = search->fleet->residents;
-    search->tries++;
+    search->tries++; mv_tries++;
+    search->now.node = residents->node[chain[0]];
+    for (int32_t i = 0; i < count; i++)
+        lift(search, chain[i]);
+    bool found = enter(search, search->wanted, search->now.node, &search->now.devices);
     search->now.moves_count = 0;
-    search->now.node = residents->node[first];
-    lift(search, first);
-    lift(search, second);
-    uint64_t devices = 0;
-    bool found = enter(search, search->wanted, search->now.node, &search->now.devices) &&
-                 enter(search, residents->shape[first], residents->node[second], &devices) && settle(search, second);
-    if (found) {
-        search->now.moves[search->now.moves_count++] = (struct mica_packing_move){first, residents->node[second], devices};
-        judge(search);
+    for (int32_t i = 0; i < count - 1 && found; i++) {
+        struct mica_packing_move *move = &search->now.moves[search->now.moves_count++];
+        *move = (struct mica_packing_move){chain[i], residents->node[chain[i + 1]], 0};
+        found = enter(search, residents->shape[chain[i]], move->node, &move->devices);
     }
+    if (found && settle(search, chain[count - 1]))
+        judge(search), mv_ok++;
     undo(search);
 }
 
-/* Residents in whose place the shape would fit, at most EXITS_MAX of each of their shapes. */
-static int32_t exits_of(const struct mica_packing_fleet *fleet, int32_t shape, int32_t *exits)
+/* Residents in whose place the shape would fit, at most EXITS_OF_SHAPE of each of their shapes. */
+static const struct exits *exits_of(struct search *search, int32_t shape)
 {
+    const struct mica_packing_fleet *fleet = search->fleet;
+    for (int32_t i = 0; i < search->exits_count; i++) {
+        if (search->exits[i].shape == shape)
+            return &search->exits[i];
+    }
+    if (search->exits_count == EXITS_MAX)
+        return NULL;
+    struct exits *exits = &search->exits[search->exits_count++];
     int8_t seen[MICA_PACKING_STANDING_MAX] = {0};
-    int32_t count = 0;
+    exits->shape = shape;
     for (int32_t node = 0; node < fleet->board->nodes; node++) {
         if (!may_hold(fleet, shape, node))
             continue;
-        for (int32_t each = fleet->residents->head[node]; each >= 0 && count < EXITS_ALL; each = fleet->residents->next[each]) {
+        for (int32_t each = fleet->residents->head[node]; each >= 0 && exits->count < EXITS_LIST; each = fleet->residents->next[each]) {
             int32_t other = fleet->residents->shape[each];
-            if (other == shape || seen[other] >= EXITS_MAX || !would_fit(fleet, shape, node, &each, 1))
+            if (other == shape || seen[other] >= EXITS_OF_SHAPE || !would_fit(fleet, shape, node, &each, 1))
                 continue;
             seen[other]++;
-            exits[count++] = each;
+            exits->list[exits->count++] = each;
         }
     }
+    return exits;
+}
+
+static int32_t ones(uint64_t bits_set)
+{
+    int32_t count = 0;
+    for (; bits_set; bits_set &= bits_set - 1)
+        count++;
     return count;
 }
 
-/* Whether the second could go where the first was, as far as CPU and memory say, or somewhere else. */
-static bool may_follow(struct search *search, int32_t first, int32_t second)
+/* Whether the second and the wanted shape would both fit where the first leaves. */
+static bool may_swap(const struct search *search, int32_t first, int32_t second)
 {
     const struct mica_packing_fleet *fleet = search->fleet;
+    const struct mica_packing_board *board = fleet->board;
     const struct mica_packing_residents *residents = fleet->residents;
-    if (residents->node[first] == residents->node[second])
-        return false;
-    if (is_able(search, residents->shape[second]))
-        return true;
     const struct mica_packing_shape *wanted = &fleet->shapes[search->wanted], *leaves = &fleet->shapes[residents->shape[first]];
     const struct mica_packing_shape *comes = &fleet->shapes[residents->shape[second]];
     int32_t node = residents->node[first];
-    return fleet->board->cpu_milli[node] + leaves->cpu_milli - wanted->cpu_milli >= comes->cpu_milli &&
-           fleet->board->memory_mib[node] + leaves->memory_mib - wanted->memory_mib >= comes->memory_mib;
+    if (board->cpu_milli[node] + leaves->cpu_milli < wanted->cpu_milli + comes->cpu_milli ||
+        board->memory_mib[node] + leaves->memory_mib < wanted->memory_mib + comes->memory_mib)
+        return false;
+    uint64_t for_wanted = 0, for_comes = 0, for_both = 0;
+    for (int32_t d = board->first[node]; d < board->first[node + 1]; d++) {
+        int32_t kind = board->kind[d], vram = board->vram_mib[d], share = board->share_ppm[d];
+        uint64_t bit = UINT64_C(1) << (d - board->first[node]);
+        vram += residents->devices[first] & bit ? leaves->vram_mib[kind] : 0;
+        share += residents->devices[first] & bit ? leaves->share_ppm[kind] : 0;
+        bool fits_wanted = wanted->vram_mib[kind] >= 0 && vram >= wanted->vram_mib[kind] && share >= wanted->share_ppm[kind];
+        bool fits_comes = comes->vram_mib[kind] >= 0 && vram >= comes->vram_mib[kind] && share >= comes->share_ppm[kind];
+        for_wanted |= fits_wanted ? bit : 0;
+        for_comes |= fits_comes ? bit : 0;
+        for_both |= fits_wanted && fits_comes && vram >= wanted->vram_mib[kind] + comes->vram_mib[kind] &&
+                            share >= wanted->share_ppm[kind] + comes->share_ppm[kind] ? bit : 0;
+    }
+    return ones(for_wanted) >= wanted->devices && ones(for_comes) >= comes->devices &&
+           (for_both || comes->devices == 0 || ones(for_wanted | for_comes) >= wanted->devices + comes->devices);
 }
 
-static void chains_through(struct search *search, int32_t shape)
+static bool may_close(struct search *search, int32_t first, int32_t last)
 {
-    const struct mica_packing_fleet *fleet = search->fleet;
-    int32_t exits[EXITS_ALL], count = exits_of(fleet, shape, exits);
-    for (int32_t node = 0; node < fleet->board->nodes && count > 0; node++) {
-        for (int32_t first = fleet->residents->head[node]; first >= 0; first = fleet->residents->next[first]) {
-            if (fleet->residents->shape[first] != shape || !would_fit(fleet, search->wanted, node, &first, 1))
-                continue;
-            for (int32_t i = 0; i < count && search->tries < TRIES_MAX; i++) {
-                if (may_follow(search, first, exits[i]))
-                    try_chain(search, first, exits[i]);
-            }
-        }
+    return is_able(search, search->fleet->residents->shape[last]) || may_swap(search, first, last);
+}
+
+static bool is_apart(const struct search *search, const int32_t *chain, int32_t count, int32_t next)
+{
+    const int32_t *node = search->fleet->residents->node;
+    for (int32_t i = 0; i < count; i++) {
+        if (node[chain[i]] == node[next])
+            return false;
+    }
+    return true;
+}
+
+static void grow_chain(struct search *search, int32_t *chain, int32_t count, int32_t wanted_count)
+{
+    const struct exits *exits = exits_of(search, search->fleet->residents->shape[chain[count - 1]]);
+    for (int32_t i = 0; exits && i < exits->count && search->tries < TRIES_MAX && search->looks < LOOKS_MAX; i++) {
+        chain[count] = exits->list[i];
+        search->looks++;
+        if (!is_apart(search, chain, count, chain[count]))
+            continue;
+        if (count + 1 < wanted_count)
+            grow_chain(search, chain, count + 1, wanted_count);
+        else if (may_close(search, chain[0], chain[count]))
+            try_chain(search, chain, wanted_count);
     }
 }
 
-static void chains(struct search *search)
+static void chains_of(struct search *search, int32_t wanted_count)
 {
     const struct mica_packing_fleet *fleet = search->fleet;
-    bool seen[MICA_PACKING_STANDING_MAX] = {false};
+    int32_t chain[MICA_PACKING_MOVES_MAX];
     for (int32_t node = 0; node < fleet->board->nodes; node++) {
         if (!may_hold(fleet, search->wanted, node))
             continue;
         for (int32_t first = fleet->residents->head[node]; first >= 0; first = fleet->residents->next[first]) {
-            int32_t shape = fleet->residents->shape[first];
-            if (seen[shape] || search->tries >= TRIES_MAX || !would_fit(fleet, search->wanted, node, &first, 1))
-                continue;
-            seen[shape] = true;
-            chains_through(search, shape);
+            chain[0] = first;
+            if (would_fit(fleet, search->wanted, node, &first, 1))
+                grow_chain(search, chain, 1, wanted_count);
         }
     }
 }
@@ -330,12 +396,11 @@ bool mica_packing_make_room(const struct mica_packing_fleet *fleet, int32_t shap
     for (int32_t count = 1; count <= moves_max && count <= MICA_PACKING_MOVES_MAX && search.best.moves_count == 0; count++) {
         search.tries = search.looks = 0;
         sets_of(&search, count);
-        if (count == 2) {
-            search.tries = 0;
-            chains(&search);
-        }
+        search.tries = search.looks = 0;
+        if (count > 1)
+            chains_of(&search, count);
     }
-    *found = search.best;
+    *found = search.best; if (getenv("MVLOG")) printf("want n%d %d: tries %ld ok %ld moves %d\n", fleet->shapes[shape].devices, fleet->shapes[shape].share_ppm[0]/1000, mv_tries, mv_ok, search.best.moves_count), mv_tries = mv_ok = 0;
     return search.best.moves_count > 0;
 }
 
