@@ -1,8 +1,8 @@
 """Compile C code for Python: ``mica.region._abi``, the region library and its layout, and ``mica.packing._kernel``.
 
 Owns no layout: the declarations come from the headers (``proto/quota_region.h``, ``native/region/region.h``,
-``native/packing/packing.h``, ``native/packing/moves.h``) through the C preprocessor, the constants from their ``#define`` lines, and the code of the
-regions is the C code that the shims link.
+``native/packing/packing.h``, ``native/packing/moves.h``) through the C preprocessor, the constants from their ``#define``
+lines, and the code of the regions is the C code that the shims link.
 
 Run with the interpreter that will import them: ``python native/build_cffi.py``.
 """

@@ -6,13 +6,11 @@
 #include "moves.h"
 
 #include <string.h>
-#include <stdio.h>
-#include <stdlib.h>
-long mv_tries, mv_ok;
+
 
 #define STEPS_MAX (2 * MICA_PACKING_MOVES_MAX + 2)
-#define TRIES_MAX 4096  /* of one search for one number of moves */
-#define LOOKS_MAX (1 << 19) /* the same, of sets that are only looked at */
+#define TRIES_MAX 512   /* of one search for one number of moves */
+#define LOOKS_MAX (1 << 18) /* the same, of sets that are only looked at */
 #define EXITS_OF_SHAPE 2 /* residents of one shape that are looked at as the next of a chain */
 #define EXITS_LIST 256
 #define EXITS_MAX 64
@@ -199,7 +197,7 @@ static bool may_hold(const struct mica_packing_fleet *fleet, int32_t shape, int3
 /* All of `gone` leave their node, the shape comes there, and each of them goes where it is best then. */
 static void try_set(struct search *search, int32_t node, const int32_t *gone, int32_t gone_count)
 {
-    search->tries++; mv_tries++;
+    search->tries++;
     search->now.moves_count = 0;
     search->now.node = node;
     for (int32_t i = 0; i < gone_count; i++)
@@ -208,7 +206,7 @@ static void try_set(struct search *search, int32_t node, const int32_t *gone, in
     for (int32_t i = 0; i < gone_count && found; i++)
         found = settle(search, gone[i]);
     if (found)
-        judge(search), mv_ok++;
+        judge(search);
     undo(search);
 }
 
@@ -263,7 +261,7 @@ static void sets_of(struct search *search, int32_t wanted_count)
 static void try_chain(struct search *search, const int32_t *chain, int32_t count)
 {
     const struct mica_packing_residents *residents = search->fleet->residents;
-    search->tries++; mv_tries++;
+    search->tries++;
     search->now.node = residents->node[chain[0]];
     for (int32_t i = 0; i < count; i++)
         lift(search, chain[i]);
@@ -275,7 +273,7 @@ static void try_chain(struct search *search, const int32_t *chain, int32_t count
         found = enter(search, residents->shape[chain[i]], move->node, &move->devices);
     }
     if (found && settle(search, chain[count - 1]))
-        judge(search), mv_ok++;
+        judge(search);
     undo(search);
 }
 
@@ -400,7 +398,7 @@ bool mica_packing_make_room(const struct mica_packing_fleet *fleet, int32_t shap
         if (count > 1)
             chains_of(&search, count);
     }
-    *found = search.best; if (getenv("MVLOG")) printf("want n%d %d: tries %ld ok %ld moves %d\n", fleet->shapes[shape].devices, fleet->shapes[shape].share_ppm[0]/1000, mv_tries, mv_ok, search.best.moves_count), mv_tries = mv_ok = 0;
+    *found = search.best;
     return search.best.moves_count > 0;
 }
 

@@ -42,14 +42,17 @@ class Plan(Struct, frozen=True, kw_only=True):
     folder: str
     workloads: tuple[str, ...] = ()
     seeds: tuple[int, ...] = SEEDS
-    policies: tuple[Policy, ...] = (Policy.BEST_FIT, Policy.FGD, Policy.MICA)
+    policies: tuple[Policy, ...] = (Policy.BEST_FIT, Policy.FGD, Policy.MICA, Policy.MICA_MOVING, Policy.MICA_MOVING_5)
     processes: int = 0
 
 
 class Figure(Struct, frozen=True, kw_only=True, rename={"at_100": "100", "at_130": "130", "deviation_100": "100_sd",
                                                        "deviation_130": "130_sd", "published_100": "100_published",
                                                        "published_130": "130_published"}):  # fmt: skip
-    """Allocated, in % of the capacity, when 100 and when 130 % of it have arrived: the mean over seeds, and its deviation."""
+    """Allocated, in % of the capacity, when 100 and when 130 % of it have arrived: the mean over seeds, and its deviation.
+
+    ``moved_pct``: pods moved in the end, in % of those placed; the most of all seeds.
+    """
 
     at_100: float
     at_130: float
@@ -57,6 +60,7 @@ class Figure(Struct, frozen=True, kw_only=True, rename={"at_100": "100", "at_130
     deviation_130: float
     published_100: float | None = None
     published_130: float | None = None
+    moved_pct: float | None = None
 
 
 class Report(Struct, frozen=True, kw_only=True):
@@ -76,6 +80,12 @@ class _Run(Struct, frozen=True):
     seed: int
 
 
+class _Result(Struct, frozen=True):
+    at_100: float
+    at_130: float
+    moved_pct: float | None
+
+
 def run(plan: Plan, told: Callable[[str], None] = lambda _: None) -> Report:
     """Replay all; ``told`` hears of each workload that is ready. Raises BenchError: a trace can not be read or replayed."""
     folder = Path(plan.folder)
@@ -86,7 +96,7 @@ def run(plan: Plan, told: Callable[[str], None] = lambda _: None) -> Report:
     begun = perf_counter()
     runs = [_Run(plan.folder, name, policy, seed) for name in names for policy in plan.policies for seed in plan.seeds]
     figures: dict[str, dict[str, Figure]] = {name: {} for name in names}
-    found: dict[tuple[str, Policy], list[tuple[float, float]]] = {}
+    found: dict[tuple[str, Policy], list[_Result]] = {}
     for each, result in zip(runs, _side_by_side(runs, plan.processes), strict=True):
         values = found.setdefault((each.workload, each.policy), [])
         values.append(result)
@@ -96,7 +106,7 @@ def run(plan: Plan, told: Callable[[str], None] = lambda _: None) -> Report:
     return Report(workloads=figures, seeds=plan.seeds, seconds=round(perf_counter() - begun, 1), machine=describe_machine())
 
 
-def _side_by_side(runs: list[_Run], processes: int) -> Iterable[tuple[float, float]]:
+def _side_by_side(runs: list[_Run], processes: int) -> Iterable[_Result]:
     processes = min(processes or len(os.sched_getaffinity(0)), len(runs))
     if processes == 1:
         yield from map(_replayed, runs)
@@ -105,9 +115,10 @@ def _side_by_side(runs: list[_Run], processes: int) -> Iterable[tuple[float, flo
         yield from pool.map(_replayed, runs)
 
 
-def _replayed(each: _Run) -> tuple[float, float]:
-    curve = replay(read_trace(Path(each.folder), each.workload), each.policy, each.seed)
-    return curve[_last(curve, FULL)], curve[_last(curve, OVERFULL)]
+def _replayed(each: _Run) -> _Result:
+    replayed = replay(read_trace(Path(each.folder), each.workload), each.policy, each.seed)
+    curve = replayed.allocated
+    return _Result(curve[_last(curve, FULL)], curve[_last(curve, OVERFULL)], replayed.moved_pct)
 
 
 def _last(curve: dict[int, float], most: int) -> int:
@@ -115,8 +126,9 @@ def _last(curve: dict[int, float], most: int) -> int:
     return max((percent for percent in curve if percent <= most), default=min(curve))
 
 
-def _figure(each: _Run, values: list[tuple[float, float]]) -> Figure:
-    full, over = zip(*values, strict=True)
+def _figure(each: _Run, values: list[_Result]) -> Figure:
+    full, over = [value.at_100 for value in values], [value.at_130 for value in values]
+    moved = [value.moved_pct for value in values if value.moved_pct is not None]
     published = PUBLISHED.get(each.workload, {}).get(each.policy, (None, None))
     return Figure(
         at_100=round(fmean(full), 3),
@@ -125,10 +137,11 @@ def _figure(each: _Run, values: list[tuple[float, float]]) -> Figure:
         deviation_130=round(stdev(over), 3) if len(over) > 1 else 0.0,
         published_100=published[0],
         published_130=published[1],
+        moved_pct=round(max(moved), 3) if moved else None,
     )
 
 
-HEAD: Final = ("WORKLOAD", "POLICY", "AT 100 %", "AT 130 %", "PUBLISHED")
+HEAD: Final = ("WORKLOAD", "POLICY", "AT 100 %", "AT 130 %", "MOVED", "PUBLISHED")
 
 
 def rows(report: Report) -> list[tuple[str, ...]]:
@@ -136,7 +149,8 @@ def rows(report: Report) -> list[tuple[str, ...]]:
     return [
         (
             workload, policy, f"{figure.at_100:.2f} ± {figure.deviation_100:.2f}",
-            f"{figure.at_130:.2f} ± {figure.deviation_130:.2f}", _published(figure),
+            f"{figure.at_130:.2f} ± {figure.deviation_130:.2f}",
+            "" if figure.moved_pct is None else f"{figure.moved_pct:.2f} %", _published(figure),
         )
         for workload, policies in report.workloads.items()
         for policy, figure in policies.items()

@@ -25,13 +25,16 @@ from mica.packing._shape import Shape
 class Foresight(Struct, frozen=True, kw_only=True):
     """When and how far is looked ahead.
 
-    ``every``: arrivals between two plans. ``begin``: the part of the capacity that has arrived before the first one. ``full``:
-    up to which part of the capacity work is expected, and ``beyond`` at least so much more. ``small_milli``: pieces of a device
-    up to which size are packed last of all that need one.
+    ``every``: arrivals between two plans, at most; as long as little was learned it is ``soon`` of what has arrived, and at
+    least ``soonest`` arrivals. ``begin``: the part of the capacity that has arrived before the first one. ``full``: up to
+    which part of the capacity work is expected, and ``beyond`` at least so much more. ``small_milli``: pieces of a device up
+    to which size are packed last of all that need one.
     """
 
     every: int = 400
-    begin: float = 0.01
+    soon: float = 0.2
+    soonest: int = 40
+    begin: float = 0.0
     full: float = 0.98
     beyond: float = 0.05
     small_milli: int = 190
@@ -120,13 +123,12 @@ class Foresighted:
     @property
     def is_due(self) -> bool:
         """Whether enough has arrived since the last look ahead for another."""
-        return (
-            self._learner.arrivals >= self._next and self._arrived_milli >= self._foresight.begin * self._capacity_milli
-        )
+        return self._learner.arrivals >= self._next and self._arrived_milli >= self._foresight.begin * self._capacity_milli
 
     def look(self) -> Outlook:
         """Look ahead: a copy of the board, and what is expected by the mix that was learned."""
-        self._next = self._learner.arrivals + self._foresight.every
+        foresight, arrivals = self._foresight, self._learner.arrivals
+        self._next = arrivals + min(foresight.every, max(foresight.soonest, int(foresight.soon * arrivals)))
         self.packer.look_ahead_to(Mix(typical(self._learner.counts), self.board.kinds))
         return Outlook(self.packer.on(self.board.copy()), self._expected(), self.board.version.copy())
 

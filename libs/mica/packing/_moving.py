@@ -23,7 +23,7 @@ class Budget(Struct, frozen=True, kw_only=True):
     """
 
     part: float = 0.01
-    worth_milli: int = 500
+    worth_milli: int = 100
 
 
 class Moving(Generic[K]):
@@ -43,7 +43,8 @@ class Moving(Generic[K]):
 
     def arrive(self, key: K, shape: Shape) -> tuple[Spot | None, tuple[Move[K], ...]]:
         """Where it goes, and what moves for it first; all of that is done. None: it fits nowhere, and nothing moves."""
-        spot, moves = self._foresighted.arrive(shape), ()
+        spot = self._foresighted.arrive(shape)
+        moves: tuple[Move[K], ...] = ()
         if spot is None and shape.devices:
             spot, moves = self._make_room(shape)
         if spot is not None:

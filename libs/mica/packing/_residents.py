@@ -7,11 +7,13 @@ from collections.abc import Hashable, Iterator
 from typing import Generic, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mica.packing._board import Spot, _Bound
 from mica.packing._shape import Shape
 
 K = TypeVar("K", bound=Hashable)
+N = TypeVar("N", bound=np.generic)
 _NOBODY = -1
 
 
@@ -24,6 +26,8 @@ class Residents(Generic[K]):
         self._key: list[K | None] = []
         self._free: list[int] = []
         self._number: dict[Shape, int] = {}
+        self._next = self._node = self._shape = np.empty(0, dtype=np.int32)
+        self._devices: NDArray[np.uint64] = np.empty(0, dtype=np.uint64)
         self._grow(64)
 
     def __len__(self) -> int:
@@ -81,16 +85,11 @@ class Residents(Generic[K]):
         return shape, spot
 
     def _grow(self, size: int) -> None:
-        grown = [np.full(size, _NOBODY, dtype=np.int32) for _ in range(3)]
-        devices = np.zeros(size, dtype=np.uint64)
-        if before := len(self._key):
-            for new, old in zip(grown, (self._next, self._node, self._shape), strict=True):
-                new[:before] = old
-            devices[:before] = self._devices
+        before = len(self._key)
+        self._next, self._node, self._shape = (_longer(each, size) for each in (self._next, self._node, self._shape))
+        self._devices = _longer(self._devices, size)
         self._free += range(size - 1, before - 1, -1)
         self._key += [None] * (size - before)
-        self._next, self._node, self._shape = grown
-        self._devices = devices
         self.struct = _Bound(
             "struct mica_packing_residents *",
             {},
@@ -100,3 +99,8 @@ class Residents(Generic[K]):
             },
         )  # fmt: skip
 
+
+def _longer(array: NDArray[N], size: int) -> NDArray[N]:
+    longer = np.zeros(size, dtype=array.dtype)
+    longer[: len(array)] = array
+    return longer

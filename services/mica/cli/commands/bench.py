@@ -238,7 +238,13 @@ def _on_opencl(runs: int, *, quick: bool) -> tuple["Report", list[str]]:
 )
 @click.option("--workload", "workloads", multiple=True, metavar="NAME", help="One of the folder; may be repeated. All, without.")
 @click.option("--seeds", default="42-51", show_default=True, callback=lambda _c, _p, text: _seeds(text), help="A range, or one.")
-@click.option("--policy", "policies", multiple=True, metavar="NAME", help="bestfit, fgd, value or mica; may be repeated.")
+@click.option(
+    "--policy",
+    "policies",
+    multiple=True,
+    metavar="NAME",
+    help="bestfit, fgd, value, mica, mica_moving or mica_moving_5; may be repeated.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def placement(*, as_json: bool, **plan: object) -> int:
     """Run the placement benchmark."""
