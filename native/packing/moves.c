@@ -9,8 +9,9 @@
 
 
 #define STEPS_MAX (2 * MICA_PACKING_MOVES_MAX + 2)
-#define TRIES_MAX 512   /* of one search for one number of moves */
-#define LOOKS_MAX (1 << 18) /* the same, of sets that are only looked at */
+#define TRIES_MAX 1024
+#define LOOKS_OF_FEW (1 << 21) /* sets and chains of one or two that are looked at */
+#define LOOKS_OF_MANY (1 << 17)
 #define EXITS_OF_SHAPE 2 /* residents of one shape that are looked at as the next of a chain */
 #define EXITS_LIST 256
 #define EXITS_MAX 64
@@ -39,6 +40,7 @@ struct search {
     int32_t wanted;
     int32_t tries;
     int32_t looks;
+    int32_t looks_max;
     int32_t steps_count;
     int32_t touched_count;
     struct step steps[STEPS_MAX];
@@ -235,7 +237,7 @@ static void grow_set(struct search *search, int32_t node, int32_t *gone, int32_t
 {
     const struct mica_packing_residents *residents = search->fleet->residents;
     int32_t next = gone_count == 0 ? residents->head[node] : residents->next[gone[gone_count - 1]];
-    for (; next >= 0 && search->tries < TRIES_MAX && search->looks < LOOKS_MAX; next = residents->next[next]) {
+    for (; next >= 0 && search->tries < TRIES_MAX && search->looks < search->looks_max; next = residents->next[next]) {
         search->looks++;
         if (!may_leave(search, next))
             continue;
@@ -359,7 +361,7 @@ static bool is_apart(const struct search *search, const int32_t *chain, int32_t 
 static void grow_chain(struct search *search, int32_t *chain, int32_t count, int32_t wanted_count)
 {
     const struct exits *exits = exits_of(search, search->fleet->residents->shape[chain[count - 1]]);
-    for (int32_t i = 0; exits && i < exits->count && search->tries < TRIES_MAX && search->looks < LOOKS_MAX; i++) {
+    for (int32_t i = 0; exits && i < exits->count && search->tries < TRIES_MAX && search->looks < search->looks_max; i++) {
         chain[count] = exits->list[i];
         search->looks++;
         if (!is_apart(search, chain, count, chain[count]))
@@ -392,6 +394,7 @@ bool mica_packing_make_room(const struct mica_packing_fleet *fleet, int32_t shap
     struct search search = {.fleet = fleet, .wanted = shape};
     memset(search.able, -1, sizeof search.able);
     for (int32_t count = 1; count <= moves_max && count <= MICA_PACKING_MOVES_MAX && search.best.moves_count == 0; count++) {
+        search.looks_max = count <= 2 ? LOOKS_OF_FEW : LOOKS_OF_MANY;
         search.tries = search.looks = 0;
         sets_of(&search, count);
         search.tries = search.looks = 0;
