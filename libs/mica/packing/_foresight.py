@@ -84,10 +84,14 @@ class Foresighted:
 
     def arrive(self, shape: Shape) -> Spot | None:
         """Where the next piece of work goes; it is put there. None: it fits nowhere."""
+        self.learn(shape)
+        return self.place(shape)
+
+    def learn(self, shape: Shape) -> None:
+        """Expect more of it, and plan when it is time to, all at once."""
         self.expect(shape)
         if self.is_due:
             self.adopt(self.look().plan())
-        return self.place(shape)
 
     def expect(self, shape: Shape) -> None:
         """Learn that such a piece of work came."""

@@ -30,31 +30,32 @@ class Moving(Generic[K]):
     """A packer that plans and moves."""
 
     def __init__(self, foresighted: Foresighted, budget: Budget) -> None:
-        self._foresighted = foresighted
+        self.foresighted = foresighted
         self._budget = budget
-        self._mover: Mover[K] = Mover(foresighted.packer)
+        self.mover: Mover[K] = Mover(foresighted.packer)
+        """Who stands where, and the search."""
         self._hopeless: dict[Shape, int] = {}
         self.placed = self.moved = 0
 
-    @property
-    def mover(self) -> Mover[K]:
-        """Who stands where, and the search."""
-        return self._mover
-
     def arrive(self, key: K, shape: Shape) -> tuple[Spot | None, tuple[Move[K], ...]]:
+        """Learn of it, plan when it is time to, and place it; see ``place``."""
+        self.foresighted.learn(shape)
+        return self.place(key, shape)
+
+    def place(self, key: K, shape: Shape) -> tuple[Spot | None, tuple[Move[K], ...]]:
         """Where it goes, and what moves for it first; all of that is done. None: it fits nowhere, and nothing moves."""
-        spot = self._foresighted.arrive(shape)
+        spot = self.foresighted.place(shape)
         moves: tuple[Move[K], ...] = ()
         if spot is None and shape.devices:
             spot, moves = self._make_room(shape)
         if spot is not None:
-            self._mover.residents.add(key, shape, spot)
+            self.mover.residents.add(key, shape, spot)
             self.placed += 1
         return spot, moves
 
     def depart(self, key: K) -> None:
         """It is no longer there."""
-        self._foresighted.depart(*self._mover.residents.remove(key))
+        self.foresighted.depart(*self.mover.residents.remove(key))
         self._hopeless.clear()
 
     def _make_room(self, shape: Shape) -> tuple[Spot | None, tuple[Move[K], ...]]:
@@ -62,14 +63,14 @@ class Moving(Generic[K]):
         most = min(left, shape.demand_milli // self._budget.worth_milli, MOVES_MAX)
         if most <= self._hopeless.get(shape, 0):
             return None, ()
-        room = self._mover.room_for(shape, most)
+        room = self.mover.room_for(shape, most)
         if room is None:
             self._hopeless[shape] = most
             return None, ()
-        self._mover.carry_out(room.moves)
+        self.mover.carry_out(room.moves)
         self._hopeless.clear()
-        self._foresighted.rearranged({spot.node for move in room.moves for spot in (move.origin, move.to)} | {room.spot.node})
-        self._foresighted.take(shape, room.spot)
-        self._foresighted.rearranged([room.spot.node])
+        self.foresighted.rearranged({spot.node for move in room.moves for spot in (move.origin, move.to)} | {room.spot.node})
+        self.foresighted.take(shape, room.spot)
+        self.foresighted.rearranged([room.spot.node])
         self.moved += len(room.moves)
         return room.spot, room.moves

@@ -108,7 +108,7 @@ def test_a_move_that_is_done_by_half_is_caught_by_that() -> None:
 def test_without_a_budget_it_is_the_packer_that_does_not_move(fleet: list[Node], stream: list[Shape]) -> None:
     """Every piece of work goes to the same spot."""
     moving = moving_on(fleet, Budget(part=0.0))
-    plain = moving_on(fleet, Budget())._foresighted  # noqa: SLF001 - the same packer, alone
+    plain = moving_on(fleet, Budget()).foresighted
     for number, shape in enumerate(stream):
         spot, moves = moving.arrive(number, shape)
         assert (spot, moves) == (plain.arrive(shape), ())
@@ -235,7 +235,7 @@ def test_a_plan_may_be_adopted_when_the_board_has_changed_since(
     fleet: list[Node], stream: list[Shape], look_at: int, adopt_at: int
 ) -> None:
     """A plan that another thread took long to make: nothing is oversold, and nothing that fits is refused."""
-    foresighted = moving_on(fleet, Budget(), every=10**6)._foresighted  # noqa: SLF001 - the same packer, alone
+    foresighted = moving_on(fleet, Budget(), every=10**6).foresighted
     board, placed, plan = foresighted.board, [], None
     for number, shape in enumerate(stream):
         if number == look_at:
