@@ -258,6 +258,16 @@ static void sets_of(struct search *search, int32_t wanted_count)
     }
 }
 
+/* The last of a chain has to leave first where they go one by one. */
+static void turn_round(struct mica_packing_rearrangement *now)
+{
+    for (int32_t i = 0, j = now->moves_count - 1; i < j; i++, j--) {
+        struct mica_packing_move move = now->moves[i];
+        now->moves[i] = now->moves[j];
+        now->moves[j] = move;
+    }
+}
+
 /* The first leaves for the shape and takes the place of the second, and so on; the last goes where it is best then, perhaps where
  * the first was. */
 static void try_chain(struct search *search, const int32_t *chain, int32_t count)
@@ -274,8 +284,10 @@ static void try_chain(struct search *search, const int32_t *chain, int32_t count
         *move = (struct mica_packing_move){chain[i], residents->node[chain[i + 1]], 0};
         found = enter(search, residents->shape[chain[i]], move->node, &move->devices);
     }
-    if (found && settle(search, chain[count - 1]))
+    if (found && settle(search, chain[count - 1])) {
+        turn_round(&search->now);
         judge(search);
+    }
     undo(search);
 }
 
