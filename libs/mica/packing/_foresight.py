@@ -27,8 +27,9 @@ class Foresight(Struct, frozen=True, kw_only=True):
 
     ``every``: arrivals between two plans, at most; as long as little was learned it is ``soon`` of what has arrived, and at
     least ``soonest`` arrivals. ``begin``: the part of the capacity that has arrived before the first one. ``full``: up to
-    which part of the capacity work is expected, and ``beyond`` at least so much more. ``small_milli``: pieces of a device up
-    to which size are packed last of all that need one.
+    which part of the capacity work is expected, and ``beyond`` at least so much more. ``small_milli``: parts of a device up to
+    which size are packed last of all that need one. ``large_first``: how strictly other parts are packed in the order of their
+    size, against chance: 0 not at all.
     """
 
     every: int = 400
@@ -38,6 +39,7 @@ class Foresight(Struct, frozen=True, kw_only=True):
     full: float = 0.98
     beyond: float = 0.05
     small_milli: int = 190
+    large_first: float = 0.5
 
 
 class Outlook(Struct, frozen=True):
@@ -191,5 +193,6 @@ class Foresighted:
         elif shape.milli >= 1000:
             turn = 2.0
         else:
-            turn = 3.0 if shape.milli > self._foresight.small_milli else 6.0
+            large = shape.milli > self._foresight.small_milli
+            turn = 3.0 + self._foresight.large_first * (1 - shape.milli / 1000) if large else 6.0
         return turn - 100 * (1 - allowed)

@@ -19,11 +19,13 @@ class Budget(Struct, frozen=True, kw_only=True):
     """How much may be moved, and for what.
 
     ``part``: moves, as a part of what has been placed. ``worth_milli``: a move must make room for at least so much,
-    thousandths of a device.
+    thousandths of a device. ``patience``: after a search in vain the same shape is tried again when so many have moved, or
+    somebody has left.
     """
 
     part: float = 0.01
     worth_milli: int = 100
+    patience: int = 8
 
 
 class Moving(Generic[K]):
@@ -34,7 +36,7 @@ class Moving(Generic[K]):
         self._budget = budget
         self.mover: Mover[K] = Mover(foresighted.packer)
         """Who stands where, and the search."""
-        self._hopeless: dict[Shape, int] = {}
+        self._hopeless: dict[Shape, tuple[int, int]] = {}
         self.placed = self.moved = 0
 
     def arrive(self, key: K, shape: Shape) -> tuple[Spot | None, tuple[Move[K], ...]]:
@@ -61,14 +63,14 @@ class Moving(Generic[K]):
     def _make_room(self, shape: Shape) -> tuple[Spot | None, tuple[Move[K], ...]]:
         left = int(self._budget.part * self.placed) - self.moved
         most = min(left, shape.demand_milli // self._budget.worth_milli, MOVES_MAX)
-        if most <= self._hopeless.get(shape, 0):
+        tried, moved = self._hopeless.get(shape, (0, 0))
+        if most <= tried and self.moved < moved + self._budget.patience:
             return None, ()
         room = self.mover.room_for(shape, most)
         if room is None:
-            self._hopeless[shape] = most
+            self._hopeless[shape] = most, self.moved
             return None, ()
         self.mover.carry_out(room.moves)
-        self._hopeless.clear()
         self.foresighted.rearranged({spot.node for move in room.moves for spot in (move.origin, move.to)} | {room.spot.node})
         self.foresighted.take(shape, room.spot)
         self.foresighted.rearranged([room.spot.node])
