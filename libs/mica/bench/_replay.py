@@ -1,23 +1,37 @@
 """A trace's pods arrive one after the other, and a policy places each once: FGD's method (Weng et al., USENIX ATC'23, section 6).
 
 Invariant: baselines and mica get the same arrivals on the same nodes in the same order for the same seed, and a pod is counted as
-placed only when the board had room for it.
+placed only when the board had room for it. A policy that moves pods must have every one it has placed stand where it says.
 """
 
 import random
 from collections import Counter
 from collections.abc import Callable
+from itertools import count
 from statistics import fmean
+
+from msgspec import Struct
 
 from mica.bench._errors import BenchError
 from mica.bench._trace import WHOLE_MILLI, Trace
-from mica.packing import Board, Foresight, Foresighted, Packer, Settings, Shape, Spot
-from mica.simulation import Policy, peer_mix, peer_settings
+from mica.packing import Board, Foresight, Foresighted, Mix, Moving, Packer, Settings, Shape, Spot
+from mica.simulation import BUDGETS, Policy, peer_mix, peer_settings
 
 Arrive = Callable[[Shape], Spot | None]
 DEFAULT = Foresight()
 INFLATED = 1.3
 """So many times the capacity arrives."""
+
+
+class Replayed(Struct, frozen=True):
+    """What a policy made of a trace.
+
+    ``allocated``: by per cent of the capacity that has arrived, the per cent that is allocated, averaged over the arrivals
+    there. ``moved_pct``: pods moved, in % of those placed, by a policy that moves.
+    """
+
+    allocated: dict[int, float]
+    moved_pct: float | None = None
 
 
 def arrivals(trace: Trace, seed: int) -> list[Shape]:
@@ -36,10 +50,16 @@ def arrivals(trace: Trace, seed: int) -> list[Shape]:
         pods.append(pod)
 
 
-def replay(trace: Trace, policy: Policy, seed: int, foresight: Foresight = DEFAULT) -> dict[int, float]:
-    """By per cent of the capacity that has arrived, the per cent that is allocated, averaged over the arrivals there."""
+def replay(trace: Trace, policy: Policy, seed: int, foresight: Foresight = DEFAULT) -> Replayed:
+    """Place all that arrives. Raises BenchError: the board does not hold what was placed, or not where it is said to be."""
+    if policy is Policy.LASTING:
+        raise BenchError(f"policy {policy}: got arrivals that never leave, allowed with --over-time")
     capacity = trace.capacity_milli
-    board, arrive = _arrive(trace, policy, seed, foresight)
+    nodes = list(trace.nodes)
+    random.Random(seed + 1).shuffle(nodes)  # noqa: S311 - the order decides ties
+    board = Board(nodes, trace.kinds)
+    moving = _moving(board, trace, seed, policy, foresight) if policy in BUDGETS else None
+    arrive = _numbered(moving) if moving is not None else _arrive(board, trace, seed, policy, foresight)
     arrived = placed = 0
     seen: dict[int, list[float]] = {}
     for pod in arrivals(trace, seed):
@@ -49,19 +69,44 @@ def replay(trace: Trace, policy: Policy, seed: int, foresight: Foresight = DEFAU
     left = int(board.share_ppm.sum()) // 1000
     if left < 0 or board.share_ppm.min() < 0 or capacity - left != placed:
         raise BenchError(f"{policy}, seed {seed}: {placed} thousandths placed, but {capacity - left} are taken of the board")
-    return {percent: fmean(values) for percent, values in seen.items()}
+    moved_pct = None
+    if moving is not None:
+        check_residents(moving, Board(nodes, trace.kinds))
+        moved_pct = 100 * moving.moved / max(1, moving.placed)
+    return Replayed({percent: fmean(values) for percent, values in seen.items()}, moved_pct)
 
 
-def _arrive(trace: Trace, policy: Policy, seed: int, foresight: Foresight) -> tuple[Board, Arrive]:
-    if policy is Policy.LASTING:
-        raise BenchError(f"policy {policy}: got arrivals that never leave, allowed with --over-time")
-    nodes = list(trace.nodes)
-    random.Random(seed + 1).shuffle(nodes)  # noqa: S311 - the order decides ties
-    board = Board(nodes, trace.kinds)
+def check_residents(moving: Moving[int], empty: Board) -> None:
+    """Put all that stand on an empty board. Raises BenchError: a pod was lost, or the board is not what they make of it."""
+    residents = moving.mover.residents
+    if len(residents) != moving.placed:
+        raise BenchError(f"moves: got {len(residents)} pods that stand, allowed: the {moving.placed} that were placed")
+    packer = Packer(empty, Mix({}, empty.kinds), Settings())
+    for key in residents:
+        packer.take(*residents[key])
+    board = moving.mover.packer.board
+    for name in ("cpu_milli", "memory_mib", "vram_mib", "share_ppm"):
+        if not (getattr(empty, name) == getattr(board, name)).all():
+            raise BenchError(f"moves: the board's {name} is not what the pods that stand leave")
+
+
+def _moving(board: Board, trace: Trace, seed: int, policy: Policy, foresight: Foresight) -> Moving[int]:
+    return Moving(_foresighted(board, trace, seed, foresight), BUDGETS[policy])
+
+
+def _numbered(moving: Moving[int]) -> Arrive:
+    number = count()
+    return lambda shape: moving.arrive(next(number), shape)[0]
+
+
+def _foresighted(board: Board, trace: Trace, seed: int, foresight: Foresight) -> Foresighted:
+    devices = Counter(kind for node in trace.nodes for kind, _ in node.devices)
+    return Foresighted(board, {kind: WHOLE_MILLI * each for kind, each in devices.items()}, Settings(), foresight, seed)
+
+
+def _arrive(board: Board, trace: Trace, seed: int, policy: Policy, foresight: Foresight) -> Arrive:
     if policy is Policy.MICA:
-        devices = Counter(kind for node in nodes for kind, _ in node.devices)
-        kinds = {kind: WHOLE_MILLI * count for kind, count in devices.items()}
-        return board, Foresighted(board, kinds, Settings(), foresight, seed).arrive
+        return _foresighted(board, trace, seed, foresight).arrive
     packer = Packer(board, peer_mix(policy, trace.pods, trace.kinds), peer_settings(policy, trace.nodes))
 
     def arrive(shape: Shape) -> Spot | None:
@@ -70,4 +115,4 @@ def _arrive(trace: Trace, policy: Policy, seed: int, foresight: Foresight) -> tu
             packer.take(shape, spot)
         return spot
 
-    return board, arrive
+    return arrive

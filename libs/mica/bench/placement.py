@@ -15,7 +15,7 @@ from msgspec import Struct
 from mica.bench._bounds import bounds, nearest
 from mica.bench._errors import BenchError
 from mica.bench._machine import Machine, describe_machine
-from mica.bench._replay import replay
+from mica.bench._replay import Replayed, replay
 from mica.bench._side_by_side import side_by_side
 from mica.bench._trace import read_trace, workloads
 from mica.simulation import Policy
@@ -42,7 +42,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     folder: str
     workloads: tuple[str, ...] = ()
     seeds: tuple[int, ...] = SEEDS
-    policies: tuple[Policy, ...] = (Policy.BEST_FIT, Policy.FGD, Policy.MICA)
+    policies: tuple[Policy, ...] = (Policy.BEST_FIT, Policy.FGD, Policy.MICA, Policy.MICA_MOVING, Policy.MICA_MOVING_5)
     processes: int = 0
 
 
@@ -52,6 +52,7 @@ class Figure(Struct, frozen=True, kw_only=True, rename={"at_100": "100", "at_130
     """Allocated, in % of the capacity, when 100 and when 130 % of it have arrived: the mean over seeds, and its deviation.
 
     ``bound``: what no policy can get past (``_bound_programme.py``), the mean over the same seeds; ``gap``: up to there.
+    ``moved_pct``: pods moved in the end, in % of those placed; the most of all seeds.
     """
 
     at_100: float
@@ -64,6 +65,7 @@ class Figure(Struct, frozen=True, kw_only=True, rename={"at_100": "100", "at_130
     gap_130: float
     published_100: float | None = None
     published_130: float | None = None
+    moved_pct: float | None = None
 
 
 class Report(Struct, frozen=True, kw_only=True):
@@ -111,14 +113,14 @@ def run_with_curves(plan: Plan, told: Callable[[str], None] = lambda _: None) ->
     runs = [_Run(plan.folder, name, policy, seed) for name in names for policy in plan.policies for seed in plan.seeds]
     figures: dict[str, dict[str, Figure]] = {name: {} for name in names}
     curves: Curves = {name: {} for name in names}
-    found: list[Curve] = []
+    found: list[Replayed] = []
     bounded = [_Bounded(plan.folder, name, plan.seeds) for name in names]
     bound = dict(zip(names, side_by_side(_bounded, bounded, plan.processes), strict=True))
-    for each, curve in zip(runs, side_by_side(_replayed, runs, plan.processes), strict=True):
-        found.append(curve)
+    for each, result in zip(runs, side_by_side(_replayed, runs, plan.processes), strict=True):
+        found.append(result)
         if len(found) == len(plan.seeds):
             figures[each.workload][each.policy] = figure = _figure(each, found, bound[each.workload])
-            curves[each.workload][each.policy] = _mean(found)
+            curves[each.workload][each.policy] = _mean([seen.allocated for seen in found])
             told(f"{each.workload}, {each.policy}: {figure.at_100:.2f} / {figure.at_130:.2f}")
             found = []
     report = Report(workloads=figures, seeds=plan.seeds, seconds=round(perf_counter() - begun, 1), machine=describe_machine())
@@ -131,7 +133,7 @@ def _mean(curves: list[Curve]) -> Curve:
     return {percent: fmean(curve[percent] for curve in curves) for percent in shared}
 
 
-def _replayed(each: _Run) -> Curve:
+def _replayed(each: _Run) -> Replayed:
     return replay(read_trace(Path(each.folder), each.workload), each.policy, each.seed)
 
 
@@ -140,8 +142,10 @@ def _bounded(each: _Bounded) -> tuple[float, float]:
     return fmean(full for full, _ in found), fmean(over for _, over in found)
 
 
-def _figure(each: _Run, curves: list[Curve], bound: tuple[float, float]) -> Figure:
+def _figure(each: _Run, found: list[Replayed], bound: tuple[float, float]) -> Figure:
+    curves = [replayed.allocated for replayed in found]
     full, over = ([curve[nearest(list(curve), most)] for curve in curves] for most in (FULL, OVERFULL))
+    moved = [replayed.moved_pct for replayed in found if replayed.moved_pct is not None]
     published = PUBLISHED.get(each.workload, {}).get(each.policy, (None, None))
     return Figure(
         at_100=round(fmean(full), 3),
@@ -154,10 +158,11 @@ def _figure(each: _Run, curves: list[Curve], bound: tuple[float, float]) -> Figu
         gap_130=round(bound[1] - fmean(over), 3),
         published_100=published[0],
         published_130=published[1],
+        moved_pct=round(max(moved), 3) if moved else None,
     )
 
 
-HEAD: Final = ("WORKLOAD", "POLICY", "AT 100 %", "AT 130 %", "BOUND", "GAP", "PUBLISHED")
+HEAD: Final = ("WORKLOAD", "POLICY", "AT 100 %", "AT 130 %", "MOVED", "BOUND", "GAP", "PUBLISHED")
 
 
 def rows(report: Report) -> list[tuple[str, ...]]:
@@ -166,6 +171,7 @@ def rows(report: Report) -> list[tuple[str, ...]]:
         (
             workload, policy, f"{figure.at_100:.2f} ± {figure.deviation_100:.2f}",
             f"{figure.at_130:.2f} ± {figure.deviation_130:.2f}",
+            "" if figure.moved_pct is None else f"{figure.moved_pct:.2f} %",
             f"{figure.bound_100:.2f} / {figure.bound_130:.2f}", f"{figure.gap_100:.2f} / {figure.gap_130:.2f}",
             _published(figure),
         )

@@ -5,23 +5,35 @@ Owns the measure and the arrays; knows nothing of events, services or time. Inva
 
 from mica.packing._board import NODE_DEVICES_MAX, Board, Node, Spot
 from mica.packing._errors import PackingError
-from mica.packing._foresight import Foresight, Foresighted
+from mica.packing._foresight import Foresight, Foresighted, Outlook, Plan
 from mica.packing._lasting import Lasting
 from mica.packing._mix import Learner, Mix, typical
+from mica.packing._mover import MOVES_MAX, Move, Mover, Room
+from mica.packing._moving import Budget, Moving
 from mica.packing._packer import Packer, Rule, Settings
+from mica.packing._residents import Residents
 from mica.packing._shape import Shape
 
 __all__ = [
+    "MOVES_MAX",
     "NODE_DEVICES_MAX",
     "Board",
+    "Budget",
     "Foresight",
     "Foresighted",
     "Lasting",
     "Learner",
     "Mix",
+    "Move",
+    "Mover",
+    "Moving",
     "Node",
+    "Outlook",
     "Packer",
     "PackingError",
+    "Plan",
+    "Residents",
+    "Room",
     "Rule",
     "Settings",
     "Shape",

@@ -37,7 +37,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     node_devices: int = 8
 
 
-class _Known:
+class Known:
     """A shape as the kernel reads it, and what is known of every node about it."""
 
     def __init__(self, shape: Shape, board: Board) -> None:
@@ -87,8 +87,13 @@ class Packer:
                 "node_cpu_milli": settings.node_cpu_milli, "node_devices": settings.node_devices,
             },
         )  # fmt: skip
-        self._known: dict[Shape, _Known] = {}
+        self._known: dict[Shape, Known] = {}
         self._devices = ffi.new("int16_t[]", NODE_DEVICES_MAX)
+
+    @property
+    def rules(self) -> tuple[object, object]:
+        """The mix and the policy as the kernel reads them; for the modules of this library."""
+        return self._mix.pointer, self._policy
 
     def look_ahead_to(self, mix: Mix) -> None:
         """Expect another mix from now on."""
@@ -102,7 +107,7 @@ class Packer:
 
     def choose(self, shape: Shape) -> Spot | None:
         """Where the shape goes best, or None: nowhere."""
-        known = self._of(shape)
+        known = self.known(shape)
         node = lib.mica_packing_choose(
             self.board.struct.pointer, self._mix.pointer, self._policy, known.shape, known.cache, self._devices
         )
@@ -113,24 +118,24 @@ class Packer:
     def on_node(self, shape: Shape, node: int) -> tuple[int, Spot] | None:
         """How good it would be on that node, and on which of its devices; None: it does not fit there."""
         score = lib.mica_packing_score(
-            self.board.struct.pointer, self._mix.pointer, self._policy, self._of(shape).shape, node, self._devices
+            self.board.struct.pointer, self._mix.pointer, self._policy, self.known(shape).shape, node, self._devices
         )
         return None if score == -(1 << 31) else (score, Spot(node, tuple(self._devices[0 : shape.devices])))
 
     def fits(self, shape: Shape, spot: Spot) -> bool:
         """Whether there is room for it on exactly those devices."""
         self._devices[0 : len(spot.devices)] = spot.devices
-        return bool(lib.mica_packing_fits(self.board.struct.pointer, self._of(shape).shape, spot.node, self._devices))
+        return bool(lib.mica_packing_fits(self.board.struct.pointer, self.known(shape).shape, spot.node, self._devices))
 
     def take(self, shape: Shape, spot: Spot) -> None:
         """Put it there."""
         self._devices[0 : len(spot.devices)] = spot.devices
-        lib.mica_packing_take(self.board.struct.pointer, self._of(shape).shape, spot.node, self._devices)
+        lib.mica_packing_take(self.board.struct.pointer, self.known(shape).shape, spot.node, self._devices)
 
     def give(self, shape: Shape, spot: Spot) -> None:
         """Take it away from there."""
         self._devices[0 : len(spot.devices)] = spot.devices
-        lib.mica_packing_give(self.board.struct.pointer, self._of(shape).shape, spot.node, self._devices)
+        lib.mica_packing_give(self.board.struct.pointer, self.known(shape).shape, spot.node, self._devices)
 
     def value(self, node: int) -> float:
         """V of a node, in thousandths of a device; see ``native/packing/packing.h``."""
@@ -141,7 +146,7 @@ class Packer:
         """Put all of them, one after the other; of a spot on several devices only the first one is told."""
         distinct = list(dict.fromkeys(shapes))
         number = {shape: index for index, shape in enumerate(distinct)}
-        known = [self._of(shape) for shape in distinct]
+        known = [self.known(shape) for shape in distinct]
         count = len(shapes)
         structs = ffi.new("struct mica_packing_shape[]", [each.shape[0] for each in known])  # type: ignore[index]
         caches = ffi.new("struct mica_packing_cache[]", [each.cache[0] for each in known])  # type: ignore[index]
@@ -156,8 +161,9 @@ class Packer:
             for shape, at, each in zip(shapes, node.tolist(), device.tolist(), strict=True)
         ]
 
-    def _of(self, shape: Shape) -> _Known:
+    def known(self, shape: Shape) -> Known:
+        """The shape as the kernel reads it, with what is remembered of each node; for the modules of this library."""
         known = self._known.get(shape)
         if known is None:
-            known = self._known[shape] = _Known(shape, self.board)
+            known = self._known[shape] = Known(shape, self.board)
         return known

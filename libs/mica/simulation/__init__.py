@@ -10,10 +10,11 @@ from mica.simulation._figure import Figure, Spread, figure, mean
 from mica.simulation._fleet import Fleet, thinned
 from mica.simulation._job import Job, Watch, offered, overlaid, watch_for
 from mica.simulation._measure import Measure, Sample
-from mica.simulation._placer import Placer, Policy, peer_mix, peer_settings, placer
+from mica.simulation._placer import BUDGETS, Placer, Policy, peer_mix, peer_settings, placer
 from mica.simulation._scene import Replayed, Scene, replayed
 
 __all__ = [
+    "BUDGETS",
     "Figure",
     "Fleet",
     "Job",

@@ -1,28 +1,49 @@
 """Who places: the policies, each with who stands where.
 
-Invariant: the one list of policies. A key that was placed stands somewhere until it departs; nothing is moved.
+Invariant: the one list of policies. A key that was placed stands somewhere until it departs.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
-from mica.packing import Board, Foresight, Foresighted, Lasting, Mix, Node, Packer, Rule, Settings, Shape, Spot, typical
+from mica.packing import (
+    Board,
+    Budget,
+    Foresight,
+    Foresighted,
+    Lasting,
+    Mix,
+    Moving,
+    Node,
+    Packer,
+    Rule,
+    Settings,
+    Shape,
+    Spot,
+    typical,
+)
 from mica.simulation._fleet import Fleet
 
 
 class Policy(StrEnum):
     """Best fit and FGD are peers; value looks one step ahead, mica plans, lasting learns what stays.
 
-    FGD and value know the mix of all work beforehand, mica and lasting nothing.
+    Those that move do so within a budget. FGD and value know the mix of all work beforehand, the others nothing.
     """
 
     BEST_FIT = "bestfit"
     FGD = "fgd"
     VALUE = "value"
     MICA = "mica"
+    MICA_MOVING = "mica_moving"
+    MICA_MOVING_5 = "mica_moving_5"
     LASTING = "lasting"
+
+
+BUDGETS: Final = {Policy.MICA_MOVING: Budget(part=0.01), Policy.MICA_MOVING_5: Budget(part=0.05)}
+"""How much is moved by those that move."""
 
 
 class Placer(Protocol):
@@ -63,29 +84,20 @@ class _Short:
 
 
 class _Long:
-    """With foresight. What has waited is not learned a second time: it takes the best place that has become free."""
+    """With foresight, and moves within a budget. What has waited is not learned a second time."""
 
-    def __init__(self, foresighted: Foresighted) -> None:
-        self.board = foresighted.board
-        self._foresighted = foresighted
-        self._where: dict[int, tuple[Shape, Spot]] = {}
+    def __init__(self, moving: Moving[int]) -> None:
+        self.board = moving.foresighted.board
+        self._moving = moving
 
     def arrive(self, key: int, shape: Shape, now_s: float) -> bool:  # noqa: ARG002 - the port's
-        return self._stands(key, shape, self._foresighted.arrive(shape))
+        return self._moving.arrive(key, shape)[0] is not None
 
     def again(self, key: int, shape: Shape, now_s: float) -> bool:  # noqa: ARG002 - the port's
-        spot = self._foresighted.packer.choose(shape)
-        if spot is not None:
-            self._foresighted.packer.take(shape, spot)
-        return self._stands(key, shape, spot)
-
-    def _stands(self, key: int, shape: Shape, spot: Spot | None) -> bool:
-        if spot is not None:
-            self._where[key] = shape, spot
-        return spot is not None
+        return self._moving.place(key, shape)[0] is not None
 
     def depart(self, key: int, now_s: float) -> None:  # noqa: ARG002 - the port's
-        self._foresighted.packer.give(*self._where.pop(key))
+        self._moving.depart(key)
 
 
 class _Learning:
@@ -108,8 +120,9 @@ class _Learning:
 def placer(policy: Policy, fleet: Fleet, work: Iterable[Shape], seed: int) -> Placer:
     """The policy on an empty fleet. ``work``: all that will come, for those that know its mix beforehand."""
     board = Board(fleet.nodes, len(fleet.models))
-    if policy is Policy.MICA:
-        return _Long(Foresighted(board, fleet.kinds_milli, Settings(), Foresight(), seed))
+    if policy is Policy.MICA or policy in BUDGETS:
+        foresighted = Foresighted(board, fleet.kinds_milli, Settings(), Foresight(), seed)
+        return _Long(Moving(foresighted, BUDGETS.get(policy, Budget(part=0.0))))
     if policy is Policy.LASTING:
         return _Learning(Lasting(board, Settings()))
     return _Short(Packer(board, peer_mix(policy, work, board.kinds), peer_settings(policy, fleet.nodes)))

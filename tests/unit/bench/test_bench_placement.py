@@ -7,10 +7,11 @@ import pytest
 from click.testing import CliRunner
 
 from mica.bench import BenchError
-from mica.bench._replay import arrivals, replay
+from mica.bench._replay import arrivals, check_residents, replay
 from mica.bench._trace import read_trace
 from mica.bench.placement import Plan, rows, run
 from mica.cli.commands.bench import bench
+from mica.packing import Board, Budget, Foresight, Foresighted, Moving, Settings
 from mica.simulation import Policy
 
 NODES = "sn,cpu_milli,memory_mib,gpu,model\n" + "".join(
@@ -46,6 +47,10 @@ def test_every_policy_is_reported_with_mean_and_deviation(folder: Path) -> None:
         )
         assert figure.published_130 is None
     assert len(rows(report)) == len(POLICIES)
+    for part, policy in ((1, Policy.MICA_MOVING), (5, Policy.MICA_MOVING_5)):
+        moved_pct = report.workloads["small"][policy].moved_pct
+        assert moved_pct is not None
+        assert 0 <= moved_pct <= part
 
 
 def test_a_seed_gives_the_same_again_and_all_policies_the_same_arrivals(folder: Path) -> None:
@@ -55,6 +60,23 @@ def test_a_seed_gives_the_same_again_and_all_policies_the_same_arrivals(folder: 
     assert replay(trace, Policy.MICA, 7) == replay(trace, Policy.MICA, 7)
     demand = sum(pod.demand_milli for pod in arrivals(trace, 7))
     assert trace.capacity_milli < demand <= 1.3 * trace.capacity_milli + 1000
+
+
+def test_a_pod_that_a_move_has_lost_ends_the_replay(folder: Path) -> None:
+    """The control of the check at the end of each: one that no longer stands, or a board that says otherwise."""
+    trace = read_trace(folder, "small")
+    board = Board(trace.nodes, trace.kinds)
+    moving: Moving[int] = Moving(Foresighted(board, {0: 30_000}, Settings(), Foresight()), Budget())
+    for key, pod in enumerate(trace.pods[:6]):
+        moving.arrive(key, pod)
+    check_residents(moving, Board(trace.nodes, trace.kinds))
+    shape, spot = moving.mover.residents.remove(1)
+    with pytest.raises(BenchError, match="moves: got 5 pods that stand, allowed: the 6 that were placed"):
+        check_residents(moving, Board(trace.nodes, trace.kinds))
+    moving.mover.residents.add(1, shape, spot)
+    board.cpu_milli[0] += 1
+    with pytest.raises(BenchError, match="moves: the board's cpu_milli is not what the pods that stand leave"):
+        check_residents(moving, Board(trace.nodes, trace.kinds))
 
 
 def test_the_command_prints_the_json_that_is_promised(folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mica.packing import Node, Shape, Spot
+from mica.packing import Node, Shape
 from mica.simulation import Fleet, Job, Measure, Policy, Scene, SimulationError, Watch, figure, placer, replayed, simulate
 
 GIB = 1024
@@ -93,8 +93,8 @@ def test_a_mica_that_waited_is_not_learned_twice():
     actor.depart(0, 3)
     assert actor.again(1, WHOLE, 3)
     assert actor.board.share_ppm.tolist() == [0]
-    assert actor._foresighted._learner.arrivals == 2
-    assert actor._where == {1: (WHOLE, Spot(0, (0,)))}
+    assert actor._moving.foresighted._learner.arrivals == 2
+    assert list(actor._moving.mover.residents) == [1]
 
 
 @pytest.mark.parametrize(

@@ -242,7 +242,11 @@ def _on_opencl(runs: int, *, quick: bool) -> tuple["Report", list[str]]:
     "--seeds", metavar="A-B", callback=lambda _c, _p, text: _seeds(text), help="A range, or one [42-51; over time 42-44]."
 )
 @click.option(
-    "--policy", "policies", multiple=True, metavar="NAME", help="bestfit, fgd, value, mica; over time lasting; repeatable."
+    "--policy",
+    "policies",
+    multiple=True,
+    metavar="NAME",
+    help="bestfit, fgd, value, mica, mica_moving, mica_moving_5, lasting (over time).",
 )
 @click.option("--over-time", is_flag=True, help="Pods come and go at the trace's own times, instead of coming in random order.")
 @click.option("--load", "loads", type=float, multiple=True, help="Over time: so much of the capacity is asked for [1.0].")
