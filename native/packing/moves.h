@@ -14,6 +14,7 @@
 #endif
 
 #define MICA_PACKING_MOVES_MAX 4 /* of one search */
+#define MICA_PACKING_STANDING_MAX 4096 /* different shapes among residents and what room is made for */
 
 /* Who is where. Residents of a node are a list in the order of `next`; -1 ends it. Bit d of `devices` is device d of the node. */
 struct mica_packing_residents {
@@ -29,13 +30,10 @@ struct mica_packing_fleet {
     const struct mica_packing_board *board;
     const struct mica_packing_mix *mix;
     const struct mica_packing_policy *policy;
-    const struct mica_packing_shape *shapes;
+    const struct mica_packing_shape *shapes; /* at most MICA_PACKING_STANDING_MAX */
     const struct mica_packing_cache *caches; /* one of each shape */
     const struct mica_packing_residents *residents;
-    int32_t shapes_count;           /* <= MICA_PACKING_STANDING_MAX */
 };
-
-#define MICA_PACKING_STANDING_MAX 4096 /* different shapes among residents */
 
 struct mica_packing_move {
     int32_t resident;
@@ -52,7 +50,8 @@ struct mica_packing_rearrangement {
 };
 
 /* The fewest moves, at most `moves_max`, that make room for the shape with that number, which fits nowhere; of as few, those that
- * leave V highest. False: none were found. Sets of one to MICA_PACKING_MOVES_MAX residents of one node, and chains of two. */
+ * leave V highest. False: none were found. Sets of residents of one node are tried, and chains: one leaves for the shape and takes the
+ * place of the next, and the last goes where it is best then. A chain without a circle is listed in an order in which it can be done. */
 bool mica_packing_make_room(const struct mica_packing_fleet *fleet, int32_t shape, int32_t moves_max,
                             struct mica_packing_rearrangement *found);
 

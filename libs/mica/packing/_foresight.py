@@ -32,7 +32,7 @@ class Foresight(Struct, frozen=True, kw_only=True):
     size, against chance: 0 not at all.
     """
 
-    every: int = 400
+    every: int = 700
     soon: float = 0.2
     soonest: int = 40
     begin: float = 0.0

@@ -4,7 +4,7 @@ Invariant: looking for moves changes nothing that can be seen; moves are a set (
 what is carried out loses nobody and oversells nothing. Equal boards, mixes and residents give equal moves.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Generic
 
 from msgspec import Struct
@@ -39,9 +39,12 @@ class Room(Struct, Generic[K], frozen=True):
 class Mover(Generic[K]):
     """A packer's board with who stands on it."""
 
-    def __init__(self, packer: Packer) -> None:
+    def __init__(self, packer: Packer, standing: Mapping[K, tuple[Shape, Spot]] | None = None) -> None:
+        """``standing``: who stands where already; the board has them."""
         self.packer = packer
         self.residents: Residents[K] = Residents(packer.board.nodes)
+        for key, (shape, spot) in (standing or {}).items():
+            self.residents.add(key, shape, spot)
         self._known: list[Shape] = []
         self._shapes = self._caches = ffi.NULL
 
@@ -109,7 +112,7 @@ class Mover(Generic[K]):
             "struct mica_packing_fleet *",
             {
                 "board": self.packer.board.struct.pointer, "mix": mix, "policy": policy, "shapes": self._shapes,
-                "caches": self._caches, "residents": self.residents.struct.pointer, "shapes_count": len(shapes),
+                "caches": self._caches, "residents": self.residents.struct.pointer,
             },
         )  # fmt: skip
 

@@ -35,7 +35,7 @@ static struct mica_packing_cache caches[SHAPES];
 static int32_t head[NODES], next[RESIDENTS], at[RESIDENTS], shape_of[RESIDENTS], residents_count;
 static uint64_t devices_of[RESIDENTS];
 static struct mica_packing_residents residents = {head, next, at, shape_of, devices_of};
-static struct mica_packing_fleet fleet = {&board, &mix, &policy, shapes, caches, &residents, SHAPES};
+static struct mica_packing_fleet fleet = {&board, &mix, &policy, shapes, caches, &residents};
 
 static uint64_t state;
 

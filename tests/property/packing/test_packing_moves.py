@@ -143,13 +143,13 @@ def one_relocation_is_enough(mover: Mover[int], shape: Shape) -> bool:
 def full_mover(fleet: list[Node], stream: list[Shape]) -> Mover[int]:
     """A fleet with what fits of a stream, and no foresight."""
     packer = Packer(Board(fleet, KINDS), Mix(typical(Counter(stream), 1.0), KINDS), Settings())
-    mover: Mover[int] = Mover(packer)
+    standing = {}
     for number, shape in enumerate(stream):
         spot = packer.choose(shape)
         if spot is not None:
             packer.take(shape, spot)
-            mover.residents.add(number, shape, spot)
-    return mover
+            standing[number] = (shape, spot)
+    return Mover(packer, standing)
 
 
 @settings(deadline=None)

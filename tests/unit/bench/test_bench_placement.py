@@ -81,10 +81,12 @@ def test_a_pod_that_a_move_has_lost_ends_the_replay(folder: Path) -> None:
 
 def test_the_command_prints_the_json_that_is_promised(folder: Path) -> None:
     """``workloads``, by name, by policy, at 100 and at 130."""
-    done = CliRunner().invoke(bench, ["placement", "--trace", str(folder), "--seeds", "3", "--policy", "bestfit", "--json"])
+    words = ["placement", "--trace", str(folder), "--seeds", "3", "--policy", "bestfit", "--policy", "mica_moving", "--json"]
+    done = CliRunner().invoke(bench, words)
     assert done.exit_code == 0, done.output
-    figure = json.loads(done.stdout)["workloads"]["small"]["bestfit"]
-    assert {"100", "130", "100_sd", "130_sd", "bound_100", "bound_130", "gap_100", "gap_130"} <= figure.keys()
+    figures = json.loads(done.stdout)["workloads"]["small"]
+    assert {"100", "130", "100_sd", "130_sd", "bound_100", "bound_130", "gap_100", "gap_130"} <= figures["bestfit"].keys()
+    assert {"100", "130", "moved_pct"} <= figures["mica_moving"].keys()
 
 
 @pytest.mark.parametrize(
