@@ -1,6 +1,7 @@
 """Bin packing at fleet scale: where work goes best, and what is then left for what is still to come.
 
-Owns the measure and the arrays; knows nothing of events or services, and no clock. Invariant: pure, and equal input gives equal choices.
+Owns the measure and the arrays; knows nothing of events or services, and no clock. Invariant: pure, and equal input gives equal
+choices.
 """
 
 from mica.packing._board import NODE_DEVICES_MAX, Board, Node, Spot
