@@ -20,7 +20,7 @@ $(STAMP): pyproject.toml constraints.txt scripts/check_host.sh
 	@scripts/check_host.sh "$(PYTHON)"
 	@echo "mica: installing what mica and its tests need into $(VENV) (once, about a minute)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev,clients,opencl]'
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev,clients,opencl,plots]'
 	@touch $@
 
 native: $(STAMP) $(SHIM) $(BINDING) ## compile the shims, the simulated drivers and the region binding

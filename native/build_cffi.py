@@ -1,8 +1,8 @@
 """Compile C code for Python: ``mica.region._abi``, the region library and its layout, and ``mica.packing._kernel``.
 
 Owns no layout: the declarations come from the headers (``proto/quota_region.h``, ``native/region/region.h``,
-``native/packing/packing.h``) through the C preprocessor, the constants from their ``#define`` lines, and the code of the
-regions is the C code that the shims link.
+``native/packing/packing.h``, ``native/packing/moves.h``) through the C preprocessor, the constants from their ``#define``
+lines, and the code of the regions is the C code that the shims link.
 
 Run with the interpreter that will import them: ``python native/build_cffi.py``.
 """
@@ -40,9 +40,10 @@ class Binding(NamedTuple):
         return "\n".join([*lines, *(f'#include "{header.name}"' for header in self.headers)]) + "\n"
 
 
+PACKING = (NATIVE / "packing" / "packing.h", NATIVE / "packing" / "moves.h")
 BINDINGS = (
     Binding("mica.region._abi", (ROOT / "proto" / "quota_region.h", NATIVE / "region" / "region.h"), NATIVE / "region", ("-O2",)),
-    Binding("mica.packing._kernel", (NATIVE / "packing" / "packing.h",), NATIVE / "packing", ("-O3", "-ffp-contract=off")),
+    Binding("mica.packing._kernel", PACKING, NATIVE / "packing", ("-O3", "-ffp-contract=off")),
 )
 
 _CONSTANT = re.compile(r"^#define\s+(MICA_[A-Z0-9_]+)\s+(?=[0-9(])", re.MULTILINE)

@@ -1,18 +1,20 @@
 """A trace's pods arrive one after the other, and a policy places each once: FGD's method (Weng et al., USENIX ATC'23, section 6).
 
 Invariant: baselines and mica get the same arrivals on the same nodes in the same order for the same seed, and a pod is counted as
-placed only when the board had room for it.
+placed only when the board had room for it. A policy that moves pods must have every one it has placed stand where it says.
 """
 
 import random
-from collections import Counter
 from collections.abc import Callable
-from enum import StrEnum
+from itertools import count
 from statistics import fmean
+
+from msgspec import Struct
 
 from mica.bench._errors import BenchError
 from mica.bench._trace import Trace
-from mica.packing import Board, Foresight, Foresighted, Mix, Packer, Rule, Settings, Shape, Spot, typical
+from mica.packing import Board, Foresight, Foresighted, Mix, Moving, Packer, Settings, Shape, Spot
+from mica.simulation import BUDGETS, Policy, peer_mix, peer_settings
 
 Arrive = Callable[[Shape], Spot | None]
 DEFAULT = Foresight()
@@ -20,13 +22,15 @@ INFLATED = 1.3
 """So many times the capacity arrives."""
 
 
-class Policy(StrEnum):
-    """Who places."""
+class Replayed(Struct, frozen=True):
+    """What a policy made of a trace.
 
-    BEST_FIT = "bestfit"
-    FGD = "fgd"
-    VALUE = "value"
-    MICA = "mica"
+    ``allocated``: by per cent of the capacity that has arrived, the per cent that is allocated, averaged over the arrivals
+    there. ``moved_pct``: pods moved, in % of those placed, by a policy that moves.
+    """
+
+    allocated: dict[int, float]
+    moved_pct: float | None = None
 
 
 def arrivals(trace: Trace, seed: int) -> list[Shape]:
@@ -45,10 +49,14 @@ def arrivals(trace: Trace, seed: int) -> list[Shape]:
         pods.append(pod)
 
 
-def replay(trace: Trace, policy: Policy, seed: int, foresight: Foresight = DEFAULT) -> dict[int, float]:
-    """By per cent of the capacity that has arrived, the per cent that is allocated, averaged over the arrivals there."""
+def replay(trace: Trace, policy: Policy, seed: int, foresight: Foresight = DEFAULT) -> Replayed:
+    """Place all that arrives. Raises BenchError: the board does not hold what was placed, or not where it is said to be."""
     capacity = trace.capacity_milli
-    board, arrive = _arrive(trace, policy, seed, foresight)
+    nodes = list(trace.nodes)
+    random.Random(seed + 1).shuffle(nodes)  # noqa: S311 - the order decides ties
+    board = Board(nodes, trace.kinds)
+    moving = _moving(board, seed, policy, foresight) if policy in BUDGETS else None
+    arrive = _numbered(moving) if moving is not None else _arrive(board, trace, seed, policy, foresight)
     arrived = placed = 0
     seen: dict[int, list[float]] = {}
     for pod in arrivals(trace, seed):
@@ -58,16 +66,40 @@ def replay(trace: Trace, policy: Policy, seed: int, foresight: Foresight = DEFAU
     left = int(board.share_ppm.sum()) // 1000
     if left < 0 or board.share_ppm.min() < 0 or capacity - left != placed:
         raise BenchError(f"{policy}, seed {seed}: {placed} thousandths placed, but {capacity - left} are taken of the board")
-    return {percent: fmean(values) for percent, values in seen.items()}
+    moved_pct = None
+    if moving is not None:
+        check_residents(moving, Board(nodes, trace.kinds))
+        moved_pct = 100 * moving.moved / max(1, moving.placed)
+    return Replayed({percent: fmean(values) for percent, values in seen.items()}, moved_pct)
 
 
-def _arrive(trace: Trace, policy: Policy, seed: int, foresight: Foresight) -> tuple[Board, Arrive]:
-    nodes = list(trace.nodes)
-    random.Random(seed + 1).shuffle(nodes)  # noqa: S311 - the order decides ties
-    board = Board(nodes, trace.kinds)
+def check_residents(moving: Moving[int], empty: Board) -> None:
+    """Put all that stand on an empty board. Raises BenchError: a pod was lost, or the board is not what they make of it."""
+    residents = moving.mover.residents
+    if len(residents) != moving.placed:
+        raise BenchError(f"moves: got {len(residents)} pods that stand, allowed: the {moving.placed} that were placed")
+    packer = Packer(empty, Mix({}, empty.kinds), Settings())
+    for key in residents:
+        packer.take(*residents[key])
+    board = moving.mover.packer.board
+    for name in ("cpu_milli", "memory_mib", "vram_mib", "share_ppm"):
+        if not (getattr(empty, name) == getattr(board, name)).all():
+            raise BenchError(f"moves: the board's {name} is not what the pods that stand leave")
+
+
+def _moving(board: Board, seed: int, policy: Policy, foresight: Foresight) -> Moving[int]:
+    return Moving(Foresighted(board, Settings(), foresight, seed), BUDGETS[policy])
+
+
+def _numbered(moving: Moving[int]) -> Arrive:
+    number = count()
+    return lambda shape: moving.arrive(next(number), shape)[0]
+
+
+def _arrive(board: Board, trace: Trace, seed: int, policy: Policy, foresight: Foresight) -> Arrive:
     if policy is Policy.MICA:
-        return board, Foresighted(board, Settings(), foresight, seed).arrive
-    packer = Packer(board, _known_mix(trace, policy), _settings(trace, policy))
+        return Foresighted(board, Settings(), foresight, seed).arrive
+    packer = Packer(board, peer_mix(policy, trace.pods, trace.kinds), peer_settings(policy, trace.nodes))
 
     def arrive(shape: Shape) -> Spot | None:
         spot = packer.choose(shape)
@@ -75,21 +107,4 @@ def _arrive(trace: Trace, policy: Policy, seed: int, foresight: Foresight) -> tu
             packer.take(shape, spot)
         return spot
 
-    return board, arrive
-
-
-def _known_mix(trace: Trace, policy: Policy) -> Mix:
-    """What the peers know beforehand: the mix of the whole trace; FGD's without the pods' host memory."""
-    if policy is Policy.VALUE:
-        return Mix(typical(Counter(trace.pods)), trace.kinds)
-    counts = Counter(Shape(pod.cpu_milli, 0, pod.devices, pod.vram_mib, pod.share_ppm, pod.kinds) for pod in trace.pods)
-    return Mix(typical(counts), trace.kinds, with_memory=False)
-
-
-def _settings(trace: Trace, policy: Policy) -> Settings:
-    rule = {Policy.BEST_FIT: Rule.BEST_FIT, Policy.FGD: Rule.FGD}.get(policy, Rule.VALUE)
-    return Settings(
-        rule=rule,
-        node_cpu_milli=max(1, *(node.cpu_milli for node in trace.nodes)),
-        node_devices=max(1, *(len(node.devices) for node in trace.nodes)),
-    )
+    return arrive

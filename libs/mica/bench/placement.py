@@ -4,10 +4,7 @@ Workloads are replayed by FGD's method (``_replay.py``), each policy on the same
 go side by side. Invariant: means stand with their deviation, and beside what was published for the peers.
 """
 
-import os
-from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean, stdev
 from time import perf_counter
@@ -15,10 +12,13 @@ from typing import Final
 
 from msgspec import Struct
 
+from mica.bench._bounds import bounds, nearest
 from mica.bench._errors import BenchError
 from mica.bench._machine import Machine, describe_machine
-from mica.bench._replay import Policy, replay
+from mica.bench._replay import Replayed, replay
+from mica.bench._side_by_side import side_by_side
 from mica.bench._trace import read_trace, workloads
+from mica.simulation import Policy
 
 FULL: Final = 100
 OVERFULL: Final = 130
@@ -42,21 +42,30 @@ class Plan(Struct, frozen=True, kw_only=True):
     folder: str
     workloads: tuple[str, ...] = ()
     seeds: tuple[int, ...] = SEEDS
-    policies: tuple[Policy, ...] = (Policy.BEST_FIT, Policy.FGD, Policy.MICA)
+    policies: tuple[Policy, ...] = (Policy.BEST_FIT, Policy.FGD, Policy.MICA, Policy.MICA_MOVING, Policy.MICA_MOVING_5)
     processes: int = 0
 
 
 class Figure(Struct, frozen=True, kw_only=True, rename={"at_100": "100", "at_130": "130", "deviation_100": "100_sd",
                                                        "deviation_130": "130_sd", "published_100": "100_published",
                                                        "published_130": "130_published"}):  # fmt: skip
-    """Allocated, in % of the capacity, when 100 and when 130 % of it have arrived: the mean over seeds, and its deviation."""
+    """Allocated, in % of the capacity, when 100 and when 130 % of it have arrived: the mean over seeds, and its deviation.
+
+    ``bound``: what no policy can get past (``_bound_programme.py``), the mean over the same seeds; ``gap``: up to there.
+    ``moved_pct``: pods moved in the end, in % of those placed; the most of all seeds.
+    """
 
     at_100: float
     at_130: float
     deviation_100: float
     deviation_130: float
+    bound_100: float
+    bound_130: float
+    gap_100: float
+    gap_130: float
     published_100: float | None = None
     published_130: float | None = None
+    moved_pct: float | None = None
 
 
 class Report(Struct, frozen=True, kw_only=True):
@@ -76,8 +85,25 @@ class _Run(Struct, frozen=True):
     seed: int
 
 
+class _Bounded(Struct, frozen=True):
+    folder: str
+    workload: str
+    seeds: tuple[int, ...]
+
+
+Curve = dict[int, float]
+"""By per cent of the capacity that has arrived, the per cent that is allocated."""
+Curves = dict[str, dict[str, Curve]]
+"""By workload and policy, the means over seeds."""
+
+
 def run(plan: Plan, told: Callable[[str], None] = lambda _: None) -> Report:
     """Replay all; ``told`` hears of each workload that is ready. Raises BenchError: a trace can not be read or replayed."""
+    return run_with_curves(plan, told)[0]
+
+
+def run_with_curves(plan: Plan, told: Callable[[str], None] = lambda _: None) -> tuple[Report, Curves]:
+    """The same, with what there is to be drawn."""
     folder = Path(plan.folder)
     known = workloads(folder)
     names = plan.workloads or tuple(known)
@@ -86,49 +112,57 @@ def run(plan: Plan, told: Callable[[str], None] = lambda _: None) -> Report:
     begun = perf_counter()
     runs = [_Run(plan.folder, name, policy, seed) for name in names for policy in plan.policies for seed in plan.seeds]
     figures: dict[str, dict[str, Figure]] = {name: {} for name in names}
-    found: dict[tuple[str, Policy], list[tuple[float, float]]] = {}
-    for each, result in zip(runs, _side_by_side(runs, plan.processes), strict=True):
-        values = found.setdefault((each.workload, each.policy), [])
-        values.append(result)
-        if len(values) == len(plan.seeds):
-            figures[each.workload][each.policy] = figure = _figure(each, values)
+    curves: Curves = {name: {} for name in names}
+    found: list[Replayed] = []
+    bounded = [_Bounded(plan.folder, name, plan.seeds) for name in names]
+    bound = dict(zip(names, side_by_side(_bounded, bounded, plan.processes), strict=True))
+    for each, result in zip(runs, side_by_side(_replayed, runs, plan.processes), strict=True):
+        found.append(result)
+        if len(found) == len(plan.seeds):
+            figures[each.workload][each.policy] = figure = _figure(each, found, bound[each.workload])
+            curves[each.workload][each.policy] = _mean([seen.allocated for seen in found])
             told(f"{each.workload}, {each.policy}: {figure.at_100:.2f} / {figure.at_130:.2f}")
-    return Report(workloads=figures, seeds=plan.seeds, seconds=round(perf_counter() - begun, 1), machine=describe_machine())
+            found = []
+    report = Report(workloads=figures, seeds=plan.seeds, seconds=round(perf_counter() - begun, 1), machine=describe_machine())
+    return report, curves
 
 
-def _side_by_side(runs: list[_Run], processes: int) -> Iterable[tuple[float, float]]:
-    processes = min(processes or len(os.sched_getaffinity(0)), len(runs))
-    if processes == 1:
-        yield from map(_replayed, runs)
-        return
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(_replayed, runs)
+def _mean(curves: list[Curve]) -> Curve:
+    """At the per cents that all have."""
+    shared = sorted(set.intersection(*(set(curve) for curve in curves)))
+    return {percent: fmean(curve[percent] for curve in curves) for percent in shared}
 
 
-def _replayed(each: _Run) -> tuple[float, float]:
-    curve = replay(read_trace(Path(each.folder), each.workload), each.policy, each.seed)
-    return curve[_last(curve, FULL)], curve[_last(curve, OVERFULL)]
+def _replayed(each: _Run) -> Replayed:
+    return replay(read_trace(Path(each.folder), each.workload), each.policy, each.seed)
 
 
-def _last(curve: dict[int, float], most: int) -> int:
-    """The per cent nearest to ``most``, and not above it, at which something arrived: on a small trace not all are there."""
-    return max((percent for percent in curve if percent <= most), default=min(curve))
+def _bounded(each: _Bounded) -> tuple[float, float]:
+    found = bounds(read_trace(Path(each.folder), each.workload), each.seeds, (FULL, OVERFULL))
+    return fmean(full for full, _ in found), fmean(over for _, over in found)
 
 
-def _figure(each: _Run, values: list[tuple[float, float]]) -> Figure:
-    full, over = zip(*values, strict=True)
+def _figure(each: _Run, found: list[Replayed], bound: tuple[float, float]) -> Figure:
+    curves = [replayed.allocated for replayed in found]
+    full, over = ([curve[nearest(list(curve), most)] for curve in curves] for most in (FULL, OVERFULL))
+    moved = [replayed.moved_pct for replayed in found if replayed.moved_pct is not None]
     published = PUBLISHED.get(each.workload, {}).get(each.policy, (None, None))
     return Figure(
         at_100=round(fmean(full), 3),
         at_130=round(fmean(over), 3),
         deviation_100=round(stdev(full), 3) if len(full) > 1 else 0.0,
         deviation_130=round(stdev(over), 3) if len(over) > 1 else 0.0,
+        bound_100=round(bound[0], 3),
+        bound_130=round(bound[1], 3),
+        gap_100=round(bound[0] - fmean(full), 3),
+        gap_130=round(bound[1] - fmean(over), 3),
         published_100=published[0],
         published_130=published[1],
+        moved_pct=round(max(moved), 3) if moved else None,
     )
 
 
-HEAD: Final = ("WORKLOAD", "POLICY", "AT 100 %", "AT 130 %", "PUBLISHED")
+HEAD: Final = ("WORKLOAD", "POLICY", "AT 100 %", "AT 130 %", "MOVED", "BOUND", "GAP", "PUBLISHED")
 
 
 def rows(report: Report) -> list[tuple[str, ...]]:
@@ -136,7 +170,10 @@ def rows(report: Report) -> list[tuple[str, ...]]:
     return [
         (
             workload, policy, f"{figure.at_100:.2f} ± {figure.deviation_100:.2f}",
-            f"{figure.at_130:.2f} ± {figure.deviation_130:.2f}", _published(figure),
+            f"{figure.at_130:.2f} ± {figure.deviation_130:.2f}",
+            "" if figure.moved_pct is None else f"{figure.moved_pct:.2f} %",
+            f"{figure.bound_100:.2f} / {figure.bound_130:.2f}", f"{figure.gap_100:.2f} / {figure.gap_130:.2f}",
+            _published(figure),
         )
         for workload, policies in report.workloads.items()
         for policy, figure in policies.items()

@@ -60,6 +60,22 @@ class Board:
         other.struct = other._bind()
         return other
 
+    def follow(self, other: "Board", node: int) -> None:
+        """Have on that node what the other board has there."""
+        devices = slice(self.first[node], self.first[node + 1])
+        self.cpu_milli[node], self.memory_mib[node] = other.cpu_milli[node], other.memory_mib[node]
+        self.vram_mib[devices], self.share_ppm[devices] = other.vram_mib[devices], other.share_ppm[devices]
+        self.version[node] += np.uint32(1)
+
+    def bound_by(self, other: "Board", node: int) -> None:
+        """Have no more free on that node than the other board has there."""
+        devices = slice(self.first[node], self.first[node + 1])
+        self.cpu_milli[node] = min(self.cpu_milli[node], other.cpu_milli[node])
+        self.memory_mib[node] = min(self.memory_mib[node], other.memory_mib[node])
+        np.minimum(self.vram_mib[devices], other.vram_mib[devices], out=self.vram_mib[devices])
+        np.minimum(self.share_ppm[devices], other.share_ppm[devices], out=self.share_ppm[devices])
+        self.version[node] += np.uint32(1)
+
     @property
     def nodes(self) -> int:
         """How many there are."""

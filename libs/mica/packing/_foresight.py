@@ -5,13 +5,12 @@ board, large and constrained pieces first. Whatever then arrives takes a place t
 the measure that takes none of the places kept for others; else the best one there is. Short-sighted scores can not see that a
 piece which fits anywhere should leave the few places that another one needs.
 
-Invariant: nothing that fits somewhere is refused: places are kept by preference, never by force. Looking changes nothing; what
-was looked at and then taken is said by ``took``. Deterministic for a seed.
+Invariant: nothing that fits somewhere is refused: places are kept by preference, never by force. Deterministic for a seed.
 """
 
 import random
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 
 import numpy as np
@@ -19,7 +18,8 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from mica.packing._board import Board, Spot
-from mica.packing._mix import Learner, Mix, typical
+from mica.packing._learner import Learner
+from mica.packing._mix import Mix
 from mica.packing._packer import Packer, Settings
 from mica.packing._shape import Shape
 
@@ -27,16 +27,23 @@ from mica.packing._shape import Shape
 class Foresight(Struct, frozen=True, kw_only=True):
     """When and how far is looked ahead.
 
-    ``every``: arrivals between two plans. ``begin``: the part of the capacity that has arrived before the first one. ``full``:
-    up to which part of the capacity work is expected, and ``beyond`` at least so much more. ``small_milli``: pieces of a device
-    up to which size are packed last of all that need one.
+    ``every``: arrivals between two plans, at most; as long as little was learned it is ``soon`` of what has arrived, and at
+    least ``soonest`` arrivals. ``begin``: the part of the capacity that has arrived before the first one. ``full``: up to
+    which part of the capacity work is expected, and ``beyond`` at least so much more. ``small_milli``: parts of a device up to
+    which size are packed last of all that need one. ``large_first``: how strictly other parts are packed in the order of their
+    size, against chance: 0 not at all. ``fleeting``: where so many have left for each that came since the last plan, no places
+    are kept.
     """
 
-    every: int = 400
-    begin: float = 0.01
+    every: int = 700
+    soon: float = 0.2
+    soonest: int = 40
+    begin: float = 0.0
     full: float = 0.98
     beyond: float = 0.05
     small_milli: int = 190
+    large_first: float = 0.5
+    fleeting: float = 0.25
 
 
 class Why(StrEnum):
@@ -50,27 +57,41 @@ class Why(StrEnum):
     """It costs the least of what is left, for the work that is expected."""
 
 
-class Look(Struct, frozen=True):
+class Seen(Struct, frozen=True):
     """A place, and what speaks for it."""
 
     spot: Spot
     why: Why
 
 
-class Draft(Struct, frozen=True):
-    """A look ahead that is being worked out, on boards of its own: ``fill`` may run beside everything else."""
+class Outlook(Struct, frozen=True):
+    """What a plan is made of, and nothing that changes while it is made."""
 
-    mix: Mix
-    expected: list[Shape]
     packer: Packer
+    expected: list[Shape]
+    known: Sequence[Shape]
+    version: NDArray[np.uint32]
 
-    def fill(self) -> dict[Shape, deque[Spot]]:
-        """Where what is expected would go."""
+    def plan(self) -> "Plan":
+        """Look at every node, then pack what is expected; the kernel lets go of the interpreter meanwhile. Once."""
+        for shape in self.known:
+            self.packer.choose(shape)
+        packer = self.packer.on(self.packer.board.copy())
+        packer.take_over(self.packer)
         slots: dict[Shape, deque[Spot]] = {}
-        for shape, spot in zip(self.expected, self.packer.fill(self.expected), strict=True):
+        for shape, spot in zip(self.expected, packer.fill(self.expected), strict=True):
             if spot is not None:
                 slots.setdefault(shape, deque()).append(spot)
-        return slots
+        return Plan(packer, slots, self.packer, self.version)
+
+
+class Plan(Struct, frozen=True):
+    """Places that are kept: by shape, and on a board on which they are taken. ``fresh`` knows the nodes as they were before."""
+
+    packer: Packer
+    slots: dict[Shape, deque[Spot]]
+    fresh: Packer
+    version: NDArray[np.uint32]
 
 
 class Foresighted:
@@ -80,89 +101,111 @@ class Foresighted:
         self, board: Board, settings: Settings, foresight: Foresight, seed: int = 0, learner: Learner | None = None
     ) -> None:
         self.board = board
-        self._learner = learner if learner is not None else Learner()
-        self.packer = Packer(board, self._mix(), settings)
+        self.learner = learner if learner is not None else Learner()
+        self.packer = Packer(board, Mix({}, board.kinds), settings)
+        self._capacity_milli = 1000 * board.devices
         self._foresight = foresight
         self._draw = random.Random(seed)  # noqa: S311 - ties among what is planned, not a secret
-        self._slots: dict[Shape, deque[Spot]] = {}
-        self._planned: Packer | None = None
-        self._capacity_milli = 1000 * board.devices
-        self._came = 0
-        self._next = 0
+        self._plan: Plan | None = None
+        self._came = self._next = 0
+        self._seen = (0, 0)
+        """Arrivals and departures when it was last looked ahead."""
 
-    def arrive(self, shape: Shape) -> Spot | None:
+    def arrive(self, shape: Shape, now_s: float = 0.0) -> Spot | None:
         """Where the next piece of work goes; it is put there. None: it fits nowhere."""
-        self.saw(shape)
-        if self.due:
-            self.plan()
-        found = self.look(shape)
+        self.learn(shape, now_s)
+        return self.place(shape)
+
+    def learn(self, shape: Shape, now_s: float = 0.0) -> None:
+        """Expect more of it, and plan when it is time to, all at once."""
+        self.expect(shape)
+        if self.is_due:
+            self.adopt(self.look(now_s).plan())
+
+    def expect(self, shape: Shape) -> None:
+        """Learn that such a piece of work came."""
+        self.learner.saw(shape)
+        self._came += 1
+
+    def place(self, shape: Shape) -> Spot | None:
+        """Where a piece of work goes; it is put there. None: it fits nowhere."""
+        found = self.peek(shape)
         if found is None:
             return None
         self.took(shape, found.spot)
         self.packer.take(shape, found.spot)
         return found.spot
 
-    def saw(self, shape: Shape) -> None:
-        """A piece of work came, wherever it goes."""
-        self._learner.saw(shape)
-        self._came += 1
-
-    @property
-    def due(self) -> bool:
-        """Whether it is time to look ahead again."""
-        begun = self._learner.demand_milli >= self._foresight.begin * self._capacity_milli
-        return begun and self._came >= self._next
-
-    def look(self, shape: Shape) -> Look | None:
+    def peek(self, shape: Shape) -> Seen | None:
         """Where it would go, or None: it fits nowhere."""
         spot = self._kept(shape)
         if spot is not None:
-            return Look(spot, Why.KEPT)
-        if self._planned is not None:
-            spot = self._planned.choose(shape)
+            return Seen(spot, Why.KEPT)
+        if self._plan is not None:
+            spot = self._plan.packer.choose(shape)
             if spot is not None and self.packer.fits(shape, spot):
-                return Look(spot, Why.BESIDE)
+                return Seen(spot, Why.BESIDE)
         spot = self.packer.choose(shape)
-        return Look(spot, Why.BEST) if spot is not None else None
+        return Seen(spot, Why.BEST) if spot is not None else None
 
     def took(self, shape: Shape, spot: Spot) -> None:
-        """It went there: the place is kept for nobody any more."""
-        slots = self._slots.get(shape)
+        """It goes there: the place is kept for nobody any more. The caller sees to the board."""
+        if self._plan is None:
+            return
+        slots = self._plan.slots.get(shape)
         for kept in slots or ():
             if kept.node == spot.node and (shape.devices != 1 or kept.devices == spot.devices):
                 assert slots is not None
                 slots.remove(kept)
                 return
-        if self._planned is not None and self._planned.fits(shape, spot):
-            self._planned.take(shape, spot)
+        if self._plan.packer.fits(shape, spot):
+            self._plan.packer.take(shape, spot)
 
-    def came(self, shape: Shape, spot: Spot) -> None:
-        """A piece of work came, and went there; the caller sees to the board."""
-        self.saw(shape)
-        self.took(shape, spot)
+    def take(self, shape: Shape, spot: Spot) -> None:
+        """Put a piece of work there, where it fits."""
+        self.packer.take(shape, spot)
 
-    def plan(self) -> None:
-        """Look ahead: learn the mix, and keep places for what is expected."""
-        draft = self.draft()
-        self.adopt(draft, draft.fill())
+    def depart(self, shape: Shape, spot: Spot) -> None:
+        """A piece of work is no longer there."""
+        self.packer.give(shape, spot)
+        if self._plan is not None:
+            self._plan.packer.give(shape, spot)
+            self._plan.packer.board.bound_by(self.board, spot.node)
 
-    def draft(self) -> Draft:
-        """Begin to look ahead."""
-        self._next = self._came + self._foresight.every
-        mix = self._mix()
-        return Draft(mix, self._expected(), Packer(self.board.copy(), mix, self.packer.settings))
+    def rearranged(self, nodes: Iterable[int]) -> None:
+        """What stands on those nodes has changed by other hands than these: nothing is kept there until the next plan."""
+        if self._plan is not None:
+            for node in nodes:
+                self._plan.packer.board.follow(self.board, node)
 
-    def adopt(self, draft: Draft, slots: dict[Shape, deque[Spot]]) -> None:
-        """Keep the places that were found."""
-        self.packer.look_ahead_to(draft.mix)
-        self._slots, self._planned = slots, draft.packer
+    @property
+    def is_due(self) -> bool:
+        """Whether enough has arrived since the last look ahead for another."""
+        begun = self.learner.demand_milli >= self._foresight.begin * self._capacity_milli
+        return begun and self._came >= self._next
 
-    def _mix(self) -> Mix:
-        return Mix(typical(self._learner.counts), self.board.kinds)
+    def look(self, now_s: float = 0.0) -> Outlook:
+        """Look ahead: a copy of the board, and what is expected by the mix that was learned.
+
+        Where much leaves, places are not kept: what was empty when they were is not, and other places have come free.
+        """
+        foresight, learner = self._foresight, self.learner
+        self._next = self._came + min(foresight.every, max(foresight.soonest, int(foresight.soon * self._came)))
+        came, left = learner.arrivals - self._seen[0], learner.departures - self._seen[1]
+        self._seen = learner.arrivals, learner.departures
+        expected = self._expected() if left < foresight.fleeting * came else []
+        packer = Packer(self.board.copy(), Mix(learner.typical(now_s), self.board.kinds), self.packer.settings)
+        return Outlook(packer, expected, self.packer.shapes(), self.board.version.copy())
+
+    def adopt(self, plan: Plan) -> None:
+        """Keep the places of a plan. Where the board has changed since it was looked at, they are wishes that hold nothing."""
+        self.packer.take_over(plan.fresh)
+        self._plan = plan if plan.slots else None
+        self.rearranged(np.flatnonzero(plan.version != self.board.version).tolist())
 
     def _kept(self, shape: Shape) -> Spot | None:
         """The first place that was kept for it and still has room; those that have none are forgotten."""
-        slots = self._slots.get(shape)
+        slots = self._plan.slots.get(shape) if self._plan is not None else None
         while slots:
             spot = slots[0]
             if shape.devices < 2 and self.packer.fits(shape, spot):
@@ -175,12 +218,12 @@ class Foresighted:
 
     def _expected(self) -> list[Shape]:
         """What is still to come, in the order in which it is packed; nothing while nothing came that needs a device."""
-        learner, foresight = self._learner, self._foresight
+        learner, foresight = self.learner, self._foresight
         if not learner.demand_milli:
             return []
-        stands = self._capacity_milli - int(self.board.share_ppm.sum()) // 1000
-        until = max(foresight.full * self._capacity_milli, stands + foresight.beyond * self._capacity_milli)
-        pieces = (until - stands) / (learner.demand_milli / learner.arrivals)
+        standing = self._capacity_milli - int(self.board.share_ppm.sum()) // 1000
+        until = max(foresight.full * self._capacity_milli, standing + foresight.beyond * self._capacity_milli)
+        pieces = (until - standing) / (learner.demand_milli / learner.arrivals)
         expected: list[Shape] = []
         carried = self._draw.random()
         for shape, count in learner.counts.items():
@@ -193,17 +236,19 @@ class Foresighted:
 
     def _turns(self, shapes: Iterable[Shape]) -> dict[Shape, float]:
         """The lower, the earlier it is packed: what can go to few devices first, then what is large."""
-        devices = np.bincount(self.board.kind, minlength=self.board.kinds) / max(1, self.board.devices)
-        return {shape: self._turn(shape, devices) for shape in shapes}
+        parts = (np.bincount(self.board.kind, minlength=self.board.kinds) / max(1, self.board.devices)).tolist()
+        return {shape: self._turn(shape, parts) for shape in shapes}
 
-    def _turn(self, shape: Shape, devices: NDArray[np.float64]) -> float:
+    def _turn(self, shape: Shape, parts: Sequence[float]) -> float:
+        """``parts``: by kind, its part of all devices."""
         if not shape.devices:
             return 9
-        allowed: float = sum(part for kind, part in enumerate(devices.tolist()) if shape.allows(kind))
+        allowed = sum(part for kind, part in enumerate(parts) if shape.allows(kind))
         if shape.devices > 1:
             turn = 1 - 0.01 * shape.devices
         elif shape.milli >= 1000:
             turn = 2.0
         else:
-            turn = 3.0 if shape.milli > self._foresight.small_milli else 6.0
+            large = shape.milli > self._foresight.small_milli
+            turn = 3.0 + self._foresight.large_first * (1 - shape.milli / 1000) if large else 6.0
         return turn - 100 * (1 - allowed)

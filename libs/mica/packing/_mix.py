@@ -5,7 +5,6 @@ what was seen, as in FGD (Weng et al., USENIX ATC'23, section 4.1).
 """
 
 import math
-from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
@@ -19,10 +18,10 @@ TYPICAL = 0.95
 SHAPES_MAX: int = lib.MICA_PACKING_SHAPES_MAX
 
 
-def typical(counts: Mapping[Shape, int], part: float = TYPICAL) -> dict[Shape, float]:
+def typical(counts: Mapping[Shape, float], part: float = TYPICAL) -> dict[Shape, float]:
     """The most frequent shapes that make up ``part`` of all, each with its part of those; ties by what they ask."""
-    total, seen = sum(counts.values()), 0
-    chosen: dict[Shape, int] = {}
+    total, seen = sum(counts.values()), 0.0
+    chosen: dict[Shape, float] = {}
     for shape, count in sorted(counts.items(), key=_by_count):
         if len(chosen) == SHAPES_MAX or seen >= part * total:
             break
@@ -60,26 +59,11 @@ class Mix:
         return self._bound.pointer
 
 
-class Learner:
-    """Counts what comes."""
-
-    def __init__(self) -> None:
-        self.counts: Counter[Shape] = Counter()
-        self.arrivals = 0
-        self.demand_milli = 0
-
-    def saw(self, shape: Shape) -> None:
-        """One more came."""
-        self.counts[shape] += 1
-        self.arrivals += 1
-        self.demand_milli += shape.demand_milli
-
-
 def _floats(values: "list[float] | list[int]") -> "tuple[str, np.typing.NDArray[np.float32]]":
     return "float[]", np.array(values, dtype=np.float32)
 
 
-def _by_count(item: tuple[Shape, int]) -> tuple[int, ...]:
+def _by_count(item: tuple[Shape, float]) -> tuple[float, ...]:
     shape, count = item
     kinds = sorted(shape.kinds) if shape.kinds is not None else [-1]
     amounts = [amount for each in shape.by_kind for amount in each or (-1, -1)]

@@ -94,7 +94,7 @@ def _solve(
     """``how``: the margin on rates, and the seconds that it may take."""
     from highspy import HighsModelStatus
 
-    from mica.slo_packing._quiet import QuietHighs
+    from mica.slo_packing.quiet import QuietHighs
 
     margin, limit_s = how
     highs = QuietHighs()

@@ -37,6 +37,7 @@ COMMANDS: Final[Mapping[str, Row]] = {
     "health": ("mica.cli.commands.health:health", "Settle what has happened to a device."),
     "audit": ("mica.cli.commands.audit:audit", "Check every invariant from outside."),
     "sim": ("mica.cli.commands.sim:sim", "Simulated nodes: describe one, read its books, run a program on it."),
+    "simulate": ("mica.cli.commands.simulate:simulate", "Replay arrivals and departures against policies, on any mix of nodes."),
     "bench": ("mica.cli.commands.bench:bench", "Measure this machine."),
 }
 

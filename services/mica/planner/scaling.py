@@ -33,7 +33,7 @@ from mica.events import (
     Vendor,
 )
 from mica.hardware import Catalogue
-from mica.packing import Draft, Foresighted
+from mica.packing import Foresighted, Plan
 from mica.planner.domain import ledgers, quotas, records
 from mica.planner.domain.admission import inadmissible
 from mica.planner.domain.affinity import affinity_of
@@ -141,7 +141,7 @@ class Measured:
         self.count: Counter[str] = Counter()
         self._draw = random.Random(1)  # noqa: S311 - as above
         self._beside = ThreadPoolExecutor(1)
-        self._drafts: list[tuple[Foresighted, Draft, Future[object]]] = []
+        self._plans: list[tuple[Foresighted, Future[Plan]]] = []
         decoder = json.Decoder(Inventory)
         for document in documents:
             one = decoder.decode(document)
@@ -216,13 +216,15 @@ class Measured:
 
     def look_ahead(self) -> None:
         """Take over the looks ahead that are ready, and begin those that are due."""
-        ready = [each for each in self._drafts if each[2].done()]
-        for due, draft, slots in ready:
-            due.adopt(draft, slots.result())  # type: ignore[arg-type]
-        self._drafts = [each for each in self._drafts if not each[2].done()]
-        for due in self.fleet.index.due():
-            draft = due.draft()
-            self._drafts.append((due, draft, self._beside.submit(draft.fill)))
+        for foresighted, plan in [each for each in self._plans if each[1].done()]:
+            foresighted.adopt(plan.result())
+        self._plans = [each for each in self._plans if not each[1].done()]
+        for foresighted in self.fleet.index.due():
+            self._plans.append((foresighted, self._beside.submit(foresighted.look(self.now_s()).plan)))
+
+    def now_s(self) -> float:
+        """The time, as the planner tells it to what learns."""
+        return self.pins.now_ns / 1e9
 
     def close(self) -> None:
         """End the thread."""

@@ -7,10 +7,12 @@ import pytest
 from click.testing import CliRunner
 
 from mica.bench import BenchError
-from mica.bench._replay import Policy, arrivals, replay
+from mica.bench._replay import arrivals, check_residents, replay
 from mica.bench._trace import read_trace
 from mica.bench.placement import Plan, rows, run
 from mica.cli.commands.bench import bench
+from mica.packing import Board, Budget, Foresight, Foresighted, Moving, Settings
+from mica.simulation import Policy
 
 NODES = "sn,cpu_milli,memory_mib,gpu,model\n" + "".join(
     f"n{i},64000,262144,{4 if i % 2 else 2},{'P100' if i % 2 else 'T4'}\n" for i in range(10)
@@ -20,6 +22,8 @@ PODS = HEAD + "".join(
     f"p{i:03},{2000 + 1000 * (i % 5)},8192,{i % 3 and 1},{[0, 1000, 460][i % 3]},{'T4' if i % 7 == 1 else ''}\n"
     for i in range(40)
 )
+
+POLICIES = tuple(Policy)
 
 
 @pytest.fixture
@@ -32,13 +36,21 @@ def folder(tmp_path: Path) -> Path:
 
 def test_every_policy_is_reported_with_mean_and_deviation(folder: Path) -> None:
     """By workload and policy, in per cent of the capacity, never more than has arrived or fits."""
-    report = run(Plan(folder=str(folder), seeds=(1, 2), policies=tuple(Policy), processes=1))
+    report = run(Plan(folder=str(folder), seeds=(1, 2), policies=POLICIES, processes=1))
     assert list(report.workloads) == ["small"]
-    assert list(report.workloads["small"]) == [str(policy) for policy in Policy]
+    assert list(report.workloads["small"]) == [str(policy) for policy in POLICIES]
     for figure in report.workloads["small"].values():
         assert 50 < figure.at_100 <= figure.at_130 <= 100
+        assert figure.at_100 <= figure.bound_100 <= figure.bound_130 <= 100
+        assert (figure.gap_100, figure.gap_130) == pytest.approx(
+            (figure.bound_100 - figure.at_100, figure.bound_130 - figure.at_130), abs=2e-3
+        )
         assert figure.published_130 is None
-    assert len(rows(report)) == len(Policy)
+    assert len(rows(report)) == len(POLICIES)
+    for part, policy in ((1, Policy.MICA_MOVING), (5, Policy.MICA_MOVING_5)):
+        moved_pct = report.workloads["small"][policy].moved_pct
+        assert moved_pct is not None
+        assert 0 <= moved_pct <= part
 
 
 def test_a_seed_gives_the_same_again_and_all_policies_the_same_arrivals(folder: Path) -> None:
@@ -50,12 +62,31 @@ def test_a_seed_gives_the_same_again_and_all_policies_the_same_arrivals(folder: 
     assert trace.capacity_milli < demand <= 1.3 * trace.capacity_milli + 1000
 
 
+def test_a_pod_that_a_move_has_lost_ends_the_replay(folder: Path) -> None:
+    """The control of the check at the end of each: one that no longer stands, or a board that says otherwise."""
+    trace = read_trace(folder, "small")
+    board = Board(trace.nodes, trace.kinds)
+    moving: Moving[int] = Moving(Foresighted(board, Settings(), Foresight()), Budget())
+    for key, pod in enumerate(trace.pods[:6]):
+        moving.arrive(key, pod)
+    check_residents(moving, Board(trace.nodes, trace.kinds))
+    shape, spot = moving.mover.residents.remove(1)
+    with pytest.raises(BenchError, match="moves: got 5 pods that stand, allowed: the 6 that were placed"):
+        check_residents(moving, Board(trace.nodes, trace.kinds))
+    moving.mover.residents.add(1, shape, spot)
+    board.cpu_milli[0] += 1
+    with pytest.raises(BenchError, match="moves: the board's cpu_milli is not what the pods that stand leave"):
+        check_residents(moving, Board(trace.nodes, trace.kinds))
+
+
 def test_the_command_prints_the_json_that_is_promised(folder: Path) -> None:
     """``workloads``, by name, by policy, at 100 and at 130."""
-    done = CliRunner().invoke(bench, ["placement", "--trace", str(folder), "--seeds", "3", "--policy", "bestfit", "--json"])
+    words = ["placement", "--trace", str(folder), "--seeds", "3", "--policy", "bestfit", "--policy", "mica_moving", "--json"]
+    done = CliRunner().invoke(bench, words)
     assert done.exit_code == 0, done.output
-    figure = json.loads(done.stdout)["workloads"]["small"]["bestfit"]
-    assert {"100", "130", "100_sd", "130_sd"} <= figure.keys()
+    figures = json.loads(done.stdout)["workloads"]["small"]
+    assert {"100", "130", "100_sd", "130_sd", "bound_100", "bound_130", "gap_100", "gap_130"} <= figures["bestfit"].keys()
+    assert {"100", "130", "moved_pct"} <= figures["mica_moving"].keys()
 
 
 @pytest.mark.parametrize(

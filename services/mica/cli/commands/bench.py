@@ -11,8 +11,9 @@ from mica.bench import BenchError
 
 if TYPE_CHECKING:
     from mica.bench._isolation_report import Report
+    from mica.plots import Plot
 
-R = TypeVar("R", bound=msgspec.Struct)
+R = TypeVar("R")
 
 
 @click.group(help="Measure this machine; every report names it.")
@@ -237,20 +238,44 @@ def _on_opencl(runs: int, *, quick: bool) -> tuple["Report", list[str]]:
     help="A folder with openb_node_list_*.csv and openb_pod_list_NAME.csv (Alibaba's cluster-trace-gpu-v2023).",
 )
 @click.option("--workload", "workloads", multiple=True, metavar="NAME", help="One of the folder; may be repeated. All, without.")
-@click.option("--seeds", default="42-51", show_default=True, callback=lambda _c, _p, text: _seeds(text), help="A range, or one.")
-@click.option("--policy", "policies", multiple=True, metavar="NAME", help="bestfit, fgd, value or mica; may be repeated.")
+@click.option(
+    "--seeds", metavar="A-B", callback=lambda _c, _p, text: _seeds(text), help="A range, or one [42-51; over time 42-44]."
+)
+@click.option(
+    "--policy",
+    "policies",
+    multiple=True,
+    metavar="NAME",
+    help="bestfit, fgd, value, mica, mica_moving, mica_moving_5, lasting (over time).",
+)
+@click.option("--over-time", is_flag=True, help="Pods come and go at the trace's own times, instead of coming in random order.")
+@click.option("--load", "loads", type=float, multiple=True, help="Over time: so much of the capacity is asked for [1.0].")
+@click.option("--part", type=float, help="Over time: so large a part of the nodes [0.1].")
+@click.option("--warm-up", type=float, help="Over time: measure after so large a part of the arrivals [0.1].")
+@click.option("--wait", is_flag=True, help="Over time: what fits nowhere waits, first come first served, instead of being gone.")
+@click.option("--plots", metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="Draw the figures as SVG.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def placement(*, as_json: bool, **plan: object) -> int:
+def placement(*, as_json: bool, over_time: bool, plots: Path | None, **given: object) -> int:
     """Run the placement benchmark."""
-    from mica.bench.placement import HEAD, Plan, rows, run
-    from mica.cli._table import show_table
-
-    wanted = {name: value for name, value in plan.items() if value}
+    wanted = {name: value for name, value in given.items() if value}
     try:
-        checked = msgspec.convert(wanted, Plan)
+        return (_placement_over_time if over_time else _placement)(wanted, plots, as_json=as_json)
     except msgspec.ValidationError as error:
         raise click.ClickException(f"bench: {error}") from error
-    report = _carry_out(lambda: run(checked, lambda line: click.echo(line, err=True)))
+
+
+def _placement(wanted: dict[str, object], plots: Path | None, *, as_json: bool) -> int:
+    from mica.bench._plots import over_arrivals_plot
+    from mica.bench.placement import HEAD, Plan, rows, run_with_curves
+    from mica.cli._table import show_table
+
+    timed = sorted({"loads", "part", "warm_up", "wait"} & wanted.keys())
+    if timed:
+        raise click.ClickException(f"bench: --{timed[0].rstrip('s').replace('_', '-')}: allowed with --over-time")
+    plan = msgspec.convert(wanted, Plan)
+    report, curves = _carry_out(lambda: run_with_curves(plan, lambda line: click.echo(line, err=True)))
+    if plots is not None:
+        _draw(over_arrivals_plot(curves), plots / "placement-over-arrivals.svg")
     if as_json:
         _print(report, as_json=True, title="")
         return 0
@@ -259,7 +284,40 @@ def placement(*, as_json: bool, **plan: object) -> int:
     return 0
 
 
-def _seeds(text: str) -> tuple[int, ...]:
+def _placement_over_time(wanted: dict[str, object], plots: Path | None, *, as_json: bool) -> int:
+    from mica.bench._plots import over_time_plot
+    from mica.bench.over_time import HEAD, Plan, rows, run
+    from mica.cli._table import show_table
+
+    plan = msgspec.convert(wanted, Plan)
+    report, series = _carry_out(lambda: run(plan, lambda line: click.echo(line, err=True)))
+    if plots is not None:
+        for workload, loads in series.items():
+            for load, samples in loads.items():
+                title = f"{workload}, load {load}, {100 * plan.part:g} % of the nodes"
+                _draw(over_time_plot(title, samples), plots / f"placement-over-time-{workload}-{load}.svg")
+    if as_json:
+        _print(report, as_json=True, title="")
+        return 0
+    click.echo(f"mica bench placement --over-time: in % of the capacity, {len(report.seeds)} seeds, {report.seconds:.0f} s")
+    show_table(("WORKLOAD", "LOAD", *HEAD), rows(report), empty="")
+    for each in report.assumed:
+        click.echo(f"assumed: {each}")
+    return 0
+
+
+def _draw(plot: "Plot", path: Path) -> None:
+    from mica.plots import PlotError, draw
+
+    try:
+        draw(plot, path)
+    except PlotError as error:
+        raise click.ClickException(f"bench: {error}") from error
+
+
+def _seeds(text: str | None) -> tuple[int, ...]:
+    if text is None:
+        return ()
     first, _, last = text.partition("-")
     if not (first.isdecimal() and (last or first).isdecimal() and int(first) <= int(last or first) < 1 << 32):
         raise click.BadParameter(f"got {text!r}, allowed: a number, or two of them as in 42-51")

@@ -219,12 +219,12 @@ class Index:
                 number = cell.number[name]
                 shelf.close(Spot(number, tuple(range(len(shelf.whole_mib(number))))))
                 self.touch(name)
-        while (look := shelf.foresighted.look(shape)) is not None:
-            place = next(cell.at(look.spot))
+        while (seen := shelf.foresighted.peek(shape)) is not None:
+            place = next(cell.at(seen.spot))
             result = check(place)
             if isinstance(result, Fit):
-                return Found(place, result, look.why)
-            self._close(shelf, look.spot, place, result)
+                return Found(place, result, seen.why)
+            self._close(shelf, seen.spot, place, result)
         shelf.had_no_place(shape)
         return None
 
@@ -384,13 +384,14 @@ class Index:
         shape, cell, mode = looked
         if placements[0].mode is mode and placements[0].node in cell.number:
             spot = cell.spot(placements[0].node, [each.device_id for each in placements])
-            cell.shelves[mode].foresighted.came(shape, spot)
+            cell.shelves[mode].foresighted.expect(shape)
+            cell.shelves[mode].foresighted.took(shape, spot)
             self._came[cell.shelves[mode].foresighted] = None
 
     def due(self) -> list[Foresighted]:
         """Those to which so much came that it is time for them to look ahead again."""
         came, self._came = self._came, {}
-        return [each for each in came if each.due]
+        return [each for each in came if each.is_due]
 
 
 def _best_score(node: NodeState, ids: Sequence[str], members: int) -> Score | None:
