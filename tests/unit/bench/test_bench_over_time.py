@@ -58,7 +58,7 @@ def test_the_report_has_each_load_and_policy_and_says_what_is_left_out(folder: P
     calm, busy = (report.workloads["small"][load]["mica"] for load in ("0.5", "1.2"))
     assert calm.refused <= busy.refused
     assert busy.refused > 0
-    assert len(rows(report)) == 8
+    assert len(rows(report)) == 6
     assert all(len(samples) == 500 for samples in series["small"]["1.2"].values())
 
 
