@@ -10,11 +10,24 @@ from enum import Enum, auto
 from msgspec import Struct
 
 from mica.bus import Bus, Clock, Delivery, Entry
-from mica.events import Command, Fact, Holding, Phase, RequestSlice, SliceRecord
+from mica.events import (
+    SLICES,
+    Command,
+    Fact,
+    Holding,
+    Phase,
+    RequestSlice,
+    SliceEvicted,
+    SliceLost,
+    SliceReady,
+    SliceRecord,
+    SliceReleased,
+)
 from mica.observability import Tracer
 from mica.planner.commits import Outcome, Spawn
 from mica.planner.domain.answers import answer_of, message_id
 from mica.planner.domain.fleet import Fleet
+from mica.planner.domain.ledgers import nodes_of
 from mica.planner.domain.misfits import Refusal
 from mica.planner.domain.quotas import holding_of
 from mica.planner.policies import Policies
@@ -33,8 +46,7 @@ Answered = Fact | Again | None
 """What is to be published about a command; None when the enforcer or somebody before has the word."""
 ATTEMPTS = 16
 """How often a command is decided anew while other replicas win, before it is given back to the stream."""
-
-
+ENDINGS = (SliceReleased, SliceEvicted, SliceLost)
 GIVEN_UP = frozenset({Phase.LOST, Phase.FAILED})
 """What is still held for such a slice is not sold, and is not charged either: its tenant may ask for as much elsewhere."""
 
@@ -102,14 +114,44 @@ class Desk:
         await self.ledgers.refresh()
         await document
 
+    async def ready_fact(self, slice_id: str) -> SliceReady | None:
+        """What the enforcer has said of the slice that is alive now; an older one with that id has ended."""
+        last: SliceReady | None = None
+        for heard in await self.bus.history(SLICES.name, [f"slice.*.{slice_id}"]):
+            if isinstance(heard.event, SliceReady):
+                last = heard.event
+            elif isinstance(heard.event, ENDINGS):
+                last = None
+        return last
+
+    async def was_ready(self, record: SliceRecord) -> bool:
+        """Whether it was told ready: then that was its one answer, and it can end, but not be answered otherwise.
+
+        Of a slice on one node the enforcer says so, as long as the ledger has its entry: look after that was taken out.
+        """
+        if len(nodes_of(record.placements)) > 1:
+            return record.ready_generation > 0
+        return await self.ready_fact(record.id) is not None
+
+    def cost_of(self, record: SliceRecord) -> Holding:
+        """What a placed slice is charged at: what its record says, or what is still held of it if that is more."""
+        placed = holding_of(record.placements)
+        return _larger(placed, self._held(record.id, record.request.tenant)) or placed
+
     async def settle_tenant(self, slice_id: str, *tenants: str) -> None:
-        """Charge the slice to each of ``tenants`` as its record says, or at what is still held of it if that is more."""
+        """Charge the slice to each of ``tenants`` as its record says, or at what is still held of it if that is more.
+
+        More than is charged now only within the quota: of a record whose author has not charged it yet, nothing is in a ledger.
+        """
         entry = await self.records.read(slice_id)
         for tenant in tenants:
             holding = _charged(entry, tenant)
             if entry is not None and entry.value.phase not in GIVEN_UP:
                 holding = _larger(holding, self._held(slice_id, tenant))
-            await self.tenants.settle(tenant, slice_id, holding)
+            if holding is None:
+                await self.tenants.uncharge(tenant, slice_id)
+            else:
+                await self.tenants.settle(tenant, slice_id, holding, self.policies.tenant(tenant).quota)
 
     def _held(self, slice_id: str, tenant: str) -> Holding | None:
         """What the slice had and may still use: a part of a gang that was taken back, for instance."""

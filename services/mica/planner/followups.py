@@ -1,7 +1,7 @@
 """What follows from what the enforcers report: confirmed departures and changes, failures, lost nodes and devices.
 
-Invariant: capacity is given back only after the node's enforcer has confirmed it; a slice whose node or device is gone is given
-up in its record first, and its ledger entry goes after that.
+Invariants: capacity is given back only after the node's enforcer has confirmed it. A slice that cannot stay is taken out of its
+node's ledger and barred from it first, then the stream is asked whether it was told ready, and only then it is answered anew.
 """
 
 import asyncio
@@ -12,16 +12,14 @@ from functools import partial
 from msgspec import Struct
 
 from mica.bus import Entry, StaleRevisionError
-from mica.events import Fact, Ledger, Observed, Phase, SliceReady, SliceRecord
+from mica.events import Fact, Ledger, Observed, Phase, SliceRecord
 from mica.planner.commits import Outcome
 from mica.planner.desk import AGAIN, ATTEMPTS, Again, Answered, Desk
 from mica.planner.domain import ledgers as edits
 from mica.planner.domain import records
-from mica.planner.domain.answers import answer_of
 from mica.planner.domain.fleet import NodeState
-from mica.planner.domain.ledgers import Ending, has_left, is_confirmed, nodes_of, present
+from mica.planner.domain.ledgers import Ending, has_left, is_barred, is_confirmed, nodes_of, present, stands
 from mica.planner.domain.misfits import Refusal
-from mica.planner.domain.quotas import holding_of
 from mica.planner.gangs import Gangs
 from mica.planner.requests import Requests
 from mica.planner.waiting import Waiting
@@ -111,7 +109,7 @@ class Followups:
                 return
             phase = Phase.EVICTED if departure.evicted else Phase.RELEASED
             end = records.ended(entry.value, phase, departure.message, desk.now_ns())
-            uncharging = desk.tenants.settle(departure.tenant, slice_id, None)
+            uncharging = desk.tenants.uncharge(departure.tenant, slice_id)
             written, uncharged = await asyncio.gather(desk.records.write(end, entry), uncharging, return_exceptions=True)
             if not isinstance(written, StaleRevisionError):
                 for failure in (written, uncharged):
@@ -136,7 +134,7 @@ class Followups:
         entry = await desk.records.get(each.slice_id)
         if entry is not None and entry.value.phase is Phase.PLACED:
             tenant = entry.value.request.tenant
-            await desk.tenants.settle(tenant, each.slice_id, holding_of(entry.value.placements))
+            await desk.settle_tenant(each.slice_id, tenant)
         elif held is not None and each.slice_id in desk.tenants.of(held.entry.tenant).value.holdings:
             await desk.settle_tenant(each.slice_id, held.entry.tenant)
         self._waiting.wake()
@@ -148,13 +146,13 @@ class Followups:
 
     async def _failed(self, node: str, slice_id: str, why: str = "") -> None:
         """The enforcer can not hold it, or ``why`` it is not to stay: elsewhere, or give it up."""
-        desk = self._desk
+        desk, message = self._desk, why
         nodes = {node}
         for _ in range(ATTEMPTS):
             epochs = desk.ledgers.epochs()
             entry = await desk.records.read(slice_id)
-            message = why or desk.fleet.node(node).failing.get(slice_id)
-            if entry is None or entry.value.phase is not Phase.PLACED or message is None:
+            message = message or desk.fleet.node(node).failing.get(slice_id, "")
+            if entry is None or entry.value.phase is not Phase.PLACED or not message:
                 break
             nodes |= set(nodes_of(entry.value.placements))
             if await self._retake(entry, epochs, node, message) is not AGAIN:
@@ -164,14 +162,16 @@ class Followups:
 
     async def _retake(self, entry: Entry[SliceRecord], epochs: dict[str, int], node: str, message: str) -> Answered:
         desk, record = self._desk, entry.value
-        state = desk.fleet.node(node)
-        standing = present(state.ledger, record.id)
-        if not standing or next(iter(standing.values())).generation != record.generation:
+        ledger = desk.fleet.node(node).ledger
+        if not stands(ledger, record) and not is_barred(ledger, record):
             answer = await self._requests.resume(entry, epochs)
-        elif await self._was_ready(record):
-            return await self._end(entry, Phase.LOST, f"node {node}: {message}")
+        elif await desk.ledgers.bar(node, record, epochs.get(node, -1)) is not Outcome.APPLIED:
+            return AGAIN
+        elif await desk.was_ready(record):
+            return await self._requests.end(entry, Phase.LOST, f"node {node}: {message}")
         else:
-            answer = await self._requests.replace_failed(entry, frozenset(standing), f"node {node}: {message}")
+            failed = frozenset(placement.device_id for placement in record.placements if placement.node == node)
+            answer = await self._requests.replace_failed(entry, failed, f"node {node}: {message}")
         if isinstance(answer, Fact):
             await desk.say(answer, record.traceparent)
         return answer
@@ -182,34 +182,23 @@ class Followups:
         nodes = {node}
         async with desk.turns.of(slice_id):
             for _ in range(ATTEMPTS):
+                epochs = desk.ledgers.epochs()
                 entry = await desk.records.read(slice_id)
                 if entry is None or entry.value.phase not in (Phase.PLACED, Phase.RELEASING):
                     break
                 if entry.value.phase is Phase.PLACED and node not in nodes_of(entry.value.placements):
                     break
                 nodes |= set(nodes_of(entry.value.placements))
-                phase = Phase.LOST if await self._was_ready(entry.value) else Phase.FAILED
-                if await self._end(entry, phase, why) is not AGAIN:
+                if await self._give_up(entry, epochs, node, why) is not AGAIN:
                     break
             for each in sorted(nodes):
                 await self.tidy(each, slice_id)
 
-    async def _end(self, entry: Entry[SliceRecord], phase: Phase, why: str) -> Answered:
-        desk = self._desk
-        ended = records.ended(entry.value, phase, why, desk.now_ns())
-        try:
-            await desk.records.write(ended, entry)
-        except StaleRevisionError:
+    async def _give_up(self, entry: Entry[SliceRecord], epochs: dict[str, int], node: str, why: str) -> Answered:
+        if await self._desk.ledgers.bar(node, entry.value, epochs.get(node, -1)) is not Outcome.APPLIED:
             return AGAIN
-        log.warning("slice %s %s: %s", ended.id, phase, why)
-        await desk.say_record(ended)
-        return answer_of(ended)
-
-    async def _was_ready(self, record: SliceRecord) -> bool:
-        if len(nodes_of(record.placements)) > 1:
-            return record.ready_generation > 0
-        heard = await self._desk.bus.history("SLICES", [f"slice.ready.{record.id}"])
-        return any(isinstance(each.event, SliceReady) for each in heard)
+        phase = Phase.LOST if await self._desk.was_ready(entry.value) else Phase.FAILED
+        return await self._requests.end(entry, phase, why)
 
     async def tidy(self, node: str, slice_id: str) -> None:
         """Make a node's ledger and the tenant's charge follow the slice's record; repeat the answer of one that ended."""

@@ -45,14 +45,16 @@ class Upkeep:
         self._fenced: set[str] = set()
 
     async def review(self) -> None:
-        """Look at every node anew, as if nothing had been followed."""
+        """Look at every node anew, as if nothing had been followed; a bar that stays is what somebody has left half done."""
         desk = self._desk
         await desk.ledgers.refresh()
         for node in list(desk.fleet.nodes.values()):
             self._followups.review(node, everybody=True)
             await self._look_for_losses(node)
             await self._drains.review(node)
-        untidy, desk.untidy = desk.untidy, set()
+        fenced = {id_ for node in desk.fleet.nodes.values() for id_ in node.ledger.fenced}
+        untidy, desk.untidy = desk.untidy | (fenced & self._fenced), set()
+        self._fenced = fenced
         for slice_id in untidy:
             await self._tidy(slice_id)
 
@@ -106,7 +108,10 @@ class Upkeep:
     def _is_half_done(self, record: SliceRecord) -> bool:
         ledgers = {name: node.ledger for name, node in self._desk.fleet.nodes.items()}
         if record.phase in TERMINAL_PHASES:
-            return any(present(ledger, record.id) or record.id in ledger.departures for ledger in ledgers.values())
+            return any(
+                present(ledger, record.id) or record.id in ledger.departures or record.id in ledger.fenced
+                for ledger in ledgers.values()
+            )
         nodes = nodes_of(record.placements)
         if not nodes or not ledgers.keys() >= set(nodes):
             return False
@@ -134,10 +139,6 @@ class Upkeep:
         for tenant, slice_id in suspects & self._suspects:
             await self._resolve(tenant, slice_id)
         self._suspects = suspects
-        fenced = {id_ for ledger in ledgers for id_ in ledger.fenced}
-        for slice_id in fenced & self._fenced:
-            await self._tidy(slice_id)
-        self._fenced = fenced
         known = {id_ for _, id_ in given.keys() | charged.keys()}
         desk.mine &= known
         desk.records.prune(known | self._waiting.ids())
