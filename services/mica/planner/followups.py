@@ -121,7 +121,7 @@ class Followups:
             return
         if entry is not None and entry.value.phase is not Phase.RELEASING:
             await desk.settle_tenant(slice_id, departure.tenant)
-        for each in {node, *await self._gangs.gone(slice_id, departure)}:
+        for each in sorted({node, *await self._gangs.gone(slice_id, departure)}):
             await desk.ledgers.edit(each, lambda ledger: edits.forget(ledger, slice_id))
         desk.mine.discard(slice_id)
         self._waiting.wake()
@@ -221,7 +221,7 @@ class Followups:
                 outcome = await desk.ledgers.of(node).submit(partial(_drop, slice_id), epochs.get(node, -1))
             if outcome is Outcome.APPLIED:
                 tenants = {each.tenant for each in present(ledger, slice_id).values()}
-                await desk.settle_tenant(slice_id, *(tenants | ({record.request.tenant} if record is not None else set())))
+                await desk.settle_tenant(slice_id, *sorted(tenants | ({record.request.tenant} if record is not None else set())))
                 self._waiting.wake()
                 return
 

@@ -55,7 +55,7 @@ class Upkeep:
         fenced = {id_ for node in desk.fleet.nodes.values() for id_ in node.ledger.fenced}
         untidy, desk.untidy = desk.untidy | (fenced & self._fenced), set()
         self._fenced = fenced
-        for slice_id in untidy:
+        for slice_id in sorted(untidy):
             await self._tidy(slice_id)
 
     async def _look_for_losses(self, node: NodeState) -> None:
@@ -64,11 +64,11 @@ class Upkeep:
         if not on_books:
             return
         if await self._is_gone(node):
-            for id_ in on_books:
+            for id_ in sorted(on_books):
                 await self._followups.lose(node.name, id_, f"node {node.name}: its lease ended and nobody renewed it")
         elif node.inventory is not None:
             known = {device.id for device in node.inventory.devices}
-            for device_id in set(ledger.devices) - known:
+            for device_id in sorted(set(ledger.devices) - known):
                 for id_ in list(ledger.devices[device_id]):
                     await self._followups.lose(node.name, id_, f"device {device_id} of node {node.name} is gone")
 
@@ -101,7 +101,7 @@ class Upkeep:
             elif self._is_half_done(entry.value):
                 await self._tidy(entry.value.id)
         for node in list(desk.fleet.nodes.values()):
-            for id_ in {id_ for slices in node.ledger.devices.values() for id_ in slices} - seen:
+            for id_ in sorted({id_ for slices in node.ledger.devices.values() for id_ in slices} - seen):
                 await self._tidy(id_)
         self._waiting.wake()
 
@@ -136,7 +136,7 @@ class Upkeep:
             for key in given.keys() | charged.keys()
             if not _agree(given.get(key), charged.get(key), shrinking=key[1] in shrinking)
         }
-        for tenant, slice_id in suspects & self._suspects:
+        for tenant, slice_id in sorted(suspects & self._suspects):
             await self._resolve(tenant, slice_id)
         self._suspects = suspects
         known = {id_ for _, id_ in given.keys() | charged.keys()}
@@ -170,13 +170,13 @@ class Upkeep:
             nodes -= set(own)
             for node in own:
                 await self._followups.tidy(node, slice_id)
-        for node in nodes:
+        for node in sorted(nodes):
             await self._followups.tidy(node, slice_id)
 
     async def retry_waiting(self) -> None:
         """Try everybody who waits, in order."""
         self._waiting.changed.clear()
-        for tenant in self._waiting.tenants():
+        for tenant in sorted(self._waiting.tenants()):
             await self._desk.load_tenant(tenant)
         self._waiting.total = total_of(self._desk)
         order = self._waiting.in_order(standing_of(self._desk, self._waiting))
