@@ -16,6 +16,7 @@ from mica.events import Device, LedgerEntry, Mode, ObservedSlice, Partition, Pha
 
 PPM: Final = 1_000_000
 DEFAULT_TENANT: Final = "_default"
+ENDED: Final = frozenset({Phase.LOST, Phase.FAILED, Phase.RELEASED, Phase.EVICTED})
 
 Part = LedgerEntry | ObservedSlice
 
@@ -159,14 +160,15 @@ class _Given(Struct):
 def check_quotas(documents: Documents) -> Iterator[Violation]:
     """I7: by what tenants are charged, and by what the ledgers really give them, or still leave to them.
 
-    What is still held for a slice that was lost or has failed is nobody's: it is not sold, and its tenant may ask elsewhere.
+    What is still held for a slice that has ended is nobody's. It is not sold, which is I1. But its tenant may ask elsewhere: the
+    planner took it away, lost or failed, or every enforcer has confirmed that nothing of it is left.
     """
-    given_up = {id_ for id_, record in documents.records.items() if record.phase in (Phase.LOST, Phase.FAILED)}
+    ended = {id_ for id_, record in documents.records.items() if record.phase in ENDED}
     given: dict[str, dict[str, _Given]] = {}
     for ledger in documents.ledgers.values():
         now = [entry for on_device in ledger.devices.values() for entry in on_device.values()]
         held = [each.entry for on_device in ledger.held.values() for each in on_device.values()]
-        before = [each for each in held if each.id not in given_up]
+        before = [each for each in held if each.id not in ended]
         for entry in now:
             given.setdefault(entry.tenant, {}).setdefault(entry.id, _Given()).now.append(entry)
         for entry in before:

@@ -47,8 +47,9 @@ Answered = Fact | Again | None
 ATTEMPTS = 16
 """How often a command is decided anew while other replicas win, before it is given back to the stream."""
 ENDINGS = (SliceReleased, SliceEvicted, SliceLost)
-GIVEN_UP = frozenset({Phase.LOST, Phase.FAILED})
-"""What is still held for such a slice is not sold, and is not charged either: its tenant may ask for as much elsewhere."""
+ENDED = frozenset({Phase.LOST, Phase.FAILED, Phase.RELEASED, Phase.EVICTED})
+"""What a ledger still holds for such a slice is not sold, but is not charged either: the planner has given it up, or the enforcers
+have confirmed that nothing of it is left."""
 
 
 class ContendedError(Exception):
@@ -146,7 +147,7 @@ class Desk:
         entry = await self.records.read(slice_id)
         for tenant in tenants:
             holding = _charged(entry, tenant)
-            if entry is not None and entry.value.phase not in GIVEN_UP:
+            if entry is not None and entry.value.phase not in ENDED:
                 holding = _larger(holding, self._held(slice_id, tenant))
             if holding is None:
                 await self.tenants.uncharge(tenant, slice_id)

@@ -215,6 +215,8 @@ class Followups:
             elif record is not None and here and record.phase is Phase.RELEASING:
                 ending = Ending(evicted=record.evicted, message=record.message)
                 outcome = await desk.ledgers.align(node, record, epochs.get(node, -1), ending)
+            elif record is not None and _asks_for_its_end(ledger, record):
+                outcome = await desk.ledgers.align(node, record, epochs.get(node, -1))
             else:
                 if record is not None and record.phase in (Phase.LOST, Phase.FAILED):
                     await desk.say_record(record)
@@ -224,6 +226,12 @@ class Followups:
                 await desk.settle_tenant(slice_id, *sorted(tenants | ({record.request.tenant} if record is not None else set())))
                 self._waiting.wake()
                 return
+
+
+def _asks_for_its_end(ledger: Ledger, record: SliceRecord) -> bool:
+    """Whether a gang over several nodes is gone, and its departure still asks the planner to say so."""
+    departure = ledger.departures.get(record.id)
+    return departure is not None and departure.nodes > 1 and record.phase in (Phase.RELEASED, Phase.EVICTED)
 
 
 def _drop(slice_id: str, ledger: Ledger) -> Ledger:

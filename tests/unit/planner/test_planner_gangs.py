@@ -267,6 +267,29 @@ async def test_whatever_write_a_planner_is_killed_at_the_gang_is_whole_in_the_en
         await house.stop_planners()
 
 
+@pytest.mark.parametrize("evict", [False, True])
+async def test_whatever_write_a_planner_is_killed_at_the_end_of_a_gang_is_told(*, evict: bool) -> None:
+    """Every write of its release: the successor says once that it is gone, and nobody is charged, long before a cross-check."""
+    for writes in range(1, 10):
+        house = House()
+        for name in NODES:
+            await house.add_node(site(name))
+        first = await house.start_planner(Rig(house.bus))
+        await house.send(ask("g", 20, devices=4, nodes=2))
+        first.budget = writes
+        await house.send(EvictSlice(id="g") if evict else ReleaseSlice(id="g"))
+        await house.stop_planners()
+        await house.start_planner()
+        house.bus.deliver_again("COMMANDS", "planner")
+        for _ in range(3):
+            await house.settle()
+            await house.pass_time(3.0)
+        assert len(house.said("slice.evicted.g" if evict else "slice.released.g")) == 1, writes
+        assert await on_books(house) == set()
+        assert await charged(house) == {}
+        await house.stop_planners()
+
+
 async def test_a_gang_whose_readiness_was_written_and_not_told_is_told_after_a_restart(row: House) -> None:
     """The record remembers; the stream is asked before it is said again."""
     row.planners[0][0].lose("slice.ready.g", after=False)
