@@ -15,6 +15,7 @@ from mica.events import (
     Command,
     Fact,
     Holding,
+    LedgerEntry,
     Phase,
     RequestSlice,
     SliceEvicted,
@@ -22,14 +23,15 @@ from mica.events import (
     SliceReady,
     SliceRecord,
     SliceReleased,
+    TenantQuota,
 )
 from mica.observability import Tracer
 from mica.planner.commits import Outcome, Spawn
 from mica.planner.domain.answers import answer_of, message_id
 from mica.planner.domain.fleet import Fleet
-from mica.planner.domain.ledgers import nodes_of
+from mica.planner.domain.ledgers import nodes_of, present
 from mica.planner.domain.misfits import Refusal
-from mica.planner.domain.quotas import holding_of
+from mica.planner.domain.quotas import holding_of, is_more
 from mica.planner.policies import Policies
 from mica.planner.store import Ledgers, Records, Tenants
 from mica.planner.turns import Turns
@@ -48,7 +50,7 @@ ATTEMPTS = 16
 """How often a command is decided anew while other replicas win, before it is given back to the stream."""
 ENDINGS = (SliceReleased, SliceEvicted, SliceLost)
 ENDED = frozenset({Phase.LOST, Phase.FAILED, Phase.RELEASED, Phase.EVICTED})
-"""What a ledger still holds for such a slice is not sold, but is not charged either: the planner has given it up, or the enforcers
+"""What a ledger still holds for such a slice is not sold, but is charged to nobody: the planner has given it up, or the enforcers
 have confirmed that nothing of it is left."""
 
 
@@ -142,7 +144,7 @@ class Desk:
     async def settle_tenant(self, slice_id: str, *tenants: str) -> None:
         """Charge the slice to each of ``tenants`` as its record says, or at what is still held of it if that is more.
 
-        More than is charged now only within the quota: of a record whose author has not charged it yet, nothing is in a ledger.
+        What no ledger has given yet is charged only within the quota: the record's author may have died before it asked.
         """
         entry = await self.records.read(slice_id)
         for tenant in tenants:
@@ -151,22 +153,32 @@ class Desk:
                 holding = _larger(holding, self._held(slice_id, tenant))
             if holding is None:
                 await self.tenants.uncharge(tenant, slice_id)
-            else:
-                await self.tenants.settle(tenant, slice_id, holding, self.policies.tenant(tenant).quota)
+                continue
+            given = _larger(self._given(slice_id, tenant), self._held(slice_id, tenant))
+            quota = self.policies.tenant(tenant).quota if is_more(holding, given) else TenantQuota()
+            await self.tenants.settle(tenant, slice_id, holding, quota)
+
+    def _given(self, slice_id: str, tenant: str) -> Holding | None:
+        """What ledgers give to the slice."""
+        entries = [entry for node in self.fleet.nodes.values() for entry in present(node.ledger, slice_id).values()]
+        return _sum([each for each in entries if each.tenant == tenant])
 
     def _held(self, slice_id: str, tenant: str) -> Holding | None:
         """What the slice had and may still use: a part of a gang that was taken back, for instance."""
         tables = [held for node in self.fleet.nodes.values() for held in node.ledger.held.values() if slice_id in held]
-        entries = [held[slice_id].entry for held in tables if held[slice_id].entry.tenant == tenant]
-        if not entries:
-            return None
-        return Holding(vram_bytes=sum(each.vram_bytes for each in entries), share_ppm=sum(each.share_ppm for each in entries))
+        return _sum([held[slice_id].entry for held in tables if held[slice_id].entry.tenant == tenant])
 
 
 def _charged(entry: Entry[SliceRecord] | None, tenant: str) -> Holding | None:
     if entry is None or entry.value.request.tenant != tenant or entry.value.phase not in (Phase.PLACED, Phase.RELEASING):
         return None
     return holding_of(entry.value.placements)
+
+
+def _sum(entries: list[LedgerEntry]) -> Holding | None:
+    if not entries:
+        return None
+    return Holding(vram_bytes=sum(each.vram_bytes for each in entries), share_ppm=sum(each.share_ppm for each in entries))
 
 
 def _larger(one: Holding | None, other: Holding | None) -> Holding | None:

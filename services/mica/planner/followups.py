@@ -20,7 +20,6 @@ from mica.planner.domain import records
 from mica.planner.domain.fleet import NodeState
 from mica.planner.domain.ledgers import Ending, has_left, is_barred, is_confirmed, nodes_of, present, stands
 from mica.planner.domain.misfits import Refusal
-from mica.planner.gangs import Gangs
 from mica.planner.requests import Requests
 from mica.planner.waiting import Waiting
 
@@ -68,7 +67,7 @@ class Followups:
         self._requests = requests
         self._waiting = waiting
         self._under_way: set[str] = set()
-        self._gangs = Gangs(desk)
+        self._gangs = requests.gangs
 
     def review(self, node: NodeState, *, everybody: bool) -> None:
         """Start on what is due on a node: for the slices of this replica, or for ``everybody``'s."""

@@ -23,6 +23,7 @@ from mica.planner.domain.answers import answer_of, unowned_rejection
 from mica.planner.domain.ledgers import is_barred, nodes_of, present, stands
 from mica.planner.domain.misfits import Refusal
 from mica.planner.domain.placing import Placed, Unplaced
+from mica.planner.gangs import Gangs
 from mica.planner.placements import Barrier, Placements, Plan, Unpaid
 from mica.planner.preemptions import Preemptions
 from mica.planner.standing import standing_of
@@ -44,6 +45,7 @@ class Requests:
         self._waiting = waiting
         self._placements = Placements(desk, waiting)
         self.preemptions = Preemptions(desk, waiting)
+        self.gangs = Gangs(desk)
 
     async def on_request(self, call: Call) -> Fact | None:
         """The answer to a request; None when it was answered before by somebody else."""
@@ -190,6 +192,7 @@ class Requests:
         """Give a slice up, and say so."""
         desk = self._desk
         ended = records.ended(entry.value, phase, why, desk.now_ns())
+        await self.gangs.tell_before_its_end(entry.value)
         try:
             await desk.records.write(ended, entry)
         except StaleRevisionError:
