@@ -12,7 +12,7 @@ from functools import partial
 from msgspec import Struct
 
 from mica.bus import Entry, StaleRevisionError
-from mica.events import Fact, Ledger, Observed, Phase, SliceRecord
+from mica.events import Fact, Ledger, Observed, Phase, SliceFact, SliceRecord
 from mica.planner.commits import Outcome
 from mica.planner.desk import AGAIN, ATTEMPTS, Again, Answered, Desk
 from mica.planner.domain import ledgers as edits
@@ -210,6 +210,8 @@ class Followups:
             here = record is not None and node in nodes_of(record.placements)
             if record is not None and here and record.phase is Phase.PLACED:
                 answer = await self._requests.resume(entry, epochs) if entry is not None else None
+                if isinstance(answer, SliceFact) and answer.generation > record.generation:
+                    await desk.say(answer, record.traceparent)
                 outcome: Outcome | Refusal = Outcome.OVERTAKEN if isinstance(answer, Again) else Outcome.APPLIED
             elif record is not None and here and record.phase is Phase.RELEASING:
                 ending = Ending(evicted=record.evicted, message=record.message)
@@ -217,14 +219,21 @@ class Followups:
             elif record is not None and _asks_for_its_end(ledger, record):
                 outcome = await desk.ledgers.align(node, record, epochs.get(node, -1))
             else:
-                if record is not None and record.phase in (Phase.LOST, Phase.FAILED):
-                    await desk.say_record(record)
+                if record is not None:
+                    await self._hear(record)
                 outcome = await desk.ledgers.of(node).submit(partial(_drop, slice_id), epochs.get(node, -1))
             if outcome is Outcome.APPLIED:
                 tenants = {each.tenant for each in present(ledger, slice_id).values()}
                 await desk.settle_tenant(slice_id, *sorted(tenants | ({record.request.tenant} if record is not None else set())))
                 self._waiting.wake()
                 return
+
+    async def _hear(self, record: SliceRecord) -> None:
+        """Of a slice that is on no node: repeat an end that may not have been told, and remember one that waits."""
+        if record.phase in (Phase.LOST, Phase.FAILED) or records.is_unannounced(record):
+            await self._desk.say_record(record)
+        elif record.phase is Phase.QUEUED:
+            self._waiting.add(record)
 
 
 def _asks_for_its_end(ledger: Ledger, record: SliceRecord) -> bool:

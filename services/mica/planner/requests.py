@@ -258,9 +258,9 @@ class Requests:
             written = await desk.records.write(records.rejected(record, refusal, record.decision, desk.now_ns()), entry)
         except StaleRevisionError:
             return AGAIN
+        self._waiting.add(written.value)
+        self._waiting.wake()
         await self._take_back(record, epochs)
-        if not records.is_unannounced(written.value):
-            self._waiting.discard(record.id)
         return answer_of(written.value)
 
 

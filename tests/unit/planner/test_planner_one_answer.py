@@ -193,3 +193,34 @@ async def test_the_end_of_a_slice_that_nobody_was_told_is_told_in_time(house: Ho
     await house.settle()
     assert [each.message for each in house.said("slice.lost.s1")] == ["XID 79"]
     await assert_no_trace(house, "s1")
+
+
+@pytest.mark.parametrize("lost", ["", "slice.rejected.s1", "slice.s1"])
+async def test_a_request_that_was_placed_and_is_rejected_after_all_is_told_in_time(house: House, lost: str) -> None:
+    """Its command is long acknowledged: though the word or the write is lost, enough is left to tell it by."""
+    await house.bus.publish(ask("s1", 9))
+    await quiet()
+    now = await ledger(house, "n1")
+    await house.bus.policy.put("tenant.t1", TenantPolicy(quota=TenantQuota(slices=0)))
+    await house.bus.state.put("ledger.n1", replace(now, generation=now.generation + 1, devices={}, fenced={"s1": 1}))
+    if lost:
+        house.planners[0][0].lose(lost, after=lost == "slice.s1")
+    await house.pass_time(12)
+    await house.settle()
+    assert finals(house, "s1") == [("SliceRejected", 2)]
+    await house.pass_time(CROSS_CHECKED_TWICE_S)
+    await assert_no_trace(house, "s1")
+
+
+async def test_a_request_that_was_placed_and_waits_after_all_is_not_forgotten(house: House) -> None:
+    """The write that queues it is lost on its way back: it is found by its bar, and placed when there is room."""
+    await house.bus.publish(ask("s1", 9, mode=Mode.FCSP, queue_s=300))
+    await quiet()
+    now = await ledger(house, "n1")
+    await house.bus.state.put("ledger.n1", replace(now, generation=now.generation + 1, devices={}, fenced={"s1": 1}))
+    await house.send(ask("s0", 22, mode=Mode.FCSP))
+    house.planners[0][0].lose("slice.s1", after=True)
+    await house.pass_time(12)
+    assert (await record(house, "s1")).phase is Phase.QUEUED
+    await house.send(ReleaseSlice(id="s0"))
+    assert finals(house, "s1") == [("SliceReady", 3)]
