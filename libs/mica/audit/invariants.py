@@ -143,18 +143,21 @@ def check_mode(device: Device, shares: list[_Share]) -> Iterator[tuple[str, str]
 
 
 class _Given(Struct):
-    """What a slice has, and what it had before a change that is not confirmed: it uses one of the two."""
+    """What a slice has, and what it had before changes that are not confirmed, by generation: it uses one of these.
+
+    For it changes its place only while it holds nothing there.
+    """
 
     now: list[LedgerEntry] = []
-    before: list[LedgerEntry] = []
+    before: dict[int, list[LedgerEntry]] = {}
 
     @property
     def vram_bytes(self) -> int:
-        return max(sum(each.vram_bytes for each in entries) for entries in (self.now, self.before))
+        return max(sum(each.vram_bytes for each in entries) for entries in (self.now, *self.before.values()))
 
     @property
     def share_ppm(self) -> int:
-        return max(sum(each.share_ppm for each in entries) for entries in (self.now, self.before))
+        return max(sum(each.share_ppm for each in entries) for entries in (self.now, *self.before.values()))
 
 
 def check_quotas(documents: Documents) -> Iterator[Violation]:
@@ -172,7 +175,9 @@ def check_quotas(documents: Documents) -> Iterator[Violation]:
         for entry in now:
             given.setdefault(entry.tenant, {}).setdefault(entry.id, _Given()).now.append(entry)
         for entry in before:
-            given.setdefault(entry.tenant, {}).setdefault(entry.id, _Given()).before.append(entry)
+            given.setdefault(entry.tenant, {}).setdefault(entry.id, _Given()).before.setdefault(entry.generation, []).append(
+                entry
+            )
     for tenant in sorted(set(given) | set(documents.tenants)):
         quota = _quota(documents, tenant)
         slices = given.get(tenant, {}).values()

@@ -164,9 +164,16 @@ class Desk:
         return _sum([each for each in entries if each.tenant == tenant])
 
     def _held(self, slice_id: str, tenant: str) -> Holding | None:
-        """What the slice had and may still use: a part of a gang that was taken back, for instance."""
+        """What the slice had and may still use: a part of a gang that was taken back, for instance.
+
+        The most that any one generation gave it: it changes its place only while it holds nothing there.
+        """
         tables = [held for node in self.fleet.nodes.values() for held in node.ledger.held.values() if slice_id in held]
-        return _sum([held[slice_id].entry for held in tables if held[slice_id].entry.tenant == tenant])
+        entries = [held[slice_id].entry for held in tables if held[slice_id].entry.tenant == tenant]
+        most: Holding | None = None
+        for generation in {each.generation for each in entries}:
+            most = _larger(most, _sum([each for each in entries if each.generation == generation]))
+        return most
 
 
 def _charged(entry: Entry[SliceRecord] | None, tenant: str) -> Holding | None:

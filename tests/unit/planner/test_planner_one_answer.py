@@ -4,12 +4,15 @@ import pytest
 from msgspec.structs import replace
 from planner_house import GIB, House, Rig, ask, l4, quiet
 
+from mica.audit import Documents
+from mica.audit.invariants import check_quotas
 from mica.events import (
     TERMINAL_PHASES,
     Holding,
     Inventory,
     Ledger,
     Mode,
+    MoveSlice,
     Phase,
     ReleaseSlice,
     SliceFailed,
@@ -224,3 +227,28 @@ async def test_a_request_that_was_placed_and_waits_after_all_is_not_forgotten(ho
     assert (await record(house, "s1")).phase is Phase.QUEUED
     await house.send(ReleaseSlice(id="s0"))
     assert finals(house, "s1") == [("SliceReady", 3)]
+
+
+async def test_a_slice_that_is_released_before_its_move_is_confirmed_counts_once(house: House) -> None:
+    """Both places are held until the enforcer looks, but it was idle when it moved: the quota counts one of them."""
+    await house.bus.policy.put("tenant.t1", TenantPolicy(quota=TenantQuota(vram_bytes=30 * GIB)))
+    await house.send(ask("s1", 12, mode=Mode.TIMESLICE))
+    await house.bus.publish(MoveSlice(id="s1", device_id="n1-l4"))
+    await quiet()
+    await house.bus.publish(ReleaseSlice(id="s1"))
+    await quiet()
+    assert {device for device, slices in (await ledger(house, "n1")).held.items() if "s1" in slices} == {"n1-p40", "n1-l4"}
+    await house.bus.publish(ask("s2", 9, mode=Mode.HARDWARE))
+    await quiet()
+    assert (await charged(house))["s1"] == 12 * GIB
+    entry = await house.bus.state.get("tenant.t1", TenantHoldings)
+    assert entry is not None
+    documents = Documents(
+        records={id_: await record(house, id_) for id_ in ("s1", "s2")},
+        tenants={"t1": entry.value},
+        ledgers={"n1": await ledger(house, "n1")},
+        policies={"t1": TenantPolicy(quota=TenantQuota(vram_bytes=30 * GIB))},
+    )
+    assert list(check_quotas(documents)) == []
+    await house.settle()
+    await assert_no_trace(house, "s1")
