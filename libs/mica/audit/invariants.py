@@ -16,6 +16,7 @@ from mica.events import Device, Ledger, LedgerEntry, Mode, ObservedSlice, Partit
 
 PPM: Final = 1_000_000
 DEFAULT_TENANT: Final = "_default"
+ENDED: Final = frozenset({Phase.LOST, Phase.FAILED, Phase.RELEASED, Phase.EVICTED})
 
 Part = LedgerEntry | ObservedSlice
 
@@ -144,18 +145,21 @@ def check_mode(device: Device, shares: list[_Share]) -> Iterator[tuple[str, str]
 
 
 class _Given(Struct):
-    """What a slice has, and what it had before a change that is not confirmed: it uses one of the two."""
+    """What a slice has, and what it had before changes that are not confirmed, by generation: it uses one of these.
+
+    For it changes its place only while it holds nothing there.
+    """
 
     now: list[LedgerEntry] = []
-    before: list[LedgerEntry] = []
+    before: dict[int, list[LedgerEntry]] = {}
 
     @property
     def vram_bytes(self) -> int:
-        return max(sum(each.vram_bytes for each in entries) for entries in (self.now, self.before))
+        return max(sum(each.vram_bytes for each in entries) for entries in (self.now, *self.before.values()))
 
     @property
     def share_ppm(self) -> int:
-        return max(sum(each.share_ppm for each in entries) for entries in (self.now, self.before))
+        return max(sum(each.share_ppm for each in entries) for entries in (self.now, *self.before.values()))
 
 
 def host_given(ledger: Ledger) -> tuple[int, int]:
@@ -186,18 +190,21 @@ def check_host(documents: Documents, node: str) -> Iterator[tuple[str, str]]:
 def check_quotas(documents: Documents) -> Iterator[Violation]:
     """I7: by what tenants are charged, and by what the ledgers really give them, or still leave to them.
 
-    What is still held for a slice that was lost or has failed is nobody's: it is not sold, and its tenant may ask elsewhere.
+    What is still held for a slice that has ended is nobody's. It is not sold, which is I1. But its tenant may ask elsewhere: the
+    planner took it away, lost or failed, or every enforcer has confirmed that nothing of it is left.
     """
-    given_up = {id_ for id_, record in documents.records.items() if record.phase in (Phase.LOST, Phase.FAILED)}
+    ended = {id_ for id_, record in documents.records.items() if record.phase in ENDED}
     given: dict[str, dict[str, _Given]] = {}
     for ledger in documents.ledgers.values():
         now = [entry for on_device in ledger.devices.values() for entry in on_device.values()]
         held = [each.entry for on_device in ledger.held.values() for each in on_device.values()]
-        before = [each for each in held if each.id not in given_up]
+        before = [each for each in held if each.id not in ended]
         for entry in now:
             given.setdefault(entry.tenant, {}).setdefault(entry.id, _Given()).now.append(entry)
         for entry in before:
-            given.setdefault(entry.tenant, {}).setdefault(entry.id, _Given()).before.append(entry)
+            given.setdefault(entry.tenant, {}).setdefault(entry.id, _Given()).before.setdefault(entry.generation, []).append(
+                entry
+            )
     for tenant in sorted(set(given) | set(documents.tenants)):
         quota = _quota(documents, tenant)
         slices = given.get(tenant, {}).values()

@@ -65,6 +65,7 @@ class Enforcer:
         """
         self.due.clear()
         if self._voice.unsure:
+            await self._read_ledger()
             await self._voice.recall(self.ledger)
         if self._lacks_devices():
             await self.read_inventory()
@@ -318,11 +319,15 @@ class Enforcer:
 
     async def _lift_fence(self) -> None:
         """The lease holds again; let go on what the ledger, read anew, still wants here."""
+        await self._read_ledger()
+        self.node.set_fence(False)
+        self.due.set()
+
+    async def _read_ledger(self) -> None:
+        """The newest: what was taken out of it while the bus was away may have been answered otherwise, and is not told ready."""
         entry = await self._world.bus.state.get(f"ledger.{self._world.node}", Ledger)
         if entry is not None:
             self.ledger = entry.value
-        self.node.set_fence(False)
-        self.due.set()
 
 
 def _access_or_none(ask: Callable[[str, Partition | None], Access], device_id: str, partition: Partition | None) -> Access:

@@ -10,13 +10,28 @@ from enum import Enum, auto
 from msgspec import Struct
 
 from mica.bus import Bus, Clock, Delivery, Entry
-from mica.events import Command, Fact, Holding, Phase, RequestSlice, SliceRecord
+from mica.events import (
+    SLICES,
+    Command,
+    Fact,
+    Holding,
+    LedgerEntry,
+    Phase,
+    RequestSlice,
+    SliceEvicted,
+    SliceLost,
+    SliceReady,
+    SliceRecord,
+    SliceReleased,
+    TenantQuota,
+)
 from mica.observability import Tracer
 from mica.planner.commits import Outcome, Spawn
 from mica.planner.domain.answers import answer_of, message_id
 from mica.planner.domain.fleet import Fleet
+from mica.planner.domain.ledgers import nodes_of, present
 from mica.planner.domain.misfits import Refusal
-from mica.planner.domain.quotas import holding_of
+from mica.planner.domain.quotas import holding_of, is_more
 from mica.planner.policies import Policies
 from mica.planner.store import Ledgers, Records, Tenants
 from mica.planner.turns import Turns
@@ -33,10 +48,10 @@ Answered = Fact | Again | None
 """What is to be published about a command; None when the enforcer or somebody before has the word."""
 ATTEMPTS = 16
 """How often a command is decided anew while other replicas win, before it is given back to the stream."""
-
-
-GIVEN_UP = frozenset({Phase.LOST, Phase.FAILED})
-"""What is still held for such a slice is not sold, and is not charged either: its tenant may ask for as much elsewhere."""
+ENDINGS = (SliceReleased, SliceEvicted, SliceLost)
+ENDED = frozenset({Phase.LOST, Phase.FAILED, Phase.RELEASED, Phase.EVICTED})
+"""What a ledger still holds for such a slice is not sold, but is charged to nobody: the planner has given it up, or the enforcers
+have confirmed that nothing of it is left."""
 
 
 class ContendedError(Exception):
@@ -102,28 +117,75 @@ class Desk:
         await self.ledgers.refresh()
         await document
 
+    async def ready_fact(self, slice_id: str) -> SliceReady | None:
+        """What the enforcer has said of the slice that is alive now; an older one with that id has ended."""
+        last: SliceReady | None = None
+        for heard in await self.bus.history(SLICES.name, [f"slice.*.{slice_id}"]):
+            if isinstance(heard.event, SliceReady):
+                last = heard.event
+            elif isinstance(heard.event, ENDINGS):
+                last = None
+        return last
+
+    async def was_ready(self, record: SliceRecord) -> bool:
+        """Whether it was told ready: then that was its one answer, and it can end, but not be answered otherwise.
+
+        Of a slice on one node the enforcer says so, as long as the ledger has its entry: look after that was taken out.
+        """
+        if len(nodes_of(record.placements)) > 1:
+            return record.ready_generation > 0
+        return await self.ready_fact(record.id) is not None
+
+    def cost_of(self, record: SliceRecord) -> Holding:
+        """What a placed slice is charged at: what its record says, or what is still held of it if that is more."""
+        placed = holding_of(record.placements)
+        return _larger(placed, self._held(record.id, record.request.tenant)) or placed
+
     async def settle_tenant(self, slice_id: str, *tenants: str) -> None:
-        """Charge the slice to each of ``tenants`` as its record says, or at what is still held of it if that is more."""
+        """Charge the slice to each of ``tenants`` as its record says, or at what is still held of it if that is more.
+
+        What no ledger has given yet is charged only within the quota: the record's author may have died before it asked.
+        """
         entry = await self.records.read(slice_id)
         for tenant in tenants:
             holding = _charged(entry, tenant)
-            if entry is not None and entry.value.phase not in GIVEN_UP:
+            if entry is not None and entry.value.phase not in ENDED:
                 holding = _larger(holding, self._held(slice_id, tenant))
-            await self.tenants.settle(tenant, slice_id, holding)
+            if holding is None:
+                await self.tenants.uncharge(tenant, slice_id)
+                continue
+            given = _larger(self._given(slice_id, tenant), self._held(slice_id, tenant))
+            quota = self.policies.tenant(tenant).quota if is_more(holding, given) else TenantQuota()
+            await self.tenants.settle(tenant, slice_id, holding, quota)
+
+    def _given(self, slice_id: str, tenant: str) -> Holding | None:
+        """What ledgers give to the slice."""
+        entries = [entry for node in self.fleet.nodes.values() for entry in present(node.ledger, slice_id).values()]
+        return _sum([each for each in entries if each.tenant == tenant])
 
     def _held(self, slice_id: str, tenant: str) -> Holding | None:
-        """What the slice had and may still use: a part of a gang that was taken back, for instance."""
+        """What the slice had and may still use: a part of a gang that was taken back, for instance.
+
+        The most that any one generation gave it: it changes its place only while it holds nothing there.
+        """
         tables = [held for node in self.fleet.nodes.values() for held in node.ledger.held.values() if slice_id in held]
         entries = [held[slice_id].entry for held in tables if held[slice_id].entry.tenant == tenant]
-        if not entries:
-            return None
-        return Holding(vram_bytes=sum(each.vram_bytes for each in entries), share_ppm=sum(each.share_ppm for each in entries))
+        most: Holding | None = None
+        for generation in {each.generation for each in entries}:
+            most = _larger(most, _sum([each for each in entries if each.generation == generation]))
+        return most
 
 
 def _charged(entry: Entry[SliceRecord] | None, tenant: str) -> Holding | None:
     if entry is None or entry.value.request.tenant != tenant or entry.value.phase not in (Phase.PLACED, Phase.RELEASING):
         return None
     return holding_of(entry.value.placements)
+
+
+def _sum(entries: list[LedgerEntry]) -> Holding | None:
+    if not entries:
+        return None
+    return Holding(vram_bytes=sum(each.vram_bytes for each in entries), share_ppm=sum(each.share_ppm for each in entries))
 
 
 def _larger(one: Holding | None, other: Holding | None) -> Holding | None:

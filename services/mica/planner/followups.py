@@ -1,7 +1,7 @@
 """What follows from what the enforcers report: confirmed departures and changes, failures, lost nodes and devices.
 
-Invariant: capacity is given back only after the node's enforcer has confirmed it; a slice whose node or device is gone is given
-up in its record first, and its ledger entry goes after that.
+Invariants: capacity is given back only after the node's enforcer has confirmed it. A slice that cannot stay is taken out of its
+node's ledger and barred from it first, then the stream is asked whether it was told ready, and only then it is answered anew.
 """
 
 import asyncio
@@ -12,17 +12,14 @@ from functools import partial
 from msgspec import Struct
 
 from mica.bus import Entry, StaleRevisionError
-from mica.events import Fact, Ledger, Observed, Phase, SliceReady, SliceRecord
+from mica.events import Fact, Ledger, Observed, Phase, SliceFact, SliceRecord
 from mica.planner.commits import Outcome
 from mica.planner.desk import AGAIN, ATTEMPTS, Again, Answered, Desk
 from mica.planner.domain import ledgers as edits
 from mica.planner.domain import records
-from mica.planner.domain.answers import answer_of
 from mica.planner.domain.fleet import NodeState
-from mica.planner.domain.ledgers import Ending, has_left, is_confirmed, nodes_of, present
+from mica.planner.domain.ledgers import Ending, has_left, is_barred, is_confirmed, nodes_of, present, stands
 from mica.planner.domain.misfits import Refusal
-from mica.planner.domain.quotas import holding_of
-from mica.planner.gangs import Gangs
 from mica.planner.requests import Requests
 from mica.planner.waiting import Waiting
 
@@ -70,7 +67,7 @@ class Followups:
         self._requests = requests
         self._waiting = waiting
         self._under_way: set[str] = set()
-        self._gangs = Gangs(desk)
+        self._gangs = requests.gangs
 
     def review(self, node: NodeState, *, everybody: bool) -> None:
         """Start on what is due on a node: for the slices of this replica, or for ``everybody``'s."""
@@ -111,7 +108,7 @@ class Followups:
                 return
             phase = Phase.EVICTED if departure.evicted else Phase.RELEASED
             end = records.ended(entry.value, phase, departure.message, desk.now_ns())
-            uncharging = desk.tenants.settle(departure.tenant, slice_id, None)
+            uncharging = desk.tenants.uncharge(departure.tenant, slice_id)
             written, uncharged = await asyncio.gather(desk.records.write(end, entry), uncharging, return_exceptions=True)
             if not isinstance(written, StaleRevisionError):
                 for failure in (written, uncharged):
@@ -123,7 +120,7 @@ class Followups:
             return
         if entry is not None and entry.value.phase is not Phase.RELEASING:
             await desk.settle_tenant(slice_id, departure.tenant)
-        for each in {node, *await self._gangs.gone(slice_id, departure)}:
+        for each in sorted({node, *await self._gangs.gone(slice_id, departure)}):
             await desk.ledgers.edit(each, lambda ledger: edits.forget(ledger, slice_id))
         desk.mine.discard(slice_id)
         self._waiting.wake()
@@ -136,7 +133,7 @@ class Followups:
         entry = await desk.records.get(each.slice_id)
         if entry is not None and entry.value.phase is Phase.PLACED:
             tenant = entry.value.request.tenant
-            await desk.tenants.settle(tenant, each.slice_id, holding_of(entry.value.placements))
+            await desk.settle_tenant(each.slice_id, tenant)
         elif held is not None and each.slice_id in desk.tenants.of(held.entry.tenant).value.holdings:
             await desk.settle_tenant(each.slice_id, held.entry.tenant)
         self._waiting.wake()
@@ -148,13 +145,13 @@ class Followups:
 
     async def _failed(self, node: str, slice_id: str, why: str = "") -> None:
         """The enforcer can not hold it, or ``why`` it is not to stay: elsewhere, or give it up."""
-        desk = self._desk
+        desk, message = self._desk, why
         nodes = {node}
         for _ in range(ATTEMPTS):
             epochs = desk.ledgers.epochs()
             entry = await desk.records.read(slice_id)
-            message = why or desk.fleet.node(node).failing.get(slice_id)
-            if entry is None or entry.value.phase is not Phase.PLACED or message is None:
+            message = message or desk.fleet.node(node).failing.get(slice_id, "")
+            if entry is None or entry.value.phase is not Phase.PLACED or not message:
                 break
             nodes |= set(nodes_of(entry.value.placements))
             if await self._retake(entry, epochs, node, message) is not AGAIN:
@@ -164,14 +161,16 @@ class Followups:
 
     async def _retake(self, entry: Entry[SliceRecord], epochs: dict[str, int], node: str, message: str) -> Answered:
         desk, record = self._desk, entry.value
-        state = desk.fleet.node(node)
-        standing = present(state.ledger, record.id)
-        if not standing or next(iter(standing.values())).generation != record.generation:
+        ledger = desk.fleet.node(node).ledger
+        if not stands(ledger, record) and not is_barred(ledger, record):
             answer = await self._requests.resume(entry, epochs)
-        elif await self._was_ready(record):
-            return await self._end(entry, Phase.LOST, f"node {node}: {message}")
+        elif await desk.ledgers.bar(node, record, epochs.get(node, -1)) is not Outcome.APPLIED:
+            return AGAIN
+        elif await desk.was_ready(record):
+            return await self._requests.end(entry, Phase.LOST, f"node {node}: {message}")
         else:
-            answer = await self._requests.replace_failed(entry, frozenset(standing), f"node {node}: {message}")
+            failed = frozenset(placement.device_id for placement in record.placements if placement.node == node)
+            answer = await self._requests.replace_failed(entry, failed, f"node {node}: {message}")
         if isinstance(answer, Fact):
             await desk.say(answer, record.traceparent)
         return answer
@@ -182,34 +181,23 @@ class Followups:
         nodes = {node}
         async with desk.turns.of(slice_id):
             for _ in range(ATTEMPTS):
+                epochs = desk.ledgers.epochs()
                 entry = await desk.records.read(slice_id)
                 if entry is None or entry.value.phase not in (Phase.PLACED, Phase.RELEASING):
                     break
                 if entry.value.phase is Phase.PLACED and node not in nodes_of(entry.value.placements):
                     break
                 nodes |= set(nodes_of(entry.value.placements))
-                phase = Phase.LOST if await self._was_ready(entry.value) else Phase.FAILED
-                if await self._end(entry, phase, why) is not AGAIN:
+                if await self._give_up(entry, epochs, node, why) is not AGAIN:
                     break
             for each in sorted(nodes):
                 await self.tidy(each, slice_id)
 
-    async def _end(self, entry: Entry[SliceRecord], phase: Phase, why: str) -> Answered:
-        desk = self._desk
-        ended = records.ended(entry.value, phase, why, desk.now_ns())
-        try:
-            await desk.records.write(ended, entry)
-        except StaleRevisionError:
+    async def _give_up(self, entry: Entry[SliceRecord], epochs: dict[str, int], node: str, why: str) -> Answered:
+        if await self._desk.ledgers.bar(node, entry.value, epochs.get(node, -1)) is not Outcome.APPLIED:
             return AGAIN
-        log.warning("slice %s %s: %s", ended.id, phase, why)
-        await desk.say_record(ended)
-        return answer_of(ended)
-
-    async def _was_ready(self, record: SliceRecord) -> bool:
-        if len(nodes_of(record.placements)) > 1:
-            return record.ready_generation > 0
-        heard = await self._desk.bus.history("SLICES", [f"slice.ready.{record.id}"])
-        return any(isinstance(each.event, SliceReady) for each in heard)
+        phase = Phase.LOST if await self._desk.was_ready(entry.value) else Phase.FAILED
+        return await self._requests.end(entry, phase, why)
 
     async def tidy(self, node: str, slice_id: str) -> None:
         """Make a node's ledger and the tenant's charge follow the slice's record; repeat the answer of one that ended."""
@@ -222,19 +210,36 @@ class Followups:
             here = record is not None and node in nodes_of(record.placements)
             if record is not None and here and record.phase is Phase.PLACED:
                 answer = await self._requests.resume(entry, epochs) if entry is not None else None
+                if isinstance(answer, SliceFact) and answer.generation > record.generation:
+                    await desk.say(answer, record.traceparent)
                 outcome: Outcome | Refusal = Outcome.OVERTAKEN if isinstance(answer, Again) else Outcome.APPLIED
             elif record is not None and here and record.phase is Phase.RELEASING:
                 ending = Ending(evicted=record.evicted, message=record.message)
                 outcome = await desk.ledgers.align(node, record, epochs.get(node, -1), ending)
+            elif record is not None and _asks_for_its_end(ledger, record):
+                outcome = await desk.ledgers.align(node, record, epochs.get(node, -1))
             else:
-                if record is not None and record.phase in (Phase.LOST, Phase.FAILED):
-                    await desk.say_record(record)
+                if record is not None:
+                    await self._hear(record)
                 outcome = await desk.ledgers.of(node).submit(partial(_drop, slice_id), epochs.get(node, -1))
             if outcome is Outcome.APPLIED:
                 tenants = {each.tenant for each in present(ledger, slice_id).values()}
-                await desk.settle_tenant(slice_id, *(tenants | ({record.request.tenant} if record is not None else set())))
+                await desk.settle_tenant(slice_id, *sorted(tenants | ({record.request.tenant} if record is not None else set())))
                 self._waiting.wake()
                 return
+
+    async def _hear(self, record: SliceRecord) -> None:
+        """Of a slice that is on no node: repeat an end that may not have been told, and remember one that waits."""
+        if record.phase in (Phase.LOST, Phase.FAILED) or records.is_unannounced(record):
+            await self._desk.say_record(record)
+        elif record.phase is Phase.QUEUED:
+            self._waiting.add(record)
+
+
+def _asks_for_its_end(ledger: Ledger, record: SliceRecord) -> bool:
+    """Whether a gang over several nodes is gone, and its departure still asks the planner to say so."""
+    departure = ledger.departures.get(record.id)
+    return departure is not None and departure.nodes > 1 and record.phase in (Phase.RELEASED, Phase.EVICTED)
 
 
 def _drop(slice_id: str, ledger: Ledger) -> Ledger:

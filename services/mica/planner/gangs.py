@@ -53,6 +53,11 @@ class Gangs:
         self._told = {id_: each for id_, each in self._told.items() if desk.records.cached(id_) is not None}
         self._told[slice_id] = record.generation
 
+    async def tell_before_its_end(self, record: SliceRecord) -> None:
+        """Say that a gang was ready which is about to be lost, if its record says so and nobody else has."""
+        if len(nodes_of(record.placements)) > 1 and record.ready_generation:
+            await self._say_ready(replace(record, generation=record.ready_generation))
+
     async def _say_ready(self, record: SliceRecord) -> None:
         """Whether it is ready or was resized is told by what the stream has; what it has already is not said again."""
         desk = self._desk

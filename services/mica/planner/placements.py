@@ -15,7 +15,6 @@ from mica.planner.desk import AGAIN, Answered, Desk
 from mica.planner.domain.answers import answer_of
 from mica.planner.domain.ledgers import nodes_of
 from mica.planner.domain.misfits import Refusal
-from mica.planner.domain.quotas import holding_of
 from mica.planner.waiting import Waiting
 
 RECORD, CHARGE = "$record", "$charge"
@@ -60,7 +59,7 @@ class Placements:
         entry = desk.records.wrote(record, written[RECORD]) if RECORD in written else None
         if set(nodes_of(record.placements)) <= written.keys():
             return self._entered(record)
-        charging = desk.tenants.charge(tenant, record.id, holding_of(record.placements), quota)
+        charging = desk.tenants.charge(tenant, record.id, desk.cost_of(record), quota)
         try:
             entry = entry or await desk.records.write(record, plan.over)
         except BusError as error:
@@ -93,7 +92,7 @@ class Placements:
         """The revisions of what was written, nodes' ledgers by their names: nothing, the first few, or all."""
         desk, record = self._desk, plan.record
         tenant = record.request.tenant
-        charge = desk.tenants.begin_charge(tenant, record.id, holding_of(record.placements), quota)
+        charge = desk.tenants.begin_charge(tenant, record.id, desk.cost_of(record), quota)
         if charge is None:
             return {}
         entries: dict[str, Begun[Ledger]] = {}

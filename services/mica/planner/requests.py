@@ -4,6 +4,7 @@ Owns what is answered, and when a placement is taken back; ``placements.py`` own
 record that was PLACED is never answered otherwise before its node is fenced against the placement.
 """
 
+import logging
 import re
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
@@ -12,36 +13,26 @@ from typing import Final
 from msgspec.structs import replace
 
 from mica.bus import Entry, StaleRevisionError
-from mica.events import (
-    SLICES,
-    Fact,
-    Phase,
-    RequestSlice,
-    SliceEvicted,
-    SliceLost,
-    SlicePlaced,
-    SliceReady,
-    SliceRecord,
-    SliceReleased,
-)
+from mica.events import Fact, Phase, RequestSlice, SlicePlaced, SliceRecord
 from mica.planner.commits import Outcome
 from mica.planner.deciding import ask_of, decided, sized
 from mica.planner.desk import AGAIN, ATTEMPTS, Again, Answered, Call, ContendedError, Desk
 from mica.planner.domain import ledgers as edits
 from mica.planner.domain import records
 from mica.planner.domain.answers import answer_of, unowned_rejection
-from mica.planner.domain.ledgers import nodes_of, present, stands
+from mica.planner.domain.ledgers import is_barred, nodes_of, present, stands
 from mica.planner.domain.misfits import Refusal
 from mica.planner.domain.placing import Placed, Unplaced
-from mica.planner.domain.quotas import holding_of
+from mica.planner.gangs import Gangs
 from mica.planner.placements import Barrier, Placements, Plan, Unpaid
 from mica.planner.preemptions import Preemptions
 from mica.planner.standing import standing_of
 from mica.planner.waiting import Waiting
 
+log = logging.getLogger(__name__)
+
 OWN_ID: Final = re.compile(r"seq-[0-9]+")
 OVER: Final = frozenset({Phase.RELEASING, Phase.RELEASED, Phase.EVICTED, Phase.LOST})
-ENDINGS: Final = (SliceReleased, SliceEvicted, SliceLost)
 TRIED_AGAIN: Final = 8
 """After so many generations that no device could hold, a request has failed."""
 
@@ -54,6 +45,7 @@ class Requests:
         self._waiting = waiting
         self._placements = Placements(desk, waiting)
         self.preemptions = Preemptions(desk, waiting)
+        self.gangs = Gangs(desk)
 
     async def on_request(self, call: Call) -> Fact | None:
         """The answer to a request; None when it was answered before by somebody else."""
@@ -99,13 +91,7 @@ class Requests:
 
         The message id is the enforcer's too: whoever follows the slice hears it again, the stream keeps it once.
         """
-        last: Fact = placed
-        for heard in await self._desk.bus.history(SLICES.name, [f"slice.*.{placed.id}"]):
-            if isinstance(heard.event, SliceReady):
-                last = heard.event
-            elif isinstance(heard.event, ENDINGS):  # of an older slice with that id
-                last = placed
-        return last
+        return await self._desk.ready_fact(placed.id) or placed
 
     async def _after_release(self, call: Call, entry: Entry[SliceRecord]) -> Answered:
         """The id was released before it was asked for; only a request that was sent after that is a new one."""
@@ -176,10 +162,10 @@ class Requests:
         if all(stands(ledger, record) for ledger in ledgers):
             self._waiting.discard(record.id)
             return answer_of(record)
-        if any(ledger.fenced.get(record.id, -1) >= record.generation for ledger in ledgers):
+        if any(is_barred(ledger, record) for ledger in ledgers):
             return await self.replan(entry, epochs)
         policy = desk.policies.tenant(record.request.tenant)
-        charged = await desk.tenants.charge(record.request.tenant, record.id, holding_of(record.placements), policy.quota)
+        charged = await desk.tenants.charge(record.request.tenant, record.id, desk.cost_of(record), policy.quota)
         if isinstance(charged, Refusal):
             return await self._withdraw(entry, charged, epochs)
         outcome = await self._placements.enter(entry, epochs)
@@ -189,12 +175,31 @@ class Requests:
         return await self.replan(entry, epochs) if fenced is Outcome.APPLIED else AGAIN
 
     async def replan(self, entry: Entry[SliceRecord], epochs: dict[str, int]) -> Answered:
-        """Decide anew about a placement that is barred from one of its nodes: it has never been whole, and never will be."""
+        """Decide anew about a placement that is barred from one of its nodes: it is not whole, and never will be again.
+
+        One that was told ready, and was taken out of the ledger by somebody who then died, is lost instead.
+        """
         record = entry.value
-        answer = await self._commit(await self._plan(replace(record, placements=()), entry))
+        if await self._desk.was_ready(record):
+            answer = await self.end(entry, Phase.LOST, "it was taken off its device")
+        else:
+            answer = await self._commit(await self._plan(replace(record, placements=()), entry))
         if not isinstance(answer, Again):
             await self._take_back(record, epochs)
         return answer
+
+    async def end(self, entry: Entry[SliceRecord], phase: Phase, why: str) -> Answered:
+        """Give a slice up, and say so."""
+        desk = self._desk
+        ended = records.ended(entry.value, phase, why, desk.now_ns())
+        await self.gangs.tell_before_its_end(entry.value)
+        try:
+            await desk.records.write(ended, entry)
+        except StaleRevisionError:
+            return AGAIN
+        log.warning("slice %s %s: %s", ended.id, phase, why)
+        await desk.say_record(ended)
+        return answer_of(ended)
 
     async def _take_back(self, before: SliceRecord, epochs: dict[str, int]) -> None:
         """Clear the nodes of a placement that was given up, now that the record says otherwise."""
@@ -247,13 +252,15 @@ class Requests:
         node = next((each for each in nodes if not present(desk.ledgers.of(each).value, record.id)), nodes[0])
         if await desk.ledgers.fence(node, record, epochs.get(node, -1)) is not Outcome.APPLIED:
             return AGAIN
+        if await desk.was_ready(record):
+            return await self.replan(entry, epochs)
         try:
             written = await desk.records.write(records.rejected(record, refusal, record.decision, desk.now_ns()), entry)
         except StaleRevisionError:
             return AGAIN
+        self._waiting.add(written.value)
+        self._waiting.wake()
         await self._take_back(record, epochs)
-        if not records.is_unannounced(written.value):
-            self._waiting.discard(record.id)
         return answer_of(written.value)
 
 

@@ -123,13 +123,19 @@ class Tenants:
         """The same beside other documents; see ``GroupCommit.begin``."""
         return self.of(tenant).begin(partial(_charge, slice_id, asked, quota))
 
-    def settle(self, tenant: str, slice_id: str, holding: Holding | None) -> Answer:
-        """Set what a slice is charged at to what it has; None takes it off. Never refused."""
+    def settle(self, tenant: str, slice_id: str, holding: Holding, quota: TenantQuota) -> Answer:
+        """Set what a slice is charged at to what it has. Refused only where that is more than before and over the quota."""
 
-        def edit(holdings: TenantHoldings) -> TenantHoldings:
-            return quotas.uncharge(holdings, slice_id) if holding is None else quotas.charge(holdings, slice_id, holding)
+        def edit(holdings: TenantHoldings) -> TenantHoldings | Refusal:
+            if quotas.is_more(holding, holdings.holdings.get(slice_id)):
+                return _charge(slice_id, holding, quota, holdings)
+            return quotas.charge(holdings, slice_id, holding)
 
         return self.of(tenant).submit(edit)
+
+    def uncharge(self, tenant: str, slice_id: str) -> Answer:
+        """Take a slice off. Never refused."""
+        return self.of(tenant).submit(lambda holdings: quotas.uncharge(holdings, slice_id))
 
 
 class Ledgers:
@@ -176,6 +182,16 @@ class Ledgers:
             if edits.present(ledger, record.id):
                 return Refusal("id", record.id, "a slice that is not in the ledger")
             return edits.fence(ledger, record.id, record.generation)
+
+        return self.of(node).submit(edit, epoch)
+
+    def bar(self, node: str, record: SliceRecord, epoch: int) -> Answer:
+        """Take the record's placement out of the node and bar it from there; refused when a newer one stands."""
+
+        def edit(ledger: Ledger) -> Ledger | Refusal:
+            if any(entry.generation > record.generation for entry in edits.present(ledger, record.id).values()):
+                return Refusal("id", record.id, f"a slice of generation {record.generation}")
+            return edits.fence(edits.drop(ledger, record.id, ledger.generation + 1), record.id, record.generation)
 
         return self.of(node).submit(edit, epoch)
 

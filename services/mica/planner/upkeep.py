@@ -45,15 +45,17 @@ class Upkeep:
         self._fenced: set[str] = set()
 
     async def review(self) -> None:
-        """Look at every node anew, as if nothing had been followed."""
+        """Look at every node anew, as if nothing had been followed; a bar that stays is what somebody has left half done."""
         desk = self._desk
         await desk.ledgers.refresh()
         for node in list(desk.fleet.nodes.values()):
             self._followups.review(node, everybody=True)
             await self._look_for_losses(node)
             await self._drains.review(node)
-        untidy, desk.untidy = desk.untidy, set()
-        for slice_id in untidy:
+        fenced = {id_ for node in desk.fleet.nodes.values() for id_ in node.ledger.fenced}
+        untidy, desk.untidy = desk.untidy | (fenced & self._fenced), set()
+        self._fenced = fenced
+        for slice_id in sorted(untidy):
             await self._tidy(slice_id)
 
     async def _look_for_losses(self, node: NodeState) -> None:
@@ -62,11 +64,11 @@ class Upkeep:
         if not on_books:
             return
         if await self._is_gone(node):
-            for id_ in on_books:
+            for id_ in sorted(on_books):
                 await self._followups.lose(node.name, id_, f"node {node.name}: its lease ended and nobody renewed it")
         elif node.inventory is not None:
             known = {device.id for device in node.inventory.devices}
-            for device_id in set(ledger.devices) - known:
+            for device_id in sorted(set(ledger.devices) - known):
                 for id_ in list(ledger.devices[device_id]):
                     await self._followups.lose(node.name, id_, f"device {device_id} of node {node.name} is gone")
 
@@ -99,14 +101,17 @@ class Upkeep:
             elif self._is_half_done(entry.value):
                 await self._tidy(entry.value.id)
         for node in list(desk.fleet.nodes.values()):
-            for id_ in {id_ for slices in node.ledger.devices.values() for id_ in slices} - seen:
+            for id_ in sorted({id_ for slices in node.ledger.devices.values() for id_ in slices} - seen):
                 await self._tidy(id_)
         self._waiting.wake()
 
     def _is_half_done(self, record: SliceRecord) -> bool:
         ledgers = {name: node.ledger for name, node in self._desk.fleet.nodes.items()}
         if record.phase in TERMINAL_PHASES:
-            return any(present(ledger, record.id) or record.id in ledger.departures for ledger in ledgers.values())
+            return any(
+                present(ledger, record.id) or record.id in ledger.departures or record.id in ledger.fenced
+                for ledger in ledgers.values()
+            )
         nodes = nodes_of(record.placements)
         if not nodes or not ledgers.keys() >= set(nodes):
             return False
@@ -131,13 +136,9 @@ class Upkeep:
             for key in given.keys() | charged.keys()
             if not _agree(given.get(key), charged.get(key), shrinking=key[1] in shrinking)
         }
-        for tenant, slice_id in suspects & self._suspects:
+        for tenant, slice_id in sorted(suspects & self._suspects):
             await self._resolve(tenant, slice_id)
         self._suspects = suspects
-        fenced = {id_ for ledger in ledgers for id_ in ledger.fenced}
-        for slice_id in fenced & self._fenced:
-            await self._tidy(slice_id)
-        self._fenced = fenced
         known = {id_ for _, id_ in given.keys() | charged.keys()}
         desk.mine &= known
         desk.records.prune(known | self._waiting.ids())
@@ -169,13 +170,13 @@ class Upkeep:
             nodes -= set(own)
             for node in own:
                 await self._followups.tidy(node, slice_id)
-        for node in nodes:
+        for node in sorted(nodes):
             await self._followups.tidy(node, slice_id)
 
     async def retry_waiting(self) -> None:
         """Try everybody who waits, in order."""
         self._waiting.changed.clear()
-        for tenant in self._waiting.tenants():
+        for tenant in sorted(self._waiting.tenants()):
             await self._desk.load_tenant(tenant)
         self._waiting.total = total_of(self._desk)
         order = self._waiting.in_order(standing_of(self._desk, self._waiting))

@@ -328,7 +328,11 @@ async def documents(house: House) -> Documents:
 
 
 class LifeWithoutCompare(Life):
-    """A control: ledgers are written whatever they hold."""
+    """A control: ledgers are written whatever they hold, by two replicas from the first request on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.run(self.house.start_planner(self.rig()))
 
     def rig(self) -> Rig:
         rig = super().rig()

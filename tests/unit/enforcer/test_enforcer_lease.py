@@ -51,6 +51,20 @@ async def test_what_the_ledger_still_has_goes_on_when_the_bus_is_back(house: Hou
     assert house.regions.records[Place("GPU-0", "s2")].control is Control.DRAIN
 
 
+async def test_what_could_not_be_told_ready_before_it_was_taken_out_is_never_told(house: House) -> None:
+    """The bus was away, and the planner has answered otherwise meanwhile: the ledger is read anew before anything is repeated."""
+    enforcer = await house.start()
+    house.bus.fail_next("slice.ready.s1")
+    with pytest.raises(BusUnavailableError):
+        await house.ledger(entry("s1"))
+    house.enforcer = None
+    await house.ledger()
+    house.enforcer = enforcer
+    await house.tick(6)
+    assert house.bus.published("slice.ready.s1") == []
+    assert S1 not in house.regions.records
+
+
 async def test_a_wall_clock_that_is_set_fences_nobody(house: House) -> None:
     """The lease is counted on the monotonic clock."""
     enforcer = await house.start()

@@ -18,6 +18,8 @@ from mica.events import (
     Phase,
     ReleaseSlice,
     ResizeSlice,
+    SliceFailed,
+    SliceLost,
     SliceReady,
     SliceRecord,
     TenantHoldings,
@@ -267,6 +269,29 @@ async def test_whatever_write_a_planner_is_killed_at_the_gang_is_whole_in_the_en
         await house.stop_planners()
 
 
+@pytest.mark.parametrize("evict", [False, True])
+async def test_whatever_write_a_planner_is_killed_at_the_end_of_a_gang_is_told(*, evict: bool) -> None:
+    """Every write of its release: the successor says once that it is gone, and nobody is charged, long before a cross-check."""
+    for writes in range(1, 10):
+        house = House()
+        for name in NODES:
+            await house.add_node(site(name))
+        first = await house.start_planner(Rig(house.bus))
+        await house.send(ask("g", 20, devices=4, nodes=2))
+        first.budget = writes
+        await house.send(EvictSlice(id="g") if evict else ReleaseSlice(id="g"))
+        await house.stop_planners()
+        await house.start_planner()
+        house.bus.deliver_again("COMMANDS", "planner")
+        for _ in range(3):
+            await house.settle()
+            await house.pass_time(3.0)
+        assert len(house.said("slice.evicted.g" if evict else "slice.released.g")) == 1, writes
+        assert await on_books(house) == set()
+        assert await charged(house) == {}
+        await house.stop_planners()
+
+
 async def test_a_gang_whose_readiness_was_written_and_not_told_is_told_after_a_restart(row: House) -> None:
     """The record remembers; the stream is asked before it is said again."""
     row.planners[0][0].lose("slice.ready.g", after=False)
@@ -281,6 +306,29 @@ async def test_a_gang_whose_readiness_was_written_and_not_told_is_told_after_a_r
     await row.start_planner()
     await row.pass_time(3.0)
     assert len(row.said("slice.ready.g")) == 1
+
+
+async def test_a_gang_that_is_lost_before_its_readiness_was_told_is_told_ready_and_then_lost() -> None:
+    """It has an answer before it has an end: whoever wrote into the record that it is ready died before it said so."""
+    told: list[list[type]] = []
+    for writes in range(1, 9):
+        house = House()
+        for name in NODES[:2]:
+            await house.add_node(site(name))
+        first = await house.start_planner(Rig(house.bus))
+        first.budget = writes
+        await house.send(ask("g", 20, devices=4, nodes=2))
+        await house.stop_planners()
+        house.enforcers["n1"].broken.add("n1-l4-0")
+        await house.enforcers["n1"].step()
+        await house.start_planner()
+        house.bus.deliver_again("COMMANDS", "planner")
+        await house.pass_time(3.0)
+        await house.settle()
+        told.append([type(each) for each in house.bus.published("slice.ready.g", "slice.lost.g", "slice.failed.g")])
+        await house.stop_planners()
+    assert [SliceReady, SliceLost] in told
+    assert all(each in ([SliceFailed], [SliceReady, SliceLost]) for each in told)
 
 
 async def test_a_request_for_a_gang_that_is_sent_again_hears_the_same_answer(row: House) -> None:

@@ -246,7 +246,7 @@ def _on_opencl(runs: int, *, quick: bool) -> tuple["Report", list[str]]:
     "policies",
     multiple=True,
     metavar="NAME",
-    help="bestfit, fgd, value, mica, mica_moving, mica_moving_5, lasting (over time).",
+    help="bestfit, fgd, value, mica, mica_moving, mica_moving_5.",
 )
 @click.option("--over-time", is_flag=True, help="Pods come and go at the trace's own times, instead of coming in random order.")
 @click.option("--load", "loads", type=float, multiple=True, help="Over time: so much of the capacity is asked for [1.0].")

@@ -31,9 +31,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
     "--cpus-per-device", type=click.IntRange(1, 10_000), default=32, show_default=True, help="Where a node does not say."
 )
 @click.option("--memory-per-device", metavar="SIZE", default="128GiB", show_default=True, help="Where a node does not say.")
-@click.option(
-    "--policy", "policies", multiple=True, metavar="NAME", help="bestfit, fgd, value, mica, lasting; repeatable [not value]."
-)
+@click.option("--policy", "policies", multiple=True, metavar="NAME", help="bestfit, fgd, value, mica; repeatable [not value].")
 @click.option("--load", type=float, help="Lay copies of the work over one another until so much of the capacity is asked for.")
 @click.option("--part", type=float, default=1.0, show_default=True, help="So large a part of the nodes only.")
 @click.option("--warm-up", type=float, default=0.1, show_default=True, help="Measure after so large a part of the arrivals.")

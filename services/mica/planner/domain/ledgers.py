@@ -97,6 +97,11 @@ def stands(ledger: Ledger, record: SliceRecord) -> bool:
     return present(ledger, record.id) == entries_of(record, ledger.node)
 
 
+def is_barred(ledger: Ledger, record: SliceRecord) -> bool:
+    """Whether the record's placement can no longer enter the ledger."""
+    return ledger.fenced.get(record.id, -1) >= record.generation
+
+
 def mentions(ledger: Ledger, slice_id: str) -> bool:
     """Whether anything of the slice is still on the node's books."""
     return (

@@ -33,6 +33,11 @@ def over_quota(holdings: TenantHoldings, slice_id: str, asked: Holding, quota: T
     return None
 
 
+def is_more(holding: Holding, than: Holding | None) -> bool:
+    """Whether a charge would be raised by it, in any part."""
+    return than is None or holding.vram_bytes > than.vram_bytes or holding.share_ppm > than.share_ppm
+
+
 def charge(holdings: TenantHoldings, slice_id: str, asked: Holding) -> TenantHoldings:
     """The holdings with the slice at ``asked``; the same object when it is there already."""
     if holdings.holdings.get(slice_id) == asked:

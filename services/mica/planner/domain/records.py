@@ -44,8 +44,8 @@ def queued(record: SliceRecord, refusal: Refusal, decision: Decision, at: int) -
 
 
 def rejected(record: SliceRecord, refusal: Refusal, decision: Decision | None, at: int) -> SliceRecord:
-    """It can not be. What waited has no command left to repeat the answer: ``until`` says that nobody was told yet."""
-    until = record.until if record.generation else 0
+    """It can not be. What was queued or placed before has no command left to repeat it: ``until`` says so until it is told."""
+    until = (record.until or at) if record.generation else 0
     return replace(
         record, phase=Phase.REJECTED, generation=record.generation + 1, placements=(), decision=decision, updated_at=at,
         until=until, field=refusal.field, given=refusal.given, allowed=refusal.allowed, message=refusal.message,
@@ -76,7 +76,7 @@ def released_early(slice_id: str, sequence: int, at: int) -> SliceRecord:
 
 
 def is_unannounced(record: SliceRecord) -> bool:
-    """Whether a request that waited was rejected, and it is not certain that anybody was told."""
+    """Whether a request that was queued or placed was rejected, and it is not certain that anybody was told."""
     return record.phase is Phase.REJECTED and record.until > 0
 
 
