@@ -7,6 +7,7 @@ from typing import Annotated
 
 from msgspec import Meta, field
 
+from mica.events._repacking import Repacking
 from mica.events._state import Document, TenantQuota
 from mica.events._vocabulary import IntruderAction, Mode, Preemption, Severity, SpatialChoice, Switching, UnixNs
 
@@ -18,7 +19,7 @@ class PoolPolicy(Document, frozen=True, kw_only=True):
     whole again. ``drain_at``: a device as sick as that gets no new slices and loses those it has, by tier. ``spatial`` is by
     which mechanism slices get a part of a device to themselves; MPS lets the fatal fault of one end its neighbours, so that
     slices of several tenants share a device by it only with ``mps_across_tenants``. ``preemption``: whose slices may be evicted
-    there for a request that does not fit.
+    there for a request that does not fit. ``repacking``: whether, and which, slices are moved so that they need fewer devices.
     """
 
     modes: tuple[Mode, ...] = ()
@@ -28,6 +29,7 @@ class PoolPolicy(Document, frozen=True, kw_only=True):
     switching: Switching = Switching.AUTO
     drain_at: Severity = Severity.FATAL
     preemption: Preemption = Preemption.SPOT
+    repacking: Repacking = Repacking()
 
 
 class NodePolicy(Document, frozen=True, kw_only=True):
