@@ -7,6 +7,7 @@ from mica.events import (
     Decision,
     Fact,
     Phase,
+    PoolRepacked,
     SliceExplained,
     SliceFact,
     SliceFailed,
@@ -55,6 +56,8 @@ def message_id(fact: Fact) -> str:
         return f"{tag}-{fact.id}-{fact.generation}-{fact.waits_for.change}"
     if isinstance(fact, SliceFact):
         return f"{tag}-{fact.id}-{fact.generation}"
+    if isinstance(fact, PoolRepacked):
+        return f"{tag}-{fact.about}" if fact.about != fact.pool else f"{tag}-{fact.about}-{fact.at}"
     if isinstance(fact, SliceRefused | SliceExplained):
         return f"{tag}-{fact.sequence}"
     return ""

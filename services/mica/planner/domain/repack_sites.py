@@ -27,6 +27,7 @@ class Rules(Struct, frozen=True, kw_only=True):
 
     ``changed_before``: no slice whose record was written at or after it (Unix ns). ``barred``: devices that are kept for requests
     which wait. ``troubled``: slices that are near the limits of their SLO. ``near``: slices by which others want to be.
+    ``moved_lately``: slices that are to rest.
     """
 
     pins_of: Callable[[str], Pins]
@@ -36,6 +37,7 @@ class Rules(Struct, frozen=True, kw_only=True):
     barred: AbstractSet[str] = frozenset()
     troubled: AbstractSet[str] = frozenset()
     near: AbstractSet[str] = frozenset()
+    moved_lately: AbstractSet[str] = frozenset()
 
 
 class Candidate(Struct, frozen=True, order=True):
@@ -169,7 +171,7 @@ def _reasons_to_stay(node: NodeState, record: SliceRecord, rules: Rules) -> Iter
         yield f"it is under control {record.control}"
     if request.near is not None or record.id in rules.near:
         yield "it is near another slice, or another is near it"
-    if record.updated_at >= rules.changed_before:
+    if record.updated_at >= rules.changed_before or record.id in rules.moved_lately:
         yield "it has changed lately"
     if record.id in rules.troubled:
         yield "it is near the limits of its SLO"

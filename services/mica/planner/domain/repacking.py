@@ -250,7 +250,8 @@ def _planned(movable: Movable, move: Candidate, before: Site, after: Site) -> Pl
     record, here = movable.record, movable.placement
     return PlannedMove(
         id=record.id, tenant=record.request.tenant, tier=record.request.tier, node=here.node, device_id=here.device_id,
-        to_device_id=move.device_id, mode=here.mode, vram_bytes=here.vram_bytes, share_ppm=here.share_ppm,
+        to_device_id=move.device_id,
+        start=None if move.start < 0 else move.start, mode=here.mode, vram_bytes=here.vram_bytes, share_ppm=here.share_ppm,
         moved_bytes=movable.used_bytes, restarts=movable.restarts, grace_s=movable.grace_s if movable.restarts else 0.0,
         cost=movable.cost, gain=round(worth(after) - worth(before), 6), why=_why(here.device_id, before, after),
     )  # fmt: skip
