@@ -27,6 +27,7 @@ from mica.events._commands import (
     RepackPool,
     RequestSlice,
     ResizeSlice,
+    RightsizeSlices,
     Slo,
 )
 from mica.events._facts import (
@@ -50,6 +51,7 @@ from mica.events._facts import (
     SliceReleased,
     SliceResized,
     SliceSampled,
+    SlicesRightsized,
     SloActed,
     SloBreached,
     SloReported,
@@ -68,6 +70,7 @@ from mica.events._placement import (
 )
 from mica.events._policies import Clearances, NodePolicy, PoolPolicy, TenantPolicy
 from mica.events._repacking import PlannedMove, PoolShape, Repacking, RepackState, RepackStep
+from mica.events._rightsizing import Rightsizing, SizeAdvice
 from mica.events._state import (
     Departure,
     Device,
@@ -138,6 +141,7 @@ from mica.events._vocabulary import (
     Severity,
     SharePpm,
     ShortText,
+    Sizing,
     SliceId,
     SpatialChoice,
     StepState,
@@ -234,12 +238,16 @@ __all__ = [
     "Repacking",
     "RequestSlice",
     "ResizeSlice",
+    "RightsizeSlices",
+    "Rightsizing",
     "Runtime",
     "Seconds",
     "Severity",
     "SharePpm",
     "ShortText",
     "Site",
+    "SizeAdvice",
+    "Sizing",
     "SliceAttached",
     "SliceEvicted",
     "SliceExplained",
@@ -257,6 +265,7 @@ __all__ = [
     "SliceReleased",
     "SliceResized",
     "SliceSampled",
+    "SlicesRightsized",
     "Slo",
     "SloActed",
     "SloBreached",

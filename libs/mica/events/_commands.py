@@ -212,4 +212,27 @@ class RepackPool(Command, tag="slice.repack", frozen=True, kw_only=True):
     min_gain: Annotated[float, Meta(ge=0, le=1000)] = 0.0
 
 
-AnyCommand = RequestSlice | ReleaseSlice | ResizeSlice | ControlSlice | MoveSlice | EvictSlice | ExplainSlice | RepackPool
+class RightsizeSlices(Command, tag="slice.rightsize", frozen=True, kw_only=True):
+    """Tell which size would fit what slices were seen to use; with ``apply`` resize them.
+
+    Of one slice, ``id``, or of all of a ``tenant``; of neither: of everybody. ``window_s``: how far to look back, else as the
+    tenant's policy has it; telemetry is kept for 900 s.
+    """
+
+    id: SliceId | None = None
+    tenant: TenantName | None = None
+    window_s: Annotated[float, Meta(ge=10, le=900)] | None = None
+    apply: bool = False
+
+
+AnyCommand = (
+    RequestSlice
+    | ReleaseSlice
+    | ResizeSlice
+    | ControlSlice
+    | MoveSlice
+    | EvictSlice
+    | ExplainSlice
+    | RepackPool
+    | RightsizeSlices
+)

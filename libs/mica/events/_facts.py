@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from mica.events._placement import Candidate, Decision, Placement, WaitsFor
 from mica.events._repacking import PlannedMove, PoolShape
+from mica.events._rightsizing import SizeAdvice
 from mica.events._vocabulary import (
     Bytes,
     Control,
@@ -78,6 +79,19 @@ class PoolRepacked(Fact, tag="slice.repacked", frozen=True, kw_only=True):
     bound: float = 0.0
     proven: bool = False
     held_back: dict[str, int] = {}
+
+
+class SlicesRightsized(Fact, tag="slice.rightsized", frozen=True, kw_only=True):
+    """Which sizes would fit what slices use. The subject ends in ``about``.
+
+    ``about`` is the stream sequence of the ``slice.rightsize`` that asked, or the tenant whose policy wants to know. ``applied``:
+    the slices whose resize is on its way.
+    """
+
+    about: str
+    summary: str
+    advices: tuple[SizeAdvice, ...] = ()
+    applied: tuple[str, ...] = ()
 
 
 class SliceReady(SliceFact, tag="slice.ready", frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ from typing import Annotated
 from msgspec import Meta, field
 
 from mica.events._repacking import Repacking
+from mica.events._rightsizing import Rightsizing
 from mica.events._state import Document, TenantQuota
 from mica.events._vocabulary import IntruderAction, Mode, Preemption, Severity, SpatialChoice, Switching, UnixNs
 
@@ -45,13 +46,15 @@ class NodePolicy(Document, frozen=True, kw_only=True):
 class TenantPolicy(Document, frozen=True, kw_only=True):
     """``tenant.<t>`` in the ``policy`` bucket (``tenant._default`` for those without one).
 
-    ``weight``: of two tenants that wait, the one with twice the weight gets twice as much of the fleet.
+    ``weight``: of two tenants that wait, the one with twice the weight gets twice as much of the fleet. ``rightsizing``: whether
+    its slices are resized to what they use.
     """
 
     quota: TenantQuota = TenantQuota()
     mode: Mode | None = None
     commands_per_s: Annotated[int, Meta(ge=1)] | None = None
     weight: Annotated[float, Meta(gt=0, le=1000)] = 1.0
+    rightsizing: Rightsizing = Rightsizing()
 
 
 class Clearances(Document, frozen=True, kw_only=True):

@@ -176,6 +176,17 @@ class Automation(StrEnum):
     AUTO = "auto"
 
 
+class Sizing(StrEnum):
+    """What is advised for a slice; ``mixed``: more of one thing and less of another, ``unknown``: too little was seen to tell."""
+
+    STAY = "stay"
+    SHRINK = "shrink"
+    GROW = "grow"
+    MIXED = "mixed"
+    IDLE = "idle"
+    UNKNOWN = "unknown"
+
+
 class StepState(StrEnum):
     """What became of a move of a plan; ``skipped``: it no longer was what was planned, and nothing was done."""
 

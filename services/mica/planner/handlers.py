@@ -23,6 +23,7 @@ from mica.events import (
     RepackPool,
     RequestSlice,
     ResizeSlice,
+    RightsizeSlices,
     decode,
 )
 from mica.planner.changes import Changes, NotYetError
@@ -33,6 +34,7 @@ from mica.planner.explanations import Explanations
 from mica.planner.lanes import Lanes
 from mica.planner.repacks import Repacks
 from mica.planner.requests import Requests
+from mica.planner.rightsizes import Rightsizes
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +81,7 @@ class InHand:
 class Handlers:
     """Takes deliveries, sees each of them through."""
 
-    def __init__(self, desk: Desk, requests: Requests, changes: Changes, repacks: Repacks) -> None:
+    def __init__(self, desk: Desk, requests: Requests, changes: Changes, repacks: Repacks, rightsizes: Rightsizes) -> None:
         self._desk = desk
         self.in_hand = InHand()
         self._lanes = Lanes(desk.policies.commands_per_s, self._handle, desk.spawn)
@@ -92,6 +94,7 @@ class Handlers:
             MoveSlice: changes.on_move,
             ExplainSlice: Explanations(desk, requests.preemptions).on_explain,
             RepackPool: repacks.on_repack,
+            RightsizeSlices: rightsizes.on_rightsize,
         }
 
     async def on_delivery(self, delivery: Delivery) -> None:

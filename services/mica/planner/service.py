@@ -34,6 +34,7 @@ from mica.planner.handlers import Handlers
 from mica.planner.policies import DEFAULT_COMMANDS_PER_S, Policies
 from mica.planner.repacks import Repacks, repacks_of
 from mica.planner.requests import Requests
+from mica.planner.rightsizes import Rightsizes
 from mica.planner.upkeep import Upkeep
 from mica.planner.view import View
 from mica.planner.waiting import Waiting
@@ -46,7 +47,7 @@ TICK_S: Final = 0.5
 REVIEW_TICKS: Final = 4
 CROSS_CHECK_TICKS: Final = 60
 FAILED_WATCH_S: Final = 1.0
-REPACK_S: Final = 1.0
+IMPROVE_S: Final = 1.0
 
 T = TypeVar("T", bound=Document)
 Watch = Callable[[], AsyncIterator[list[Change[T]]]]
@@ -78,10 +79,11 @@ class Planner:
             followups = Followups(desk, requests, self._waiting)
             upkeep = Upkeep(desk, requests, followups, self._waiting)
             repacks = repacks_of(desk, self._waiting)
-            handlers = Handlers(desk, requests, Changes(desk, self._waiting), repacks)
+            rightsizes = Rightsizes(desk)
+            handlers = Handlers(desk, requests, Changes(desk, self._waiting), repacks, rightsizes)
             await self._know(group, View(desk, followups, self._policies, self._waiting, repacks))
             group.create_task(self._tick(upkeep, handlers))
-            group.create_task(self._repack(repacks))
+            group.create_task(self._improve(repacks, rightsizes))
             group.create_task(self._serve_waiting(upkeep))
             group.create_task(self._hear_queued(desk))
             left = await self._recall(upkeep)
@@ -137,10 +139,11 @@ class Planner:
             if ticks % CROSS_CHECK_TICKS == 0:
                 await self._guarded("cross-check", upkeep.cross_check)
 
-    async def _repack(self, repacks: Repacks) -> None:
+    async def _improve(self, repacks: Repacks, rightsizes: Rightsizes) -> None:
         while True:
-            await self._world.clock.sleep(REPACK_S)
+            await self._world.clock.sleep(IMPROVE_S)
             await self._guarded("repacking", repacks.review)
+            await self._guarded("right-sizing", rightsizes.review)
 
     async def _serve_waiting(self, upkeep: Upkeep) -> None:
         while True:
