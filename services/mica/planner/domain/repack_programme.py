@@ -21,7 +21,7 @@ from mica.planner.domain.programmes import Programme, Row, total
 from mica.planner.domain.repack_sites import Candidate, Site
 from mica.planner.domain.repack_values import usable_bytes, value
 
-LIMIT_S: Final = 2.0
+LIMIT_S: Final = 4.0
 
 
 class Spot(Struct, frozen=True):
@@ -61,6 +61,7 @@ class Model:
             if not self._spots[device_id]:
                 self._constant += value(self._bare.claims(device_id))
         self._keep_apart()
+        self._begin_somewhere()
 
     @property
     def candidates(self) -> Collection[Candidate]:
@@ -123,6 +124,15 @@ class Model:
         profile = geometry.by_id.get(now.profile_id)
         for start in geometry.starts(keys, mask, profile) if profile is not None else ():
             yield replace(to_device, start=start), replace(now, start=start, uuid="")
+
+    def _begin_somewhere(self) -> None:
+        """Some move has to be the first, and so must be possible on the node as it is."""
+        first = self._programme.column(whole=False)
+        now = {each: self._site.where(each) is not None for each in self._moves}
+        self._programme.at_most(0, {first: 1.0} | {column: -1.0 for each, column in self._moves.items() if now[each]})
+        for each, column in self._moves.items():
+            if not now[each]:
+                self._programme.at_most(0, {column: 1.0, first: -1.0})
 
     def _keep_apart(self) -> None:
         """No slice goes to where another of its group is, or goes."""

@@ -27,7 +27,7 @@ ORDERS: Final = 2_000
 """Partial orders of one assignment that are tried."""
 SITES_MAX: Final = 64
 """Nodes that are searched, those first that could gain most; of the others only that counts, for the bound."""
-SITE_S: Final = 5.0
+SITE_S: Final = 6.0
 """Seconds of the solver after which a node's search ends with what it has."""
 
 
