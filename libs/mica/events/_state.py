@@ -165,7 +165,8 @@ class SliceRecord(Document, frozen=True, kw_only=True):
     ``nominated`` is the place that slices are evicted for: while the request is queued, nothing else is placed on its devices.
     ``evicted``: it leaves because it was evicted.
     ``ready_generation`` is used for slices over several nodes only: the last generation that was in force on all of them.
-    ``grace_s``: how long processes may stay on the device that the last move took the slice from.
+    ``grace_s``: how long processes may stay on the device that the last move took the slice from; ``moved_generation``: the
+    generation with which that began.
     """
 
     id: SliceId
@@ -189,6 +190,7 @@ class SliceRecord(Document, frozen=True, kw_only=True):
     evicted: bool = False
     ready_generation: int = 0
     grace_s: float = 5.0
+    moved_generation: int = 0
 
 
 class Holding(Document, frozen=True, kw_only=True):

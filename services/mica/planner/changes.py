@@ -255,7 +255,7 @@ class Changes:
             return outcome
         changed = records.changed(record, outcome.placements, call.sequence, desk.now_ns())
         grace_s = command.grace_s if command.grace_s is not None else changed.grace_s
-        return Change(replace(changed, decision=outcome.decision, grace_s=grace_s))
+        return Change(replace(changed, decision=outcome.decision, grace_s=grace_s, moved_generation=changed.generation))
 
     def _refuse(self, call: Call, refusal: Refusal) -> Fact:
         return refused(call.sequence, call.delivery.subject, call.id, refusal, self._desk.now_ns())

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from planner_house import House, ask
+from planner_house import House, ask, h100
 from repack_house import carry_out, let_pass, on, plan, plans, policy, put, record, row, state
 
 from mica.audit import Documents
@@ -221,3 +221,44 @@ async def documents(house: House) -> Documents:
         inventories={"n1": inventory.value}, records={}, tenants={}, ledgers={"n1": ledger.value},
         observed={"n1": observed.value}, policies={},
     )  # fmt: skip
+
+
+async def test_a_slice_that_its_new_device_can_not_hold_goes_elsewhere(house: House) -> None:
+    """It is not lost for having been moved: it goes back, or to another device, and the plan says that it failed."""
+    await scatter(house, 2)
+    told = await plan(house, apply=True)
+    (move,) = told.moves
+    house.enforcers["n1"].broken.add(move.to_device_id)
+    assert await carry_out(house) == [StepState.FAILED]
+    assert on(await record(house, move.id)) != [move.to_device_id]
+    assert house.said(f"slice.lost.{move.id}") == []
+    assert house.said(f"slice.resized.{move.id}")[-1].generation == 3
+
+
+async def test_partitions_move_by_slots_where_programs_may_be_ended() -> None:
+    """The plan names the slot, the move keeps the profile, and the device that is left is whole again."""
+    house = House()
+    await house.add_node(Inventory(node="n1", pool="default", boot_id="b1", devices=(h100("a", 0), h100("b", 1))))
+    await house.bus.policy.put("pool.default", policy(restarts=True))
+    await house.start_planner()
+    try:
+        for number in range(3):
+            await house.send(ask(f"p{number}", 38))
+        assert [on(await record(house, f"p{number}")) for number in range(3)] == [["a"], ["a"], ["b"]]
+        await house.send(ReleaseSlice(id="p0"))
+        stays = await plan(house, restarts=False)
+        assert stays.held_back == {"in hardware, and programs are not ended": 2}
+        told = await plan(house, apply=True, restarts=True)
+        (move,) = told.moves
+        assert (move.restarts, move.grace_s, told.after.free_devices, told.proven) == (True, 120.0, 1, True)
+        before = (await record(house, move.id)).placements[0].partition
+        assert await carry_out(house) == [StepState.DONE]
+        after = (await record(house, move.id)).placements[0].partition
+        assert before is not None
+        assert after is not None
+        assert (after.profile, after.start) == (before.profile, move.start)
+        taken = await house.send(MoveSlice(id=move.id, device_id=move.device_id, grace_s=5, start=3))
+        (refused,) = house.said(f"slice.refused.{taken}")
+        assert (refused.field, refused.allowed) == ("start", "one of 0, 4 for profile 3g.40gb")
+    finally:
+        await house.stop_planners()
