@@ -13,6 +13,7 @@ from itertools import count, pairwise, takewhile
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from mica.events import Mode, PlannedMove, PoolShape
 from mica.planner.domain.misfits import size_text
@@ -23,12 +24,14 @@ from mica.planner.domain.repack_values import room, shape_of, usable_bytes, valu
 EPSILON: Final = 1e-6
 ROUNDS: Final = 12
 """Assignments of one node that are tried for one number of moves."""
-ORDERS: Final = 2_000
-"""Partial orders of one assignment that are tried."""
+ORDERS: Final = 600
+"""Sets of moves done, of one assignment, that are tried: all there are of up to nine moves."""
 SITES_MAX: Final = 64
 """Nodes that are searched, those first that could gain most; of the others only that counts, for the bound."""
 SITE_S: Final = 6.0
 """Seconds of the solver after which a node's search ends with what it has."""
+PLAN_S: Final = 30.0
+"""And after which no further node is searched."""
 
 
 class Plan(Struct, frozen=True):
@@ -65,10 +68,14 @@ def plan(sites: Sequence[Site], moves_max: int, *, min_net: float = 0.0, among: 
     """
     by_site: list[tuple[Site, list[Option]]] = []
     alone = sum(bool(site.movables) for site in sites) < 2
+    seconds = 0.0
     for site in sorted(sites, key=lambda each: (-_headroom(each), each.node.name)):
         most = Option(min(moves_max, len(site.movables)), (), 0.0, min(2.0 * moves_max, _headroom(site)))
-        searched = len(by_site) < SITES_MAX
-        by_site.append((site, _options(site, moves_max, among, alone=alone) if searched else [NOTHING, most]))
+        options = [NOTHING, most]
+        if len(by_site) < SITES_MAX and seconds < PLAN_S:
+            options, its_seconds = _options(site, moves_max, among, alone=alone)
+            seconds += its_seconds
+        by_site.append((site, options))
     chosen = _share_out([options for _, options in by_site], moves_max)
     bound = _bound([options for _, options in by_site], moves_max)
     picked = [(site, option) for (site, _), option in zip(by_site, chosen, strict=True) if option.moves]
@@ -91,16 +98,24 @@ def worth(site: Site) -> float:
     return sum(value(site.claims(device_id)) for device_id in site.devices)
 
 
-def ordered(site: Site, moves: Iterable[Candidate]) -> tuple[tuple[Candidate, ...], Site]:
-    """As many of the moves as can be made one after the other, in an order in which they can, and what is there after them."""
-    best: tuple[tuple[Candidate, ...], Site] = ((), site)
+class Order(Struct, frozen=True):
+    """Moves that can be made one after the other, and what is there after them; ``sure``: there is no order for more of them."""
+
+    moves: tuple[Candidate, ...]
+    after: Site
+    sure: bool = True
+
+
+def ordered(site: Site, moves: Iterable[Candidate]) -> Order:
+    """As many of the moves as can be made one after the other, in an order in which they can."""
+    best = Order((), site)
     tried: set[frozenset[Candidate]] = set()
     left = _by_source(site, moves)
 
     def go(done: tuple[Candidate, ...], now: Site) -> bool:
         nonlocal best
-        if len(done) > len(best[0]):
-            best = (done, now)
+        if len(done) > len(best.moves):
+            best = Order(done, now)
         if len(done) == len(left):
             return True
         for each in left:
@@ -114,7 +129,7 @@ def ordered(site: Site, moves: Iterable[Candidate]) -> tuple[tuple[Candidate, ..
         return False
 
     go((), site)
-    return best
+    return replace(best, sure=len(tried) < ORDERS)
 
 
 def _by_source(site: Site, moves: Iterable[Candidate]) -> list[Candidate]:
@@ -138,19 +153,22 @@ def _headroom(site: Site) -> float:
     )
 
 
-def _options(site: Site, moves_max: int, among: Collection[Candidate] | None, *, alone: bool) -> list[Option]:
-    """What the site gains by up to so many moves; where it is not ``alone``, also by fewer, so that others can have the rest."""
+def _options(site: Site, moves_max: int, among: Collection[Candidate] | None, *, alone: bool) -> tuple[list[Option], float]:
+    """What the site gains by up to so many moves, and the seconds that it took to find out.
+
+    Where it is not ``alone``, also by fewer moves, so that others can have the rest.
+    """
     most = min(moves_max, len(site.movables))
     if not most or len(site.devices) < 2:
-        return [NOTHING]
+        return [NOTHING], 0.0
     search = _Search(site, among)
     last = search.option(most)
     options = [NOTHING]
     for moves in () if alone else takewhile(lambda each: each < most, (1 << power for power in count())):
-        if last.bound <= EPSILON or options[-1].net >= last.bound - EPSILON:
+        if last.bound <= EPSILON or options[-1].net >= last.bound - EPSILON or search.seconds > SITE_S:
             break
         options.append(search.option(moves))
-    return [*options, last]
+    return [*options, last], search.seconds
 
 
 class _Search:
@@ -163,6 +181,11 @@ class _Search:
         self._known: dict[frozenset[Candidate], tuple[float, tuple[Candidate, ...]]] = {frozenset(): (0.0, ())}
         self._loose: dict[frozenset[Candidate], float] = {}
         """What assignments promised that came to less in the one order that was tried: another order might do better."""
+
+    @property
+    def seconds(self) -> float:
+        """What the solver has taken for it."""
+        return self._model.seconds
 
     def option(self, moves_max: int) -> Option:
         """The best that is found with at most so many moves."""
@@ -187,11 +210,12 @@ class _Search:
 
     def _try(self, found: Assignment) -> None:
         """Make the moves, one after the other; what came of it is known from now on, and the programme names them no more."""
-        order, after = ordered(self._site, found.moves)
-        net = worth(after) - self._worth - sum(self._site.movables[each.slice_id].cost for each in order)
+        tried = ordered(self._site, found.moves)
+        order = tried.moves
+        net = worth(tried.after) - self._worth - sum(self._site.movables[each.slice_id].cost for each in order)
         self._known[frozenset(order)] = (net, order)
         whole = len(order) == len(found.moves)
-        simple = all(self._site.movables[each.slice_id].placement.mode is Mode.FCSP for each in found.moves)
+        simple = tried.sure and all(self._site.movables[each.slice_id].placement.mode is Mode.FCSP for each in found.moves)
         if whole or not simple:
             self._model.cut(found.moves)
             if not whole or net < found.bound - EPSILON:
@@ -202,12 +226,18 @@ class _Search:
 
 def _core(site: Site, stuck: frozenset[Candidate], moves: frozenset[Candidate]) -> frozenset[Candidate]:
     """As few of the moves as still can't all be made, in any order: the fewer, the more the programme learns from them."""
-    core = stuck if len(ordered(site, stuck)[0]) < len(stuck) else moves
+    core = stuck if _is_stuck(site, stuck) else moves
     for each in sorted(core):
         fewer = core - {each}
-        if fewer and len(ordered(site, fewer)[0]) < len(fewer):
+        if _is_stuck(site, fewer):
             core = fewer
     return core
+
+
+def _is_stuck(site: Site, moves: frozenset[Candidate]) -> bool:
+    """Whether the moves can surely not all be made."""
+    tried = ordered(site, moves)
+    return tried.sure and len(tried.moves) < len(moves)
 
 
 def _share_out(options: Sequence[Sequence[Option]], moves_max: int) -> list[Option]:
