@@ -12,7 +12,7 @@ import pytest
 from acceptance_stack import Stack, soon
 
 from mica.bus import Bus, Heard
-from mica.events import RequestSlice
+from mica.events import Observed, RequestSlice
 
 NODE = 'name = "{name}"\n[[device]]\nmodel = "L4"\ncount = 2\n'
 
@@ -79,9 +79,11 @@ async def told(bus: Bus, subject: str) -> list[Heard]:
 async def test_a_gang_is_ready_on_both_nodes_or_on_none(house: Stack, two: SecondNode, killed: str) -> None:
     """While one node's enforcer is dead it is placed and not ready; then it is, on both; and its end is one end."""
     await soon(lambda: len({each["node"] for each in house.json("devices")}) == 2)
-    two.kill("enforcer")
     bus = await house.bus()
     try:
+        while await bus.state.get("observed.two", Observed) is None:
+            await asyncio.sleep(0.05)
+        two.kill("enforcer")
         await bus.publish(RequestSlice(tenant="tester", id="g", vram_bytes=4 << 30, devices=4, nodes=2))
         await soon(lambda: state(house, "g") == "placed")
         assert await bus.history("SLICES", ["slice.ready.g"]) == []

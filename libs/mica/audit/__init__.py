@@ -1,6 +1,6 @@
 """Checks mica from outside: streams, documents, regions and the drivers' own books side by side.
 
-Owns the invariants I1 to I7 as checks. Invariant: it changes nothing and trusts no service's word about itself.
+Owns the invariants I1 to I8 as checks. Invariant: it changes nothing and trusts no service's word about itself.
 """
 
 from mica.audit._check import CHECKS, check_world

@@ -8,12 +8,12 @@ from mica.audit._world import World
 from mica.audit.answers import check_answers
 from mica.audit.documents import check_documents
 from mica.audit.drivers import check_drivers
-from mica.audit.invariants import check_compute, check_mode, check_quotas, check_slots, check_vram, devices
+from mica.audit.invariants import check_compute, check_host, check_mode, check_quotas, check_slots, check_vram, devices
 from mica.audit.regions import check_regions
 
 
 def check_capacity(world: World, tally: Tally) -> None:
-    """I1 to I4 of every device, and I7 of every tenant, on the documents."""
+    """I1 to I4 of every device, I8 of every node, and I7 of every tenant, on the documents."""
     documents = world.documents
     for node, device, shares in devices(documents):
         subject = f"device {device.id} of node {node}"
@@ -24,6 +24,8 @@ def check_capacity(world: World, tally: Tally) -> None:
             check_mode(device, shares),
         ):
             tally.all_of(Finding(invariant, subject, message) for invariant, message in violations)
+    for node in documents.inventories:
+        tally.all_of(Finding(invariant, f"node {node}", message) for invariant, message in check_host(documents, node))
     over = list(check_quotas(documents))
     for tenant in documents.tenants:
         mine = [violation for violation in over if violation.subject == f"tenant {tenant}"]

@@ -56,11 +56,13 @@ def _check_record(documents: Documents, record: SliceRecord, tally: Tally) -> No
 
 
 def _given(placement: Placement, generation: int) -> tuple[object, ...]:
-    return generation, str(placement.mode), placement.vram_bytes, placement.share_ppm, _slots(placement.partition)
+    host = (placement.cpu_milli, placement.host_memory_bytes)
+    return generation, str(placement.mode), placement.vram_bytes, placement.share_ppm, _slots(placement.partition), host
 
 
 def _entry(entry: LedgerEntry) -> tuple[object, ...]:
-    return entry.generation, str(entry.mode), entry.vram_bytes, entry.share_ppm, _slots(entry.partition)
+    host = (entry.cpu_milli, entry.host_memory_bytes)
+    return entry.generation, str(entry.mode), entry.vram_bytes, entry.share_ppm, _slots(entry.partition), host
 
 
 def _slots(partition: object) -> object:

@@ -1,4 +1,4 @@
-"""I1 to I4 and I7 on documents alone: what the ledgers promise and the enforcers report, against devices and quotas.
+"""I1 to I4, I7 and I8 on documents alone: what the ledgers promise and the enforcers report, against devices, quotas and nodes.
 
 Pure functions, shared by the audit and the planner's tests. Invariant: a violation names the device or tenant, the sum and the
 limit. Documents read one after another may disagree while a change is in flight; whoever reads live documents reads again before
@@ -12,7 +12,7 @@ from typing import Final
 from msgspec import Struct
 
 from mica.audit._world import Documents
-from mica.events import Device, LedgerEntry, Mode, ObservedSlice, Partition, Phase, TenantQuota, Window
+from mica.events import Device, Ledger, LedgerEntry, Mode, ObservedSlice, Partition, Phase, TenantQuota, Window
 
 PPM: Final = 1_000_000
 DEFAULT_TENANT: Final = "_default"
@@ -57,12 +57,14 @@ class _Share(Struct, frozen=True):
 
 
 def check_invariants(documents: Documents) -> list[Violation]:
-    """Every violation of I1, I2, I3, I4 and I7."""
+    """Every violation of I1, I2, I3, I4, I7 and I8."""
     found: list[Violation] = []
     for node, device, shares in devices(documents):
         subject = f"device {device.id} of node {node}"
         found += [Violation(name, subject, message) for name, message in _check_device(device, shares)]
     found += check_quotas(documents)
+    for node in documents.inventories:
+        found += [Violation(name, f"node {node}", message) for name, message in check_host(documents, node)]
     return found
 
 
@@ -156,6 +158,31 @@ class _Given(Struct):
         return max(sum(each.share_ppm for each in entries) for entries in (self.now, self.before))
 
 
+def host_given(ledger: Ledger) -> tuple[int, int]:
+    """Thousandths of a processor and bytes of a node's own memory that its slices have.
+
+    A slice has what the larger of its generations there has: its programs are in one place at a time.
+    """
+    given: dict[str, dict[tuple[bool, int], list[LedgerEntry]]] = {}
+    now = [(False, entry) for on_device in ledger.devices.values() for entry in on_device.values()]
+    before = [(True, held.entry) for on_device in ledger.held.values() for held in on_device.values()]
+    for held, entry in now + before:
+        given.setdefault(entry.id, {}).setdefault((held, entry.generation), []).append(entry)
+    cpu_milli = sum(max(sum(each.cpu_milli for each in part) for part in parts.values()) for parts in given.values())
+    memory_bytes = sum(max(sum(each.host_memory_bytes for each in part) for part in parts.values()) for parts in given.values())
+    return cpu_milli, memory_bytes
+
+
+def check_host(documents: Documents, node: str) -> Iterator[tuple[str, str]]:
+    """I8: a node's slices never have more of its own processors and memory, as ledgers count them, than it has."""
+    inventory, ledger = documents.inventories[node], documents.ledgers.get(node)
+    cpu_milli, memory_bytes = host_given(ledger) if ledger is not None else (0, 0)
+    if 0 < inventory.cpu_milli < cpu_milli:
+        yield "I8", f"slices have {cpu_milli} thousandths of a processor, allowed: {inventory.cpu_milli}"
+    if 0 < inventory.host_memory_bytes < memory_bytes:
+        yield "I8", f"slices have {memory_bytes} bytes of its own memory, allowed: {inventory.host_memory_bytes}"
+
+
 def check_quotas(documents: Documents) -> Iterator[Violation]:
     """I7: by what tenants are charged, and by what the ledgers really give them, or still leave to them.
 
@@ -200,4 +227,15 @@ def _overlap(start: int, length: int, other_start: int, other_length: int) -> bo
     return start < other_start + other_length and other_start < start + length
 
 
-__all__ = ["Violation", "check_compute", "check_invariants", "check_mode", "check_quotas", "check_slots", "check_vram", "devices"]
+__all__ = [
+    "Violation",
+    "check_compute",
+    "check_host",
+    "check_invariants",
+    "check_mode",
+    "check_quotas",
+    "check_slots",
+    "check_vram",
+    "devices",
+    "host_given",
+]

@@ -10,9 +10,11 @@ from msgspec import Meta, Struct
 from mica.events._placement import NOTHING_ASKED, AskedLimits
 from mica.events._vocabulary import (
     Control,
+    CpuMilli,
     DeviceId,
     Dtype,
     GroupName,
+    HostBytes,
     Milliseconds,
     Mode,
     NodeName,
@@ -114,6 +116,9 @@ class RequestSlice(Command, tag="slice.request", frozen=True, kw_only=True):
     ``near`` names another slice of the tenant by which this one is to be: on its device, else linked to it as well as can be,
     and within ``near_within`` if that is given. Slices of a tenant with one name in ``apart`` are on different devices, or
     nodes, by ``apart_within``; not ``apart_strict``: as far as there is room.
+
+    ``cpu_milli`` and ``host_memory_bytes`` are what each member takes of its node beside its device. They are counted, so that a
+    node is never promised more than it has; that a process keeps to them is its container's or its cgroup's business.
     """
 
     tenant: TenantName
@@ -139,6 +144,8 @@ class RequestSlice(Command, tag="slice.request", frozen=True, kw_only=True):
     apart: GroupName | None = None
     apart_within: Reach = Reach.DEVICE
     apart_strict: bool = True
+    cpu_milli: CpuMilli = 0
+    host_memory_bytes: HostBytes = 0
 
 
 class ReleaseSlice(Command, tag="slice.release", frozen=True, kw_only=True):
@@ -149,7 +156,7 @@ class ReleaseSlice(Command, tag="slice.release", frozen=True, kw_only=True):
 
 
 class ResizeSlice(Command, tag="slice.resize", frozen=True, kw_only=True):
-    """Change a slice in place, on the device where it is. What is left out stays."""
+    """Change a slice in place, on the device where it is. What is left out stays, and so does what it has of its node's own."""
 
     id: SliceId
     vram_bytes: VramBytes | None = None

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from mica.events._vocabulary import Bytes, DeviceId, Mode, Nanoseconds, NodeName, SharePpm, Vendor
+from mica.events._vocabulary import Bytes, CpuMilli, DeviceId, HostBytes, Mode, Nanoseconds, NodeName, SharePpm, Vendor
 
 
 class WorkLimits(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -66,7 +66,10 @@ class Window(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Placement(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What one device gives to a slice: what was granted, which is never less than what was asked."""
+    """What one device gives to a slice: what was granted, which is never less than what was asked.
+
+    ``cpu_milli`` and ``host_memory_bytes`` are what its node gives beside that.
+    """
 
     node: NodeName
     device_id: DeviceId
@@ -78,6 +81,8 @@ class Placement(Struct, frozen=True, kw_only=True, omit_defaults=True):
     partition: Partition | None = None
     window: Window | None = None
     limits: WorkLimits = NO_LIMITS
+    cpu_milli: CpuMilli = 0
+    host_memory_bytes: HostBytes = 0
 
 
 class Alternative(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -12,8 +12,10 @@ from mica.events._placement import NO_LIMITS, Decision, Partition, Placement, Wa
 from mica.events._vocabulary import (
     Bytes,
     Control,
+    CpuMilli,
     DeviceId,
     Health,
+    HostBytes,
     LinkKind,
     Mode,
     Nanoseconds,
@@ -147,7 +149,11 @@ class Site(Document, frozen=True, kw_only=True):
 
 
 class Inventory(Document, frozen=True, kw_only=True):
-    """``inventory.<node>``: the devices of a node. Writer: discovery. ``warnings`` are about the node; devices have their own."""
+    """``inventory.<node>``: the devices of a node. Writer: discovery. ``warnings`` are about the node; devices have their own.
+
+    ``cpu_milli`` and ``host_memory_bytes`` are what slices may have in all of the node's own processors and memory; 0: not known,
+    and not limited.
+    """
 
     node: NodeName
     pool: PoolName
@@ -156,6 +162,8 @@ class Inventory(Document, frozen=True, kw_only=True):
     links: tuple[Link, ...] = ()
     site: Site = Site()
     warnings: tuple[str, ...] = ()
+    cpu_milli: Annotated[int, Meta(ge=0)] = 0
+    host_memory_bytes: Bytes = 0
 
 
 class SliceRecord(Document, frozen=True, kw_only=True):
@@ -219,7 +227,8 @@ class LedgerEntry(Document, frozen=True, kw_only=True):
     """What one device is to give to one slice. ``generation`` is the slice's.
 
     ``nodes``: over how many nodes the slice is; of more than one the planner says when it is ready, resized and gone. ``apart``,
-    ``apart_within`` and ``apart_strict`` are the request's.
+    ``apart_within`` and ``apart_strict`` are the request's. ``cpu_milli`` and ``host_memory_bytes``: what it has of
+    the node's own beside the device.
     """
 
     id: SliceId
@@ -241,6 +250,8 @@ class LedgerEntry(Document, frozen=True, kw_only=True):
     apart: str = ""
     apart_within: Reach = Reach.DEVICE
     apart_strict: bool = True
+    cpu_milli: CpuMilli = 0
+    host_memory_bytes: HostBytes = 0
 
 
 class Departure(Document, frozen=True, kw_only=True):

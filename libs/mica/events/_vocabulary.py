@@ -231,6 +231,8 @@ DeviceId = Annotated[str, Meta(min_length=1, max_length=64, description="the ven
 ShortText = Annotated[str, Meta(max_length=256)]
 VramBytes = Annotated[int, Meta(ge=1, le=1 << 50, description="bytes of device memory")]
 SharePpm = Annotated[int, Meta(ge=1, le=PPM, description="millionths of one device's compute")]
+CpuMilli = Annotated[int, Meta(ge=0, le=8_192_000, description="thousandths of a processor")]
+HostBytes = Annotated[int, Meta(ge=0, le=1 << 50, description="bytes of a node's own memory")]
 Bytes = Annotated[int, Meta(ge=0)]
 Nanoseconds = Annotated[int, Meta(ge=0)]
 UnixNs = Annotated[int, Meta(ge=0, description="nanoseconds since 1970-01-01 UTC")]

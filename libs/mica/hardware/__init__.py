@@ -15,6 +15,7 @@ from mica.hardware._books import (
 )
 from mica.hardware._catalogue import JPEG_DECODERS, Catalogue, CatalogueError, HardwareProfile, Model
 from mica.hardware._description import NODE_DESC, device_uuid, node_desc, write_node_desc
+from mica.hardware._host import SimulatedHost, read_simulated_host
 from mica.hardware._node import (
     Costs,
     DeviceEntry,
@@ -52,11 +53,13 @@ __all__ = [
     "NodeFile",
     "NodeFileError",
     "ProcessBooks",
+    "SimulatedHost",
     "demo_node_path",
     "device_uuid",
     "find_node",
     "node_desc",
     "read_books",
+    "read_simulated_host",
     "ready_made_nodes",
     "write_node_desc",
 ]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mica.events import Vendor
 from mica.hardware._catalogue import HardwareProfile
+from mica.hardware._host import write_host
 from mica.hardware._node import NodeDevice, NodeFile
 from mica.hardware._standins import write_standins
 
@@ -39,7 +40,9 @@ def node_desc(node: NodeFile) -> str:
 
 
 def write_node_desc(node: NodeFile, directory: Path) -> Path:
-    """Write ``node.desc`` into ``directory`` whole or not at all, and the tools; return its path. Raises CatalogueError, OSError.
+    """Write ``node.desc`` into ``directory`` whole or not at all, ``host.json`` and the tools; return the first's path.
+
+    Raises CatalogueError, OSError.
 
     A running simulation keeps the description it started with, until its ``engine.state`` is removed.
     """
@@ -49,6 +52,7 @@ def write_node_desc(node: NodeFile, directory: Path) -> Path:
     draft.write_text(node_desc(node))
     draft.chmod(0o644)
     draft.replace(path)
+    write_host(node.host, directory)
     write_standins({device.model.vendor for device in node.devices()}, directory)
     return path
 

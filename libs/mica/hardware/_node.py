@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 
 from mica.events import LinkKind, Vendor
 from mica.hardware._catalogue import Catalogue, CatalogueError, Model
+from mica.hardware._host import Cpus, MemoryGib, SimulatedHost
 
 DEVICES_MAX = 16
 KERNEL_RULES_MAX = 64
@@ -108,7 +109,10 @@ class Costs(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class NodeFile(Struct, frozen=True, forbid_unknown_fields=True):
-    """A simulated node. Devices are numbered in the order of their entries, NVIDIA's first. ``mps``: an MPS daemon runs on it."""
+    """A simulated node. Devices are numbered in the order of their entries, NVIDIA's first. ``mps``: an MPS daemon runs on it.
+
+    ``cpus`` (hardware threads) and ``memory_gib`` are what it has of its own; 0: not known.
+    """
 
     name: NodeId
     device: Annotated[tuple[DeviceEntry, ...], Meta(min_length=1)]
@@ -117,6 +121,13 @@ class NodeFile(Struct, frozen=True, forbid_unknown_fields=True):
     mps: bool = False
     driver_version: Annotated[str, Meta(pattern="^[0-9.]{1,31}$")] = "580.95.05"
     cuda_version: Annotated[int, Meta(ge=11_000, le=99_990)] = 13_000
+    cpus: Cpus = 0
+    memory_gib: MemoryGib = 0
+
+    @property
+    def host(self) -> SimulatedHost:
+        """What it has beside devices."""
+        return SimulatedHost(self.cpus, self.memory_gib)
 
     @classmethod
     def load(cls, path: Path) -> Self:

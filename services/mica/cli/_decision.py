@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import click
 
-from mica.cli._quantities import show_bytes, show_share
+from mica.cli._quantities import show_bytes, show_cpus, show_share
 from mica.events import Decision, Placement, WorkLimits
 
 
@@ -23,6 +23,8 @@ def describe(placement: Placement) -> str:
         window = placement.window
         parts.append(f"{window.length_ns / 1e6:g} ms of every {window.period_ns / 1e6:g} ms")
     parts += [text for name, text in limit_texts(placement.limits).items() if getattr(placement.limits, name)]
+    parts += [f"{show_cpus(placement.cpu_milli)} CPUs"] if placement.cpu_milli else []
+    parts += [f"{show_bytes(placement.host_memory_bytes)} of host memory"] if placement.host_memory_bytes else []
     return f"{placement.node}/{placement.device_id} ({placement.model}): {', '.join(parts)}"
 
 

@@ -21,6 +21,9 @@ BYTES_ALLOWED: Final = "a size above 0 such as 24GiB, 24G (the same), 24GB (10^9
 SHARE_ALLOWED: Final = "a share above 0 and up to the whole, such as 70%, 0.7 or 700000ppm"
 _HERTZ: Final = {"": Fraction(1), "HZ": Fraction(1), "KHZ": Fraction(1000)}
 
+CPUS_ALLOWED: Final = "processors above 0 such as 4, 0.5 or 500m (thousandths)"
+_CPUS: Final = {"": Fraction(1000), "M": Fraction(1)}
+
 SECONDS_ALLOWED: Final = "a time such as 30s, 500ms, 2m or 1h"
 LIFTED: Final = "none"
 """What lifts a limit."""
@@ -60,6 +63,18 @@ def parse_share(text: str) -> int:
     value = _parse(text, {unit: Fraction(factor) for unit, factor in _SHARES.items()}, SHARE_ALLOWED)
     if not 0 < value <= PPM or value.denominator != 1:
         raise QuantityError(text, SHARE_ALLOWED)
+    return int(value)
+
+
+def parse_cpus(text: str) -> int:
+    """Thousandths of a processor in ``4``, ``0.5`` or ``500m``.
+
+    Raises:
+        QuantityError: as for bytes, or part of a thousandth.
+    """
+    value = _parse(text, _CPUS, CPUS_ALLOWED)
+    if value <= 0 or value.denominator != 1:
+        raise QuantityError(text, CPUS_ALLOWED)
     return int(value)
 
 
@@ -145,6 +160,11 @@ def show_share(share_ppm: int) -> str:
     return f"{f'{share_ppm / 10_000:.2f}'.rstrip('0').rstrip('.')}%"
 
 
+def show_cpus(cpu_milli: int) -> str:
+    """``4``, ``0.5``: processors."""
+    return f"{cpu_milli / 1000:.3f}".rstrip("0").rstrip(".")
+
+
 class _Quantity(click.ParamType[Any]):
     """A click type over one of the parsers."""
 
@@ -164,6 +184,7 @@ class _Quantity(click.ParamType[Any]):
 
 BYTES: Final = _Quantity("size", parse_bytes)
 SHARE: Final = _Quantity("share", parse_share)
+CPUS: Final = _Quantity("processors", parse_cpus)
 SECONDS: Final = _Quantity("time", parse_seconds)
 PINNED: Final = _Quantity("size", parse_pinned)
 RATE: Final = _Quantity("rate", parse_rate)

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from mica.bus import Bus, BusError, Clock, ServiceError, Settings, SystemClock, announce_ready, run_service
 from mica.discovery.handlers import Registrar
+from mica.discovery.host import HostError, own_host
 from mica.discovery.inventory import Identity
 from mica.discovery.probe import FIRST_S, Probe, boot_id
 from mica.discovery.whereabouts import Locator, Sources
@@ -29,7 +30,8 @@ async def run(bus: Bus, settings: Settings, clock: Clock | None = None) -> None:
     clock = clock or SystemClock()
     try:
         sources = Sources.from_environment(simulated=settings.sim_dir is not None)
-    except SiteError as error:
+        host = own_host(settings.sim_dir)
+    except (SiteError, HostError) as error:
         raise ServiceError(str(error)) from None
     identity = Identity(node=settings.node, pool=settings.pool, boot_id=boot_id())
     probe, tracing = Probe(first_s=FIRST_S), tracer(NAME, settings.otlp_endpoint)
@@ -39,7 +41,7 @@ async def run(bus: Bus, settings: Settings, clock: Clock | None = None) -> None:
         while True:
             try:
                 survey, site = await asyncio.gather(asyncio.to_thread(probe.read), locator.site())
-                await registrar.on_survey(replace(survey, site=site))
+                await registrar.on_survey(replace(survey, site=site, host=host))
             except BusError as error:
                 log.warning("%s; trying again in %.0f s", error, INTERVAL_S)
             else:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from msgspec import Struct
 
 from mica.discovery.health import BUS, SILENT, UNREMARKABLE, Circumstances, Failure, judge
+from mica.discovery.host import Host
 from mica.events import Device, Inventory, Link, Site
 from mica.site import InstanceTypes, disagreement
 from mica.vendors import Finding
@@ -27,7 +28,8 @@ class Survey(Struct, frozen=True, kw_only=True):
 
     ``failures`` maps a device to why it could not be read, ``silent`` a library's name to its error, ``nameless`` a library's
     to the errors of devices that never said who they are. ``findings`` are in the order in which they were found. ``links_lack``:
-    some library did not tell all of its links. ``warnings`` are about the node; ``site`` is what it is, as far as that is known.
+    some library did not tell all of its links. ``warnings`` are about the node; ``site`` is what it is, as far as that is known,
+    ``host`` what it has beside devices.
     """
 
     devices: tuple[Device, ...] = ()
@@ -39,6 +41,7 @@ class Survey(Struct, frozen=True, kw_only=True):
     links_lack: bool = False
     warnings: tuple[str, ...] = ()
     site: Site = Site()
+    host: Host = Host()
 
 
 def take_stock(identity: Identity, known: Inventory | None, survey: Survey, now: Circumstances = UNREMARKABLE) -> Inventory:
@@ -66,6 +69,8 @@ def take_stock(identity: Identity, known: Inventory | None, survey: Survey, now:
         devices=tuple(sorted(devices, key=lambda device: (device.vendor, device.index, device.id))),
         links=tuple(sorted(links, key=lambda link: (link.a, link.b, link.kind))),
         site=survey.site,
+        cpu_milli=survey.host.cpu_milli,
+        host_memory_bytes=survey.host.memory_bytes,
         warnings=(*survey.warnings, *_disagreements(survey.site, devices)),
     )
 

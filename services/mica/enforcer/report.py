@@ -105,6 +105,8 @@ def arrival_fact(node: str, at: int, arrival: Arrival, devices: Mapping[str, Dev
                 partition=held[Place(device_id, arrival.id)].partition,
                 window=entry.window,
                 limits=entry.limits,
+                cpu_milli=entry.cpu_milli,
+                host_memory_bytes=entry.host_memory_bytes,
             )
             for device_id, entry in arrival.entries.items()
         ),

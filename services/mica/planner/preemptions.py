@@ -17,6 +17,7 @@ from mica.planner.desk import AGAIN, Answered, Desk
 from mica.planner.domain.answers import answer_of
 from mica.planner.domain.draining import GRACE_S
 from mica.planner.domain.fleet import NodeState
+from mica.planner.domain.host_claims import wants_host
 from mica.planner.domain.misfits import Refusal
 from mica.planner.domain.placing import Ask, Placed, Unplaced
 from mica.planner.domain.preempting import Clearance, clear, may_evict
@@ -141,24 +142,33 @@ class Preemptions:
 
     async def _evict(self, record: SliceRecord) -> None:
         """Ask for every victim to leave that has not been told to; a repetition is dropped by the stream."""
-        devices = {placement.device_id for placement in record.nominated}
         request = record.request
         why = f"preempted for slice {record.id} of tenant {request.tenant} ({request.tier}, priority {request.priority})"
         for id_ in record.waits_for.victims:
             entry = await self._desk.records.read(id_)
             if entry is None or entry.value.phase is not Phase.PLACED:
                 continue
-            if any(placement.device_id in devices for placement in entry.value.placements):
+            if any(_is_to_clear(record, each.node, each.device_id) for each in entry.value.placements):
                 command = EvictSlice(id=id_, grace_s=GRACE_S[entry.value.request.tier], reason=why[:REASON_MAX])
                 await self._desk.bus.publish(command, message_id=f"preempt-{record.id}-{record.generation}-{id_}")
 
     def _have_left(self, record: SliceRecord) -> bool:
-        """Whether nothing of the victims is left on the devices that they were to make free."""
-        devices = {placement.device_id for placement in record.nominated}
+        """Whether nothing of the victims is left where they were to make room."""
         ledgers = [self._desk.fleet.node(placement.node).ledger for placement in record.nominated]
         return not any(
             id_ in ledger.departures
-            or any(id_ in table.get(device_id, {}) for table in (ledger.devices, ledger.held) for device_id in devices)
+            or any(
+                id_ in slices and _is_to_clear(record, ledger.node, device_id)
+                for table in (ledger.devices, ledger.held)
+                for device_id, slices in table.items()
+            )
             for ledger in ledgers
             for id_ in record.waits_for.victims
         )
+
+
+def _is_to_clear(record: SliceRecord, node: str, device_id: str) -> bool:
+    """Whether a victim there is in the way: on the request's devices, or anywhere on its nodes where it takes a part of those."""
+    if wants_host(record.request):
+        return any(each.node == node for each in record.nominated)
+    return any(each.device_id == device_id for each in record.nominated)

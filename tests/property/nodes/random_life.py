@@ -39,6 +39,8 @@ from mica.region import RuntimeDir
 from mica.vendors import VendorDriver, open_drivers
 
 QUIET_S = 20.0
+ANSWER_S = 60.0
+"""How long a library may take to answer: nothing here hangs, and a busy machine is not a dead device."""
 SLICES_MAX = 40
 OCCUPIERS_MAX = 2
 AUDIT_STEPS = 5 if os.environ.get("BLIND") else 100
@@ -83,7 +85,7 @@ class Node:
         self.random = random.Random(seed)
         self.bus, self.clock = MemoryBus(), SystemClock()
         self.drivers = open_drivers()
-        self.probe = Probe({driver.name: partial(Shared, driver) for driver in self.drivers})
+        self.probe = Probe({driver.name: partial(Shared, driver) for driver in self.drivers}, deadline_s=ANSWER_S)
         self.enforcer: Enforcer | None = None
         self.stack = AsyncExitStack()
         self.tasks: list[asyncio.Task[None]] = []

@@ -1,4 +1,4 @@
-"""On every ready-made node: whatever is asked for, done by hand, refused, killed or rebooted, I1 to I7 hold and nothing leaks."""
+"""On every ready-made node: whatever is asked for, done by hand, refused, killed or rebooted, I1 to I8 hold and nothing leaks."""
 
 import json
 import os

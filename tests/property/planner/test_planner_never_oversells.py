@@ -58,6 +58,7 @@ from mica.planner.domain.fleet import NodeState
 GIBS = st.sampled_from([6, 9, 12, 22, 70])
 SHARES = st.sampled_from([None, 200_000, 400_000, 900_000])
 MODES = st.sampled_from([None, *Mode])
+HOSTS = st.sampled_from([0, 0, 2, 4])  # processors, and GiB of a node's own memory
 SPINS = st.sampled_from([0, 4, 11, 23, 47, 80])
 PICK = st.integers(0, 40)
 QUOTA = TenantQuota(slices=3, vram_bytes=60 * GIB)
@@ -88,7 +89,7 @@ class Life(RuleBasedStateMachine):
     async def _begin(self) -> None:
         await self.house.bus.policy.put("tenant.t1", TenantPolicy(quota=QUOTA))
         edge = Inventory(node="n2", pool=self.second_pool, boot_id="b1", devices=(l4("n2-l4"), p40("n2-p40")))
-        self.inventories = {"n1": mixed("n1"), "n2": edge}
+        self.inventories = {"n1": replace(mixed("n1"), cpu_milli=8_000, host_memory_bytes=8 * GIB), "n2": edge}
         for inventory in self.inventories.values():
             await self.house.add_node(inventory)
         await self.house.start_planner(self.rig())
@@ -106,15 +107,16 @@ class Life(RuleBasedStateMachine):
 
     @rule(
         tenant=st.sampled_from(["t1", "t2"]), gib=GIBS, share=SHARES, mode=MODES, wait=st.sampled_from([0.0, 5.0]),
-        devices=st.sampled_from([1, 1, 2]), spins=SPINS,
+        devices=st.sampled_from([1, 1, 2]), host=HOSTS, spins=SPINS,
     )  # fmt: skip
     def request(
-        self, *, tenant: str, gib: int, share: int | None, mode: Mode | None, wait: float, devices: int, spins: int
+        self, *, tenant: str, gib: int, share: int | None, mode: Mode | None, wait: float, devices: int, host: int, spins: int
     ) -> None:
         self.asked += 1
         body = RequestSlice(
-            tenant=tenant, id=f"s{self.asked}", vram_bytes=gib * GIB, share_ppm=share, mode=mode, queue_s=wait, devices=devices
-        )
+            tenant=tenant, id=f"s{self.asked}", vram_bytes=gib * GIB, share_ppm=share, mode=mode, queue_s=wait, devices=devices,
+            cpu_milli=host * 1000, host_memory_bytes=host * GIB,
+        )  # fmt: skip
         self._send(body, spins)
 
     @rule(first=GIBS, second=GIBS, wait=st.sampled_from([0.0, 5.0]), spins=SPINS)
@@ -387,7 +389,7 @@ COMMON = {
 
 @pytest.mark.timeout(300)
 def test_the_invariants_hold_whatever_happens_in_whatever_order() -> None:
-    """I1 to I4 and I7 hold after every step, every request ends in one answer, and nothing is left over."""
+    """I1 to I4, I7 and I8 hold after every step, every request ends in one answer, and nothing is left over."""
     run_state_machine_as_test(Life, settings=settings(max_examples=60, stateful_step_count=40, **COMMON))
 
 

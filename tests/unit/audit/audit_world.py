@@ -54,8 +54,16 @@ def device(device_id: str, index: int, **more: Any) -> Device:
 
 def entry(slice_id: str, **more: Any) -> LedgerEntry:
     _, mode, parts = PARTS[slice_id]
-    given = {"generation": 1, "tier": Tier.GUARANTEED, "vram_bytes": 4 * GIB, "share_ppm": 500_000, **parts, **more}
-    return LedgerEntry(id=slice_id, tenant="t", mode=mode, **given)
+    given = {
+        "id": slice_id,
+        "generation": 1,
+        "tier": Tier.GUARANTEED,
+        "vram_bytes": 4 * GIB,
+        "share_ppm": 500_000,
+        **parts,
+        **more,
+    }
+    return LedgerEntry(tenant="t", mode=mode, **given)
 
 
 def seen(slice_id: str, **more: Any) -> ObservedSlice:

@@ -8,12 +8,14 @@ import pytest
 from msgspec.structs import replace
 
 from mica.audit import DriverProcess, Tally, World, check_world
+from mica.audit.invariants import host_given
 from mica.bus import Heard
 from mica.events import (
     Control,
     Departure,
     Held,
     Holding,
+    Ledger,
     Mode,
     ObservedState,
     Phase,
@@ -224,6 +226,11 @@ def quota_of(**limits: Any) -> Break:
     return lambda world: w.with_documents(world, policies={"t": TenantPolicy(quota=TenantQuota(**limits))})
 
 
+def host(**own: int) -> Break:
+    inventory = w.sound().documents.inventories[w.NODE]
+    return lambda world: w.with_documents(world, inventories={w.NODE: replace(inventory, **own)})
+
+
 REJECTED = SliceRejected(at=2, id="soft", field="f", given="g", allowed="a", message="m")
 RELEASED = SliceReleased(at=2, id="soft", generation=1)
 
@@ -254,6 +261,14 @@ BROKEN: dict[str, tuple[str, Break]] = {
         "I7", chained(quota_of(vram_bytes=12 * GIB), formerly("soft", vram_bytes=8 * GIB)),
     ),
     "a tenant with more compute than its quota": ("I7", quota_of(share_ppm=1_499_999)),
+    "more processors sold than the node has": ("I8", chained(host(cpu_milli=4_000), ledger_entry("soft", cpu_milli=4_001))),
+    "processors that are held and sold again": (
+        "I8", chained(host(cpu_milli=4_000), ledger_entry("time", cpu_milli=2_000), formerly("soft", cpu_milli=2_001)),
+    ),
+    "more of the node's memory sold than it has": (
+        "I8", chained(host(host_memory_bytes=GIB), ledger_entry("hard", host_memory_bytes=GIB + 1)),
+    ),
+    "a record of another part of the node": ("record-ledger", ledger_entry("soft", cpu_milli=1)),
     "processes above their slice's limit": (
         "I7", chained(usages(soft=w.usage("soft", 5 * GIB)), seen_slice("soft", vram_used_bytes=5 * GIB)),
     ),
@@ -294,6 +309,16 @@ BROKEN: dict[str, tuple[str, Break]] = {
     "a slot that says less than the driver": ("driver-usage", processes(process(w.SOFT, w.PID, 2 * GIB, 2 * GIB), keep=False)),
     "a slot that says more than the driver": ("usage-driver", processes(process(w.SOFT, w.PID, GIB, GIB // 2), keep=False)),
 }  # fmt: skip
+
+
+def test_a_slice_that_moves_has_its_part_of_the_node_once() -> None:
+    """What its generations have on several devices is not added up: not while it moves, nor when it is released then."""
+    older, newer = w.entry("soft", cpu_milli=3_000), w.entry("time", id="soft", cpu_milli=3_000, generation=2)
+    ledger = Ledger(node=w.NODE, held={w.SOFT: {"soft": Held(entry=older, generation=2)}})
+    moving = replace(ledger, devices={w.TIME: {"soft": newer}})
+    released = replace(ledger, held={**ledger.held, w.TIME: {"soft": Held(entry=newer, generation=3)}})
+    gang = replace(ledger, held={}, devices={w.SOFT: {"soft": older}, w.TIME: {"soft": replace(newer, generation=1)}})
+    assert [host_given(each) for each in (moving, released, gang)] == [(3_000, 0), (3_000, 0), (6_000, 0)]
 
 
 @pytest.mark.parametrize("case", BROKEN)

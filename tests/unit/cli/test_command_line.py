@@ -70,6 +70,8 @@ def test_an_unknown_command_is_one_line_and_status_2(capsys: Any) -> None:
 BAD_REQUESTS = {
     "a size": (["--vram", "lots"], "--vram"),
     "a share": (["--vram", "1G", "--share", "170%"], "--share"),
+    "processors": (["--vram", "1G", "--cpu", "few"], "--cpu"),
+    "more processors than any node has": (["--vram", "1G", "--cpu", "9000"], "cpu_milli: got 9000000"),
     "a mode": (["--vram", "1G", "--mode", "turbo"], "mode: got turbo, allowed: one of hardware, fcsp, timeslice"),
     "a vendor": (["--vram", "1G", "--vendor", "acme"], "vendor: got acme, allowed: one of nvidia"),
     "a tier": (["--vram", "1G", "--tier", "gold"], "tier: got gold, allowed: one of guaranteed, burst, spot"),
@@ -119,6 +121,17 @@ def test_limits_that_are_typed_stand_in_the_request() -> None:
     wanted = build_request({"tenant": "a", "vram_bytes": 1, **limits})
     assert wanted.limits == AskedLimits(pinned_bytes=4 << 30, inflight_max=64, burst_ns=0)
     assert build_request({"tenant": "a", "vram_bytes": 1}).limits == AskedLimits()
+
+
+def test_a_part_of_the_node_is_asked_for_and_shown() -> None:
+    """Processors and memory of the node, beside the device; without them the body has no such fields."""
+    wanted = build_request({"tenant": "a", "vram_bytes": 1, "cpu_milli": 1_500, "host_memory_bytes": 32 << 30})
+    assert (wanted.cpu_milli, wanted.host_memory_bytes) == (1_500, 32 << 30)
+    placement = Placement(
+        node="n", device_id="g", model="L4", vendor=Vendor.NVIDIA, mode=Mode.FCSP, vram_bytes=1 << 30, share_ppm=500_000,
+        cpu_milli=1_500, host_memory_bytes=32 << 30,
+    )  # fmt: skip
+    assert describe(placement) == "n/g (L4): fcsp, 1GiB, 50%, 1.5 CPUs, 32GiB of host memory"
 
 
 def test_a_placement_shows_its_limits_and_none_that_were_lifted() -> None:

@@ -11,12 +11,14 @@ from mica.cli._quantities import (
     parse_burst,
     parse_bytes,
     parse_count,
+    parse_cpus,
     parse_pinned,
     parse_rate,
     parse_seconds,
     parse_share,
     parse_speed,
     show_bytes,
+    show_cpus,
     show_share,
 )
 
@@ -119,3 +121,17 @@ def test_what_is_no_limit_says_what_was_given_and_that_none_lifts_it(parse: Call
     with pytest.raises(QuantityError, match="none, which lifts the limit") as caught:
         parse(text)
     assert repr(text) in str(caught.value)
+
+
+@pytest.mark.parametrize(("text", "cpu_milli"), [("4", 4_000), ("0.5", 500), ("500m", 500), (" 64 ", 64_000), ("1.125", 1_125)])
+def test_processors_are_read_exactly(text: str, cpu_milli: int) -> None:
+    """Whole ones, parts, and thousandths, as Kubernetes writes them; shown, they read the same."""
+    assert parse_cpus(text) == cpu_milli
+    assert parse_cpus(show_cpus(cpu_milli)) == cpu_milli
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "0.0001", "4 cores", "1.5m", "many"])
+def test_what_is_no_number_of_processors_is_refused(text: str) -> None:
+    """None, fewer, part of a thousandth, other words."""
+    with pytest.raises(QuantityError):
+        parse_cpus(text)

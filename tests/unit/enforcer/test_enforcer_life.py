@@ -59,15 +59,15 @@ async def test_the_record_is_written_after_everything_it_rests_on(house: House) 
 
 
 async def test_a_gang_is_ready_when_all_its_devices_are(house: House) -> None:
-    """Ready names every device, and is not said while one of them is missing."""
+    """Ready names every device, with what is taken of the node beside it, and is not said while one of them is missing."""
     await house.start()
     await house.ledger_of({"GPU-0": [entry()], "GPU-9": [entry()]})
     assert house.said() == []
     assert (await house.observed()).devices["GPU-9"]["s1"].state is ObservedState.FAILED
-    await house.ledger_of({"GPU-0": [entry()], "GPU-1": [entry()]})
+    await house.ledger_of({device: [entry(cpu_milli=2_000)] for device in ("GPU-0", "GPU-1")})
     ready = house.bus.published("slice.ready.s1")[0]
     assert isinstance(ready, SliceReady)
-    assert {placement.device_id for placement in ready.placements} == {"GPU-0", "GPU-1"}
+    assert {(placement.device_id, placement.cpu_milli) for placement in ready.placements} == {("GPU-0", 2_000), ("GPU-1", 2_000)}
 
 
 async def test_a_later_generation_is_resized_and_one_in_between_is_superseded(house: House) -> None:

@@ -21,7 +21,7 @@ from mica.hardware import NODE_DESC, BooksError
 @server_option
 @json_option
 def audit(runtime_dir: Path | None, sim_dir: Path | None, server: str | None, *, as_json: bool) -> int:
-    """Compare streams, documents, regions and the drivers' own books, and check the invariants I1 to I7.
+    """Compare streams, documents, regions and the drivers' own books, and check the invariants I1 to I8.
 
     Prints one line for each disagreement; exits with status 1 when there is one.
     """

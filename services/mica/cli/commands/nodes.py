@@ -10,9 +10,10 @@ from typing import Any
 import click
 import msgspec
 
+from mica.audit.invariants import host_given
 from mica.cli import _documents as documents
 from mica.cli._errors import CliError
-from mica.cli._quantities import PPM, show_bytes, show_share
+from mica.cli._quantities import PPM, show_bytes, show_cpus, show_share
 from mica.cli._session import connected, json_option, run, server_option
 from mica.cli._table import show_json, show_table, table
 from mica.events import Device, Inventory, Ledger, LedgerEntry, Observed, ObservedSlice, Site
@@ -21,7 +22,7 @@ from mica.site import InstanceTypes
 
 DEVICE_HEAD = ("NODE", "DEVICE", "MODEL", "HEALTH", "MODES IN USE", "SLICES", "VRAM", "FREE", "COMPUTE FREE", "MADE OF")
 FILE_HEAD = ("NODE FILE", "DEVICES", "MODELS", "VENDORS")
-NODE_HEAD = ("NODE", "POOL", "DEVICES", "SLICES", "VRAM", "FREE", "LEDGER", "OBSERVED", "SITE")
+NODE_HEAD = ("NODE", "POOL", "DEVICES", "SLICES", "VRAM", "FREE", "CPUS FREE", "MEMORY FREE", "LEDGER", "OBSERVED", "SITE")
 
 
 @click.command()
@@ -98,8 +99,9 @@ def _show_nodes(rows: list[dict[str, Any]]) -> None:
     lines = [
         (
             row["node"], row["pool"], str(row["devices"]), str(row["slices"]), show_bytes(row["vram_bytes"]),
-            show_bytes(row["vram_free_bytes"]), str(row["ledger_generation"]), str(row["observed_generation"]),
-            show_site(row["site"]),
+            show_bytes(row["vram_free_bytes"]), show_cpus(row["cpu_free_milli"]) if row["cpu_milli"] else "-",
+            show_bytes(row["host_memory_free_bytes"]) if row["host_memory_bytes"] else "-",
+            str(row["ledger_generation"]), str(row["observed_generation"]), show_site(row["site"]),
         )
         for row in rows
     ]  # fmt: skip
@@ -179,6 +181,7 @@ def charge(desired: LedgerEntry | None, seen: ObservedSlice | None) -> tuple[int
 
 
 def _node_row(inventory: Inventory, rows: list[dict[str, Any]], ledger: Ledger, observed: Observed) -> dict[str, Any]:
+    cpu_milli, memory_bytes = host_given(ledger)
     return {
         "node": inventory.node,
         "ready_made": False,
@@ -187,6 +190,10 @@ def _node_row(inventory: Inventory, rows: list[dict[str, Any]], ledger: Ledger, 
         "slices": len({name for entries in ledger.devices.values() for name in entries}),
         "vram_bytes": sum(row["vram_bytes"] for row in rows),
         "vram_free_bytes": sum(row["vram_free_bytes"] for row in rows),
+        "cpu_milli": inventory.cpu_milli,
+        "cpu_free_milli": inventory.cpu_milli - cpu_milli if inventory.cpu_milli else None,
+        "host_memory_bytes": inventory.host_memory_bytes,
+        "host_memory_free_bytes": inventory.host_memory_bytes - memory_bytes if inventory.host_memory_bytes else None,
         "ledger_generation": ledger.generation,
         "observed_generation": observed.generation,
         "simulated": any(row["simulated"] for row in rows),

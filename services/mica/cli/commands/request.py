@@ -12,7 +12,7 @@ from mica.cli._answers import ask
 from mica.cli._decision import show_decision, show_placements
 from mica.cli._errors import CliError
 from mica.cli._limits import limit_options, take_limits
-from mica.cli._quantities import BYTES, SECONDS, SHARE
+from mica.cli._quantities import BYTES, CPUS, SECONDS, SHARE
 from mica.cli._session import F, connected, json_option, run, server_option
 from mica.cli._table import show_json
 from mica.events import (
@@ -45,6 +45,12 @@ REQUEST_OPTIONS: Final = (
     click.option("--apart", metavar="GROUP", help="On another device than the tenant's other slices of that group."),
     click.option("--apart-within", help="device or node: of what the group has at most one slice [device]."),
     click.option("--apart-strict/--apart-preferred", default=None, help="Whether it must be apart, or had better be [must]."),
+    click.option(
+        "--cpu", "cpu_milli", type=CPUS, help="Processors of its node for each member: 4, 0.5 or 500m. Counted, not enforced."
+    ),
+    click.option(
+        "--host-memory", "host_memory_bytes", type=BYTES, help="Memory of its node for each member: 32GiB. Counted, not enforced."
+    ),
     click.option("--tier", help="guaranteed, burst or spot."),
     click.option("--mode", help="hardware, fcsp or timeslice; the planner chooses when left out."),
     click.option("--pool", help="Only nodes of this pool."),

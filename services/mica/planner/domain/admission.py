@@ -1,12 +1,13 @@
 """The last look before a ledger is written.
 
-Invariant: no write of the planner breaks I1 to I4 on what it stands on, whoever decided.
+Invariant: no write of the planner breaks I1 to I4, or I8, on what it stands on, whoever decided.
 """
 
 from mica.events import Device, LedgerEntry, Mode
 from mica.planner.domain.affinity import too_near
 from mica.planner.domain.claims import DeviceClaims
 from mica.planner.domain.fleet import NodeState
+from mica.planner.domain.hosting import overdrawn
 from mica.planner.domain.misfits import Refusal
 from mica.planner.domain.packing import PPM
 from mica.planner.domain.partitions import occupied, overlaps
@@ -21,7 +22,7 @@ def inadmissible(node: NodeState, slice_id: str, before: dict[str, LedgerEntry],
         refusal = _look(node, node.claims(device_id), slice_id, entry) or too_near(node, slice_id, device_id, entry)
         if refusal is not None:
             return refusal
-    return None
+    return overdrawn(node, slice_id, before.values(), after.values())
 
 
 def _same_size(one: LedgerEntry, other: LedgerEntry) -> bool:

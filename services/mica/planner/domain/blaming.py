@@ -1,6 +1,7 @@
 """Which field of a request stands in the way.
 
-Invariant: what is blamed is what came nearest: a gang that is too large before a size, a size before a device's state.
+Invariant: what is blamed is what came nearest: a gang that is too large before a size, a size before a device's state; of the
+sizes those first that a node is short of, since all else fits there.
 """
 
 from collections.abc import Iterable
@@ -10,9 +11,12 @@ from msgspec import Struct
 from mica.planner.domain.asks import Ask
 from mica.planner.domain.claims import DeviceClaims
 from mica.planner.domain.fleet import Fleet, NodeState
+from mica.planner.domain.hosting import HOST_FIELDS
 from mica.planner.domain.misfits import Misfit, Refusal
 from mica.planner.domain.packing import Fit
 from mica.sizing import promise_text
+
+SIZES = (*HOST_FIELDS, "vram_bytes", "share_ppm")
 
 
 class Candidate(Struct, frozen=True):
@@ -47,7 +51,7 @@ def blame(fleet: Fleet, ask: Ask, candidates: list[Candidate]) -> tuple[Refusal,
     fits = len(candidates) - len(misfits)
     if fits:
         return _blame_gang(ask, candidates)
-    sized = [each for each in misfits if each.field in ("vram_bytes", "share_ppm")]
+    sized = [each for each in misfits if each.field in SIZES]
     if sized:
         return _blame_size(ask, sized, possible=_gang_possible(candidates, ask))
     for field in ("slo", "health", "node", "near", "apart", "device_id", "limits", "mode", "runtime"):
@@ -63,12 +67,18 @@ def blame(fleet: Fleet, ask: Ask, candidates: list[Candidate]) -> tuple[Refusal,
 
 def _blame_size(ask: Ask, sized: list[Misfit], *, possible: bool) -> tuple[Refusal, bool]:
     wanted = [each for each in sized if each.possible] if possible else sized
-    field = "share_ppm" if wanted and all(each.field == "share_ppm" for each in wanted) else "vram_bytes"
-    about = [each for each in wanted if each.field == field] or sized
-    given = ask.size.vram_bytes if field == "vram_bytes" else ask.size.share_ppm or "the same part as of the memory"
+    about = wanted or sized
+    field = next(each for each in SIZES if any(each == misfit.field for misfit in about))
+    about = [each for each in about if each.field == field]
     if possible:
-        return Refusal(field, str(given), f"at most {max(each.now for each in about)} now"), True
-    return Refusal(field, str(given), f"at most {max(each.ever for each in about)}"), False
+        return Refusal(field, _size_given(ask, field), f"at most {max(each.now for each in about)} now"), True
+    return Refusal(field, _size_given(ask, field), f"at most {max(each.ever for each in about)}"), False
+
+
+def _size_given(ask: Ask, field: str) -> str:
+    request, share_ppm = ask.request, ask.size.share_ppm or "the same part as of the memory"
+    sizes = (request.cpu_milli, request.host_memory_bytes, ask.size.vram_bytes, share_ppm)
+    return str(dict(zip(SIZES, sizes, strict=True))[field])
 
 
 def _blame_gang(ask: Ask, candidates: list[Candidate]) -> tuple[Refusal, bool]:

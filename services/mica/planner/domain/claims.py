@@ -10,6 +10,7 @@ from collections.abc import Set as AbstractSet
 from enum import IntEnum
 
 from mica.events import Device, LedgerEntry, Mode, ObservedSlice, Partition, Placement, Window
+from mica.planner.domain.host_claims import HostClaims
 from mica.planner.domain.partitions import Geometry
 
 Source = LedgerEntry | ObservedSlice | Placement
@@ -68,10 +69,11 @@ class Claim:
 class DeviceClaims:
     """One device and who claims what of it. ``device`` is None when the inventory no longer has it."""
 
-    __slots__ = ("_geometry", "claims", "device", "share_ppm", "vram_bytes")
+    __slots__ = ("_geometry", "_host", "claims", "device", "share_ppm", "vram_bytes")
 
-    def __init__(self, device: Device | None = None) -> None:
+    def __init__(self, device: Device | None = None, host: HostClaims | None = None) -> None:
         self.device = device
+        self._host = host if host is not None else HostClaims()
         self.claims: dict[str, Claim] = {}
         self._geometry: tuple[Device, Geometry] | None = None
         self.vram_bytes = 0
@@ -85,14 +87,15 @@ class DeviceClaims:
                 return
             claim = self.claims[slice_id] = Claim()
         vram_bytes, share_ppm = claim.vram_bytes, claim.share_ppm
+        self._host.put(slice_id, side, claim.sides[side], source)
         if not claim.put(side, source):
             del self.claims[slice_id]
         self.vram_bytes += claim.vram_bytes - vram_bytes
         self.share_ppm += claim.share_ppm - share_ppm
 
-    def without(self, gone: AbstractSet[str]) -> "DeviceClaims":
-        """The same device as it would be if those slices were not there."""
-        left = DeviceClaims(self.device)
+    def without(self, gone: AbstractSet[str], host: HostClaims) -> "DeviceClaims":
+        """The same device as it would be if those slices were not there, on a node of which ``host`` is claimed."""
+        left = DeviceClaims(self.device, host)
         left._geometry = self._geometry
         for id_, claim in self.claims.items():
             if id_ not in gone:

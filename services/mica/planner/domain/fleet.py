@@ -23,6 +23,7 @@ from mica.events import (
     RequestSlice,
 )
 from mica.planner.domain.claims import DeviceClaims, Side
+from mica.planner.domain.host_claims import HostClaims
 from mica.topology import Connections, TopologyError, from_inventory
 
 S = TypeVar("S", LedgerEntry, ObservedSlice)
@@ -51,6 +52,7 @@ class NodeState:
         self.ledger = Ledger(node=name)
         self.observed: Observed | None = None
         self.devices: dict[str, DeviceClaims] = {}
+        self.host = HostClaims()
         self.failing: dict[str, str] = {}
         """By slice, what the enforcer says why it can not hold it."""
         self._connections: tuple[Inventory, Connections] | None = None
@@ -113,8 +115,18 @@ class NodeState:
         """The claims on a device, known or not."""
         claims = self.devices.get(device_id)
         if claims is None:
-            claims = self.devices[device_id] = DeviceClaims()
+            claims = self.devices[device_id] = DeviceClaims(host=self.host)
         return claims
+
+    def free_cpu_milli(self, slice_id: str) -> int | None:
+        """What is left of its processors beside everybody else, below 0 where too much is claimed; None: not limited."""
+        whole = self.inventory.cpu_milli if self.inventory is not None else 0
+        return whole - self.host.others(slice_id)[0] if whole else None
+
+    def free_host_memory(self, slice_id: str) -> int | None:
+        """What is left of its own memory (bytes), likewise."""
+        whole = self.inventory.host_memory_bytes if self.inventory is not None else 0
+        return whole - self.host.others(slice_id)[1] if whole else None
 
     def shared_beside(self, claims: DeviceClaims, slice_id: str) -> frozenset[str]:
         """What the other devices of a device's group share because of others' slices on them; nothing where it has no group."""
@@ -134,7 +146,7 @@ class NodeState:
         """The node as it would be if those slices were not there: to decide on, not to follow documents with."""
         left = NodeState(self.name)
         left.inventory, left.ledger, left.observed = self.inventory, self.ledger, self.observed
-        left.devices = {id_: claims.without(gone) for id_, claims in self.devices.items()}
+        left.devices = {id_: claims.without(gone, left.host) for id_, claims in self.devices.items()}
         left._connections = self._connections
         return left
 

@@ -61,6 +61,8 @@ def entries_of(record: SliceRecord, node: str) -> dict[str, LedgerEntry]:
             apart=request.apart or "",
             apart_within=request.apart_within,
             apart_strict=request.apart_strict,
+            cpu_milli=placement.cpu_milli,
+            host_memory_bytes=placement.host_memory_bytes,
         )
         for placement in record.placements
         if placement.node == node

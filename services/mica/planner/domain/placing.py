@@ -17,7 +17,6 @@ from mica.events import (
     Device,
     Mode,
     Placement,
-    WorkLimits,
 )
 from mica.planner.domain.affinity import Cost
 from mica.planner.domain.asks import Ask, Pins
@@ -26,6 +25,7 @@ from mica.planner.domain.claims import DeviceClaims
 from mica.planner.domain.draining import health_text, is_sick
 from mica.planner.domain.fleet import Fleet, NodeState
 from mica.planner.domain.gangs import Offer, OnNode, best_nodes, choose, why_not
+from mica.planner.domain.hosting import host_words, hosted
 from mica.planner.domain.misfits import Misfit, Refusal, size_text
 from mica.planner.domain.modes import ALL_MODES, choose_modes, has_stronger, would_switch
 from mica.planner.domain.packing import Fit, fit, not_whole
@@ -75,7 +75,7 @@ def decide(fleet: Fleet, ask: Ask) -> Placed | Unplaced:
 def fit_for(node: NodeState, claims: DeviceClaims, ask: Ask, mode: Mode) -> Fit | Misfit:
     """How one member would sit on the device, carved in ``mode``."""
     shared = node.shared_beside(claims, ask.id)
-    return not_whole(claims, mode, shared) or fit(claims, ask.id, ask.size, mode, shared)
+    return hosted(node, ask, not_whole(claims, mode, shared) or fit(claims, ask.id, ask.size, mode, shared))
 
 
 def modes_for(node: NodeState, claims: DeviceClaims, ask: Ask, among: AbstractSet[Mode] = ALL_MODES) -> tuple[Mode, ...] | Misfit:
@@ -162,8 +162,8 @@ def rank(node: NodeState, claims: DeviceClaims, result: Fit, ask: Ask) -> Rank:
     return STRENGTH[result.mode], cost, stronger, would_switch(claims, result.mode), result.waste
 
 
-def placement_of(node: str, claims: DeviceClaims, result: Fit, limits: WorkLimits) -> Placement:
-    """A fit as the events tell it, with the request's own limits."""
+def placement_of(node: str, claims: DeviceClaims, result: Fit, ask: Ask) -> Placement:
+    """A fit as the events tell it, with the request's own limits and what a member takes of the node."""
     device = claims.device
     assert device is not None
     return Placement(
@@ -176,13 +176,15 @@ def placement_of(node: str, claims: DeviceClaims, result: Fit, limits: WorkLimit
         share_ppm=result.share_ppm,
         partition=result.partition,
         window=result.window,
-        limits=NO_LIMITS.changed_by(limits),
+        limits=NO_LIMITS.changed_by(ask.own_limits),
+        cpu_milli=ask.request.cpu_milli,
+        host_memory_bytes=ask.request.host_memory_bytes,
     )
 
 
 def _placed(ask: Ask, chosen: list[Candidate], candidates: list[Candidate]) -> Placed:
     placements = tuple(
-        placement_of(each.node.name, each.claims, each.result, ask.own_limits) for each in chosen if isinstance(each.result, Fit)
+        placement_of(each.node.name, each.claims, each.result, ask) for each in chosen if isinstance(each.result, Fit)
     )
     taken = {placement.device_id for placement in placements}
     others = (each for each in candidates if each.device_id not in taken)
@@ -205,8 +207,7 @@ def _summary(ask: Ask, chosen: list[Candidate], placements: tuple[Placement, ...
     if ask.affinity.wished:
         parts.append(ask.affinity.words(chosen[0].node, chosen[0].device_id))
     parts.append(f"{size_text(first.vram_bytes)} and {first.share_ppm} ppm granted, tightest fit")
-    if ask.size.reason:
-        parts.append(ask.size.reason)
+    parts += [each for each in (host_words(ask.request), ask.size.reason) if each]
     return "; ".join(parts)
 
 

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from mica.events import LedgerEntry, Preemption, RequestSlice, Tier
 from mica.planner.domain.fleet import Fleet, NodeState
+from mica.planner.domain.host_claims import wants_host
 from mica.planner.domain.placing import Ask, Placed, decide
 from mica.planner.domain.queueing import TIER_ORDER
 
@@ -133,7 +134,7 @@ def _stands(node: NodeState, slice_id: str) -> bool:
 
 
 def _groups(node: NodeState, ask: Ask, candidates: list[Evictable]) -> Iterator[tuple[list[Evictable], str | None]]:
-    """For a gang the whole node; for a single slice device by device, since who leaves another one does not help it."""
+    """For a gang the whole node; for a single slice device by device: who leaves another helps it only to the node's own."""
     if ask.members > 1 or node.inventory is None or any(device.group for device in node.inventory.devices):
         yield candidates, ask.device_id
         return
@@ -141,6 +142,8 @@ def _groups(node: NodeState, ask: Ask, candidates: list[Evictable]) -> Iterator[
         if ask.device_id in (None, device.id):
             there = node.ledger.devices.get(device.id, {})
             yield [each for each in candidates if each.id in there], device.id
+    if wants_host(ask.request):
+        yield candidates, ask.device_id
 
 
 def _clear_group(node: NodeState, ask: Ask, group: list[Evictable], leaving: AbstractSet[str]) -> Clearance | None:
