@@ -152,10 +152,10 @@ class Life(RuleBasedStateMachine):
     def resize(self, pick: int, gib: int | None, share: int | None, spins: int) -> None:
         self._send(ResizeSlice(id=self.living(pick), vram_bytes=gib * GIB if gib else None, share_ppm=share), spins)
 
-    @rule(pick=PICK, move=st.booleans(), grace_s=st.sampled_from([None, 5.0]), spins=SPINS)
-    def control_or_move(self, pick: int, move: bool, grace_s: float | None, spins: int) -> None:
+    @rule(pick=PICK, move=st.booleans(), spins=SPINS)
+    def control_or_move(self, pick: int, move: bool, spins: int) -> None:
         id_ = self.living(pick)
-        self._send(MoveSlice(id=id_, grace_s=grace_s) if move else ControlSlice(id=id_, control=Control.PAUSE), spins)
+        self._send(MoveSlice(id=id_) if move else ControlSlice(id=id_, control=Control.PAUSE), spins)
 
     @rule(spins=SPINS)
     def enforce_all(self, spins: int) -> None:
