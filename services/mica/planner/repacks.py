@@ -169,7 +169,8 @@ class Repacks:
         if here != [(move.node, move.device_id, move.vram_bytes)]:
             return "the slice has changed since"
         policy = pins_of(self._desk, "").pool(state.pool).repacking
-        if state.about.startswith("auto-") and policy.mode is not Automation.AUTO:
+        stopped = state.about.startswith("auto-") and policy.mode is not Automation.AUTO
+        if stopped or move.tier not in policy.tiers or (move.restarts and not policy.restarts):
             return f"policy pool.{state.pool} no longer wants it"
         await self._desk.ledgers.refresh()
         wanted = Wanted(pool=state.pool, moves_max=1, tiers=frozenset({move.tier}), restarts=move.restarts, min_gain=0.0)

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 
 import pytest
+from msgspec.structs import replace
 from planner_house import House, ask, h100
 from repack_house import carry_out, let_pass, on, plan, plans, policy, put, record, row, state
 
@@ -10,6 +11,8 @@ from mica.audit import Documents
 from mica.audit.invariants import check_invariants
 from mica.events import (
     Automation,
+    GuardState,
+    Health,
     Inventory,
     Ledger,
     Mode,
@@ -17,9 +20,12 @@ from mica.events import (
     Observed,
     PoolRepacked,
     ReleaseSlice,
+    Severity,
     SliceRefused,
+    Slo,
     StepState,
     Tier,
+    Trouble,
 )
 
 
@@ -262,3 +268,32 @@ async def test_partitions_move_by_slots_where_programs_may_be_ended() -> None:
         assert (refused.field, refused.allowed) == ("start", "one of 0, 4 for profile 3g.40gb")
     finally:
         await house.stop_planners()
+
+
+async def test_a_policy_that_changes_stops_what_is_not_sent(house: House) -> None:
+    """Consent that is taken back counts from then on."""
+    await scatter(house)
+    await plan(house, apply=True)
+    await house.bus.policy.put("pool.default", policy(tiers=(Tier.SPOT,)))
+    assert await carry_out(house) == [StepState.SKIPPED] * 3
+    assert (await state(house)).steps[0].message == "policy pool.default no longer wants it"
+
+
+async def test_nothing_moves_to_a_sick_device_or_near_the_limits_of_an_slo(house: House) -> None:
+    """Nor off a sick one: that is draining's. A slice whose promise is broken stays, and nothing is put beside it."""
+    await scatter(house, 3)
+    await put(house, "promised", "d", slo=Slo(p99_ms=10.0))
+    await house.bus.state.put("guard.promised", GuardState(id="promised", breaches=1))
+    told = await plan(house)
+    assert told.held_back == {"it is near the limits of its SLO": 1}
+    assert len(told.moves) == 2
+    assert all("n1-d" not in (each.device_id, each.to_device_id) for each in told.moves)
+    hot = Trouble(kind="thermal", severity=Severity.WARNING, message="92 C", lasting=True)
+    devices = row().devices
+    sick = (replace(devices[0], health=Health.DEGRADED, troubles=(hot,)), *devices[1:])
+    await house.bus.policy.put("pool.default", replace(policy(), drain_at=Severity.WARNING))
+    await house.bus.state.put("inventory.n1", replace(row(), devices=sick))
+    await house.settle()
+    told = await plan(house)
+    assert told.before.devices == 3
+    assert all("n1-a" not in (each.device_id, each.to_device_id) for each in told.moves)
