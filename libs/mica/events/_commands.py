@@ -174,12 +174,19 @@ class ControlSlice(Command, tag="slice.control", frozen=True, kw_only=True):
 
 
 class MoveSlice(Command, tag="slice.move", frozen=True, kw_only=True):
-    """Place a slice on another device. Only a slice with no attached process can be moved."""
+    """Place a slice on another device of its node. What processes hold is not moved.
+
+    Without ``grace_s`` only a slice moves that is known to hold no memory. With it any does, hardware included: processes that
+    are still on the old device after ``grace_s`` are terminated, and whatever starts them again finds the new one. ``start``:
+    in hardware, the slot at which its partition, of the same profile, is to begin.
+    """
 
     id: SliceId
     node: NodeName | None = None
     device_id: DeviceId | None = None
     reason: ShortText = ""
+    grace_s: Seconds | None = None
+    start: Annotated[int, Meta(ge=0, le=1024)] | None = None
 
 
 class EvictSlice(Command, tag="slice.evict", frozen=True, kw_only=True):
@@ -196,4 +203,43 @@ class ExplainSlice(Command, tag="slice.explain", frozen=True, kw_only=True):
     request: RequestSlice
 
 
-AnyCommand = RequestSlice | ReleaseSlice | ResizeSlice | ControlSlice | MoveSlice | EvictSlice | ExplainSlice
+class RepackPool(Command, tag="slice.repack", frozen=True, kw_only=True):
+    """Tell which moves would make a pool need fewer devices, or leave larger pieces free; with ``apply`` carry them out.
+
+    At most ``moves_max`` moves, of slices of ``tiers`` (left out: those of the pool's policy), with ``restarts`` also of slices
+    that hold memory or are in hardware (left out: as the policy has it). A plan that brings less than ``min_gain`` devices beyond
+    its cost is none. What the policy does not allow can be planned, and is not applied.
+    """
+
+    pool: PoolName
+    apply: bool = False
+    moves_max: Annotated[int, Meta(ge=1, le=1000)] = 16
+    tiers: tuple[Tier, ...] | None = None
+    restarts: bool | None = None
+    min_gain: Annotated[float, Meta(ge=0, le=1000)] = 0.0
+
+
+class RightsizeSlices(Command, tag="slice.rightsize", frozen=True, kw_only=True):
+    """Tell which size would fit what slices were seen to use; with ``apply`` resize them.
+
+    Of one slice, ``id``, or of all of a ``tenant``; of neither: of everybody. ``window_s``: how far to look back, else as the
+    tenant's policy has it; telemetry is kept for 900 s.
+    """
+
+    id: SliceId | None = None
+    tenant: TenantName | None = None
+    window_s: Annotated[float, Meta(ge=10, le=900)] | None = None
+    apply: bool = False
+
+
+AnyCommand = (
+    RequestSlice
+    | ReleaseSlice
+    | ResizeSlice
+    | ControlSlice
+    | MoveSlice
+    | EvictSlice
+    | ExplainSlice
+    | RepackPool
+    | RightsizeSlices
+)

@@ -6,6 +6,8 @@ Invariant: facts tolerate unknown fields, and a new field always has a default.
 from msgspec import Struct
 
 from mica.events._placement import Candidate, Decision, Placement, WaitsFor
+from mica.events._repacking import PlannedMove, PoolShape
+from mica.events._rightsizing import SizeAdvice
 from mica.events._vocabulary import (
     Bytes,
     Control,
@@ -56,6 +58,40 @@ class SliceExplained(Fact, tag="slice.explained", frozen=True, kw_only=True):
     candidates: tuple[Candidate, ...] = ()
     left_out: int = 0
     would_evict: tuple[str, ...] = ()
+
+
+class PoolRepacked(Fact, tag="slice.repacked", frozen=True, kw_only=True):
+    """A plan of moves for a pool, in their order. The subject ends in ``about``.
+
+    ``about`` is the stream sequence of the ``slice.repack`` that asked, or the pool whose policy wants such plans. ``outcome`` is
+    ``planned``, ``applied`` (it is being carried out, move by move) or ``nothing`` (no plan is worth it). ``bound``: no plan of
+    such moves leaves more than that ``after.value`` less cost; ``proven``: none is better. ``held_back``: why slices stay where
+    they are, and how many for each reason.
+    """
+
+    about: str
+    pool: str
+    outcome: str
+    summary: str
+    moves: tuple[PlannedMove, ...] = ()
+    before: PoolShape = PoolShape()
+    after: PoolShape = PoolShape()
+    bound: float = 0.0
+    proven: bool = False
+    held_back: dict[str, int] = {}
+
+
+class SlicesRightsized(Fact, tag="slice.rightsized", frozen=True, kw_only=True):
+    """Which sizes would fit what slices use. The subject ends in ``about``.
+
+    ``about`` is the stream sequence of the ``slice.rightsize`` that asked, or the tenant whose policy wants to know. ``applied``:
+    the slices whose resize is on its way.
+    """
+
+    about: str
+    summary: str
+    advices: tuple[SizeAdvice, ...] = ()
+    applied: tuple[str, ...] = ()
 
 
 class SliceReady(SliceFact, tag="slice.ready", frozen=True, kw_only=True):

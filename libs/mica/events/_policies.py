@@ -7,6 +7,8 @@ from typing import Annotated
 
 from msgspec import Meta, field
 
+from mica.events._repacking import Repacking
+from mica.events._rightsizing import Rightsizing
 from mica.events._state import Document, TenantQuota
 from mica.events._vocabulary import IntruderAction, Mode, Preemption, Severity, SpatialChoice, Switching, UnixNs
 
@@ -18,8 +20,9 @@ class PoolPolicy(Document, frozen=True, kw_only=True):
     whole again. ``drain_at``: a device as sick as that gets no new slices and loses those it has, by tier. ``spatial`` is by
     which mechanism slices get a part of a device to themselves; MPS lets the fatal fault of one end its neighbours, so that
     slices of several tenants share a device by it only with ``mps_across_tenants``. ``preemption``: whose slices may be evicted
-    there for a request that does not fit. ``prices``: of an hour of a whole device, by model, in any currency; of places that
-    are otherwise as good, the cheapest is taken. A model without one costs nothing.
+    there for a request that does not fit. ``repacking``: whether, and which, slices are moved so that they need fewer devices.
+    ``prices``: of an hour of a whole device, by model, in any currency; of places that are otherwise as good, the cheapest is
+    taken. A model without one costs nothing.
     """
 
     modes: tuple[Mode, ...] = ()
@@ -29,6 +32,7 @@ class PoolPolicy(Document, frozen=True, kw_only=True):
     switching: Switching = Switching.AUTO
     drain_at: Severity = Severity.FATAL
     preemption: Preemption = Preemption.SPOT
+    repacking: Repacking = Repacking()
     prices: dict[str, Annotated[float, Meta(ge=0)]] = field(default_factory=dict)
 
 
@@ -45,13 +49,15 @@ class NodePolicy(Document, frozen=True, kw_only=True):
 class TenantPolicy(Document, frozen=True, kw_only=True):
     """``tenant.<t>`` in the ``policy`` bucket (``tenant._default`` for those without one).
 
-    ``weight``: of two tenants that wait, the one with twice the weight gets twice as much of the fleet.
+    ``weight``: of two tenants that wait, the one with twice the weight gets twice as much of the fleet. ``rightsizing``: whether
+    its slices are resized to what they use.
     """
 
     quota: TenantQuota = TenantQuota()
     mode: Mode | None = None
     commands_per_s: Annotated[int, Meta(ge=1)] | None = None
     weight: Annotated[float, Meta(gt=0, le=1000)] = 1.0
+    rightsizing: Rightsizing = Rightsizing()
 
 
 class Clearances(Document, frozen=True, kw_only=True):

@@ -173,6 +173,8 @@ class SliceRecord(Document, frozen=True, kw_only=True):
     ``nominated`` is the place that slices are evicted for: while the request is queued, nothing else is placed on its devices.
     ``evicted``: it leaves because it was evicted.
     ``ready_generation`` is used for slices over several nodes only: the last generation that was in force on all of them.
+    ``grace_s``: how long processes may stay on the device that the last move took the slice from; ``moved_generation``: the
+    generation with which that began.
     """
 
     id: SliceId
@@ -195,6 +197,8 @@ class SliceRecord(Document, frozen=True, kw_only=True):
     nominated: tuple[Placement, ...] = ()
     evicted: bool = False
     ready_generation: int = 0
+    grace_s: float = 5.0
+    moved_generation: int = 0
 
 
 class Holding(Document, frozen=True, kw_only=True):
@@ -268,10 +272,14 @@ class Departure(Document, frozen=True, kw_only=True):
 
 
 class Held(Document, frozen=True, kw_only=True):
-    """What a slice had until ledger generation ``generation``: not sold again before the enforcer has applied that."""
+    """What a slice had until ledger generation ``generation``: not sold again before the enforcer has applied that.
+
+    ``grace_s``: where it was moved away, how long its processes may stay there.
+    """
 
     entry: LedgerEntry
     generation: int
+    grace_s: float = 5.0
 
 
 class Ledger(Document, frozen=True, kw_only=True):
@@ -279,8 +287,8 @@ class Ledger(Document, frozen=True, kw_only=True):
 
     ``generation`` grows by one with every write. ``devices`` maps device id to slice id to entry. ``departures``
     holds the slices that were taken out and are still in ``observed``. ``held`` and ``fenced`` are the planner's own
-    notes: by device and slice what was taken away and not yet confirmed, and by slice the generation up to which it may
-    no longer be entered here.
+    notes: by device and slice what was taken away and not yet confirmed (the enforcer reads there how long the processes of a
+    slice that moved may stay), and by slice the generation up to which it may no longer be entered here.
     """
 
     node: NodeName

@@ -168,6 +168,35 @@ class Preemption(StrEnum):
     PRIORITY = "priority"
 
 
+class Automation(StrEnum):
+    """How far the planner goes by itself: not at all, it says what it would do, or it does it."""
+
+    OFF = "off"
+    ADVISE = "advise"
+    AUTO = "auto"
+
+
+class Sizing(StrEnum):
+    """What is advised for a slice; ``mixed``: more of one thing and less of another, ``unknown``: too little was seen to tell."""
+
+    STAY = "stay"
+    SHRINK = "shrink"
+    GROW = "grow"
+    MIXED = "mixed"
+    IDLE = "idle"
+    UNKNOWN = "unknown"
+
+
+class StepState(StrEnum):
+    """What became of a move of a plan; ``skipped``: it no longer was what was planned, and nothing was done."""
+
+    WAITING = "waiting"
+    SENT = "sent"
+    DONE = "done"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
 class Reach(StrEnum):
     """How far two slices are from each other at most, or share something at least: one device, or one node."""
 

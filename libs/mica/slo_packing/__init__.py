@@ -18,6 +18,7 @@ from mica.slo_packing._problem import (
     latency_limit_ms,
 )
 from mica.slo_packing._solve import pack
+from mica.slo_packing._solver import solver
 
 __all__ = [
     "LATENCY_PART",
@@ -32,5 +33,6 @@ __all__ = [
     "latency_limit_ms",
     "layouts_of",
     "pack",
+    "solver",
     "violations",
 ]

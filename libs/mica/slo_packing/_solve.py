@@ -28,6 +28,7 @@ from mica.slo_packing._problem import (
     Unservable,
     latency_limit_ms,
 )
+from mica.slo_packing._solver import solver
 
 LIMIT_S: Final = 10.0
 MARGIN: Final = 1e-5
@@ -94,13 +95,8 @@ def _solve(
     """``how``: the margin on rates, and the seconds that it may take."""
     from highspy import HighsModelStatus
 
-    from mica.slo_packing.quiet import QuietHighs
-
     margin, limit_s = how
-    highs = QuietHighs()
-    highs.setOptionValue("threads", 1)
-    highs.setOptionValue("time_limit", limit_s)
-    highs.setOptionValue("mip_rel_gap", 0.0)
+    highs = solver(limit_s)
     counts = [highs.addIntegral(lb=0, obj=1) for _ in layouts]
     chosen = {(name, size): highs.addIntegral(lb=0) for name, points in best.items() for size in points}
     for each in services:

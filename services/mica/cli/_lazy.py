@@ -29,6 +29,8 @@ COMMANDS: Final[Mapping[str, Row]] = {
     "move": ("mica.cli.commands.change:move", "Place a slice on another device."),
     "evict": ("mica.cli.commands.change:evict", "Take a slice away, with a reason."),
     "release": ("mica.cli.commands.change:release", "Give a slice back."),
+    "repack": ("mica.cli.commands.repack:repack", "Show which moves would free devices; --apply makes them."),
+    "rightsize": ("mica.cli.commands.rightsize:rightsize", "Show which sizes would fit what slices use; --apply resizes."),
     "watch": ("mica.cli.commands.watch:watch", "Show events as they happen."),
     "run": ("mica.cli.commands.run:run", "Start any program inside a slice."),
     "profile": ("mica.cli.commands.profile:profile", "Measure a program over slice sizes; list and show what was measured."),

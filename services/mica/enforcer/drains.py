@@ -5,13 +5,14 @@ from typing import Final
 
 from msgspec import Struct
 
+from mica.enforcer.places import Place
 from mica.events import Ledger
 
 KILL_AFTER_S: Final = 1.0
 """How long a process has between SIGTERM and SIGKILL."""
 
 DEFAULT_GRACE_S: Final = 5.0
-"""For what must go without a departure that says how: a leftover found after a restart, or a slice that was moved."""
+"""For what must go without anybody having said how: a leftover found after a restart."""
 
 
 class Drain(Struct, frozen=True):
@@ -21,10 +22,13 @@ class Drain(Struct, frozen=True):
     sent: int = 0
 
 
-def grace_of(ledger: Ledger, slice_id: str) -> float:
-    """How long the processes of a slice may take to end by themselves, in seconds."""
-    departure = ledger.departures.get(slice_id)
-    return departure.grace_s if departure is not None else DEFAULT_GRACE_S
+def grace_of(ledger: Ledger, place: Place) -> float:
+    """How long the processes of a slice may take to end on a device by themselves, in seconds."""
+    departure = ledger.departures.get(place.slice_id)
+    if departure is not None:
+        return departure.grace_s
+    held = ledger.held.get(place.device_id, {}).get(place.slice_id)
+    return held.grace_s if held is not None else DEFAULT_GRACE_S
 
 
 def due_signal(drain: Drain, grace_s: float, now_ns: int) -> int:

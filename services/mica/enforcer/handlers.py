@@ -299,7 +299,7 @@ class Enforcer:
         """Signal the processes of what must go, and those that no shim holds to their control word."""
         drains = {place: self._drains.get(place, Drain(now_ns)) for place, held in self.node.held.items() if held.draining}
         for place, drain in drains.items():
-            number = due_signal(drain, grace_of(self.ledger, place.slice_id), now_ns)
+            number = due_signal(drain, grace_of(self.ledger, place), now_ns)
             if number and self.attachments.signal(place, number):
                 drains[place] = Drain(drain.since_ns, number)
         self._drains = drains

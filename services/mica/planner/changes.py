@@ -254,7 +254,8 @@ class Changes:
         if isinstance(outcome, Refusal):
             return outcome
         changed = records.changed(record, outcome.placements, call.sequence, desk.now_ns())
-        return Change(replace(changed, decision=outcome.decision))
+        grace_s = command.grace_s if command.grace_s is not None else changed.grace_s
+        return Change(replace(changed, decision=outcome.decision, grace_s=grace_s, moved_generation=changed.generation))
 
     def _refuse(self, call: Call, refusal: Refusal) -> Fact:
         return refused(call.sequence, call.delivery.subject, call.id, refusal, self._desk.now_ns())

@@ -10,16 +10,19 @@ from collections.abc import Iterator
 from functools import partial
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from mica.bus import Entry, StaleRevisionError
-from mica.events import Fact, Ledger, Observed, Phase, SliceFact, SliceRecord
+from mica.events import Fact, Ledger, MoveSlice, Observed, Phase, SliceFact, SliceRecord
 from mica.planner.commits import Outcome
+from mica.planner.deciding import pins_of
 from mica.planner.desk import AGAIN, ATTEMPTS, Again, Answered, Desk
 from mica.planner.domain import ledgers as edits
 from mica.planner.domain import records
 from mica.planner.domain.fleet import NodeState
 from mica.planner.domain.ledgers import Ending, has_left, is_barred, is_confirmed, nodes_of, present, stands
 from mica.planner.domain.misfits import Refusal
+from mica.planner.domain.moving import moved
 from mica.planner.requests import Requests
 from mica.planner.waiting import Waiting
 
@@ -164,6 +167,8 @@ class Followups:
         ledger = desk.fleet.node(node).ledger
         if not stands(ledger, record) and not is_barred(ledger, record):
             answer = await self._requests.resume(entry, epochs)
+        elif record.moved_generation == record.generation and await self._elsewhere(entry, epochs):
+            return None
         elif await desk.ledgers.bar(node, record, epochs.get(node, -1)) is not Outcome.APPLIED:
             return AGAIN
         elif await desk.was_ready(record):
@@ -174,6 +179,28 @@ class Followups:
         if isinstance(answer, Fact):
             await desk.say(answer, record.traceparent)
         return answer
+
+    async def _elsewhere(self, entry: Entry[SliceRecord], epochs: dict[str, int]) -> bool:
+        """Whether a slice whose new device can not hold it goes to another, back to where it was for one: once for a move."""
+        desk, record = self._desk, entry.value
+        back = MoveSlice(id=record.id, grace_s=record.grace_s)
+        outcome = moved(desk.fleet, record, back, pins_of(desk, record.request.tenant))
+        if isinstance(outcome, Refusal):
+            return False
+        desk.fleet.reserve(record.id, outcome.placements)
+        try:
+            changed = records.changed(record, outcome.placements, record.sequence, desk.now_ns())
+            await desk.records.write(replace(changed, decision=outcome.decision), entry)
+        except StaleRevisionError:
+            return True
+        finally:
+            desk.fleet.unreserve(record.id, outcome.placements)
+        for node in nodes_of(outcome.placements):
+            if await desk.ledgers.align(node, changed, epochs.get(node, -1)) is not Outcome.APPLIED:
+                desk.untidy.add(record.id)
+        desk.mine.add(record.id)
+        log.warning("slice %s: goes to %s, where it was moved to can not hold it", record.id, outcome.placements[0].device_id)
+        return True
 
     async def lose(self, node: str, slice_id: str, why: str) -> None:
         """Give up a slice whose node or device is gone."""

@@ -20,8 +20,10 @@ from mica.events import (
     Fact,
     MoveSlice,
     ReleaseSlice,
+    RepackPool,
     RequestSlice,
     ResizeSlice,
+    RightsizeSlices,
     decode,
 )
 from mica.planner.changes import Changes, NotYetError
@@ -30,7 +32,9 @@ from mica.planner.domain.answers import refused, unowned_rejection
 from mica.planner.domain.misfits import Refusal
 from mica.planner.explanations import Explanations
 from mica.planner.lanes import Lanes
+from mica.planner.repacks import Repacks
 from mica.planner.requests import Requests
+from mica.planner.rightsizes import Rightsizes
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +81,7 @@ class InHand:
 class Handlers:
     """Takes deliveries, sees each of them through."""
 
-    def __init__(self, desk: Desk, requests: Requests, changes: Changes) -> None:
+    def __init__(self, desk: Desk, requests: Requests, changes: Changes, repacks: Repacks, rightsizes: Rightsizes) -> None:
         self._desk = desk
         self.in_hand = InHand()
         self._lanes = Lanes(desk.policies.commands_per_s, self._handle, desk.spawn)
@@ -89,6 +93,8 @@ class Handlers:
             ControlSlice: changes.on_control,
             MoveSlice: changes.on_move,
             ExplainSlice: Explanations(desk, requests.preemptions).on_explain,
+            RepackPool: repacks.on_repack,
+            RightsizeSlices: rightsizes.on_rightsize,
         }
 
     async def on_delivery(self, delivery: Delivery) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from mica.bus import Change
-from mica.events import NodePolicy, PoolPolicy, StoredProfile, TenantPolicy
+from mica.events import Automation, NodePolicy, PoolPolicy, StoredProfile, TenantPolicy
 
 DEFAULT_TENANT: Final = "_default"
 DEFAULT_COMMANDS_PER_S: Final = 1_000
@@ -41,6 +41,11 @@ class Policies:
     def tenant(self, name: str) -> TenantPolicy:
         """The tenant's policy, or that of all who have none."""
         return self._tenants.get(name) or self._tenants.get(DEFAULT_TENANT) or TenantPolicy()
+
+    @property
+    def rightsizing(self) -> bool:
+        """Whether any tenant's policy has something done about sizes."""
+        return any(each.rightsizing.mode is not Automation.OFF for each in self._tenants.values())
 
     def commands_per_s(self, tenant: str) -> int:
         """How many commands a second are taken from a tenant."""

@@ -20,6 +20,7 @@ from mica.events import (
     Observed,
     Phase,
     PoolPolicy,
+    RepackState,
     SliceQueued,
     SliceRecord,
     StoredProfile,
@@ -31,7 +32,9 @@ from mica.planner.desk import Desk
 from mica.planner.followups import Followups
 from mica.planner.handlers import Handlers
 from mica.planner.policies import DEFAULT_COMMANDS_PER_S, Policies
+from mica.planner.repacks import Repacks, repacks_of
 from mica.planner.requests import Requests
+from mica.planner.rightsizes import Rightsizes
 from mica.planner.upkeep import Upkeep
 from mica.planner.view import View
 from mica.planner.waiting import Waiting
@@ -44,6 +47,7 @@ TICK_S: Final = 0.5
 REVIEW_TICKS: Final = 4
 CROSS_CHECK_TICKS: Final = 60
 FAILED_WATCH_S: Final = 1.0
+IMPROVE_S: Final = 1.0
 
 T = TypeVar("T", bound=Document)
 Watch = Callable[[], AsyncIterator[list[Change[T]]]]
@@ -74,9 +78,12 @@ class Planner:
             requests = Requests(desk, self._waiting)
             followups = Followups(desk, requests, self._waiting)
             upkeep = Upkeep(desk, requests, followups, self._waiting)
-            handlers = Handlers(desk, requests, Changes(desk, self._waiting))
-            await self._know(group, desk, followups)
+            repacks = repacks_of(desk, self._waiting)
+            rightsizes = Rightsizes(desk)
+            handlers = Handlers(desk, requests, Changes(desk, self._waiting), repacks, rightsizes)
+            await self._know(group, View(desk, followups, self._policies, self._waiting, repacks))
             group.create_task(self._tick(upkeep, handlers))
+            group.create_task(self._improve(repacks, rightsizes))
             group.create_task(self._serve_waiting(upkeep))
             group.create_task(self._hear_queued(desk))
             left = await self._recall(upkeep)
@@ -94,17 +101,17 @@ class Planner:
                 log.warning("the records can not be read: %s", error)
             await self._world.clock.sleep(FAILED_WATCH_S)
 
-    async def _know(self, group: asyncio.TaskGroup, desk: Desk, followups: Followups) -> None:
+    async def _know(self, group: asyncio.TaskGroup, view: View) -> None:
         """Start following what the planner decides on, and wait until all of it was seen once."""
         state, policy = self._world.bus.state, self._world.bus.policy
-        view = View(desk, followups, self._policies, self._waiting)
-        ready = [asyncio.Event() for _ in range(6)]
+        ready = [asyncio.Event() for _ in range(7)]
         group.create_task(self._follow(lambda: state.watch("inventory.*", Inventory), view.take_inventory, ready[0]))
         group.create_task(self._follow(lambda: state.watch("observed.*", Observed), view.take_observed, ready[1]))
         group.create_task(self._follow(lambda: follow(policy, "tenant.*", TenantPolicy), view.take_tenants, ready[2]))
         group.create_task(self._follow(lambda: follow(policy, "pool.*", PoolPolicy), view.take_pools, ready[3]))
         group.create_task(self._follow(lambda: follow(policy, "node.*", NodePolicy), view.take_nodes, ready[4]))
         group.create_task(self._follow(lambda: follow(policy, "profile.*", StoredProfile), view.take_profiles, ready[5]))
+        group.create_task(self._follow(lambda: state.watch("repack.*", RepackState), view.take_repacks, ready[6]))
         for event in ready:
             await event.wait()
 
@@ -131,6 +138,12 @@ class Planner:
                 await self._guarded("review", upkeep.review)
             if ticks % CROSS_CHECK_TICKS == 0:
                 await self._guarded("cross-check", upkeep.cross_check)
+
+    async def _improve(self, repacks: Repacks, rightsizes: Rightsizes) -> None:
+        while True:
+            await self._world.clock.sleep(IMPROVE_S)
+            await self._guarded("repacking", repacks.review)
+            await self._guarded("right-sizing", rightsizes.review)
 
     async def _serve_waiting(self, upkeep: Upkeep) -> None:
         while True:

@@ -8,11 +8,12 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from mica.bus import Change
-from mica.events import Inventory, NodePolicy, Observed, PoolPolicy, StoredProfile, TenantPolicy
+from mica.events import Inventory, NodePolicy, Observed, PoolPolicy, RepackState, StoredProfile, TenantPolicy
 from mica.planner.desk import Desk
 from mica.planner.domain.fleet import NodeState
 from mica.planner.followups import Followups
 from mica.planner.policies import Policies
+from mica.planner.repacks import Repacks
 from mica.planner.waiting import Waiting
 
 
@@ -23,6 +24,7 @@ class View(Struct, frozen=True):
     followups: Followups
     policies: Policies
     waiting: Waiting
+    repacks: Repacks
 
     async def take_inventory(self, changes: Iterable[Change[Inventory]]) -> None:
         """Devices came, went or changed."""
@@ -59,6 +61,11 @@ class View(Struct, frozen=True):
         """Stored profiles changed: what waits may need another size."""
         self.policies.take_profiles(changes)
         self.waiting.wake()
+
+    async def take_repacks(self, changes: Iterable[Change[RepackState]]) -> None:
+        """A pool's plan has changed."""
+        for change in changes:
+            self.repacks.take(change)
 
     async def _node(self, name: str) -> NodeState:
         document = self.desk.ledgers.of(name)

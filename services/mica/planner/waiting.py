@@ -73,6 +73,11 @@ class Waiting:
             devices |= head.devices - own
         return frozenset(devices)
 
+    def kept(self) -> frozenset[str]:
+        """The devices that are kept for anybody."""
+        nominated = {placement.device_id for record in self._records.values() for placement in record.nominated}
+        return frozenset(nominated | (self.head.devices if self.head is not None else frozenset()))
+
     def _is_ahead(self, head: Head, record: SliceRecord, standing: Standing) -> bool:
         first = self._records.get(head.id)
         return first is not None and in_order((first, record), standing)[0] is first

@@ -36,6 +36,8 @@ def strategy_of(kind: shape.Type) -> st.SearchStrategy[Any]:
             return st.one_of(*map(strategy_of, kind.types))
         case shape.VarTupleType():
             return st.lists(strategy_of(kind.item_type), max_size=2).map(tuple)
+        case shape.DictType():
+            return st.dictionaries(strategy_of(kind.key_type), strategy_of(kind.value_type), max_size=2)
         case shape.StructType():
             return st.builds(kind.cls, **{field.name: strategy_of(field.type) for field in kind.fields})
     raise AssertionError(f"no strategy for {kind}")

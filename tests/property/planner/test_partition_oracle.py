@@ -143,7 +143,7 @@ def test_a_planner_without_one_of_the_rules_is_caught(rule: str, monkeypatch: py
     if rule == "slots":
         monkeypatch.setattr(partitions, "_mask", lambda start, size: 0)
     elif rule == "media engines":
-        monkeypatch.setattr(partitions, "_needs", lambda profile: {})
+        monkeypatch.setattr(partitions, "needs", lambda profile: {})
         one = structs.replace(model.profile("1g.6gb+me"), max_instances=4)
         model = judged = structs.replace(model, profiles=(one,))
     else:

@@ -51,7 +51,7 @@ def test_the_victims_are_those_that_brute_force_finds(
 
     def fits(gone: set[str]) -> bool:
         shadow = Fleet()
-        shadow.nodes["n"] = node.without(gone)
+        shadow.adopt(node.without(gone))
         return isinstance(decide(shadow, ask), Placed)
 
     able = evictable(node, lambda entry: may_evict(request, entry, policy), {})

@@ -44,7 +44,7 @@ class Rig:
 
     @property
     def spent(self) -> bool:
-        return self.budget == 0
+        return self.budget is not None and self.budget <= 0
 
     def lose(self, pattern: str, *, after: bool) -> None:
         """Lose the next write of a key, or publish on a subject, that matches: before or after it takes effect."""

@@ -108,11 +108,13 @@ def evict(id: str, grace_s: float, reason: str, **how: Any) -> None:  # noqa: A0
 @click.command()
 @click.option("--node", help="To this node.")
 @click.option("--device", "device_id", help="To this device.")
+@click.option("--grace", "grace_s", type=SECONDS, help="Move it though programs use it: they are terminated after this.")
 @click.option("--reason", default="", help="Free text.")
 @_waiting
-def move(id: str, node: str | None, device_id: str | None, reason: str, **how: Any) -> None:  # noqa: A002 - as typed
-    """Place a slice that no process uses on another device."""
-    run(_send(MoveSlice(id=id, node=node, device_id=device_id, reason=reason), CHANGED, How(**how)))
+def move(id: str, node: str | None, device_id: str | None, grace_s: float | None, reason: str, **how: Any) -> None:  # noqa: A002 - typed
+    """Place a slice on another device; one whose programs hold memory, or that is in hardware, only with --grace."""
+    command = MoveSlice(id=id, node=node, device_id=device_id, grace_s=grace_s, reason=reason)
+    run(_send(command, CHANGED, How(**how)))
 
 
 AnyChange = ResizeSlice | ReleaseSlice | ControlSlice | EvictSlice | MoveSlice

@@ -7,6 +7,7 @@ from mica.events import (
     Decision,
     Fact,
     Phase,
+    PoolRepacked,
     SliceExplained,
     SliceFact,
     SliceFailed,
@@ -16,6 +17,7 @@ from mica.events import (
     SliceRecord,
     SliceRefused,
     SliceRejected,
+    SlicesRightsized,
     shorten,
 )
 from mica.planner.domain.misfits import Refusal
@@ -55,6 +57,10 @@ def message_id(fact: Fact) -> str:
         return f"{tag}-{fact.id}-{fact.generation}-{fact.waits_for.change}"
     if isinstance(fact, SliceFact):
         return f"{tag}-{fact.id}-{fact.generation}"
+    if isinstance(fact, SlicesRightsized):
+        return f"{tag}-{fact.about}" if fact.about.isdigit() else f"{tag}-{fact.about}-{fact.at // 60_000_000_000}"
+    if isinstance(fact, PoolRepacked):
+        return f"{tag}-{fact.about}" if fact.about != fact.pool else f"{tag}-{fact.about}-{fact.at}"
     if isinstance(fact, SliceRefused | SliceExplained):
         return f"{tag}-{fact.sequence}"
     return ""

@@ -31,6 +31,11 @@ class Fleet:
             state = self.nodes[name] = NodeState(name, self._touched)
         return state
 
+    def adopt(self, node: NodeState) -> None:
+        """Have a node that was made elsewhere, as it is now: what changes on it later is not followed."""
+        self.nodes[node.name] = node
+        self._touched(node.name, None)
+
     def _touched(self, node: str, device_id: str | None) -> None:
         self.index.touch(node, device_id)
         self._changed[node] = None

@@ -115,7 +115,7 @@ def align(ledger: Ledger, record: SliceRecord, generation: int, ending: Ending) 
     """Make the ledger say what the record says; ``generation`` is that of the ledger after the write."""
     here = [placement for placement in record.placements if placement.node == ledger.node]
     wanted = entries_of(record, ledger.node) if here and record.phase is Phase.PLACED else {}
-    ledger = _replace_entries(ledger, record.id, wanted, generation)
+    ledger = _replace_entries(ledger, record.id, wanted, generation, record.grace_s)
     if wanted and record.id in ledger.fenced:
         ledger = replace(ledger, fenced=_without(ledger.fenced, record.id))
     if record.phase is Phase.RELEASING and here and record.id not in ledger.departures:
@@ -190,7 +190,9 @@ def is_confirmed(held: Held, entry: LedgerEntry | None, seen: ObservedSlice | No
     return entry is not None and seen.generation >= entry.generation and seen.vram_bytes <= entry.vram_bytes
 
 
-def _replace_entries(ledger: Ledger, slice_id: str, wanted: Mapping[str, LedgerEntry], generation: int) -> Ledger:
+def _replace_entries(
+    ledger: Ledger, slice_id: str, wanted: Mapping[str, LedgerEntry], generation: int, grace_s: float = 5.0
+) -> Ledger:
     now = present(ledger, slice_id)
     if now == wanted:
         return ledger
@@ -202,7 +204,7 @@ def _replace_entries(ledger: Ledger, slice_id: str, wanted: Mapping[str, LedgerE
         if new is None or _loses(entry, new):
             slices = held.get(device_id, {})
             earlier = slices.get(slice_id)
-            kept = Held(entry=earlier.entry if earlier is not None else entry, generation=generation)
+            kept = Held(entry=earlier.entry if earlier is not None else entry, generation=generation, grace_s=grace_s)
             held = {**held, device_id: {**slices, slice_id: kept}}
     for device_id, entry in wanted.items():
         devices[device_id] = {**devices.get(device_id, {}), slice_id: entry}

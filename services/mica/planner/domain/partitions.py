@@ -91,12 +91,12 @@ class Geometry:
     def _affords(self, others: list[PartitionProfile], profile: PartitionProfile) -> bool:
         """Whether what the profile needs beside slots and compute slices is left."""
         return all(
-            need + sum(_needs(other).get(name, 0) for other in others) <= self.budgets.get(name, 0)
-            for name, need in _needs(profile).items()
+            need + sum(needs(other).get(name, 0) for other in others) <= self.budgets.get(name, 0)
+            for name, need in needs(profile).items()
         )
 
 
-def _needs(profile: PartitionProfile) -> dict[str, int]:
+def needs(profile: PartitionProfile) -> dict[str, int]:
     """A library that knows of no budgets tells by the name alone that a profile has the media engines."""
     return profile.needs or ({MEDIA: 1} if "+me" in profile.name else {})
 
