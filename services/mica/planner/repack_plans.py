@@ -85,6 +85,7 @@ class Plans:
             site, its = site_of(desk.fleet.node(name), records, rules)
             sites.append(site)
             held_back += its
+            await asyncio.sleep(0)  # each node is a picture of its own: others have their turn between two of them
         return sites, held_back
 
     async def _records(self) -> dict[str, SliceRecord]:

@@ -1,5 +1,6 @@
 """Plans of moves on small nodes, against every plan there is."""
 
+import random
 import sys
 from pathlib import Path
 from typing import Any
@@ -125,3 +126,32 @@ def test_a_plan_in_any_order_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Site, "where", lambda site, candidate: where(site.bare(), candidate))
     monkeypatch.setattr(repacking, "ROUNDS", 1)
     assert violations(row, plan([row.site()], 4).moves) != []
+
+
+@QUICK
+@given(st.lists(st.integers(0, 10_000), min_size=2, max_size=3, unique=True), st.integers(1, 4))
+def test_nodes_that_are_not_searched_still_count_in_the_bound(seeds: list[int], moves_max: int) -> None:
+    """With time for one node only, the plan is legal, and its bound is one for the plan of all."""
+    built = [random_row(seed, f"n{number}") for number, seed in enumerate(seeds)]
+    whole = plan([row.site() for row in built], moves_max)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(repacking, "SITES_MAX", 1)
+        part = plan([row.site() for row in built], moves_max)
+    assert part.bound >= whole.net - EPSILON
+    assert part.net <= whole.net + EPSILON
+    for row in built:
+        assert violations(row, [each for each in part.moves if each.node == row.node.name]) == []
+
+
+def random_row(seed: int, name: str) -> Row:
+    """Slices of any size on three devices."""
+    draw, row = random.Random(seed), Row("l4", 3, name)
+    for number in range(6):
+        request = RequestSlice(
+            tenant="t",
+            id=f"{name}-s{number}",
+            vram_bytes=draw.choice([2, 5, 9, 14]) * GIB,
+            share_ppm=draw.choice([50_000, 300_000]),
+        )
+        row.put(draw.randrange(3), request)
+    return row

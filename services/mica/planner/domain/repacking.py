@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from mica.events import Mode, PlannedMove, PoolShape
 from mica.planner.domain.misfits import size_text
+from mica.planner.domain.packing import PPM
 from mica.planner.domain.repack_programme import Assignment, Model
 from mica.planner.domain.repack_sites import Candidate, Movable, Site
 from mica.planner.domain.repack_values import room, shape_of, usable_bytes, value
@@ -70,8 +71,7 @@ def plan(sites: Sequence[Site], moves_max: int, *, min_net: float = 0.0, among: 
     alone = sum(bool(site.movables) for site in sites) < 2
     seconds = 0.0
     for site in sorted(sites, key=lambda each: (-_headroom(each), each.node.name)):
-        most = Option(min(moves_max, len(site.movables)), (), 0.0, min(2.0 * moves_max, _headroom(site)))
-        options = [NOTHING, most]
+        options = _unsearched(site, moves_max)
         if len(by_site) < SITES_MAX and seconds < PLAN_S:
             options, its_seconds = _options(site, moves_max, among, alone=alone)
             seconds += its_seconds
@@ -151,6 +151,19 @@ def _headroom(site: Site) -> float:
         for device_id in site.devices
         if site.claims(device_id).claims
     )
+
+
+def _unsearched(site: Site, moves_max: int) -> list[Option]:
+    """What a site could gain at most by each number of moves: none frees more than a device, and the room of its slice in it."""
+    sizes = [
+        max(each.placement.vram_bytes / usable_bytes(site.claims(each.placement.device_id)), each.placement.share_ppm / PPM)
+        if each.placement.mode is Mode.FCSP
+        else 1.0
+        for each in site.movables.values()
+    ]
+    gain, most = 1.0 + max(sizes, default=0.0), _headroom(site)
+    numbers = range(1, min(moves_max, len(sizes)) + 1)
+    return [NOTHING, *(Option(number, (), 0.0, min(gain * number, most)) for number in numbers)]
 
 
 def _options(site: Site, moves_max: int, among: Collection[Candidate] | None, *, alone: bool) -> tuple[list[Option], float]:
@@ -242,17 +255,24 @@ def _is_stuck(site: Site, moves: frozenset[Candidate]) -> bool:
 
 def _share_out(options: Sequence[Sequence[Option]], moves_max: int) -> list[Option]:
     """One option of each, with at most so many moves in all, that gain most together."""
-    best: list[tuple[float, list[Option]]] = [(0.0, [])] * (moves_max + 1)
+    rows: list[list[tuple[float, Option]]] = []
+    best = [0.0] * (moves_max + 1)
     for each in options:
-        best = [
+        row = [
             max(
-                ((best[left - len(option.moves)][0] + option.net, [*best[left - len(option.moves)][1], option])
-                 for option in each if len(option.moves) <= left),
-                key=lambda row: round(row[0], 6),
+                ((best[left - len(option.moves)] + option.net, option) for option in each if len(option.moves) <= left),
+                key=lambda one: (round(one[0], 6), -len(one[1].moves)),
             )
             for left in range(moves_max + 1)
-        ]  # fmt: skip
-    return best[moves_max][1]
+        ]
+        rows.append(row)
+        best = [net for net, _ in row]
+    chosen: list[Option] = []
+    left = moves_max
+    for row in reversed(rows):
+        chosen.append(row[left][1])
+        left -= len(row[left][1].moves)
+    return chosen[::-1]
 
 
 def _bound(options: Sequence[Sequence[Option]], moves_max: int) -> float:
