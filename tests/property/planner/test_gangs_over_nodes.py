@@ -98,7 +98,7 @@ class LifeWithoutTakingBack(LifeWithHalfReady):
 @pytest.mark.timeout(300)
 def test_a_gang_is_whole_or_not_at_all_whatever_happens_in_whatever_order() -> None:
     """None is ready in part, every request has one answer, no invariant breaks, and nothing is left over."""
-    run_state_machine_as_test(GangLife, settings=settings(max_examples=60, stateful_step_count=40, **COMMON))
+    run_state_machine_as_test(GangLife, settings=settings(max_examples=100, stateful_step_count=40, **COMMON))
 
 
 @pytest.mark.timeout(300)

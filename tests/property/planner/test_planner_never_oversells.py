@@ -392,7 +392,7 @@ COMMON = {
 @pytest.mark.timeout(300)
 def test_the_invariants_hold_whatever_happens_in_whatever_order() -> None:
     """I1 to I4 and I7 hold after every step, every request ends in one answer, and nothing is left over."""
-    run_state_machine_as_test(Life, settings=settings(max_examples=60, stateful_step_count=40, **COMMON))
+    run_state_machine_as_test(Life, settings=settings(max_examples=100, stateful_step_count=40, **COMMON))
 
 
 @pytest.mark.timeout(300)
