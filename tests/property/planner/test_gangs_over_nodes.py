@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "unit" / "planner"))
 sys.path.insert(0, str(Path(__file__).parent))
 
 from planner_house import GIB, quiet
-from test_planner_never_oversells import COMMON, GIBS, SPINS, Life, documents
+from planner_life import COMMON, GIBS, SPINS, Life, documents
 
 from mica.events import Mode, Phase, RequestSlice, SliceReady, SliceResized
 from mica.planner.domain.ledgers import stands
@@ -98,7 +98,7 @@ class LifeWithoutTakingBack(LifeWithHalfReady):
 @pytest.mark.timeout(300)
 def test_a_gang_is_whole_or_not_at_all_whatever_happens_in_whatever_order() -> None:
     """None is ready in part, every request has one answer, no invariant breaks, and nothing is left over."""
-    run_state_machine_as_test(GangLife, settings=settings(max_examples=60, stateful_step_count=40, **COMMON))
+    run_state_machine_as_test(GangLife, settings=settings(max_examples=100, stateful_step_count=40, **COMMON))
 
 
 @pytest.mark.timeout(300)

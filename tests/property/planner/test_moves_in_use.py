@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "unit" / "planner"))
 sys.path.insert(0, str(Path(__file__).parent))
 
 from planner_house import l4
-from test_planner_never_oversells import COMMON, PICK, SPINS, Life
+from planner_life import COMMON, PICK, SPINS, Life
 
 from mica.events import Inventory, MoveSlice
 from mica.planner.domain.fleet import NodeState
