@@ -84,6 +84,7 @@ class Planner:
             await self._know(group, View(desk, followups, self._policies, self._waiting, repacks))
             group.create_task(self._tick(upkeep, handlers))
             group.create_task(self._improve(repacks, rightsizes))
+            group.create_task(self._look_ahead(upkeep))
             group.create_task(self._serve_waiting(upkeep))
             group.create_task(self._hear_queued(desk))
             left = await self._recall(upkeep)
@@ -144,6 +145,11 @@ class Planner:
             await self._world.clock.sleep(IMPROVE_S)
             await self._guarded("repacking", repacks.review)
             await self._guarded("right-sizing", rightsizes.review)
+
+    async def _look_ahead(self, upkeep: Upkeep) -> None:
+        while True:
+            await self._world.clock.sleep(TICK_S)
+            await self._guarded("looking ahead", upkeep.look_ahead)
 
     async def _serve_waiting(self, upkeep: Upkeep) -> None:
         while True:

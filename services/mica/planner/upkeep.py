@@ -4,6 +4,7 @@ Invariant: every difference between records, charges and ledgers that a crash ca
 command that made it; nothing is given up on a single look.
 """
 
+import asyncio
 import logging
 from collections.abc import Iterable
 from contextlib import suppress
@@ -11,11 +12,14 @@ from typing import Final
 
 from mica.bus import Entry, StaleRevisionError
 from mica.events import TERMINAL_PHASES, Fact, Holding, Ledger, Observed, Phase, SliceRecord, SliceRejected
+from mica.planner.deciding import ask_of, sized
 from mica.planner.desk import ATTEMPTS, Again, Answered, Desk
 from mica.planner.domain import records
 from mica.planner.domain.fleet import NodeState
 from mica.planner.domain.ledgers import mentions, nodes_of, present, stands
+from mica.planner.domain.pools import NS
 from mica.planner.domain.queueing import is_kept_for
+from mica.planner.domain.sizing import Size
 from mica.planner.drains import Drains
 from mica.planner.followups import Followups
 from mica.planner.requests import Requests
@@ -27,6 +31,8 @@ log = logging.getLogger(__name__)
 LEAVING: Final = Holding(vram_bytes=0, share_ppm=0)
 HEADS: Final = 4
 """Devices are kept for the first of so many in front of the queue that would fit if others left."""
+AT_ONCE: Final = 256
+"""Devices for which it takes no more than some milliseconds to look ahead."""
 LEASE_MARGIN_NS: Final = 10_000_000_000
 """How long a lease must be seen to be over, on a connection that works, before the node's slices are given up."""
 
@@ -88,7 +94,25 @@ class Upkeep:
         for entry in entries:
             if entry.value.phase is Phase.QUEUED:
                 self._waiting.add(entry.value)
+        self._learn(entries)
         return entries
+
+    def _learn(self, entries: Iterable[Entry[SliceRecord]]) -> None:
+        """What is there says what may be expected to come."""
+        desk, index = self._desk, self._desk.fleet.index
+        for record in sorted((each.value for each in entries), key=lambda each: each.sequence):
+            size = sized(desk, record.request) if record.phase is Phase.PLACED and record.placements else None
+            if isinstance(size, Size):
+                ask = ask_of(desk, record, size)
+                index.refresh(ask.pins)
+                index.recall(ask, record.placements, record.updated_at)
+
+    async def look_ahead(self) -> None:
+        """Keep places for what is expected, where enough has come for another look; a long search runs in a thread."""
+        for foresighted in self._desk.fleet.index.due():
+            outlook = foresighted.look(self._desk.now_ns() / NS)
+            quick = foresighted.board.devices <= AT_ONCE
+            foresighted.adopt(outlook.plan() if quick else await asyncio.to_thread(outlook.plan))
 
     async def sweep(self, entries: Iterable[Entry[SliceRecord]]) -> None:
         """Go on with whatever stands half done."""

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
-from planner_house import Rig
-from planner_life import COMMON, Life
+from planner_life import COMMON, Life, Rig
 
 from mica.bus import StaleRevisionError, Write
 from mica.events import Document

@@ -11,23 +11,27 @@ from typing import Final
 
 from msgspec import Struct
 
-from mica.events import Mode, NodePolicy, Placement, PoolPolicy
-from mica.packing import Foresighted, Learner, Shape, Spot, Why
+from mica.events import Mode, Placement
+from mica.packing import Foresighted, Shape, Spot, Why
 from mica.planner.domain.asks import Ask, Pins
-from mica.planner.domain.cells import CELL_NODES, SOFTWARE, Cell, Shelf, is_too_large
+from mica.planner.domain.cells import Cell, Shelf
 from mica.planner.domain.misfits import Misfit
 from mica.planner.domain.nodes import NodeState, Place
 from mica.planner.domain.packing import PPM, Fit
+from mica.planner.domain.pools import NS, Pools
 from mica.planner.domain.sizing import Size
-from mica.planner.domain.sorts import Key, Sorts, Want, key_of, usable
-from mica.planner.domain.states import State, States
+from mica.planner.domain.sorts import Key, Want, key_of, usable
+from mica.planner.domain.states import State
 from mica.topology import Score
 
 SHAPES_MAX: Final = 512
 """Requests of other kinds than these have what was learned of them worked out again."""
+LOOKED_MAX: Final = 1_024
 LASTING: Final = frozenset({"health", "node"})
 """What a misfit is about that no other request finds otherwise, before the node's documents change."""
 
+Looked = tuple[Shape, Cell, Mode, float]
+"""How a request was looked at, where, and when (s)."""
 Check = Callable[[Place], Fit | Misfit]
 
 
@@ -39,163 +43,48 @@ class Found(Struct, frozen=True):
     why: Why
 
 
-class Pool:
-    """A pool's cells and partition states."""
-
-    def __init__(self, sorts: Sorts) -> None:
-        self.cells: list[Cell] = []
-        self.states = States(sorts)
-        self.learners = {mode: Learner() for mode in SOFTWARE}
-
-
 class Index:
     """All pools."""
 
     def __init__(self, nodes: dict[str, NodeState]) -> None:
         self.nodes = nodes
-        self._sorts = Sorts()
-        self._room = self._sorts.room
-        self.pools: dict[str, Pool] = {}
-        self._cell_of: dict[str, Cell] = {}
-        self._pool_of: dict[str, str] = {}
-        self._order: dict[str, int] = {}
-        self._policies: tuple[Mapping[str, PoolPolicy], Mapping[str, NodePolicy]] = ({}, {})
-        self._touched: dict[str, AbstractSet[str] | None] = {}
+        self._pools = Pools(nodes)
+        self.touch = self._pools.touch
+        self.policies_changed = self._pools.policies_changed
+        self._version = 0
         self._shapes: dict[tuple[Key, Mode], tuple[Shape, ...]] = {}
         self._sizes: dict[Key, tuple[Size | None, ...]] = {}
         self._asked: Ask | None = None
         self._wants: dict[frozenset[Mode], tuple[Key, Want]] = {}
         self._ideals: dict[int, Score | None] = {}
         self._came: dict[Foresighted, None] = {}
-        self._looked: dict[str, tuple[Shape, Cell, Mode]] = {}
-        self.large: set[str] = set()
-        """Nodes that no board has room for: they are looked at one by one."""
-
-    def touch(self, node: str, device_id: str | None = None) -> None:
-        """Something has changed on a device of the node, or on the node."""
-        before = self._touched.get(node, ())
-        self._touched[node] = None if device_id is None or before is None else {*before, device_id}
-
-    # --- Following the fleet ---
+        self._looked: dict[str, Looked] = {}
 
     def refresh(self, pins: Pins) -> None:
         """Take over all that has changed."""
-        if self._policies[0] is not pins.pools or self._policies[1] is not pins.nodes:
-            self._policies = (pins.pools, pins.nodes)
-            self.policies_changed()
-        if not self._touched:
-            return
-        touched, self._touched = self._touched, {}
-        stale: dict[Cell, None] = {}
-        joining: dict[str, list[NodeState]] = {}
-        for name, changed in touched.items():
-            node = self.nodes.get(name)
-            cell = self._cell_of.get(name)
-            whole = node is None or node.closed or node.is_grouped
-            device_ids = None if whole else changed
-            if node is not None:
-                self._refresh_states(node, device_ids, pins)
-            if cell is not None and node is not None and (device_ids is not None or cell.holds(node)):
-                cell.refresh(node, device_ids, pins)
-                continue
-            if cell is not None:
-                stale[cell] = None
-            if node is not None and node.inventory is not None and not (cell is not None and node.pool == cell.pool):
-                joining.setdefault(node.pool, []).append(node)
-        self._rearrange(stale, joining, pins)
-
-    def _rearrange(self, stale: Iterable[Cell], joining: Mapping[str, list[NodeState]], pins: Pins) -> None:
-        if joining or stale:
+        self._pools.refresh(pins)
+        if self._version != self._pools.version:
+            self._version = self._pools.version
+            self._shapes.clear()
+            self._sizes.clear()
             self._ideals.clear()
-        for cell in stale:
-            self._remake(cell, pins)
-        for pool, nodes in joining.items():
-            self._join(pool, nodes, pins)
-        if self._sorts.room != self._room:
-            self._grow(pins)
-
-    def _refresh_states(self, node: NodeState, device_ids: AbstractSet[str] | None, pins: Pins) -> None:
-        node.closed = False
-        before = self._pool_of.get(node.name)
-        if before is not None and before != node.pool:
-            self.pools[before].states.forget(node.name)
-        if node.inventory is not None:
-            self._pool_of[node.name] = node.pool
-            order = self._order.setdefault(node.name, len(self._order))
-            self._pool(node.pool).states.refresh(node, order, device_ids, pins)
-        elif before is not None:
-            self.pools[before].states.forget(node.name)
-
-    def _pool(self, name: str) -> Pool:
-        pool = self.pools.get(name)
-        if pool is None:
-            pool = self.pools[name] = Pool(self._sorts)
-        return pool
-
-    def _remake(self, cell: Cell, pins: Pins) -> None:
-        """Make a cell anew of those of its nodes that are still of its pool."""
-        cells = self.pools[cell.pool].cells
-        left = [node for node in cell.nodes if self._belongs(node, cell.pool)]
-        at = cells.index(cell)
-        cells[at : at + 1] = [self._cell(left, pins)] if left else []
-        for node in cell.nodes:
-            if node not in left and self._cell_of.get(node.name) is cell:
-                del self._cell_of[node.name]
-
-    def _belongs(self, node: NodeState, pool: str) -> bool:
-        return self.nodes.get(node.name) is node and node.inventory is not None and node.pool == pool and not is_too_large(node)
-
-    def _join(self, pool: str, nodes: list[NodeState], pins: Pins) -> None:
-        """Fill up the pool's last cell, then begin new ones."""
-        cells = self._pool(pool).cells
-        fitting = [node for node in nodes if not is_too_large(node)]
-        self.large.update(node.name for node in nodes if is_too_large(node))
-        self.large.difference_update(node.name for node in fitting)
-        if fitting and cells and len(cells[-1].nodes) < CELL_NODES:
-            fitting = [*cells.pop().nodes, *fitting]
-        for at in range(0, len(fitting), CELL_NODES):
-            cells.append(self._cell(fitting[at : at + CELL_NODES], pins))
-
-    def _cell(self, nodes: list[NodeState], pins: Pins) -> Cell:
-        cell = Cell(nodes, self._sorts, self._pool(nodes[0].pool).learners, pins)
-        for node in nodes:
-            self._cell_of[node.name] = cell
-        return cell
-
-    def _grow(self, pins: Pins) -> None:
-        """There are more sorts than the boards have room for."""
-        self._room = self._sorts.room
-        self._shapes.clear()
-        for pool in self.pools.values():
-            pool.learners = {mode: Learner() for mode in SOFTWARE}
-            pool.cells = [self._cell(list(cell.nodes), pins) for cell in pool.cells]
-
-    def policies_changed(self) -> None:
-        """Pools or nodes have other policies than before: what was worked out under the old ones does not count."""
-        self._shapes.clear()
-        self._sizes.clear()
-        for name in self.nodes:
-            self.touch(name)
 
     # --- Looking ---
-
-    def _prices(self, pool: str) -> Mapping[str, float]:
-        return self._policies[0][pool].prices if pool in self._policies[0] else {}
 
     def shapes(self, ask: Ask, pool: str, mode: Mode) -> tuple[Shape, ...]:
         """The request as the pool's boards know it; see ``Sorts.shapes``."""
         own, want = self._want(ask, pool)
         key = (own, mode)
         shapes = self._shapes.get(key)
-        if shapes is None or (shapes and len(shapes[-1].by_kind) != len(self._sorts.all)):
+        if shapes is None or (shapes and len(shapes[-1].by_kind) != len(self._pools.sorts.all)):
             if len(self._shapes) >= SHAPES_MAX:
                 self._shapes.clear()
-            shapes = self._shapes[key] = self._sorts.shapes(want, mode, self._prices(pool))
+            shapes = self._shapes[key] = self._pools.sorts.shapes(want, mode, self._pools.prices(pool))
         return shapes
 
     def cells(self, ask: Ask) -> Iterator[Cell]:
         """The cells in which it may be, in the fleet's order."""
-        for name, pool in self.pools.items():
+        for name, pool in self._pools.all.items():
             if ask.request.pool in (None, name):
                 yield from pool.cells
 
@@ -205,9 +94,15 @@ class Index:
             for shape in self.shapes(ask, cell.pool, mode):
                 found = self._in_cell(cell, (shape, mode), check, avoid)
                 if found is not None:
-                    self._looked[ask.id] = (shape, cell, mode)
+                    self._look(ask.id, (shape, cell, mode, ask.pins.now_ns / NS))
                     return found
         return None
+
+    def _look(self, slice_id: str, at: Looked) -> None:
+        """Remember where a request was looked at last; of those that became nothing the oldest are forgotten."""
+        if len(self._looked) >= LOOKED_MAX:
+            del self._looked[next(iter(self._looked))]
+        self._looked[slice_id] = at
 
     def _in_cell(self, cell: Cell, what: tuple[Shape, Mode], check: Check, avoid: AbstractSet[str]) -> Found | None:
         shape, mode = what
@@ -251,10 +146,10 @@ class Index:
     def _by_waste(self, ask: Ask) -> list[State]:
         """The states that hold a member, in the order of ``placing.rank``."""
         found: list[tuple[tuple[object, ...], State]] = []
-        for name, pool in self.pools.items():
+        for name, pool in self._pools.all.items():
             if ask.request.pool not in (None, name):
                 continue
-            sizes, prices = self._sizes_of(ask, name), self._prices(name)
+            sizes, prices = self._sizes_of(ask, name), self._pools.prices(name)
             for sort, states in pool.states.by_sort():
                 size = sizes[sort]
                 if size is not None:
@@ -269,7 +164,7 @@ class Index:
         for state in states:
             instance = state.offer(vram_bytes, share_ppm) if state.most_bytes >= vram_bytes else None
             if instance is not None:
-                device = self._sorts.all[state.sort].sample
+                device = self._pools.sorts.all[state.sort].sample
                 part = max(instance.profile.vram_bytes / usable(device), instance.share_ppm / PPM)
                 price = prices.get(device.model, 0.0) * part
                 waste = ((instance.profile.vram_bytes - vram_bytes) / device.vram_bytes, instance.futures)
@@ -278,10 +173,10 @@ class Index:
     def _sizes_of(self, ask: Ask, pool: str) -> tuple[Size | None, ...]:
         key, want = self._want(ask, pool)
         sizes = self._sizes.get(key)
-        if sizes is None or len(sizes) != len(self._sorts.all):
+        if sizes is None or len(sizes) != len(self._pools.sorts.all):
             if len(self._sizes) >= SHAPES_MAX:
                 self._sizes.clear()
-            sizes = self._sizes[key] = self._sorts.sizes(want)
+            sizes = self._sizes[key] = self._pools.sorts.sizes(want)
         return sizes
 
     def _want(self, ask: Ask, pool: str) -> tuple[Key, Want]:
@@ -352,7 +247,7 @@ class Index:
     @property
     def devices(self) -> int:
         """How many stand on boards."""
-        return sum(cell.shelves[Mode.FCSP].board.devices for pool in self.pools.values() for cell in pool.cells)
+        return sum(cell.shelves[Mode.FCSP].board.devices for pool in self._pools.all.values() for cell in pool.cells)
 
     def beside(self, slice_id: str, most: int) -> list[tuple[Place, float]]:
         """Where else the request would have gone that was just looked at, and how much more of what is left it would have cost.
@@ -362,7 +257,7 @@ class Index:
         looked = self._looked.get(slice_id)
         if looked is None:
             return []
-        shape, cell, mode = looked
+        shape, cell, mode, _ = looked
         return list(cell.next_best(cell.shelves[mode], shape, most))
 
     def useless(self, slice_id: str, node: str, device_id: str) -> float | None:
@@ -370,7 +265,7 @@ class Index:
         looked = self._looked.get(slice_id)
         if looked is None or node not in looked[1].number:
             return None
-        shape, cell, mode = looked
+        shape, cell, mode, _ = looked
         packer, spot = cell.shelves[mode].foresighted.packer, cell.spot(node, (device_id,))
         return -packer.gain(shape, spot) if shape.devices == 1 and packer.fits(shape, spot) else None
 
@@ -381,12 +276,24 @@ class Index:
         looked = self._looked.pop(slice_id, None)
         if looked is None or not placements:
             return
-        shape, cell, mode = looked
-        if placements[0].mode is mode and placements[0].node in cell.number:
-            spot = cell.spot(placements[0].node, [each.device_id for each in placements])
-            cell.shelves[mode].foresighted.expect(shape)
-            cell.shelves[mode].foresighted.took(shape, spot)
-            self._came[cell.shelves[mode].foresighted] = None
+        shape, cell, mode, since_s = looked
+        first = placements[0]
+        if first.mode is mode and self._pools.cell_of(first.node) is cell:
+            foresighted = cell.shelves[mode].foresighted
+            foresighted.expect(shape)
+            foresighted.took(shape, cell.spot(first.node, [each.device_id for each in placements]))
+            self._came[foresighted] = None
+            self._pools.stands(slice_id, (first.node, first.device_id), mode, (shape, since_s))
+
+    def recall(self, ask: Ask, placements: tuple[Placement, ...], since_ns: int) -> None:
+        """Learn of a slice that has stood since then, when the planner begins."""
+        first = placements[0]
+        cell = self._pools.cell_of(first.node)
+        shapes = self.shapes(ask, cell.pool, first.mode) if cell is not None and first.mode in cell.shelves else ()
+        if cell is not None and shapes:
+            cell.shelves[first.mode].foresighted.expect(shapes[-1])
+            self._came[cell.shelves[first.mode].foresighted] = None
+            self._pools.stands(ask.id, (first.node, first.device_id), first.mode, (shapes[-1], since_ns / NS))
 
     def due(self) -> list[Foresighted]:
         """Those to which so much came that it is time for them to look ahead again."""
