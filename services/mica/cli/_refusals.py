@@ -20,6 +20,10 @@ def _bytes_option(count: int) -> str:
     return shown if parse_bytes(shown) == count else f"{count // MIB}MiB" if count >= MIB else str(count)
 
 
+def _share_option(share_ppm: int) -> str:
+    return f"{share_ppm}ppm" if share_ppm % 100 else show_share(share_ppm)
+
+
 class Field(Struct, frozen=True):
     """A field of a request that is an amount: what it is, its option, and amounts as people read and type them."""
 
@@ -32,7 +36,7 @@ class Field(Struct, frozen=True):
 
 FIELDS: Final = {
     "vram_bytes": Field("device memory", "--vram", "device", show_bytes, _bytes_option),
-    "share_ppm": Field("compute", "--share", "device", show_share, lambda share_ppm: f"{share_ppm}ppm"),
+    "share_ppm": Field("compute", "--share", "device", show_share, _share_option),
     "cpu_milli": Field("processors", "--cpu", "node", show_cpus, show_cpus),
     "host_memory_bytes": Field("memory of the node", "--host-memory", "node", show_bytes, _bytes_option),
     "devices": Field("devices of one make on one node", "--devices", "node"),

@@ -45,11 +45,8 @@ def explain(about: str | None, source: Any, server: str | None, *, as_json: bool
     ID is a slice's or a request's. REQUEST is a request in JSON, as for `nats pub slice.request`; options or --file say the
     same: the answer is what the planner would do with it, device by device. Nothing is changed.
     """
-    given = sorted(name for name, value in {**fields, "file": source}.items() if value not in (None, ()))
-    if about is not None and given:
-        raise click.UsageError(
-            f"got {about!r} and {', '.join(given)}: an ID or a REQUEST stands alone; options describe a request of their own"
-        )
+    if about is not None:
+        _stands_alone(about, {**fields, "source": source})
     if about is not None and not about.lstrip().startswith("{"):
         return run(_explain_id(about, server, as_json=as_json))
     wanted = read_request(about.encode()) if about is not None else wanted_request(source, fields)
@@ -59,6 +56,20 @@ def explain(about: str | None, source: Any, server: str | None, *, as_json: bool
     else:
         _print(explained(answer, wanted))
     return 0 if answer.outcome == "placed" else 1
+
+
+def _stands_alone(about: str, fields: dict[str, Any]) -> None:
+    """Refuse options beside an ID or a request.
+
+    Raises:
+        click.UsageError: naming them.
+    """
+    given = {name for name, value in fields.items() if value not in (None, ())}
+    flags = [each.opts[0] for each in click.get_current_context().command.params if each.name in given]
+    if flags:
+        raise click.UsageError(
+            f"got {about!r} and {', '.join(flags)}; allowed: an ID or a REQUEST alone, or options that describe one"
+        )
 
 
 def _print(lines: Iterable[str]) -> None:
