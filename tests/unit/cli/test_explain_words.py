@@ -45,7 +45,7 @@ DECISION = Decision(
     rejected=(
         Alternative(
             node="n1", device_id="GPU-3-4", mode=Mode.FCSP, terms={"useless_milli": 132.0, "left": 1.1},
-            reason="fits, and makes 120 thousandths of a device more useless to other requests",
+            reason="fits, but leaves 0.120 of a device more that is of no use to the requests to come",
         ),
         Alternative(node="n2", device_id="GPU-5-6", reason="no enforcer holds the node's lease"),
     ),
@@ -93,7 +93,7 @@ def test_a_slice_is_told_from_what_was_asked_to_what_else_there_was() -> None:
         "",
         "Looked at and not taken",
         "  DEVICE         MODE  USELESS  LEFT  WHY NOT",
-        "  n1/GPU-3 L4    fcsp  +0.132   1.1   fits, and makes 120 thousandths of a device more useless to other requests",
+        "  n1/GPU-3 L4    fcsp  +0.132   1.1   fits, but leaves 0.120 of a device more that is of no use to the requests to come",
         "  n2/GPU-5 H100  -                    no enforcer holds the node's lease",
     ]
 

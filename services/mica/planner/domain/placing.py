@@ -8,11 +8,12 @@ from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from typing import Final
 
+from msgspec.structs import replace
+
 from mica.events import (
     Device,
     Mode,
 )
-from mica.packing import Why
 from mica.planner.domain.asks import Ask, Pins
 from mica.planner.domain.blaming import Candidate, alike
 from mica.planner.domain.claims import DeviceClaims
@@ -92,7 +93,7 @@ def _find(fleet: Fleet, ask: Ask, mode: Mode) -> list[Candidate]:
     index = fleet.index
     place = index.in_hardware(ask, check, beside) if mode is Mode.HARDWARE else index.in_software(ask, mode, check, beside)
     if place is not None:
-        return [weighed(index, ask, Candidate(*place.place, place.fit), place.why)]
+        return [weighed(index, ask, Candidate(*place.place, place.fit, place.why))]
     return _best_of(fleet, ask, mode, beside)
 
 
@@ -152,7 +153,7 @@ def _on_board(ask: Ask, mode: Mode | None) -> Fit:
     return Fit(mode, ask.size.vram_bytes, ask.size.share_ppm or 0, ())
 
 
-def weighed(index: Index, ask: Ask, candidate: Candidate, why: Why | None = None) -> Candidate:
+def weighed(index: Index, ask: Ask, candidate: Candidate) -> Candidate:
     """With what it costs, by the boards on which ``ask`` was just decided.
 
     Boards know only the mode in which it was: what is looked at in another is not to be asked for here.
@@ -160,9 +161,7 @@ def weighed(index: Index, ask: Ask, candidate: Candidate, why: Why | None = None
     if not isinstance(candidate.result, Fit):
         return candidate
     useless_milli = index.useless(ask.id, candidate.node.name, candidate.device_id)
-    return Candidate(
-        candidate.node, candidate.claims, candidate.result, why, useless_milli, price_of(ask, *candidate.place, candidate.result)
-    )
+    return replace(candidate, useless_milli=useless_milli, price=price_of(ask, *candidate.place, candidate.result))
 
 
 def _beside(node: NodeState, claims: DeviceClaims, ask: Ask, strength: Mode | None) -> Fit | Misfit:

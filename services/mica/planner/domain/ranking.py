@@ -99,9 +99,9 @@ def _leaves(each: Candidate, chosen: Candidate) -> str:
 
 def _makes_useless(more_milli: float, chosen: Candidate) -> str:
     if more_milli >= 1:
-        return f"fits, and makes {more_milli:.0f} thousandths of a device more useless to other requests"
+        return f"fits, but leaves {more_milli / 1000:.3f} of a device more that is of no use to the requests to come"
     if more_milli > 0:
-        return "fits, and makes slightly more useless to other requests"
+        return "fits, but leaves slightly more that is of no use to the requests to come"
     if chosen.why is Why.KEPT:
         return "fits, but another place was kept for such requests"
     return "fits, and is kept for other requests" if chosen.why is Why.BESIDE else ALIKE
