@@ -59,7 +59,7 @@ class Refusal(Struct, frozen=True):
     def text(self) -> str:
         """``device memory: 200GiB asked, no device has more than 22.17GiB``."""
         about, most = FIELDS.get(self.field), _MOST.fullmatch(self.allowed)
-        if about is None:
+        if about is None or _MOST.match(self.allowed) is None:
             return f"{self.field}: got {self.given}, allowed: {self.allowed}"
         given = _AMOUNT.sub(lambda each: about.show(int(each[0])), self.given)
         if most is None or about.where == "fleet":

@@ -228,6 +228,12 @@ def test_what_the_size_rests_on_is_told() -> None:
             "nodes: 4 asked, at most 1 nodes with 8 devices alike in all",
             ["--nodes 1 or less"],
         ),
+        (Refusal("vram_bytes", "nothing", "a number of bytes"), "vram_bytes: got nothing, allowed: a number of bytes", []),
+        (
+            Refusal("share_ppm", "the same part as of the memory", "at most 1000 now"),
+            "compute: the same part as of the memory asked, at most 0.1% is free now on one device",
+            ["--share 0.1% or less", "the same with --queue 10m, which waits until others have left"],
+        ),
         (Refusal("pool", "x", "one of a, b"), "pool: got x, allowed: one of a, b", []),
     ],
 )

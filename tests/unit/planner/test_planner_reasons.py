@@ -139,6 +139,18 @@ def test_of_a_refusal_the_devices_that_lack_the_least_come_first() -> None:
     assert outcome.decision.size == "by a guess"
 
 
+def test_a_gang_waits_only_where_a_node_has_enough_devices_of_one_model() -> None:
+    """An L4 and a P40 never make one, whoever leaves; two L4s do once they are free."""
+    request = RequestSlice(tenant="t", id="g", vram_bytes=20 * GIB, devices=2)
+    gang = Ask(id="g", request=request, size=Size(20 * GIB, None), pins=PINS, members=2)
+    never = decide(fleet(l4("x"), p40("y")), gang)
+    later = decide(fleet(l4("x"), l4("y"), used_gib={"y": 9}), gang)
+    assert isinstance(never, Unplaced)
+    assert isinstance(later, Unplaced)
+    assert (never.possible, never.refusal.allowed) == (False, "at most 1 alike on one node in all")
+    assert (later.possible, later.refusal.allowed) == (True, "at most 1 alike on one node now")
+
+
 def test_a_place_that_was_kept_is_told_as_kept() -> None:
     """Once the planner has looked ahead, a request takes a place that was kept for such; the others say so."""
     where = fleet(l4("x"), l4("y"))

@@ -120,5 +120,6 @@ def _no_instance(geometry: Geometry, beside: tuple[list[Partition], AbstractSet[
     if vram_bytes <= (vram_now if possible else vram_ever):
         reason = f"no free profile has {size_text(vram_bytes)} and {share_ppm} ppm of compute; at most {share_now} ppm is free"
         return Misfit("share_ppm", reason, share_now, share_ever, possible=possible, mode=Mode.HARDWARE)
-    reason = f"asked {size_text(vram_bytes)}, the largest free profile has {size_text(vram_now)}"
+    free = f"the largest free profile has {size_text(vram_now)}" if vram_now else "no profile is free"
+    reason = f"asked {size_text(vram_bytes)}, {free}"
     return Misfit("vram_bytes", reason, vram_now, vram_ever, possible=possible, mode=Mode.HARDWARE)
