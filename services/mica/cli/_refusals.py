@@ -68,9 +68,9 @@ class Refusal(Struct, frozen=True):
         amount = int(most["most"])
         if self.is_now:
             return f"{about.what}: {given} asked, " + (
-                f"at most {about.show(amount)} is free now on one {about.where}"
+                f"at most {about.show(amount)} is free now on a {about.where} that is large enough"
                 if amount
-                else f"none is free now on any {about.where}"
+                else f"none is free now on a {about.where} that is large enough"
             )
         return f"{about.what}: {given} asked, no {about.where} has more than {about.show(amount)}"
 

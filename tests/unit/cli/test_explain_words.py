@@ -113,7 +113,7 @@ def test_a_waiting_request_is_told_what_it_waits_for_and_who_has_to_leave() -> N
         "size       as asked",
         "since      2027-01-15 07:59:00 UTC, 1m ago",
         "until      2027-01-15 08:04:00 UTC, in 3m; then it is rejected",
-        "waits for  device memory: 8GiB asked, at most 4GiB is free now on one device",
+        "waits for  device memory: 8GiB asked, at most 4GiB is free now on a device that is large enough",
         "evicts     a, b, to make room for it",
         "kept       n1/GPU-1-2 (L4): nothing else is placed there meanwhile",
     ]
@@ -134,7 +134,7 @@ def test_a_rejected_request_is_told_what_would_have_passed_and_what_came_nearest
         "asked      8GiB of device memory and 30% of the compute, on one device; guaranteed",
         "size       as asked",
         "decided    2027-01-15 08:00:00 UTC, 5s ago",
-        "because    compute: 30% asked, at most 10% is free now on one device",
+        "because    compute: 30% asked, at most 10% is free now on a device that is large enough",
         "would pass --share 10% or less",
         "or         the same with --queue 10m, which waits until others have left",
         "",
@@ -220,7 +220,7 @@ def test_what_the_size_rests_on_is_told() -> None:
         ),
         (
             Refusal("vram_bytes", "8", "at most 0 now"),
-            "device memory: 8 asked, none is free now on any device",
+            "device memory: 8 asked, none is free now on a device that is large enough",
             ["the same with --queue 10m, which waits until others have left"],
         ),
         (
@@ -231,7 +231,7 @@ def test_what_the_size_rests_on_is_told() -> None:
         (Refusal("vram_bytes", "nothing", "a number of bytes"), "vram_bytes: got nothing, allowed: a number of bytes", []),
         (
             Refusal("share_ppm", "the same part as of the memory", "at most 1000 now"),
-            "compute: the same part as of the memory asked, at most 0.1% is free now on one device",
+            "compute: the same part as of the memory asked, at most 0.1% is free now on a device that is large enough",
             ["--share 0.1% or less", "the same with --queue 10m, which waits until others have left"],
         ),
         (Refusal("pool", "x", "one of a, b"), "pool: got x, allowed: one of a, b", []),
@@ -313,11 +313,11 @@ def test_a_dry_run_that_would_wait_says_whom_it_would_evict() -> None:
         allowed=f"at most {GIB} now", would_evict=("s1",),
     )  # fmt: skip
     assert explained(short, ASKED)[3:] == [
-        "waits for  device memory: 8GiB asked, at most 1GiB is free now on one device",
+        "waits for  device memory: 8GiB asked, at most 1GiB is free now on a device that is large enough",
         "evicts     s1, to make room for it",
     ]
     assert explained(replace(short, outcome="rejected", would_evict=()), ASKED)[3:] == [
-        "because    device memory: 8GiB asked, at most 1GiB is free now on one device",
+        "because    device memory: 8GiB asked, at most 1GiB is free now on a device that is large enough",
         "would pass --vram 1GiB or less",
         "or         the same with --queue 10m, which waits until others have left",
     ]

@@ -139,6 +139,15 @@ def test_of_a_refusal_the_devices_that_lack_the_least_come_first() -> None:
     assert outcome.decision.size == "by a guess"
 
 
+def test_a_device_that_could_hold_it_is_nearer_than_one_with_more_free_that_never_could() -> None:
+    """A full large device comes before an empty small one for what only the large one has."""
+    large = Device(**{**fields(l4("y")), "model": "large", "vram_bytes": 80 * GIB})  # type: ignore[arg-type]
+    where = fleet(l4("x"), large, used_gib={"y": 70})
+    outcome = decide(where, ask(60))
+    assert isinstance(outcome, Unplaced)
+    assert [each.device_id for each in outcome.decision.rejected] == ["y", "x"]
+
+
 def test_a_gang_waits_only_where_a_node_has_enough_devices_of_one_model() -> None:
     """An L4 and a P40 never make one, whoever leaves; two L4s do once they are free."""
     request = RequestSlice(tenant="t", id="g", vram_bytes=20 * GIB, devices=2)

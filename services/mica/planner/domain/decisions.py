@@ -156,12 +156,17 @@ def _explain(ask: Ask, others: Iterable[Candidate], chosen: list[Candidate]) -> 
 def unplaced(fleet: Fleet, ask: Ask, candidates: list[Candidate]) -> Unplaced:
     """The refusal, by what came nearest."""
     refusal, possible = blame(fleet, ask, candidates)
-    nearest = sorted(candidates, key=lambda each: farness(each, refusal.field))
+    nearest = sorted(candidates, key=lambda each: farness(each, refusal.field, possible=possible))
     decision = Decision(summary=refusal.message, size=ask.size.reason, rejected=tuple(_explain(ask, nearest, [])))
     return Unplaced(refusal, decision, possible)
 
 
-def farness(candidate: Candidate, field: str) -> tuple[bool, bool, int]:
-    """How far a device is from holding a member: one that fits the least, then those that lack only ``field``, by how much."""
+def farness(candidate: Candidate, field: str, *, possible: bool) -> tuple[bool, bool, bool, int]:
+    """How far a device is from holding a member, the nearest lowest: one that fits, then those that lack ``field``, by how much.
+
+    ``possible``: it would fit somewhere if others left; then the devices where it would come before the others.
+    """
     result = candidate.result
-    return (False, False, 0) if isinstance(result, Fit) else (True, result.field != field, -result.now)
+    if isinstance(result, Fit):
+        return False, False, False, 0
+    return True, result.field != field, possible and not result.possible, -result.now

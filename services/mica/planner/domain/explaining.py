@@ -112,13 +112,18 @@ def _weighed(looked: _Looked, place: Place) -> Place:
 
 def _nearest_first(looked: _Looked, rows: Iterable[Place]) -> list[Place]:
     """Those that do not fit, by device: of a refusal, the devices that lack the least of what it names first."""
-    field = looked.outcome.refusal.field if isinstance(looked.outcome, Unplaced) else ""
+    outcome = looked.outcome
+    field, possible = (outcome.refusal.field, outcome.possible) if isinstance(outcome, Unplaced) else ("", False)
     lacking = [each for each in rows if isinstance(each.result, Misfit)]
-    nearest: dict[tuple[str, str], tuple[bool, bool, int]] = {}
+    nearest: dict[tuple[str, str], tuple[object, ...]] = {}
     for each in lacking:
-        where = (each.node.name, each.device_id)
-        nearest[where] = min(farness(each, field), nearest.get(where, farness(each, field)))
-    return sorted(lacking, key=lambda each: (nearest[each.node.name, each.device_id], each.node.name, each.device_id))
+        far = farness(each, field, possible=possible)
+        nearest[_where(each)] = min(far, nearest.get(_where(each), far))
+    return sorted(lacking, key=lambda each: (nearest[_where(each)], _where(each)))
+
+
+def _where(place: Place) -> tuple[str, str]:
+    return place.node.name, place.device_id
 
 
 def _told(place: Place, reason: str, *, rank: int = 0, chosen: bool = False) -> Candidate:
