@@ -2,16 +2,21 @@
 
 from mica.cli._decision import limit_texts
 from mica.cli._quantities import show_bytes, show_cpus, show_seconds, show_share
-from mica.events import Reach, RequestSlice, Runtime
+from mica.events import Profile, Reach, RequestSlice, Runtime
 from mica.sizing import promise_text
 
 
 def asked_text(request: RequestSlice) -> str:
     """``20GiB of device memory and 70% of the compute, on each of 2 devices of one node; guaranteed``."""
-    memory = f"{show_bytes(request.vram_bytes)} of device memory" if request.vram_bytes else "what its profile needs"
+    memory = f"{show_bytes(request.vram_bytes)} of device memory" if request.vram_bytes else _needs(request.profile)
     compute = f" and {show_share(request.share_ppm)} of the compute" if request.share_ppm else ""
     where = "one device" if request.devices == 1 else f"each of {request.devices} devices {_nodes(request.nodes)}"
     return "; ".join([f"{memory}{compute}, on {where}", *_more(request)])
+
+
+def _needs(profile: Profile | None) -> str:
+    called = (profile.name or profile.model) if profile is not None else None
+    return f"what {called} needs" if called else "what its profile needs"
 
 
 def _nodes(nodes: int) -> str:

@@ -84,7 +84,7 @@ class Refusal(Struct, frozen=True):
             )
             said.append(f"{about.option} {about.typed(int(most['most']))} or less{when}")
         if self.is_now and not queue_s:
-            said.append("the same with --queue 10m, which waits until others have left")
+            said.append("the same with --queue 10m, once others have left")
         return said
 
 

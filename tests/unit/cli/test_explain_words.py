@@ -18,6 +18,7 @@ from mica.events import (
     Partition,
     Phase,
     Placement,
+    Profile,
     Reach,
     RequestSlice,
     SliceExplained,
@@ -136,7 +137,7 @@ def test_a_rejected_request_is_told_what_would_have_passed_and_what_came_nearest
         "decided    2027-01-15 08:00:00 UTC, 5s ago",
         "because    compute: 30% asked, at most 10% is free now on a device that is large enough",
         "would pass --share 10% or less",
-        "or         the same with --queue 10m, which waits until others have left",
+        "or         the same with --queue 10m, once others have left",
         "",
         "Looked at, the nearest first",
         "  DEVICE       MODE  WHY NOT",
@@ -195,6 +196,7 @@ def test_everything_that_is_asked_of_the_place_is_told() -> None:
         "on another device than the rest of group g, if there is room"
     )
     assert only_text(ASKED) == ""
+    assert asked_text(RequestSlice(tenant="t", profile=Profile(name="chat"))).startswith("what chat needs, on one device")
 
 
 def test_what_the_size_rests_on_is_told() -> None:
@@ -221,7 +223,7 @@ def test_what_the_size_rests_on_is_told() -> None:
         (
             Refusal("vram_bytes", "8", "at most 0 now"),
             "device memory: 8 asked, none is free now on a device that is large enough",
-            ["the same with --queue 10m, which waits until others have left"],
+            ["the same with --queue 10m, once others have left"],
         ),
         (
             Refusal("nodes", "4", "at most 1 nodes with 8 devices alike in all"),
@@ -232,7 +234,7 @@ def test_what_the_size_rests_on_is_told() -> None:
         (
             Refusal("share_ppm", "the same part as of the memory", "at most 1000 now"),
             "compute: the same part as of the memory asked, at most 0.1% is free now on a device that is large enough",
-            ["--share 0.1% or less", "the same with --queue 10m, which waits until others have left"],
+            ["--share 0.1% or less", "the same with --queue 10m, once others have left"],
         ),
         (Refusal("pool", "x", "one of a, b"), "pool: got x, allowed: one of a, b", []),
     ],
@@ -319,5 +321,5 @@ def test_a_dry_run_that_would_wait_says_whom_it_would_evict() -> None:
     assert explained(replace(short, outcome="rejected", would_evict=()), ASKED)[3:] == [
         "because    device memory: 8GiB asked, at most 1GiB is free now on a device that is large enough",
         "would pass --vram 1GiB or less",
-        "or         the same with --queue 10m, which waits until others have left",
+        "or         the same with --queue 10m, once others have left",
     ]
