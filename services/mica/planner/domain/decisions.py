@@ -18,7 +18,7 @@ from mica.planner.domain.gangs import why_not
 from mica.planner.domain.hosting import host_words
 from mica.planner.domain.misfits import Misfit, Refusal, size_text
 from mica.planner.domain.packing import Fit
-from mica.planner.domain.ranking import worse
+from mica.planner.domain.ranking import rank_of, worse
 
 MAX_REJECTED: Final = 16
 
@@ -138,18 +138,21 @@ def _gang_words(chosen: list[Candidate]) -> Iterator[str]:
 
 
 def _explain(ask: Ask, others: Iterable[Candidate], chosen: list[Candidate]) -> Iterator[Alternative]:
+    theirs = rank_of(chosen[0], ask) if chosen else None
     for index, each in enumerate(others):
         if index == MAX_REJECTED:
             return
         result = each.result
         if isinstance(result, Misfit):
             reason = result.reason
-        elif not chosen:
+        elif theirs is None:
             reason = "fits, but too few others of its kind on the node do"
         else:
             beside = [one.device_id for one in chosen if one.node is each.node]
             gang = len(chosen) > 1
-            reason = why_not(each.node.connections, beside, each.device_id) if gang and beside else worse(ask, each, chosen[0])
+            reason = (
+                why_not(each.node.connections, beside, each.device_id) if gang and beside else worse(ask, each, chosen[0], theirs)
+            )
         yield Alternative(node=each.node.name, device_id=each.device_id, reason=reason, mode=result.mode, terms=terms_of(each))
 
 

@@ -9,7 +9,7 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from mica.events import Candidate, Placement
+from mica.events import Candidate, Mode, Placement
 from mica.packing import Why
 from mica.planner.domain.asks import Ask
 from mica.planner.domain.blaming import Candidate as Place
@@ -19,8 +19,8 @@ from mica.planner.domain.gangs import why_not
 from mica.planner.domain.misfits import Misfit
 from mica.planner.domain.modes import would_switch
 from mica.planner.domain.packing import Fit
-from mica.planner.domain.placing import fit_for, in_each_mode, modes_for, weighed
-from mica.planner.domain.ranking import preference, price_of, worse
+from mica.planner.domain.placing import in_mode, modes_for, weighed
+from mica.planner.domain.ranking import preference, price_of, rank_of, worse
 
 LOOKED_AT_MAX: Final = 512
 """So many devices at most are looked at one by one: of a larger fleet the nearest, and the next best by the boards."""
@@ -91,15 +91,15 @@ def _rows(looked: _Looked, place: Place) -> Iterator[Place]:
         return
     taken = looked.taken_at(place)
     seen: set[str] = set()
-    for mode, result in in_each_mode(node, claims, looked.ask):
+    for mode in Mode:
+        result = in_mode(node, claims, looked.ask, mode)
+        is_taken = taken is not None and taken.mode is mode
+        if isinstance(result, Fit) and (taken is None or is_taken):
+            yield _weighed(looked, Place(node, claims, result, looked.why if is_taken else None))
+            return
         if isinstance(result, Misfit) and result.reason not in seen:
             seen.add(result.reason)
             yield Place(node, claims, replace(result, mode=mode))
-        if isinstance(result, Fit) and taken is None:
-            yield _weighed(looked, Place(node, claims, result))
-    if taken is not None:
-        result = fit_for(node, claims, looked.ask, taken.mode)
-        yield _weighed(looked, Place(node, claims, result, looked.why))
 
 
 def _weighed(looked: _Looked, place: Place) -> Place:
@@ -157,7 +157,7 @@ def _why(looked: _Looked, each: Place, chosen: Place) -> str:
     if looked.taken_at(each) is not None:
         return "taken"
     if ask.members == 1 or each.result.mode is not chosen.result.mode:
-        return worse(ask, each, chosen)
+        return worse(ask, each, chosen, rank_of(chosen, ask))
     beside = [taken.device_id for taken in outcome.placements if taken.node == each.node.name]
     if not beside:
         return "fits; no set of its node is connected better"

@@ -4,7 +4,7 @@ Invariant: ``decide`` changes nothing; equal fleets and equal asks give equal an
 before the tightest device does.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from typing import Final
 
@@ -29,7 +29,7 @@ from mica.planner.domain.nodes import NodeState, Place
 from mica.planner.domain.packing import Fit, fit, not_whole
 from mica.planner.domain.ranking import STRENGTH, Rank, best_first, price_of, rank_of
 
-__all__ = ["Ask", "Pins", "Placed", "Unplaced", "decide", "decide_among", "fit_for", "in_each_mode", "modes_for", "weighed"]
+__all__ = ["Ask", "Pins", "Placed", "Unplaced", "decide", "decide_among", "fit_for", "in_mode", "modes_for", "weighed"]
 
 LOOKED_AT_MAX: Final = 512
 """So many devices at most are looked at one by one for what is refused, and why."""
@@ -141,10 +141,11 @@ def _why_no_stronger(ask: Ask, chosen: Candidate) -> str:
     if chosen.result.mode is Mode.HARDWARE:
         return ""
     said: dict[str, None] = {}
-    for mode, each in in_each_mode(*chosen.place, ask):
+    for mode in Mode:
         if mode is chosen.result.mode:
             break
-        said[each.reason if isinstance(each, Misfit) else f"not every member fits in {mode}"] = None
+        result = in_mode(*chosen.place, ask, mode)
+        said[result.reason if isinstance(result, Misfit) else f"not every member fits in {mode}"] = None
     return "; ".join(said)
 
 
@@ -193,18 +194,11 @@ def fit_for(node: NodeState, claims: DeviceClaims, ask: Ask, mode: Mode) -> Fit 
     return hosted(node, ask, not_whole(claims, mode, shared) or fit(claims, ask.id, ask.size, mode, shared))
 
 
-def in_each_mode(node: NodeState, claims: DeviceClaims, ask: Ask) -> Iterator[tuple[Mode, Fit | Misfit]]:
-    """From the strongest mode down to the first that fits: how a member would sit on the device, or why it does not."""
-    for mode in Mode:
-        pinned = _pinned_out(node, ask, mode)
-        modes = modes_for(node, claims, ask, frozenset({mode}) if not pinned else ALL_MODES)
-        if pinned or isinstance(modes, Misfit):
-            yield mode, Misfit("mode", pinned) if pinned or not isinstance(modes, Misfit) else modes
-            continue
-        result = fit_for(node, claims, ask, mode)
-        yield mode, result
-        if isinstance(result, Fit):
-            return
+def in_mode(node: NodeState, claims: DeviceClaims, ask: Ask, mode: Mode) -> Fit | Misfit:
+    """How one member would sit on the device in that mode alone, and who or what is against it."""
+    pinned = _pinned_out(node, ask, mode)
+    modes = Misfit("mode", pinned) if pinned else modes_for(node, claims, ask, frozenset({mode}))
+    return modes if isinstance(modes, Misfit) else fit_for(node, claims, ask, mode)
 
 
 def _pinned_out(node: NodeState, ask: Ask, mode: Mode) -> str:

@@ -65,9 +65,9 @@ def best_first(ask: Ask, candidates: Iterable[Candidate]) -> list[Candidate]:
     return [*sorted(fitting, key=lambda each: preference(each, ask)), *others]
 
 
-def worse(ask: Ask, each: Candidate, chosen: Candidate) -> str:
-    """What speaks against a place that fits, beside the one that was taken: the first part of the rank in which they differ."""
-    ours, theirs = rank_of(each, ask), rank_of(chosen, ask)
+def worse(ask: Ask, each: Candidate, chosen: Candidate, theirs: Rank) -> str:
+    """What speaks against a place that fits: the first part of the rank in which it differs from ``theirs``, the chosen one's."""
+    ours = rank_of(each, ask)
     part = next((at for at, (mine, other) in enumerate(zip(ours, theirs, strict=True)) if mine != other), LAST)
     if part == LAST:
         return _leaves(each, chosen)
