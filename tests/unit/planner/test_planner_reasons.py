@@ -1,5 +1,6 @@
 """What is told of a decision: what it was weighed by, why no stronger mode, and what speaks against every other place."""
 
+from msgspec.structs import replace
 from planner_house import GIB, h100, l4, p40
 
 from mica.events import (
@@ -11,11 +12,14 @@ from mica.events import (
     Mode,
     NodePolicy,
     Observed,
+    Placement,
     PoolPolicy,
     RequestSlice,
     Switching,
     Tier,
+    Vendor,
 )
+from mica.planner.domain.affinity import Affinity
 from mica.planner.domain.explaining import LOOKED_AT_MAX, explain
 from mica.planner.domain.fleet import Fleet
 from mica.planner.domain.placing import Ask, Pins, Placed, Unplaced, decide
@@ -146,6 +150,21 @@ def test_a_device_that_could_hold_it_is_nearer_than_one_with_more_free_that_neve
     outcome = decide(where, ask(60))
     assert isinstance(outcome, Unplaced)
     assert [each.device_id for each in outcome.decision.rejected] == ["y", "x"]
+
+
+def test_a_wish_that_would_be_met_less_well_is_named() -> None:
+    """Further from a slice, beside more of a group, or either."""
+    place = Placement(node="n0", device_id="x", model="L4", vendor=Vendor.NVIDIA, mode=Mode.FCSP, vram_bytes=GIB, share_ppm=1)
+    near = Affinity(near=(place,), near_id="llm")
+    apart = Affinity(apart="g", others={"n0": {"y": 1}})
+    both = Affinity(near=(place,), near_id="llm", apart="g", others={"n0": {"y": 1}})
+    where = fleet(l4("x"), l4("y"))
+    against = [decided(where, replace(ask(4), affinity=each))[1]["y"] for each in (near, apart, both)]
+    assert against == [
+        "fits, but is further from slice llm",
+        "fits, but has more of group g beside it",
+        "fits, but is further from slice llm or has more of group g beside it",
+    ]
 
 
 def test_a_gang_waits_only_where_a_node_has_enough_devices_of_one_model() -> None:

@@ -76,11 +76,18 @@ def worse(ask: Ask, each: Candidate, chosen: Candidate, theirs: Rank) -> str:
     partitioned = each.result.mode is Mode.HARDWARE
     return (
         f"fits, but only in {each.result.mode}, which is weaker than {chosen.result.mode}",
-        "fits, but is not as near to, or as far apart from, the slices that the request names",
+        f"fits, but {_wishes(ask)}",
         "fits, but would be carved in time, and it can be carved in space",
         f"fits, but would first have to be {'partitioned' if partitioned else 'made whole'}",
         f"fits, and costs {ours[4]:.4g} an hour in place of {theirs[4]:.4g}",
     )[part]
+
+
+def _wishes(ask: Ask) -> str:
+    """What of its wishes a request would get less of."""
+    affinity = ask.affinity
+    near = [f"is further from slice {affinity.near_id}"] if affinity.near else []
+    return " or ".join([*near, *([f"has more of group {affinity.apart} beside it"] if affinity.apart else [])])
 
 
 def _leaves(each: Candidate, chosen: Candidate) -> str:
