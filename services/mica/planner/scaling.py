@@ -69,6 +69,8 @@ SIZES_GIB: Final = (
 )
 """Memory of requests, and how many of a hundred ask for it."""
 GANGS: Final = ((1, 92), (2, 5), (4, 2), (8, 1))
+TENANTS_MIN: Final = 64
+NODES_PER_TENANT: Final = 10
 FULL: Final = 0.85
 """The part of the fleet's memory that is held while it is measured."""
 
@@ -111,8 +113,8 @@ def fleet_of(nodes: int) -> list[bytes]:
     ]
 
 
-def requests(seed: int) -> Iterator[bytes]:
-    """Requests of sixty-four tenants, without end."""
+def requests(seed: int, tenants: int) -> Iterator[bytes]:
+    """Requests of so many tenants, without end."""
     draw = random.Random(seed)  # noqa: S311 - an experiment that can be repeated
     sizes, size_weights = zip(*SIZES_GIB, strict=True)
     gangs, gang_weights = zip(*GANGS, strict=True)
@@ -122,7 +124,7 @@ def requests(seed: int) -> Iterator[bytes]:
         gib, devices = draw.choices(sizes, size_weights)[0], draw.choices(gangs, gang_weights)[0]
         share = draw.choice((None, None, 100_000, 200_000, 300_000, 500_000))
         request = RequestSlice(
-            tenant=f"t{draw.randrange(64)}", id=f"s{number}", vram_bytes=gib * GIB, share_ppm=share, devices=devices,
+            tenant=f"t{draw.randrange(tenants)}", id=f"s{number}", vram_bytes=gib * GIB, share_ppm=share, devices=devices,
             cpu_milli=draw.choice((0, 1000, 4000)), apart=f"g{number // 160}" if number % 20 == 0 else None, apart_strict=False,
             pool=f"pool{number % POOLS}" if number % 5 == 0 else None,
         )  # fmt: skip
@@ -238,7 +240,7 @@ def run(nodes: int, placements: int, seed: int) -> Report:
     measured = Measured(documents)
     cold_start_s = time.perf_counter() - begun
     del documents
-    stream = requests(seed)
+    stream = requests(seed, max(TENANTS_MIN, nodes // NODES_PER_TENANT))
     while measured.held_bytes < FULL * measured.whole_bytes:
         measured.serve(next(stream))
         measured.look_ahead()
