@@ -49,7 +49,6 @@ def growth_plot(fleets: Sequence[Fleet]) -> Plot:
     panels = [
         Panel("Time of one request", "ms", [
             Line("p50", nodes, [each.p50_ms for each in fleets]), Line("p99", nodes, [each.p99_ms for each in fleets]),
-            Line("processor, mean", nodes, [each.cpu_ms for each in fleets]),
         ], (0, None)),
         Panel("Placements of one process", "a second", [
             Line("placements", nodes, [each.placements_per_s for each in fleets]),

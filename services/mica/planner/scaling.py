@@ -76,15 +76,11 @@ FULL: Final = 0.85
 
 
 class Report(Struct, frozen=True, kw_only=True):
-    """``placements_per_s`` counts what was placed; times are of all requests, in the state that the fleet was filled to.
-
-    ``cpu_ms``: processor time of one request, which other work on the machine stretches less.
-    """
+    """``placements_per_s`` counts what was placed; times are of all requests, in the state that the fleet was filled to."""
 
     nodes: int
     devices: int
     placements_per_s: float
-    cpu_ms: float
     p50_ms: float
     p99_ms: float
     p999_ms: float
@@ -252,13 +248,12 @@ def run(nodes: int, placements: int, seed: int, home: tuple[int, int] = (0, 1)) 
         measured.look_ahead()
     measured.count.clear()
     took_ms: list[float] = []
-    spent = cpu = 0.0
+    spent = 0.0
     for _ in range(placements):
         raw = next(stream)
-        begun, ran = time.perf_counter(), time.thread_time()
+        begun = time.perf_counter()
         measured.serve(raw)
         took = time.perf_counter() - begun
-        cpu += time.thread_time() - ran
         spent += took
         took_ms.append(1000 * took)
         while measured.held_bytes > full_bytes:
@@ -270,7 +265,6 @@ def run(nodes: int, placements: int, seed: int, home: tuple[int, int] = (0, 1)) 
         nodes=nodes,
         devices=nodes * DEVICES,
         placements_per_s=round(measured.count["placed"] / spent, 1),
-        cpu_ms=round(1000 * cpu / placements, 3),
         p50_ms=round(cuts[499], 3),
         p99_ms=round(cuts[989], 3),
         p999_ms=round(cuts[998], 3),
