@@ -248,6 +248,7 @@ def _on_opencl(runs: int, *, quick: bool) -> tuple["Report", list[str]]:
     metavar="NAME",
     help="bestfit, fgd, value, mica, mica_moving, mica_moving_5.",
 )
+@click.option("--by-planner", is_flag=True, help="mica: as the planner service decides, with quotas, ledgers and explanations.")
 @click.option("--over-time", is_flag=True, help="Pods come and go at the trace's own times, instead of coming in random order.")
 @click.option("--load", "loads", type=float, multiple=True, help="Over time: so much of the capacity is asked for [1.0].")
 @click.option("--part", type=float, help="Over time: so large a part of the nodes [0.1].")
@@ -258,6 +259,8 @@ def _on_opencl(runs: int, *, quick: bool) -> tuple["Report", list[str]]:
 def placement(*, as_json: bool, over_time: bool, plots: Path | None, **given: object) -> int:
     """Run the placement benchmark."""
     wanted = {name: value for name, value in given.items() if value}
+    if over_time and "by_planner" in wanted:
+        raise click.ClickException("bench: --by-planner: allowed without --over-time")
     try:
         return (_placement_over_time if over_time else _placement)(wanted, plots, as_json=as_json)
     except msgspec.ValidationError as error:

@@ -198,6 +198,15 @@ class Index:
             known = self._wants[modes] = (key_of(want), want)
         return known
 
+    def beside_devices(self, shape: Shape) -> str | None:
+        """The node on which work that needs no device is least in the way, or None: no node has room."""
+        for pool in self._pools.all.values():
+            for cell in pool.cells:
+                spot = cell.shelves[Mode.FCSP].foresighted.packer.choose(shape)
+                if spot is not None:
+                    return cell.nodes[spot.node].name
+        return None
+
     def gang_nodes(self, ask: Ask, mode: Mode, enough: int) -> list[NodeState]:
         """The nodes with room for their part of a gang: best connected first, then where it costs the least of what is left.
 
