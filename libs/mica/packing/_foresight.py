@@ -94,6 +94,13 @@ class Plan(Struct, frozen=True):
     version: NDArray[np.uint32]
 
 
+class Kept(Struct, frozen=True):
+    """What is left of a plan that was adopted."""
+
+    packer: Packer
+    slots: dict[Shape, deque[Spot]]
+
+
 class Foresighted:
     """A packer that plans. Boards that see parts of one stream of work share a ``learner``."""
 
@@ -106,7 +113,7 @@ class Foresighted:
         self._capacity_milli = 1000 * board.devices
         self._foresight = foresight
         self._draw = random.Random(seed)  # noqa: S311 - ties among what is planned, not a secret
-        self._plan: Plan | None = None
+        self._plan: Kept | None = None
         self._came = self._next = 0
         self._seen = (0, 0)
         """Arrivals and departures when it was last looked ahead."""
@@ -200,7 +207,7 @@ class Foresighted:
     def adopt(self, plan: Plan) -> None:
         """Keep the places of a plan. Where the board has changed since it was looked at, they are wishes that hold nothing."""
         self.packer.take_over(plan.fresh)
-        self._plan = plan if plan.slots else None
+        self._plan = Kept(plan.packer, plan.slots) if plan.slots else None
         self.rearranged(np.flatnonzero(plan.version != self.board.version).tolist())
 
     def _kept(self, shape: Shape) -> Spot | None:
