@@ -12,6 +12,7 @@ import random
 from collections import deque
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
+from typing import Final
 
 import numpy as np
 from msgspec import Struct
@@ -44,6 +45,10 @@ class Foresight(Struct, frozen=True, kw_only=True):
     small_milli: int = 190
     large_first: float = 0.5
     fleeting: float = 0.25
+
+
+WARM: Final = 64
+"""Of so many shapes every node is looked at with the new mix before it counts; of others when they come."""
 
 
 class Why(StrEnum):
@@ -202,7 +207,8 @@ class Foresighted:
         self._seen = learner.arrivals, learner.departures
         expected = self._expected() if left < foresight.fleeting * came else []
         packer = Packer(self.board.copy(), Mix(learner.typical(now_s), self.board.kinds), self.packer.settings)
-        return Outlook(packer, expected, self.packer.shapes(), self.board.version.copy())
+        usual = [shape for shape, _ in learner.counts.most_common(WARM)]
+        return Outlook(packer, expected, usual, self.board.version.copy())
 
     def adopt(self, plan: Plan) -> None:
         """Keep the places of a plan. Where the board has changed since it was looked at, they are wishes that hold nothing."""
