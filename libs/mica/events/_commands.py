@@ -12,6 +12,7 @@ from mica.events._vocabulary import (
     Control,
     CpuMilli,
     DeviceId,
+    DeviceModel,
     Dtype,
     GroupName,
     HostBytes,
@@ -37,7 +38,7 @@ Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 Tokens = Annotated[int, Meta(ge=1, le=100_000_000)]
 
 
-class Slo(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class Slo(Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True, omit_defaults=True):
     """What a workload was promised; every given bound must hold.
 
     A slice is sized so that each bound would hold with ``headroom_ppm`` of it (0.1 when left out) to spare.
@@ -50,7 +51,7 @@ class Slo(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_de
     headroom_ppm: Annotated[int, Meta(ge=0, le=900_000)] = 100_000
 
 
-class MeasuredPoint(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class MeasuredPoint(Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True, omit_defaults=True):
     """One measurement of the workload at one compute share, with ``batch`` requests at a time.
 
     ``rate_hz`` counts requests. ``vram_bytes`` is the most memory that was seen in use.
@@ -65,7 +66,7 @@ class MeasuredPoint(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     vram_bytes: VramBytes | None = None
 
 
-class Profile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class Profile(Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True, omit_defaults=True):
     """What a workload is: what it was measured to do, or what it is made of. A slice is sized from it.
 
     ``name``: what is stored under ``profile.<name>``; fields given beside it stand in place of the stored ones. ``model``: a
@@ -98,7 +99,7 @@ class Profile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omi
     source: ShortText = ""
 
 
-class Command(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="type"):
+class Command(Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True, omit_defaults=True, tag_field="type"):
     """Base of all commands. The subject carries no id; identity is in the body."""
 
 
@@ -108,8 +109,9 @@ class RequestSlice(Command, tag="slice.request", frozen=True, kw_only=True):
     ``id`` names it; without one the slice is called ``seq-<stream sequence>``. ``vram_bytes`` may be left out when ``profile``
     says it or what the model is. Without ``share_ppm`` the planner takes the smallest share that keeps ``slo`` by the profile's
     points or, where it knows the model, by an estimate; else the same part of the device's compute as of its memory. What was
-    assumed stands in the decision. ``queue_s`` is how long to wait for capacity before the answer is no. ``limits`` hold in
-    software modes only: a request with some is not placed in hardware.
+    assumed stands in the decision. ``models`` are the models of device that will do, as inventories name them; any, without.
+    ``queue_s`` is how long to wait for capacity before the answer is no. ``limits`` hold in software modes only: a request with
+    some is not placed in hardware.
 
     ``devices`` > 1 asks for a gang, each member with the full size (a model that is sized by its shape is split over them), on
     the devices that are connected best: all of them inside one node, or the same number on each of ``nodes`` of one pool.
@@ -131,6 +133,7 @@ class RequestSlice(Command, tag="slice.request", frozen=True, kw_only=True):
     mode: Mode | None = None
     pool: PoolName | None = None
     vendor: Vendor | None = None
+    models: Annotated[tuple[DeviceModel, ...], Meta(max_length=32)] = ()
     runtime: Runtime = Runtime.NATIVE
     uid: Annotated[int, Meta(ge=0, le=(1 << 32) - 2)] | None = None
     priority: Annotated[int, Meta(ge=0, le=100)] = 50

@@ -118,10 +118,8 @@ class Cell:
         host = UNLIMITED if cpu_milli is None else max(0, cpu_milli), UNLIMITED if memory is None else max(0, memory // MIB)
         for shelf in self.shelves.values():
             shelf.put_host(number, *host)
-        for index, claims in enumerate(self._places[number]):
+        for index, (_, claims) in node.numbered(device_ids):
             assert claims.device is not None
-            if device_ids is not None and claims.device.id not in device_ids:
-                continue
             sort = self._sorts.number(claims.device, switching, in_time=claims.mode("") is Mode.TIMESLICE)
             for mode, shelf in self.shelves.items():
                 shelf.put(number, index, sort, free_of(claims, mode))
