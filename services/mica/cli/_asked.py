@@ -44,6 +44,7 @@ def only_text(request: RequestSlice) -> str:
         f"in {request.mode}" if request.mode is not None else "",
         f"in pool {request.pool}" if request.pool is not None else "",
         f"on devices of {request.vendor}" if request.vendor is not None else "",
+        f"on a {' or '.join(request.models)}" if request.models else "",
         f"for {request.runtime}" if request.runtime is not Runtime.NATIVE else "",
         _near_text(request),
         _apart_text(request),

@@ -185,14 +185,15 @@ def test_everything_that_is_asked_of_the_place_is_told() -> None:
     """Gangs, promises, the node's own, pins, nearness; what was left alone is not."""
     wanted = RequestSlice(
         tenant="t", share_ppm=500_000, devices=4, nodes=2, cpu_milli=1500, host_memory_bytes=GIB, slo=Slo(p99_ms=20), priority=60,
-        mode=Mode.FCSP, pool="p", vendor=Vendor.AMD, near="llm", near_within=Reach.NODE, apart="g", apart_strict=False,
+        mode=Mode.FCSP, pool="p", vendor=Vendor.AMD, models=("MI300X", "MI250"),
+        near="llm", near_within=Reach.NODE, apart="g", apart_strict=False,
     )  # fmt: skip
     assert asked_text(wanted) == (
         "what its profile needs and 50% of the compute, on each of 4 devices of 2 nodes; 1.5 processors and 1GiB of memory of "
         "its node for each; a promise of p99 20 ms, with 10 % headroom; guaranteed; priority 60"
     )
     assert only_text(wanted) == (
-        "in fcsp, in pool p, on devices of amd, on the node of slice llm, "
+        "in fcsp, in pool p, on devices of amd, on a MI300X or MI250, on the node of slice llm, "
         "on another device than the rest of group g, if there is room"
     )
     assert only_text(ASKED) == ""
