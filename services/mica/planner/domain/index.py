@@ -62,6 +62,11 @@ class Index:
         self._came: dict[Foresighted, None] = {}
         self._looked: dict[str, Looked] = {}
 
+    def begin(self, ask: Ask) -> None:
+        """Take over all that has changed, and forget how the same request was looked at before."""
+        self._looked.pop(ask.id, None)
+        self.refresh(ask.pins)
+
     def refresh(self, pins: Pins) -> None:
         """Take over all that has changed."""
         self._pools.refresh(pins)
