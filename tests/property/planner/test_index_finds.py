@@ -1,0 +1,132 @@
+"""The index against looking at every device: on random fleets, after random lives, it finds a place wherever the rule has one."""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest.mock import patch
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from index_fleets import HAPPENINGS, World, gang_nodes, nodes, on_boards
+
+from mica.planner.domain import cells, index, placing, pools, sorts, states
+from mica.planner.domain.admission import inadmissible
+from mica.planner.domain.asks import Ask
+from mica.planner.domain.ledgers import entries_of
+from mica.planner.domain.placing import Placed, Unplaced, decide, decide_among
+
+Step = tuple[str, int]
+steps = st.lists(st.tuples(st.sampled_from(["ask"] * 9 + list(HAPPENINGS)), st.integers(0, 9999)), min_size=4, max_size=25)
+DEEP = settings(max_examples=150, deadline=None)
+
+
+def by_index_alone(world: World, ask: Ask) -> Placed | Unplaced:
+    """What the index finds, where nothing is looked at beside it."""
+    with patch.object(placing, "LOOKED_AT_MAX", 0):
+        return decide(world.fleet, ask)
+
+
+def check_ask(world: World, ask: Ask) -> Placed | None:
+    """The index finds a place if, and only if, some device is one, in the strongest mode, and the books allow it."""
+    found = by_index_alone(world, ask)
+    exact = decide_among(world.fleet, ask, world.fleet.devices())
+    outcome = decide(world.fleet, ask)
+    assert isinstance(found, Placed) == isinstance(exact, Placed), (ask, found, exact)
+    assert isinstance(outcome, Placed) == isinstance(exact, Placed), (ask, outcome, exact)
+    if isinstance(exact, Unplaced):
+        assert isinstance(outcome, Unplaced)
+        assert (outcome.refusal, outcome.possible) == (exact.refusal, exact.possible)
+        return None
+    assert isinstance(outcome, Placed)
+    assert isinstance(found, Placed)
+    assert found.placements == outcome.placements
+    assert {each.mode for each in outcome.placements} == {exact.placements[0].mode}
+    assert len({(each.node, each.device_id) for each in outcome.placements}) == ask.members
+    for name in {each.node for each in outcome.placements}:
+        assert inadmissible(world.node(name), ask.id, {}, entries_of(world.record(ask, outcome), name)) is None
+    if ask.members > 1:
+        assert connected(world, outcome) == connected(world, exact)
+    return outcome
+
+
+def connected(world: World, outcome: Placed) -> object:
+    """How well the worst connected part of a gang is connected."""
+    by_node: dict[str, list[str]] = {}
+    for each in outcome.placements:
+        by_node.setdefault(each.node, []).append(each.device_id)
+    return min(world.node(name).connections.score(ids) for name, ids in by_node.items())
+
+
+def check_boards(world: World) -> None:
+    """The index that has followed all changes has what one that begins now would have; nodes that are closed may have less."""
+    followed, begun = on_boards(world.fleet, world.pins), on_boards(world.anew(), world.pins)
+    shut = {name for name, node in world.fleet.nodes.items() if node.closed}
+    for name in followed.keys() | begun.keys():
+        if name not in shut:
+            assert followed.get(name) == begun.get(name), name
+
+
+def live(world: World, life: list[Step]) -> None:
+    """One step after the other, with everything checked after each."""
+    for what, seed in life:
+        dice = random.Random(seed)
+        if what == "ask":
+            ask = world.ask(dice)
+            outcome = check_ask(world, ask)
+            if outcome is not None:
+                world.reserve(ask, outcome)
+        else:
+            world.happen(what, dice)
+        check_boards(world)
+
+
+@DEEP
+@given(nodes, steps)
+def test_the_index_finds_a_place_wherever_there_is_one(kinds: list[list[str]], life: list[Step]) -> None:
+    """In the strongest mode that any device gives, and refuses for the same reason; after every change it has what the documents say."""
+    live(World(kinds), life)
+
+
+@DEEP
+@given(gang_nodes, steps)
+def test_gangs_are_found_and_are_connected_as_well_as_can_be(kinds: list[list[str]], life: list[Step]) -> None:
+    """The same on nodes that have several devices of a kind."""
+    live(World(kinds), life)
+
+
+@contextmanager
+def cramped(room: dict[str, int]) -> Iterator[None]:
+    """Cells, tables and memories as small as that."""
+    where = {"CELL_NODES": pools, "NODE_DEVICES_MAX": cells, "FULL_MAX": cells, "ROOM": sorts, "REMEMBERED": sorts,
+             "SHAPES_MAX": index, "LOOKED_MAX": index, "OPENINGS_MAX": states}  # fmt: skip
+    patches = [patch.object(where[name], name, value) for name, value in room.items()]
+    for each in patches:
+        each.start()
+    try:
+        yield
+    finally:
+        for each in patches:
+            each.stop()
+
+
+@pytest.mark.parametrize(
+    "room",
+    [
+        {"CELL_NODES": 2},
+        {"CELL_NODES": 1, "ROOM": 1},
+        {"NODE_DEVICES_MAX": 2},
+        {"SHAPES_MAX": 2, "OPENINGS_MAX": 2, "FULL_MAX": 1, "LOOKED_MAX": 1, "REMEMBERED": 2},
+    ],
+    ids=lambda room: " ".join(room).lower(),
+)
+def test_where_room_is_small_the_index_finds_the_same(room: dict[str, int]) -> None:
+    """Several cells in a pool, more sorts than the tables had room for, nodes that no board holds, memories that are full."""
+
+    @settings(max_examples=60, deadline=None)
+    @given(nodes, steps)
+    def lives(kinds: list[list[str]], life: list[Step]) -> None:
+        live(World(kinds), life)
+
+    with cramped(room):
+        lives()
