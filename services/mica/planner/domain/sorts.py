@@ -23,7 +23,7 @@ from mica.vendors import shares_in_space
 
 MIB: Final = 1 << 20
 UNLIMITED: Final = 1 << 30
-"""What the board has of a node's CPU (milli) or memory (MiB) where it is not limited."""
+"""What the board has of a node's CPU (milli) or memory (MiB) where it is not limited, and the most that it can have or be asked."""
 ROOM: Final = 16
 """Numbers of sorts that a table has to begin with."""
 
@@ -82,6 +82,13 @@ def free_of(claims: DeviceClaims, mode: Mode) -> tuple[int, int]:
         taken = [window for claim in claims.claims.values() for window in claim.windows]
         return free, windows.largest_share(taken)
     return free, max(0, PPM - claims.share_ppm)
+
+
+def switching_of(claims: DeviceClaims, said: Switching) -> Switching:
+    """What a policy comes to on a device: what somebody holds is carved already, whatever is ``said`` of idle ones."""
+    if claims.device is None or not claims.device.switchable:
+        return Switching.NEVER
+    return Switching.AUTO if claims.claims else said
 
 
 class Sorts:
@@ -160,8 +167,9 @@ def _size(sort: Sort, want: Want) -> Size | None:
 def _shape(table: Sequence[Need | None], want: Want) -> Shape:
     given = [need for need in table if need is not None]
     vram_mib, share_ppm = max(vram for vram, _ in given), sum(share for _, share in given) // len(given)
-    cpu_milli, memory_mib = want.request.cpu_milli, -(-want.request.host_memory_bytes // MIB)
-    host = want.members * cpu_milli, want.members * memory_mib
+    cpu_milli = want.members * want.request.cpu_milli
+    memory_mib = want.members * want.request.host_memory_bytes // MIB
+    host = min(UNLIMITED, cpu_milli), min(UNLIMITED, memory_mib)
     return Shape(*host, want.members, vram_mib, share_ppm, by_kind=tuple(table))
 
 
@@ -171,17 +179,20 @@ def _is_plain(sort: Sort, mode: Mode) -> bool:
 
 
 def _needs(sort: Sort, want: Want, mode: Mode) -> Need | None:
-    """Memory (MiB, rounded up) and compute (ppm) of one member, or None."""
+    """Memory and compute (ppm) of one member, or None.
+
+    Memory is in MiB, rounded down as what is free is: what fits to the byte fits here, and the rule finds out the rest.
+    """
     device, modes = sort.sample, _modes(sort, want)
     if mode not in modes and not (sort.in_time and mode is Mode.TIMESLICE and mode in want.modes and modes[-1:] == (Mode.FCSP,)):
         return None
     size = want.size.on(device)
-    if isinstance(size, Misfit):
+    if isinstance(size, Misfit) or size.vram_bytes > usable(device):
         return None
     share_ppm = size.share_ppm or proportional_share(size.vram_bytes, usable(device))
     if mode is Mode.TIMESLICE:
         share_ppm = windows.length_of(share_ppm) // windows.NS_PER_PPM
-    return max(1, -(-size.vram_bytes // MIB)), share_ppm
+    return max(1, size.vram_bytes // MIB), share_ppm
 
 
 def _modes(sort: Sort, want: Want) -> tuple[Mode, ...]:
