@@ -24,7 +24,6 @@ from mica.events import (
     Health,
     Held,
     Inventory,
-    Ledger,
     Link,
     LinkKind,
     Mode,
@@ -56,6 +55,8 @@ LEASED, ENDED = 1 << 62, 5
 NODES = ("n1", "n2", "n3", "n4")
 POOLS = ("a", "b", "c")
 ODD = 1_234_567
+SIZES = [GIB, 6 * GIB, 9 * GIB, 9 * GIB + ODD, 22 * GIB, 22 * GIB + GIB // 2, 39 * GIB, 70 * GIB, 8 * GIB - 2 * ODD]
+MEMORIES = [0, 0, 0, GIB, 8 * GIB + ODD, 4 * GIB + ODD // 2]
 _CATALOGUE = Catalogue.load()
 Maker = Callable[[str, int], Device]
 
@@ -90,7 +91,9 @@ KINDS: Mapping[str, Maker] = {
 
 nodes = st.lists(st.lists(st.sampled_from(sorted(KINDS)), max_size=4), min_size=1, max_size=len(NODES))
 """By node, the kinds of its devices."""
-gang_nodes = st.lists(st.lists(st.sampled_from(["l4", "l4", "h100", "h100-whole"]), min_size=2, max_size=4), min_size=2, max_size=4)
+gang_nodes = st.lists(
+    st.lists(st.sampled_from(["l4", "l4", "h100", "h100-whole"]), min_size=2, max_size=4), min_size=2, max_size=4
+)
 
 
 class World:
@@ -119,7 +122,7 @@ class World:
         members, on_nodes = dice.choice([(1, 1)] * 6 + [(2, 1), (4, 1), (2, 2), (4, 2)])
         stands = [id_ for id_, record in self.records.items() if len(record.placements) == 1]
         near = dice.choice(stands) if stands and dice.random() < 0.2 else None
-        vram = dice.choice([GIB, 6 * GIB, 9 * GIB, 9 * GIB + ODD, 22 * GIB, 22 * GIB + GIB // 2, 39 * GIB, 70 * GIB, 8 * GIB - 2 * ODD])
+        vram = dice.choice(SIZES)
         request = RequestSlice(
             tenant="t", id=f"s{self.asked}", vram_bytes=vram, devices=members, nodes=on_nodes,
             share_ppm=dice.choice([None, None, 1, 100_000, 333_333, 600_000, 1_000_000]),
@@ -128,16 +131,16 @@ class World:
             runtime=dice.choice([Runtime.NATIVE] * 4 + [Runtime.OPENCL, Runtime.CUDA]),
             limits=dice.choice([AskedLimits()] * 7 + [AskedLimits(inflight_max=3)]),
             near=near, near_within=dice.choice([None, *Reach]) if near else None,
-            apart=dice.choice([None, None, None, "g", "h"]), apart_within=dice.choice(list(Reach)), apart_strict=dice.random() < 0.5,
-            cpu_milli=dice.choice([0, 0, 0, 1500, 4000]), host_memory_bytes=dice.choice([0, 0, 0, GIB, 8 * GIB + ODD, 4 * GIB + ODD // 2]),
+            apart=dice.choice([None, None, None, "g", "h"]), apart_within=dice.choice(list(Reach)),
+            apart_strict=dice.random() < 0.5, cpu_milli=dice.choice([0, 0, 0, 1500, 4000]), host_memory_bytes=dice.choice(MEMORIES),
         )  # fmt: skip
         devices = [claims.device.id for _, claims in self.fleet.devices() if claims.device is not None]
         excluded = frozenset(dice.sample(devices, min(len(devices), dice.choice([0, 0, 0, 1, 2]))))
         group = self.fleet.group(request, but=request.id or "")
         near_to = self.records[near].placements if near else ()
         return Ask(
-            id=request.id or "", request=request, size=Size(vram, request.share_ppm), pins=self.pins, members=members, excluded=excluded,
-            affinity=affinity_of(request, group, near_to),
+            id=request.id or "", request=request, size=Size(vram, request.share_ppm), pins=self.pins, members=members,
+            excluded=excluded, affinity=affinity_of(request, group, near_to),
         )  # fmt: skip
 
     def reserve(self, ask: Ask, outcome: Placed) -> None:
@@ -148,7 +151,8 @@ class World:
     def record(self, ask: Ask, outcome: Placed) -> SliceRecord:
         """The slice's record, were it written."""
         return SliceRecord(
-            id=ask.id, request=ask.request, phase=Phase.PLACED, generation=1, sequence=1, request_sequence=1, placements=outcome.placements
+            id=ask.id, request=ask.request, phase=Phase.PLACED, generation=1, sequence=1, request_sequence=1,
+            placements=outcome.placements,
         )  # fmt: skip
 
     def happen(self, what: str, dice: random.Random) -> None:
@@ -182,7 +186,10 @@ class World:
                 ledger = self.node(name).ledger
                 gone = {d: s[id_] for d, s in ledger.devices.items() if id_ in s}
                 devices = {d: {i: e for i, e in s.items() if i != id_} if id_ in s else s for d, s in ledger.devices.items()}
-                held = {**ledger.held, **{d: {**ledger.held.get(d, {}), id_: Held(entry=e, generation=1)} for d, e in gone.items() if keeps}}
+                held = {
+                    **ledger.held,
+                    **{d: {**ledger.held.get(d, {}), id_: Held(entry=e, generation=1)} for d, e in gone.items() if keeps},
+                }
                 self.node(name).take_ledger(replace(ledger, devices=devices, held=held))
 
     def observe(self, dice: random.Random) -> None:
@@ -194,8 +201,8 @@ class World:
         for device_id, slices in node.ledger.devices.items():
             for id_, entry in slices.items():
                 seen.setdefault(device_id, {})[id_] = ObservedSlice(
-                    generation=1, state=ObservedState.LIVE, mode=entry.mode, vram_bytes=entry.vram_bytes, share_ppm=entry.share_ppm,
-                    partition=entry.partition, window=entry.window, vram_used_bytes=entry.vram_bytes,
+                    generation=1, state=ObservedState.LIVE, mode=entry.mode, vram_bytes=entry.vram_bytes,
+                    share_ppm=entry.share_ppm, partition=entry.partition, window=entry.window, vram_used_bytes=entry.vram_bytes,
                 )  # fmt: skip
         lease_until = node.observed.lease_until if node.observed is not None else LEASED
         node.take_observed(Observed(node=node.name, boot_id="b", lease_until=lease_until, devices=seen))
@@ -230,7 +237,9 @@ class World:
             dice.shuffle(devices)
         pool = dice.choice(POOLS) if change == "pool" else was.pool
         cpu_milli = dice.choice([0, 4000, 16_000]) if change == "host" else was.cpu_milli
-        now = replace(was, devices=tuple(devices), pool=pool, cpu_milli=cpu_milli, links=linked(devices) if dice.random() < 0.8 else ())
+        now = replace(
+            was, devices=tuple(devices), pool=pool, cpu_milli=cpu_milli, links=linked(devices) if dice.random() < 0.8 else ()
+        )
         node.take_inventory(None if change == "leave" else now)
 
     def policy(self, dice: random.Random) -> None:
@@ -238,9 +247,10 @@ class World:
         pools = {
             name: PoolPolicy(
                 modes=dice.choice([(), (), (Mode.HARDWARE,), (Mode.FCSP, Mode.TIMESLICE), (Mode.TIMESLICE,)]),
-                switching=dice.choice(list(Switching)), drain_at=dice.choice([Severity.WARNING, Severity.FATAL]),
+                switching=dice.choice(list(Switching)),
+                drain_at=dice.choice([Severity.WARNING, Severity.FATAL]),
                 prices=dice.choice([{}, {"L4": 1.0, "P40": 0.5}, {"L4": 0.2, "H100-SXM-80GB": 4.0}]),
-            )  # fmt: skip
+            )
             for name in dice.sample(POOLS, dice.randint(0, len(POOLS)))
         }
         own = {name: NodePolicy(switching=dice.choice([None, *Switching])) for name in dice.sample(NODES, dice.randint(0, 2))}
@@ -267,7 +277,9 @@ HAPPENINGS = ("give_up", "enter", "enter", "leave", "observe", "lease", "invento
 
 def linked(devices: list[Device] | tuple[Device, ...]) -> tuple[Link, ...]:
     """Devices of one model in pairs."""
-    pairs = [(one, other) for one, other in combinations(devices, 2) if one.model == other.model and one.index // 2 == other.index // 2]
+    pairs = [
+        (one, other) for one, other in combinations(devices, 2) if one.model == other.model and one.index // 2 == other.index // 2
+    ]
     return tuple(Link(a=one.id, b=other.id, kind=LinkKind.NVLINK, lanes=4, bytes_per_s=10**11) for one, other in pairs)
 
 
@@ -281,7 +293,9 @@ def on_boards(fleet: Fleet, pins: Pins) -> dict[str, object]:
             for number, node in enumerate(cell.nodes):
                 found[node.name] = (pool_name, [list(_rows(cell, mode, number, pools.sorts)) for mode in cell.shelves])
         for name, keys in pool.states._of.items():
-            rows = {order[1]: (_sort(pools.sorts, key[0]), *key[1:], pool.states._states[key].switches) for order, key in keys.items()}
+            rows = {
+                order[1]: (_sort(pools.sorts, key[0]), *key[1:], pool.states._states[key].switches) for order, key in keys.items()
+            }
             if rows:
                 found[f"states of {name}"] = (pool_name, rows)
     return found

@@ -107,7 +107,9 @@ class Cell:
             return False
         number = self.number[node.name]
         ours, whole = self._places[number], self.shelves[Mode.FCSP].whole_mib(number)
-        return [(node.devices[each.id], usable_mib(each)) for each in node.inventory.devices] == list(zip(ours, whole, strict=True))
+        return [(node.devices[each.id], usable_mib(each)) for each in node.inventory.devices] == list(
+            zip(ours, whole, strict=True)
+        )
 
     def keeps(self, node: NodeState) -> bool:
         """Whether the node is one of its own, with whatever devices."""

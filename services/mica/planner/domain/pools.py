@@ -114,7 +114,12 @@ class Pools:
                 continue
             if cell is not None:
                 stale[cell] = None
-            if node is not None and node.inventory is not None and name not in self.large and not (cell is not None and cell.keeps(node)):
+            if (
+                node is not None
+                and node.inventory is not None
+                and name not in self.large
+                and not (cell is not None and cell.keeps(node))
+            ):
                 joining.setdefault(node.pool, []).append(node)
         self._rearrange(stale, joining, pins)
 

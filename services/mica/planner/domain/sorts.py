@@ -23,7 +23,7 @@ from mica.vendors import shares_in_space
 
 MIB: Final = 1 << 20
 UNLIMITED: Final = 1 << 30
-"""What the board has of a node's CPU (milli) or memory (MiB) where it is not limited, and the most that it can have or be asked."""
+"""What the board has of a node's CPU (milli) or memory (MiB) where it is not limited; it has, and is asked, no more."""
 ROOM: Final = 16
 """Numbers of sorts that a table has to begin with."""
 
