@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from mica.bench.scale import Fleet
 from mica.plots import Line, Panel, Plot
 from mica.simulation import Sample
 
@@ -40,3 +41,18 @@ def over_arrivals_plot(curves: Mapping[str, Mapping[str, Mapping[int, float]]], 
         most = Line("all of it", [begin, 100], [begin, 100], faint=True)
         panels.append(Panel(workload, "allocated, %", [*lines, most], (begin, 100)))
     return Plot("Allocated against arrived, % of the capacity", "arrived, % of the capacity", panels)
+
+
+def growth_plot(fleets: Sequence[Fleet]) -> Plot:
+    """What a placement, and the planner, cost in fleets of more and more nodes."""
+    nodes = [each.nodes for each in fleets]
+    panels = [
+        Panel("Time of one request", "ms", [
+            Line("p50", nodes, [each.p50_ms for each in fleets]), Line("p99", nodes, [each.p99_ms for each in fleets]),
+        ], (0, None)),
+        Panel("Placements of one process", "a second", [
+            Line("placements", nodes, [each.placements_per_s for each in fleets]),
+        ], (0, None)),
+        Panel("Memory of the process", "MiB", [Line("resident", nodes, [each.rss_mib for each in fleets])], (0, None)),
+    ]  # fmt: skip
+    return Plot("The planner in larger and larger fleets of eight devices a node", "nodes", panels, log_x=True)

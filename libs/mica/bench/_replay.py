@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from mica.bench._errors import BenchError
 from mica.bench._trace import Trace
-from mica.packing import Board, Foresight, Foresighted, Mix, Moving, Packer, Settings, Shape, Spot
+from mica.packing import Board, Foresight, Foresighted, Mix, Moving, Node, Packer, Settings, Shape, Spot
 from mica.simulation import BUDGETS, Policy, peer_mix, peer_settings
 
 Arrive = Callable[[Shape], Spot | None]
@@ -49,20 +49,33 @@ def arrivals(trace: Trace, seed: int) -> list[Shape]:
         pods.append(pod)
 
 
-def replay(trace: Trace, policy: Policy, seed: int, foresight: Foresight = DEFAULT) -> Replayed:
-    """Place all that arrives. Raises BenchError: the board does not hold what was placed, or not where it is said to be."""
-    capacity = trace.capacity_milli
+def in_order(trace: Trace, seed: int) -> list[Node]:
+    """The nodes in the order that decides ties."""
     nodes = list(trace.nodes)
-    random.Random(seed + 1).shuffle(nodes)  # noqa: S311 - the order decides ties
-    board = Board(nodes, trace.kinds)
-    moving = _moving(board, seed, policy, foresight) if policy in BUDGETS else None
-    arrive = _numbered(moving) if moving is not None else _arrive(board, trace, seed, policy, foresight)
+    random.Random(seed + 1).shuffle(nodes)  # noqa: S311 - an experiment that can be repeated
+    return nodes
+
+
+def play(trace: Trace, seed: int, arrive: Callable[[Shape], bool]) -> tuple[dict[int, float], int]:
+    """Let all that arrives be placed: by per cent arrived the per cent allocated, and how many thousandths were placed."""
+    capacity = trace.capacity_milli
     arrived = placed = 0
     seen: dict[int, list[float]] = {}
     for pod in arrivals(trace, seed):
         arrived += pod.demand_milli
-        placed += pod.demand_milli if arrive(pod) is not None else 0
+        placed += pod.demand_milli if arrive(pod) else 0
         seen.setdefault(round(100 * arrived / capacity), []).append(100 * placed / capacity)
+    return {percent: fmean(values) for percent, values in seen.items()}, placed
+
+
+def replay(trace: Trace, policy: Policy, seed: int, foresight: Foresight = DEFAULT) -> Replayed:
+    """Place all that arrives. Raises BenchError: the board does not hold what was placed, or not where it is said to be."""
+    capacity = trace.capacity_milli
+    nodes = in_order(trace, seed)
+    board = Board(nodes, trace.kinds)
+    moving = _moving(board, seed, policy, foresight) if policy in BUDGETS else None
+    arrive = _numbered(moving) if moving is not None else _arrive(board, trace, seed, policy, foresight)
+    allocated, placed = play(trace, seed, lambda pod: arrive(pod) is not None)
     left = int(board.share_ppm.sum()) // 1000
     if left < 0 or board.share_ppm.min() < 0 or capacity - left != placed:
         raise BenchError(f"{policy}, seed {seed}: {placed} thousandths placed, but {capacity - left} are taken of the board")
@@ -70,7 +83,7 @@ def replay(trace: Trace, policy: Policy, seed: int, foresight: Foresight = DEFAU
     if moving is not None:
         check_residents(moving, Board(nodes, trace.kinds))
         moved_pct = 100 * moving.moved / max(1, moving.placed)
-    return Replayed({percent: fmean(values) for percent, values in seen.items()}, moved_pct)
+    return Replayed(allocated, moved_pct)
 
 
 def check_residents(moving: Moving[int], empty: Board) -> None:

@@ -4,13 +4,15 @@ Workloads are replayed by FGD's method (``_replay.py``), each policy on the same
 go side by side. Invariant: means stand with their deviation, and beside what was published for the peers.
 """
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean, stdev
 from time import perf_counter
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Struct, json
 
 from mica.bench._bounds import bounds, nearest
 from mica.bench._errors import BenchError
@@ -20,6 +22,8 @@ from mica.bench._side_by_side import side_by_side
 from mica.bench._trace import read_trace, workloads
 from mica.simulation import Policy
 
+PLANNER: Final = "mica.planner.replaying"
+"""The planner's own process, started by name."""
 FULL: Final = 100
 OVERFULL: Final = 130
 SEEDS: Final = tuple(range(42, 52))
@@ -37,13 +41,14 @@ PUBLISHED: Final[dict[str, dict[Policy, tuple[float | None, float]]]] = {
 
 
 class Plan(Struct, frozen=True, kw_only=True):
-    """What to run; no workload: all of the folder."""
+    """What to run; no workload: all of the folder. ``by_planner``: mica's places are those of the planner service's own code."""
 
     folder: str
     workloads: tuple[str, ...] = ()
     seeds: tuple[int, ...] = SEEDS
     policies: tuple[Policy, ...] = (Policy.BEST_FIT, Policy.FGD, Policy.MICA, Policy.MICA_MOVING, Policy.MICA_MOVING_5)
     processes: int = 0
+    by_planner: bool = False
 
 
 class Figure(Struct, frozen=True, kw_only=True, rename={"at_100": "100", "at_130": "130", "deviation_100": "100_sd",
@@ -83,6 +88,7 @@ class _Run(Struct, frozen=True):
     workload: str
     policy: Policy
     seed: int
+    by_planner: bool = False
 
 
 class _Bounded(Struct, frozen=True):
@@ -110,7 +116,12 @@ def run_with_curves(plan: Plan, told: Callable[[str], None] = lambda _: None) ->
     if odd := sorted(set(names) - set(known)):
         raise BenchError(f"workload {odd[0]!r}: allowed in {folder}: {', '.join(known)}")
     begun = perf_counter()
-    runs = [_Run(plan.folder, name, policy, seed) for name in names for policy in plan.policies for seed in plan.seeds]
+    runs = [
+        _Run(plan.folder, name, policy, seed, plan.by_planner and policy is Policy.MICA)
+        for name in names
+        for policy in plan.policies
+        for seed in plan.seeds
+    ]
     figures: dict[str, dict[str, Figure]] = {name: {} for name in names}
     curves: Curves = {name: {} for name in names}
     found: list[Replayed] = []
@@ -134,7 +145,17 @@ def _mean(curves: list[Curve]) -> Curve:
 
 
 def _replayed(each: _Run) -> Replayed:
+    if each.by_planner:
+        return _replayed_by_planner(each)
     return replay(read_trace(Path(each.folder), each.workload), each.policy, each.seed)
+
+
+def _replayed_by_planner(each: _Run) -> Replayed:
+    what = ["--trace", each.folder, "--workload", each.workload, "--seed", str(each.seed)]
+    done = subprocess.run([sys.executable, "-m", PLANNER, *what], capture_output=True, check=False)
+    if done.returncode != 0:
+        raise BenchError(f"{PLANNER}: {done.stderr.decode().strip().splitlines()[-1:]}")
+    return json.decode(done.stdout, type=Replayed)
 
 
 def _bounded(each: _Bounded) -> tuple[float, float]:

@@ -12,6 +12,7 @@ from mica.events._vocabulary import (
     Control,
     CpuMilli,
     DeviceId,
+    DeviceModel,
     Dtype,
     GroupName,
     HostBytes,
@@ -108,8 +109,9 @@ class RequestSlice(Command, tag="slice.request", frozen=True, kw_only=True):
     ``id`` names it; without one the slice is called ``seq-<stream sequence>``. ``vram_bytes`` may be left out when ``profile``
     says it or what the model is. Without ``share_ppm`` the planner takes the smallest share that keeps ``slo`` by the profile's
     points or, where it knows the model, by an estimate; else the same part of the device's compute as of its memory. What was
-    assumed stands in the decision. ``queue_s`` is how long to wait for capacity before the answer is no. ``limits`` hold in
-    software modes only: a request with some is not placed in hardware.
+    assumed stands in the decision. ``models`` are the models of device that will do, as inventories name them; any, without.
+    ``queue_s`` is how long to wait for capacity before the answer is no. ``limits`` hold in software modes only: a request with
+    some is not placed in hardware.
 
     ``devices`` > 1 asks for a gang, each member with the full size (a model that is sized by its shape is split over them), on
     the devices that are connected best: all of them inside one node, or the same number on each of ``nodes`` of one pool.
@@ -131,6 +133,7 @@ class RequestSlice(Command, tag="slice.request", frozen=True, kw_only=True):
     mode: Mode | None = None
     pool: PoolName | None = None
     vendor: Vendor | None = None
+    models: Annotated[tuple[DeviceModel, ...], Meta(max_length=32)] = ()
     runtime: Runtime = Runtime.NATIVE
     uid: Annotated[int, Meta(ge=0, le=(1 << 32) - 2)] | None = None
     priority: Annotated[int, Meta(ge=0, le=100)] = 50

@@ -229,6 +229,7 @@ PoolName = Annotated[str, Meta(pattern=ID_PATTERN, description="1 to 64 of A-Z a
 GroupName = Annotated[str, Meta(pattern=ID_PATTERN, description="1 to 64 of A-Z a-z 0-9 _ -")]
 DeviceId = Annotated[str, Meta(min_length=1, max_length=64, description="the vendor's UUID")]
 ShortText = Annotated[str, Meta(max_length=256)]
+DeviceModel = Annotated[str, Meta(min_length=1, max_length=128)]
 VramBytes = Annotated[int, Meta(ge=1, le=1 << 50, description="bytes of device memory")]
 SharePpm = Annotated[int, Meta(ge=1, le=PPM, description="millionths of one device's compute")]
 CpuMilli = Annotated[int, Meta(ge=0, le=8_192_000, description="thousandths of a processor")]

@@ -45,11 +45,12 @@ class Panel(Struct, frozen=True):
 
 
 class Plot(Struct, frozen=True):
-    """Panels over one x axis. Lines of one name have one colour in all of them."""
+    """Panels over one x axis. Lines of one name have one colour in all of them. ``log_x``: each tenfold is as far as the next."""
 
     title: str
     x_label: str
     panels: Sequence[Panel]
+    log_x: bool = False
 
 
 def draw(plot: Plot, path: Path) -> None:
@@ -71,6 +72,8 @@ def draw(plot: Plot, path: Path) -> None:
         axes = figure.subplots(len(plot.panels), 1, sharex=True, squeeze=False)[:, 0]
         for panel, each in zip(plot.panels, axes, strict=True):
             _panel(panel, each, names)
+        if plot.log_x:
+            axes[-1].set_xscale("log")
         axes[-1].set_xlabel(plot.x_label)
         axes[-1].margins(x=0.01)
         figure.suptitle(plot.title, fontsize=11)

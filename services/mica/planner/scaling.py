@@ -69,6 +69,8 @@ SIZES_GIB: Final = (
 )
 """Memory of requests, and how many of a hundred ask for it."""
 GANGS: Final = ((1, 92), (2, 5), (4, 2), (8, 1))
+TENANTS_MIN: Final = 64
+NODES_PER_TENANT: Final = 10
 FULL: Final = 0.85
 """The part of the fleet's memory that is held while it is measured."""
 
@@ -111,8 +113,8 @@ def fleet_of(nodes: int) -> list[bytes]:
     ]
 
 
-def requests(seed: int) -> Iterator[bytes]:
-    """Requests of sixty-four tenants, without end."""
+def requests(seed: int, tenants: int) -> Iterator[bytes]:
+    """Requests of so many tenants, without end."""
     draw = random.Random(seed)  # noqa: S311 - an experiment that can be repeated
     sizes, size_weights = zip(*SIZES_GIB, strict=True)
     gangs, gang_weights = zip(*GANGS, strict=True)
@@ -122,7 +124,7 @@ def requests(seed: int) -> Iterator[bytes]:
         gib, devices = draw.choices(sizes, size_weights)[0], draw.choices(gangs, gang_weights)[0]
         share = draw.choice((None, None, 100_000, 200_000, 300_000, 500_000))
         request = RequestSlice(
-            tenant=f"t{draw.randrange(64)}", id=f"s{number}", vram_bytes=gib * GIB, share_ppm=share, devices=devices,
+            tenant=f"t{draw.randrange(tenants)}", id=f"s{number}", vram_bytes=gib * GIB, share_ppm=share, devices=devices,
             cpu_milli=draw.choice((0, 1000, 4000)), apart=f"g{number // 160}" if number % 20 == 0 else None, apart_strict=False,
             pool=f"pool{number % POOLS}" if number % 5 == 0 else None,
         )  # fmt: skip
@@ -132,8 +134,9 @@ def requests(seed: int) -> Iterator[bytes]:
 class Measured:
     """A planner's memory, and requests that come and go."""
 
-    def __init__(self, documents: list[bytes]) -> None:
+    def __init__(self, documents: list[bytes], home: tuple[int, int] = (0, 1)) -> None:
         self.fleet = Fleet()
+        self.fleet.index.home = home
         self.pins = Pins(now_ns=1)
         self.tenants: dict[str, TenantHoldings] = {}
         self.living: list[SliceRecord] = []
@@ -231,15 +234,16 @@ class Measured:
         self._beside.shutdown()
 
 
-def run(nodes: int, placements: int, seed: int) -> Report:
-    """Fill a fleet, then measure so many placements while as many leave."""
+def run(nodes: int, placements: int, seed: int, home: tuple[int, int] = (0, 1)) -> Report:
+    """Fill a fleet, then measure so many placements while as many leave. ``home``: as in ``Index``."""
     documents = fleet_of(nodes)
     begun = time.perf_counter()
-    measured = Measured(documents)
+    measured = Measured(documents, home)
     cold_start_s = time.perf_counter() - begun
     del documents
-    stream = requests(seed)
-    while measured.held_bytes < FULL * measured.whole_bytes:
+    stream = requests(seed, max(TENANTS_MIN, nodes // NODES_PER_TENANT))
+    full_bytes = FULL * measured.whole_bytes / home[1]
+    while measured.held_bytes < full_bytes:
         measured.serve(next(stream))
         measured.look_ahead()
     measured.count.clear()
@@ -252,7 +256,7 @@ def run(nodes: int, placements: int, seed: int) -> Report:
         took = time.perf_counter() - begun
         spent += took
         took_ms.append(1000 * took)
-        while measured.held_bytes > FULL * measured.whole_bytes:
+        while measured.held_bytes > full_bytes:
             measured.leave()
         measured.look_ahead()
     measured.close()
@@ -278,8 +282,11 @@ def main() -> None:
     parser.add_argument("--nodes", type=int, default=10_000)
     parser.add_argument("--placements", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--home", default="1/1")
     given = parser.parse_args()
-    sys.stdout.write(json.encode(run(given.nodes, given.placements, given.seed)).decode() + "\n")
+    which, of = map(int, given.home.split("/"))
+    report = run(given.nodes, given.placements, given.seed, (which - 1, of))
+    sys.stdout.write(json.encode(report).decode() + "\n")
 
 
 if __name__ == "__main__":

@@ -61,6 +61,7 @@ class World(Struct, frozen=True):
     clock: Clock
     tracer: Tracer
     commands_per_s: int = DEFAULT_COMMANDS_PER_S
+    home: tuple[int, int] = (0, 1)
 
 
 class Planner:
@@ -75,6 +76,7 @@ class Planner:
         """Serve until cancelled; ``on_ready`` is called once commands are taken."""
         async with asyncio.TaskGroup() as group:
             desk = Desk(self._world.bus, self._world.clock, self._world.tracer, self._policies, group.create_task)
+            desk.fleet.index.home = self._world.home
             requests = Requests(desk, self._waiting)
             followups = Followups(desk, requests, self._waiting)
             upkeep = Upkeep(desk, requests, followups, self._waiting)

@@ -132,7 +132,8 @@ class World:
             limits=dice.choice([AskedLimits()] * 7 + [AskedLimits(inflight_max=3)]),
             near=near, near_within=dice.choice([None, *Reach]) if near else None,
             apart=dice.choice([None, None, None, "g", "h"]), apart_within=dice.choice(list(Reach)),
-            apart_strict=dice.random() < 0.5, cpu_milli=dice.choice([0, 0, 0, 1500, 4000]), host_memory_bytes=dice.choice(MEMORIES),
+            apart_strict=dice.random() < 0.5, cpu_milli=dice.choice([0, 0, 0, 1500, 4000]),
+            host_memory_bytes=dice.choice(MEMORIES), models=dice.choice([(), (), (), ("L4", "P40"), ("H100-SXM-80GB",)]),
         )  # fmt: skip
         devices = [claims.device.id for _, claims in self.fleet.devices() if claims.device is not None]
         excluded = frozenset(dice.sample(devices, min(len(devices), dice.choice([0, 0, 0, 1, 2]))))

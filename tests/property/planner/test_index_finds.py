@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from index_fleets import HAPPENINGS, World, gang_nodes, nodes, on_boards
 
-from mica.planner.domain import cells, index, placing, pools, sorts, states
+from mica.planner.domain import cells, index, partitions, placing, pools, sorts
 from mica.planner.domain.admission import inadmissible
 from mica.planner.domain.asks import Ask
 from mica.planner.domain.ledgers import entries_of
@@ -100,7 +100,7 @@ def test_gangs_are_found_and_are_connected_as_well_as_can_be(kinds: list[list[st
 def cramped(room: dict[str, int]) -> Iterator[None]:
     """Cells, tables and memories as small as that."""
     where = {"CELL_NODES": pools, "NODE_DEVICES_MAX": cells, "FULL_MAX": cells, "ROOM": sorts, "REMEMBERED": sorts,
-             "SHAPES_MAX": index, "LOOKED_MAX": index, "OPENINGS_MAX": states}  # fmt: skip
+             "SHAPES_MAX": index, "LOOKED_MAX": index, "OPENINGS_MAX": partitions}  # fmt: skip
     patches = [patch.object(where[name], name, value) for name, value in room.items()]
     for each in patches:
         each.start()

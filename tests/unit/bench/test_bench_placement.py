@@ -118,6 +118,7 @@ def test_a_trace_that_makes_no_sense(folder: Path, name: str, text: str, message
         (["--workload", "other"], "workload 'other': allowed in "),
         (["--seeds", "9-3"], "got '9-3', allowed: a number, or two of them"),
         (["--policy", "magic"], "Invalid enum value 'magic'"),
+        (["--over-time", "--by-planner"], "--by-planner: allowed without --over-time"),
     ],
 )
 def test_words_that_make_no_sense(folder: Path, words: list[str], message: str) -> None:

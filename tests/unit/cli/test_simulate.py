@@ -39,7 +39,7 @@ def test_work_of_ones_own_on_a_mix_of_ready_made_nodes(work: Path, capsys) -> No
     lines = out.splitlines()
     assert lines[0] == "own: 80 pieces of work on 3 nodes: 16 A100-SXM-80GB, 8 MI300X; 1.183 h are measured"
     assert lines[1].startswith("POLICY")
-    assert [line.split()[0] for line in lines[2:6]] == ["bestfit", "fgd", "mica", "lasting"]
+    assert [line.split()[0] for line in lines[2:5]] == ["bestfit", "fgd", "mica"]
     assert lines[-1] == "assumed: mi300x-8 does not say its CPU or host memory: 32 and 128GiB for each device"
 
 

@@ -248,6 +248,7 @@ def _on_opencl(runs: int, *, quick: bool) -> tuple["Report", list[str]]:
     metavar="NAME",
     help="bestfit, fgd, value, mica, mica_moving, mica_moving_5.",
 )
+@click.option("--by-planner", is_flag=True, help="mica: as the planner service decides, with quotas, ledgers and explanations.")
 @click.option("--over-time", is_flag=True, help="Pods come and go at the trace's own times, instead of coming in random order.")
 @click.option("--load", "loads", type=float, multiple=True, help="Over time: so much of the capacity is asked for [1.0].")
 @click.option("--part", type=float, help="Over time: so large a part of the nodes [0.1].")
@@ -258,6 +259,8 @@ def _on_opencl(runs: int, *, quick: bool) -> tuple["Report", list[str]]:
 def placement(*, as_json: bool, over_time: bool, plots: Path | None, **given: object) -> int:
     """Run the placement benchmark."""
     wanted = {name: value for name, value in given.items() if value}
+    if over_time and "by_planner" in wanted:
+        raise click.ClickException("bench: --by-planner: allowed without --over-time")
     try:
         return (_placement_over_time if over_time else _placement)(wanted, plots, as_json=as_json)
     except msgspec.ValidationError as error:
@@ -341,3 +344,31 @@ def topology(*, as_json: bool, folder: Path, states: int) -> int:
     report = _carry_out(lambda: run(folder, states))
     _print(report, as_json=as_json, title="mica bench topology (the running planner, against trying all sets)")
     return 0 if report.best_percent == 100 else 1
+
+
+@bench.command(help="What a placement costs the planner in a fleet of thousands of nodes, how that grows, and what replicas add.")
+@click.option("--nodes", default=10_000, show_default=True, type=click.IntRange(10, 100_000), help="Nodes of eight devices each.")
+@click.option(
+    "--placements", default=20_000, show_default=True, type=click.IntRange(1_000, 10_000_000), help="Requests that are measured."
+)
+@click.option("--growth/--no-growth", default=True, show_default=True, help="Smaller fleets, too.")
+@click.option("--replicas", default=2, show_default=True, type=click.IntRange(1, 16), help="So many planners at once, by pools.")
+@click.option("--plots", metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="Draw how it grows as SVG.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def scale(*, as_json: bool, plots: Path | None, **given: object) -> int:
+    """Run the benchmark of large fleets."""
+    from mica.bench._plots import growth_plot
+    from mica.bench.scale import HEAD, Plan, rows, run
+    from mica.cli._table import show_table
+
+    report = _carry_out(lambda: run(msgspec.convert(given, Plan), lambda line: click.echo(line, err=True)))
+    if plots is not None and report.growth:
+        _draw(growth_plot(report.growth), plots / "scale.svg")
+    if as_json:
+        _print(report, as_json=True, title="")
+        return 0
+    click.echo("mica bench scale: the planner's decisions, without the bus")
+    show_table(HEAD, rows(report), empty="")
+    if report.replicas:
+        click.echo(f"{len(report.replicas)} replicas at once: {report.replicas_per_s:g} placements/s")
+    return 0

@@ -55,6 +55,7 @@ REQUEST_OPTIONS: Final = (
     click.option("--mode", help="hardware, fcsp or timeslice; the planner chooses when left out."),
     click.option("--pool", help="Only nodes of this pool."),
     click.option("--vendor", help="Only devices of this vendor."),
+    click.option("--device-model", "models", multiple=True, metavar="MODEL", help="Only devices of this model; may be repeated."),
     click.option("--runtime", help="cuda, opencl, hip, level_zero, cann or qaic [the native one of the device's maker]."),
     click.option("--priority", type=int, help="0 to 100, higher first."),
     click.option("--queue", "queue_s", type=SECONDS, help="Wait so long for capacity: 30s, 2m."),
@@ -118,7 +119,7 @@ def build_request(fields: dict[str, Any]) -> RequestSlice:
         CliError: as for ``read_request``.
     """
     limits = take_limits(fields)
-    given = {name: value for name, value in fields.items() if value is not None and name not in ("profile", "slo")}
+    given = {name: value for name, value in fields.items() if value not in (None, ()) and name not in ("profile", "slo")}
     if limits:
         given["limits"] = limits
     if fields.get("profile"):

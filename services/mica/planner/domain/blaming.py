@@ -70,10 +70,20 @@ def blame(fleet: Fleet, ask: Ask, candidates: list[Candidate]) -> tuple[Refusal,
         if blamed:
             possible = any(each.possible for each in blamed)
             return Refusal(field, _given(ask, field), _allowed(ask, field, blamed, fleet)), possible
-    if request.vendor is not None:
-        vendors = sorted({c.device.vendor for n, c in fleet.devices() if c.device is not None and request.pool in (None, n.pool)})
-        return Refusal("vendor", request.vendor, _one_of(vendors, "no device is known")), False
-    return Refusal("devices", str(request.devices), "no device is known"), False
+    return _blame_make(fleet, ask), False
+
+
+def _blame_make(fleet: Fleet, ask: Ask) -> Refusal:
+    """No device is of the make that is asked for."""
+    request = ask.request
+    known = [each.device for node, each in fleet.devices() if each.device is not None and request.pool in (None, node.pool)]
+    vendors = sorted({device.vendor for device in known})
+    if request.vendor is not None and request.vendor not in vendors:
+        return Refusal("vendor", request.vendor, _one_of(vendors, "no device is known"))
+    if request.models and known:
+        models = sorted({device.model for device in known if request.vendor in (None, device.vendor)})
+        return Refusal("models", ", ".join(request.models), _one_of(models, "no device is known"))
+    return Refusal("devices", str(request.devices), "no device is known")
 
 
 def _blame_size(ask: Ask, sized: list[Misfit], *, possible: bool) -> tuple[Refusal, bool]:

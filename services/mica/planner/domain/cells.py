@@ -123,10 +123,8 @@ class Cell:
         cpu_milli, memory = node.free_cpu_milli(""), node.free_host_memory("")
         for shelf in self.shelves.values():
             shelf.put_host(number, _at_most(cpu_milli), _at_most(memory // MIB if memory is not None else None))
-        for index, claims in enumerate(self._places[number]):
+        for index, (_, claims) in node.numbered(device_ids):
             assert claims.device is not None
-            if device_ids is not None and claims.device.id not in device_ids:
-                continue
             in_time = claims.mode("") is Mode.TIMESLICE
             sort = self._sorts.number(claims.device, switching_of(claims, switching), in_time=in_time)
             for mode, shelf in self.shelves.items():

@@ -11,7 +11,7 @@ from enum import IntEnum
 
 from mica.events import Device, LedgerEntry, Mode, ObservedSlice, Partition, Placement, Window
 from mica.planner.domain.host_claims import HostClaims
-from mica.planner.domain.partitions import Geometry
+from mica.planner.domain.partitions import Geometry, geometry_of
 
 Source = LedgerEntry | ObservedSlice | Placement
 
@@ -106,7 +106,7 @@ class DeviceClaims:
     def geometry(self, device: Device) -> Geometry:
         """What the device's profiles allow; worked out again when the inventory has changed."""
         if self._geometry is None or self._geometry[0] is not device:
-            self._geometry = (device, Geometry(device))
+            self._geometry = (device, geometry_of(device))
         return self._geometry[1]
 
     def entries(self) -> Iterator[tuple[str, LedgerEntry]]:

@@ -19,7 +19,7 @@ from mica.planner.domain.cells import Cell, Shelf
 from mica.planner.domain.misfits import Misfit
 from mica.planner.domain.nodes import NodeState, Place
 from mica.planner.domain.packing import PPM, Fit
-from mica.planner.domain.pools import NS, Pools
+from mica.planner.domain.pools import NS, Pool, Pools
 from mica.planner.domain.sizing import Size
 from mica.planner.domain.sorts import Key, Want, key_of, usable
 from mica.planner.domain.states import State
@@ -52,6 +52,8 @@ class Index:
         self._pools = Pools(nodes)
         self.touch = self._pools.touch
         self.policies_changed = self._pools.policies_changed
+        self.home = (0, 1)
+        """Which of how many parts of the pools are looked through first: replicas that fill other pools seldom want one node."""
         self._version = self._connected = 0
         self._shapes: dict[Key, tuple[Shape, ...]] = {}
         self._sizes: dict[Key, tuple[Size | None, ...]] = {}
@@ -93,9 +95,8 @@ class Index:
 
     def cells(self, ask: Ask) -> Iterator[Cell]:
         """The cells in which it may be, in the fleet's order."""
-        for name, pool in self._pools.all.items():
-            if ask.request.pool in (None, name):
-                yield from pool.cells
+        for _, pool, _ in self._pools_for(ask):
+            yield from pool.cells
 
     def in_software(self, ask: Ask, mode: Mode, check: Check, avoid: AbstractSet[str]) -> Found | None:
         """The best place for a slice that is carved in ``mode``, on none of the nodes to ``avoid``."""
@@ -156,19 +157,26 @@ class Index:
     def _by_waste(self, ask: Ask) -> list[State]:
         """The states that hold a member, in the order of ``placing.rank``."""
         found: list[tuple[tuple[object, ...], State]] = []
-        for name, pool in self._pools.all.items():
-            if ask.request.pool not in (None, name):
-                continue
+        for name, pool, away in self._pools_for(ask):
             sizes, prices = self._sizes_of(ask, name), self._pools.prices(name)
             for sort, states in pool.states.by_sort():
                 size = sizes[sort]
                 if size is not None:
-                    found += self._offers(states, size, prices)
+                    found += self._offers(states, size, (away, prices))
         found.sort(key=lambda each: each[0])
         return [state for _, state in found]
 
+    def _pools_for(self, ask: Ask) -> list[tuple[str, Pool, bool]]:
+        """The pools in which it may be, those that are this replica's home first; and which are not."""
+        if ask.request.pool is not None:
+            pool = self._pools.all.get(ask.request.pool)
+            return [(ask.request.pool, pool, False)] if pool is not None else []
+        which, of = self.home
+        found = [(name, pool, number % of != which) for number, (name, pool) in enumerate(self._pools.all.items())]
+        return sorted(found, key=lambda each: each[2])
+
     def _offers(
-        self, states: Iterable[State], size: Size, prices: Mapping[str, float]
+        self, states: Iterable[State], size: Size, where: tuple[bool, Mapping[str, float]]
     ) -> Iterator[tuple[tuple[object, ...], State]]:
         vram_bytes, share_ppm = size.vram_bytes, size.share_ppm or 1
         for state in states:
@@ -176,9 +184,9 @@ class Index:
             if instance is not None:
                 device = self._pools.sorts.all[state.sort].sample
                 part = max(instance.profile.vram_bytes / usable(device), instance.share_ppm / PPM)
-                price = prices.get(device.model, 0.0) * part
+                price = where[1].get(device.model, 0.0) * part
                 waste = ((instance.profile.vram_bytes - vram_bytes) / device.vram_bytes, instance.futures)
-                yield (state.switches, price, waste, state.first()), state
+                yield (where[0], state.switches, price, waste, state.first()), state
 
     def _sizes_of(self, ask: Ask, pool: str) -> tuple[Size | None, ...]:
         key, want = self._want(ask, pool)
@@ -199,6 +207,15 @@ class Index:
             want = Want(ask.request, ask.size, modes, ask.members // ask.nodes)
             known = self._wants[modes] = (key_of(want), want)
         return known
+
+    def beside_devices(self, shape: Shape) -> str | None:
+        """The node on which work that needs no device is least in the way, or None: no node has room."""
+        for pool in self._pools.all.values():
+            for cell in pool.cells:
+                spot = cell.shelves[Mode.FCSP].foresighted.packer.choose(shape)
+                if spot is not None:
+                    return cell.nodes[spot.node].name
+        return None
 
     @property
     def large(self) -> AbstractSet[str]:

@@ -3,7 +3,7 @@
 Invariant: after every ``take_*`` the claims of a node's devices are those of its documents, whatever was there before.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Final, TypeVar
 
@@ -70,6 +70,7 @@ class NodeState:
         """By slice, what the enforcer says why it can not hold it."""
         self._connections: tuple[Inventory, Connections] | None = None
         self._groups: tuple[Ledger, Groups] | None = None
+        self._numbers: tuple[Inventory, dict[str, int]] | None = None
         self._gangs: tuple[Ledger, dict[str, LedgerEntry]] | None = None
 
     @property
@@ -89,6 +90,15 @@ class NodeState:
     def places(self) -> "list[Place]":
         """The devices of its inventory, in that order."""
         return [(self, self.devices[device.id]) for device in self.inventory.devices] if self.inventory is not None else []
+
+    def numbered(self, device_ids: AbstractSet[str] | None) -> "Iterable[tuple[int, Place]]":
+        """Some devices of its inventory, or all, with their place in it."""
+        if device_ids is None or self.inventory is None:
+            return enumerate(self.places)
+        if self._numbers is None or self._numbers[0] is not self.inventory:
+            self._numbers = (self.inventory, {device.id: index for index, device in enumerate(self.inventory.devices)})
+        numbers = self._numbers[1]
+        return [(numbers[id_], (self, self.devices[id_])) for id_ in sorted(device_ids & numbers.keys())]
 
     @property
     def is_grouped(self) -> bool:

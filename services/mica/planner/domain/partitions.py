@@ -10,13 +10,15 @@ from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Struct, json
 
 from mica.events import Device, Partition, PartitionProfile
 
 Key = tuple[int, int, int]
 """Profile id, start, size: what tells one instance from another."""
 
+OPENINGS_MAX: Final = 1 << 14
+"""States whose openings are remembered."""
 MEDIA: Final = "media_extensions"
 ANYTHING: Final[AbstractSet[str]] = frozenset()
 """Nothing is settled yet of what devices of a group share."""
@@ -40,11 +42,16 @@ class Instance(Struct, frozen=True):
         )
 
 
+GEOMETRIES_MAX: Final = 1_024
+_GEOMETRIES: Final[dict[bytes, "Geometry"]] = {}
+
+
 class Geometry:
     """What a device's profiles allow, worked out once."""
 
     def __init__(self, device: Device) -> None:
         most = max((each.multiprocessors for each in device.profiles), default=0)
+        self._openings: dict[tuple[frozenset[Key], frozenset[str]], tuple[Instance, ...]] = {}
         self.compute_slices = device.compute_slices
         self.profiles = sorted(device.profiles, key=_waste)
         self.by_id = {each.profile_id: each for each in device.profiles}
@@ -53,6 +60,29 @@ class Geometry:
         self.whole_shared = next((each.shared for each in device.profiles if each.max_instances == 1 and each.layout), "")
         """What the device shares with its group while it is used whole, as its profile of one part says."""
         self.masks = [(each.layout, _mask(start, each.size)) for each in device.profiles for start in each.starts]
+
+    def openings(self, taken: Iterable[Partition], shared: AbstractSet[str] = ANYTHING) -> tuple[Instance, ...]:
+        """All that is possible beside ``taken``: each profile once, at the start that keeps the most placements possible.
+
+        The least wasteful first; remembered, since many devices are in few states.
+        """
+        keys, mask = occupied(taken)
+        state = (frozenset(keys), frozenset(shared))
+        known = self._openings.get(state)
+        if known is None:
+            if len(self._openings) >= OPENINGS_MAX:
+                self._openings.clear()
+            found = (self._best(keys, mask, profile, shared) for profile in self.profiles)
+            known = self._openings[state] = tuple(each for each in found if each is not None)
+        return known
+
+    def _best(self, keys: AbstractSet[Key], mask: int, profile: PartitionProfile, shared: AbstractSet[str]) -> Instance | None:
+        starts = self.starts(keys, mask, profile, shared)
+        if not starts:
+            return None
+        futures = {start: self.futures(mask | _mask(start, profile.size), profile.layout) for start in starts}
+        start = max(starts, key=lambda each: (futures[each], -each))
+        return Instance(profile, start, self.shares[profile.profile_id], futures[start])
 
     def enough(self, vram_bytes: int, share_ppm: int) -> Iterator[PartitionProfile]:
         """The profiles that are large enough, the least wasteful first; those with media engines only when nothing else is."""
@@ -96,6 +126,17 @@ class Geometry:
         )
 
 
+def geometry_of(device: Device) -> Geometry:
+    """What the device's profiles allow; devices of one make share it."""
+    key = json.encode((device.profiles, device.compute_slices, device.budgets))
+    known = _GEOMETRIES.get(key)
+    if known is None:
+        if len(_GEOMETRIES) >= GEOMETRIES_MAX:
+            _GEOMETRIES.clear()
+        known = _GEOMETRIES[key] = Geometry(device)
+    return known
+
+
 def needs(profile: PartitionProfile) -> dict[str, int]:
     """A library that knows of no budgets tells by the name alone that a profile has the media engines."""
     return profile.needs or ({MEDIA: 1} if "+me" in profile.name else {})
@@ -124,19 +165,6 @@ def occupied(taken: Iterable[Partition]) -> tuple[set[Key], int]:
     return keys, mask
 
 
-def best_start(
-    geometry: Geometry, beside: tuple[AbstractSet[Key], int], profile: PartitionProfile, shared: AbstractSet[str] = ANYTHING
-) -> Instance | None:
-    """The profile at the start that keeps the most placements possible, or None; ``beside``: what ``occupied`` says is there."""
-    keys, mask = beside
-    starts = geometry.starts(keys, mask, profile, shared)
-    if not starts:
-        return None
-    futures = {start: geometry.futures(mask | _mask(start, profile.size), profile.layout) for start in starts}
-    start = max(starts, key=lambda each: (futures[each], -each))
-    return Instance(profile, start, geometry.shares[profile.profile_id], futures[start])
-
-
 def choose(
     geometry: Geometry, taken: Iterable[Partition], vram_bytes: int, share_ppm: int, shared: AbstractSet[str] = ANYTHING
 ) -> Instance | None:
@@ -144,23 +172,16 @@ def choose(
 
     ``shared``: what the partitioned devices of its group share.
     """
-    beside = occupied(taken)
-    found = (best_start(geometry, beside, profile, shared) for profile in geometry.enough(vram_bytes, share_ppm))
-    return next((each for each in found if each is not None), None)
-
-
-def openings(geometry: Geometry, taken: Iterable[Partition], shared: AbstractSet[str] = ANYTHING) -> tuple[Instance, ...]:
-    """All that is possible beside ``taken``, each profile at its best start, the least wasteful first."""
-    beside = occupied(taken)
-    found = (best_start(geometry, beside, profile, shared) for profile in geometry.profiles)
-    return tuple(each for each in found if each is not None)
+    for each in geometry.openings(taken, shared):
+        if each.profile.vram_bytes >= vram_bytes and each.share_ppm >= share_ppm:
+            return each
+    return None
 
 
 def largest(geometry: Geometry, taken: Iterable[Partition], shared: AbstractSet[str] = ANYTHING) -> tuple[int, int]:
     """The most VRAM (bytes) and the most compute (ppm) of any instance that is possible beside ``taken``."""
-    keys, mask = occupied(taken)
-    possible = [profile for profile in geometry.profiles if geometry.starts(keys, mask, profile, shared)]
-    return max((p.vram_bytes for p in possible), default=0), max((geometry.shares[p.profile_id] for p in possible), default=0)
+    possible = geometry.openings(taken, shared)
+    return max((each.profile.vram_bytes for each in possible), default=0), max((each.share_ppm for each in possible), default=0)
 
 
 def overlaps(one: Partition, other: Partition) -> bool:

@@ -214,6 +214,8 @@ def _unwanted(node: NodeState, device: Device, ask: Ask) -> Misfit | None:
         return Misfit("pool", f"in pool {node.pool}")
     if request.vendor is not None and device.vendor != request.vendor:
         return Misfit("vendor", f"made by {device.vendor}")
+    if request.models and device.model not in request.models:
+        return Misfit("models", f"is a {device.model}")
     if ask.affinity.wished:
         misfit = ask.affinity.misfit(node, device)
         if misfit is not None:

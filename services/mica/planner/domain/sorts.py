@@ -62,8 +62,8 @@ def key_of(want: Want) -> Key:
     size, request = want.size, want.request
     shares = tuple(sorted(size.shares.items()))
     return (
-        size.vram_bytes, size.share_ppm, shares, want.modes, want.members, request.vendor, request.runtime, request.cpu_milli,
-        request.host_memory_bytes,
+        size.vram_bytes, size.share_ppm, shares, want.modes, want.members, request.vendor, request.models, request.runtime,
+        request.cpu_milli, request.host_memory_bytes,
     )  # fmt: skip
 
 
@@ -197,7 +197,8 @@ def _needs(sort: Sort, want: Want, mode: Mode) -> Need | None:
 
 def _modes(sort: Sort, want: Want) -> tuple[Mode, ...]:
     """The modes in which an empty device of the sort would be looked at; none where it may not be taken at all."""
-    if want.request.vendor not in (None, sort.sample.vendor):
+    request, sample = want.request, sort.sample
+    if request.vendor not in (None, sample.vendor) or (request.models and sample.model not in request.models):
         return ()
     switching = may_switch(sort.switching, want.modes)
     modes = choose_modes(DeviceClaims(sort.sample), "", want.request.runtime, want.modes, may_switch=switching)

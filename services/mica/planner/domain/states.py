@@ -8,18 +8,12 @@ device stands in exactly one state, the one that its claims and its group give i
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Final
 
 from mica.events import Mode
-from mica.planner.domain import partitions
 from mica.planner.domain.asks import Pins
-from mica.planner.domain.claims import DeviceClaims
 from mica.planner.domain.nodes import NodeState, Place
 from mica.planner.domain.partitions import Instance, occupied
 from mica.planner.domain.sorts import Sorts, switching_of
-
-OPENINGS_MAX: Final = 1 << 16
-"""States whose openings are remembered, whether a device is in them or not."""
 
 StateKey = tuple[object, ...]
 Order = tuple[int, int]
@@ -95,7 +89,6 @@ class States:
         self._states: dict[StateKey, State] = {}
         self._by_sort: dict[int, dict[StateKey, State]] = {}
         self._of: dict[str, dict[Order, StateKey]] = {}
-        self._openings: dict[StateKey, tuple[Instance, ...]] = {}
 
     def forget(self, node: str) -> None:
         """The node is no longer there."""
@@ -107,9 +100,7 @@ class States:
         if device_ids is None:
             self.forget(node.name)
         found = self._of.setdefault(node.name, {})
-        for index, place in enumerate(node.places):
-            if device_ids is not None and (place[1].device is None or place[1].device.id not in device_ids):
-                continue
+        for index, place in node.numbered(device_ids):
             order = (number, index)
             if order in found:
                 self._drop(found.pop(order), order)
@@ -130,30 +121,21 @@ class States:
         assert device is not None
         if not device.profiles or not (device.partitioned or device.switchable) or claims.mode("") not in (None, Mode.HARDWARE):
             return None
-        keys, _ = occupied(partition for claim in claims.claims.values() for partition in claim.partitions)
+        taken = [partition for claim in claims.claims.values() for partition in claim.partitions]
+        keys, _ = occupied(taken)
         switching = switching_of(claims, pins.switching(node.name, node.pool))
         sort = self._sorts.number(device, switching, in_time=False)
         shared = node.shared_beside(claims, "")
         key = (sort, frozenset(keys), bool(claims.claims), shared)
         state = self._states.get(key)
         if state is None:
-            openings = self._openings_of(key, claims, shared)
+            openings = claims.geometry(device).openings(taken, shared)
             if not openings:
                 return None
             state = self._states[key] = State(sort, openings, switches=not claims.claims and not device.partitioned)
             self._by_sort.setdefault(sort, {})[key] = state
         state.add(order, place)
         return key
-
-    def _openings_of(self, key: StateKey, claims: DeviceClaims, shared: frozenset[str]) -> tuple[Instance, ...]:
-        known = self._openings.get(key)
-        if known is None:
-            if len(self._openings) >= OPENINGS_MAX:
-                self._openings.clear()
-            assert claims.device is not None
-            taken = (partition for claim in claims.claims.values() for partition in claim.partitions)
-            known = self._openings[key] = partitions.openings(claims.geometry(claims.device), taken, shared)
-        return known
 
     def on(self, node: str, among: AbstractSet[State]) -> list[str]:
         """The devices of a node that are in one of those states."""
