@@ -8,14 +8,17 @@ from unittest.mock import patch
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from index_fleets import HAPPENINGS, World, gang_nodes, nodes, on_boards
+from index_fleets import GIB, HAPPENINGS, World, gang_nodes, nodes, on_boards
+from msgspec import structs
 
+from mica.events import RequestSlice
 from mica.planner.domain import cells, index, partitions, placing, pools, sorts
 from mica.planner.domain.admission import inadmissible
 from mica.planner.domain.asks import Ask
 from mica.planner.domain.ledgers import entries_of
 from mica.planner.domain.nodes import NodeState
 from mica.planner.domain.placing import Placed, Unplaced, decide, decide_among
+from mica.planner.domain.sizing import Size
 
 Step = tuple[str, int]
 steps = st.lists(st.tuples(st.sampled_from(["ask"] * 9 + list(HAPPENINGS)), st.integers(0, 9999)), min_size=12, max_size=30)
@@ -169,3 +172,19 @@ def live_all(worlds: list[World]) -> None:
         on_boards(world.fleet, world.pins)
         dice = random.Random(seed)
         live(world, [(what, dice.randint(0, 9999)) for what in [*course, "inventory", *course, "policy", "ask"]])
+
+
+def test_a_shelf_that_remembers_too_long_that_it_is_full_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control: where something came free, a shape that had no place has to be looked at again."""
+    monkeypatch.setattr(cells.Shelf, "is_full_for", lambda shelf, shape: shape in shelf._full)
+    world = World([["l4"]])
+    request = RequestSlice(tenant="t", id="s1", vram_bytes=20 * GIB)
+    ask = Ask(id="s1", request=request, size=Size(20 * GIB, None), pins=world.pins, members=1)
+    first = check_ask(world, ask)
+    assert first is not None
+    world.reserve(ask, first)
+    other = structs.replace(ask, id="s2")
+    assert check_ask(world, other) is None
+    world.fleet.unreserve("s1", first.placements)
+    with pytest.raises(AssertionError):
+        check_ask(world, other)

@@ -250,11 +250,12 @@ class Index:
             yield from ((node, [_id_of(each) for each in node.places]) for node in large if ask.request.pool in (None, node.pool))
             return
         states, counts = self._by_waste(ask), Counter[str]()
+        among = set(states)
         for state in states:
             for node, _ in state.places():
                 counts[node.name] += 1
                 if counts[node.name] == members:
-                    yield node, self._pools.all[node.pool].states.on(node.name, set(states))
+                    yield node, self._pools.all[node.pool].states.on(node.name, among)
 
     def ideal(self, members: int) -> Score | None:
         """How well so many devices are connected on the best node there is, whatever is on it."""
