@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from index_fleets import GIB, HAPPENINGS, World, gang_nodes, nodes, on_boards
 from msgspec import structs
 
-from mica.events import RequestSlice
-from mica.planner.domain import cells, index, partitions, placing, pools, sorts
+from mica.events import Mode, RequestSlice
+from mica.planner.domain import cells, index, partitions, pools, sorts
 from mica.planner.domain.admission import inadmissible
 from mica.planner.domain.asks import Ask
+from mica.planner.domain.index import Index
 from mica.planner.domain.ledgers import entries_of
 from mica.planner.domain.nodes import NodeState
-from mica.planner.domain.placing import Placed, Unplaced, decide, decide_among
+from mica.planner.domain.placing import Placed, Unplaced, decide, decide_among, fit_for, rank
 from mica.planner.domain.sizing import Size
 
 Step = tuple[str, int]
@@ -27,7 +28,7 @@ DEEP = settings(max_examples=120, deadline=None)
 
 def by_index_alone(world: World, ask: Ask) -> Placed | Unplaced:
     """What the index finds, where nothing is looked at beside it."""
-    with patch.object(placing, "LOOKED_AT_MAX", 0):
+    with patch.object(Index, "nearest", lambda *_: []):
         return decide(world.fleet, ask)
 
 
@@ -51,7 +52,22 @@ def check_ask(world: World, ask: Ask) -> Placed | None:
         assert inadmissible(world.node(name), ask.id, {}, entries_of(world.record(ask, outcome), name)) is None
     if ask.members > 1:
         assert connected(world, outcome) == connected(world, exact)
+    elif not ask.affinity.wished:
+        check_preferred(world, ask, outcome, exact)
     return outcome
+
+
+def check_preferred(world: World, ask: Ask, outcome: Placed, exact: Placed) -> None:
+    """In hardware it is as good by all that counts; in software, in one pool, it switches no more and loses no stronger mode."""
+    ranks = []
+    for each in (outcome.placements[0], exact.placements[0]):
+        node = world.node(each.node)
+        claims = node.devices[each.device_id]
+        ranks.append(rank(node, claims, fit_for(node, claims, ask, each.mode), ask))
+    if outcome.placements[0].mode is Mode.HARDWARE:
+        assert ranks[0] == ranks[1]
+    elif ask.request.pool is not None:
+        assert ranks[0][:4] == ranks[1][:4]
 
 
 def connected(world: World, outcome: Placed) -> object:

@@ -56,7 +56,7 @@ def asked(id_: str, gib: float, pins: Pins = NOW, **more: Any) -> Ask:
 
 def put(where: Fleet, id_: str, gib: float, pins: Pins = NOW, **more: Any) -> Placed:
     """Decide by the index alone, and reserve."""
-    with patch.object(placing, "LOOKED_AT_MAX", 0):
+    with patch.object(Index, "nearest", lambda *_: []):
         outcome = decide(where, asked(id_, gib, pins, **more))
     assert isinstance(outcome, Placed), outcome
     where.reserve(id_, outcome.placements)
