@@ -153,6 +153,14 @@ def test_what_a_device_was_switched_to_holds_for_those_who_come_later(mode: Mode
     assert put(where, "second", 5, never).placements[0].mode is mode
 
 
+def test_where_a_stronger_mode_is_lost_anyway_nothing_is_switched_for_it() -> None:
+    """A request pinned to time slices takes a device that is whole already before one that is partitioned."""
+    where = fleet(n1=(replace(h100("parted"), switchable=True), replace(h100("whole"), partitioned=False)))
+    assert at(decide(where, asked("a", 5, mode=Mode.TIMESLICE))) == "whole"
+    with_p40 = fleet(n1=(replace(h100("parted"), switchable=True), replace(h100("whole"), partitioned=False), p40("p40")))
+    assert at(decide(with_p40, asked("a", 5, mode=Mode.TIMESLICE))) == "p40"
+
+
 def test_a_sick_device_does_not_hide_the_others_of_its_node() -> None:
     """Whatever mode it was found sick in."""
     failed = [replace(each, health=Health.FAILED) for each in (l4("sick-l4"), h100("sick-h100"))]

@@ -16,7 +16,7 @@ from mica.planner.domain import windows
 from mica.planner.domain.asks import may_switch
 from mica.planner.domain.claims import DeviceClaims
 from mica.planner.domain.misfits import Misfit
-from mica.planner.domain.modes import choose_modes
+from mica.planner.domain.modes import choose_modes, has_stronger, would_switch
 from mica.planner.domain.packing import PPM, proportional_share
 from mica.planner.domain.sizing import Size
 from mica.vendors import shares_in_space
@@ -134,12 +134,13 @@ class Sorts:
     def shapes(self, want: Want, mode: Mode, prices: Mapping[str, float]) -> tuple[Shape, ...]:
         """What it needs of every sort when it is carved in ``mode``; nothing where it may be nowhere.
 
-        First only where nothing has to be switched and no stronger mode is lost, then wherever it may be; and of both first only
-        where it is cheapest, by the ``prices`` of models.
+        First only where nothing has to be switched and no stronger mode is lost, then where that is so of the latter, then
+        wherever it may be; and of each first only where it is cheapest, by the ``prices`` of models.
         """
         needs = [_needs(sort, want, mode) for sort in self.all]
-        plain = [need if need is not None and _is_plain(sort, mode) else None for need, sort in zip(needs, self.all, strict=True)]
-        tables = [each for table in (plain, needs) for each in self._by_price(table, prices)]
+        losses = [_losses(sort, mode) for sort in self.all]
+        levels = sorted({loss for loss, need in zip(losses, needs, strict=True) if need is not None})
+        tables = [each for level in levels for each in self._by_price(_up_to(level, losses, needs), prices)]
         return tuple(_shape(table, want) for table in dict.fromkeys(tables) if any(table))
 
     def _by_price(self, table: Sequence[Need | None], prices: Mapping[str, float]) -> Iterator[tuple[Need | None, ...]]:
@@ -173,9 +174,14 @@ def _shape(table: Sequence[Need | None], want: Want) -> Shape:
     return Shape(*host, want.members, vram_mib, share_ppm, by_kind=tuple(table))
 
 
-def _is_plain(sort: Sort, mode: Mode) -> bool:
-    loses = mode is Mode.TIMESLICE and shares_in_space(sort.sample)
-    return not loses and sort.sample.partitioned is (mode is Mode.HARDWARE)
+def _losses(sort: Sort, mode: Mode) -> tuple[bool, bool]:
+    """Whether a stronger mode is lost with an empty device of the sort, and whether it has to be switched first."""
+    return has_stronger(sort.sample, mode), would_switch(DeviceClaims(sort.sample), mode)
+
+
+def _up_to(level: tuple[bool, bool], losses: Sequence[tuple[bool, bool]], needs: Sequence[Need | None]) -> list[Need | None]:
+    """The table with the sorts only on which no more is lost than that."""
+    return [need if loss <= level else None for need, loss in zip(needs, losses, strict=True)]
 
 
 def _needs(sort: Sort, want: Want, mode: Mode) -> Need | None:
