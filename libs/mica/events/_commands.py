@@ -38,7 +38,7 @@ Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 Tokens = Annotated[int, Meta(ge=1, le=100_000_000)]
 
 
-class Slo(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class Slo(Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True, omit_defaults=True):
     """What a workload was promised; every given bound must hold.
 
     A slice is sized so that each bound would hold with ``headroom_ppm`` of it (0.1 when left out) to spare.
@@ -51,7 +51,7 @@ class Slo(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_de
     headroom_ppm: Annotated[int, Meta(ge=0, le=900_000)] = 100_000
 
 
-class MeasuredPoint(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class MeasuredPoint(Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True, omit_defaults=True):
     """One measurement of the workload at one compute share, with ``batch`` requests at a time.
 
     ``rate_hz`` counts requests. ``vram_bytes`` is the most memory that was seen in use.
@@ -66,7 +66,7 @@ class MeasuredPoint(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     vram_bytes: VramBytes | None = None
 
 
-class Profile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class Profile(Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True, omit_defaults=True):
     """What a workload is: what it was measured to do, or what it is made of. A slice is sized from it.
 
     ``name``: what is stored under ``profile.<name>``; fields given beside it stand in place of the stored ones. ``model``: a
@@ -99,7 +99,7 @@ class Profile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omi
     source: ShortText = ""
 
 
-class Command(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="type"):
+class Command(Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True, omit_defaults=True, tag_field="type"):
     """Base of all commands. The subject carries no id; identity is in the body."""
 
 

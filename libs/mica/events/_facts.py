@@ -23,7 +23,7 @@ from mica.events._vocabulary import (
 )
 
 
-class Fact(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):
+class Fact(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="type"):
     """Base of all facts. ``at`` is the publisher's clock."""
 
     at: UnixNs

@@ -7,7 +7,7 @@ from msgspec import Meta, Struct, field
 from mica.events._vocabulary import Bytes, CpuMilli, DeviceId, HostBytes, Mode, Nanoseconds, NodeName, SharePpm, Vendor
 
 
-class WorkLimits(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class WorkLimits(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """What a slice may do at most on each of its devices, beside memory and share. A software mode enforces it.
 
     Left out: nothing is said (in ``slice.resize``: it stays). 0: no limit; of ``burst_ns``, the node's own. ``pinned_bytes`` is
@@ -42,7 +42,7 @@ NOTHING_ASKED = AskedLimits()
 """A command that says nothing about limits."""
 
 
-class Partition(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Partition(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """A hardware partition: a catalogue profile over slots [start, start + size).
 
     ``uuid`` is the vendor's name of the living instance, empty until the enforcer has made it. ``layout``: it is there as long as
@@ -57,7 +57,7 @@ class Partition(Struct, frozen=True, kw_only=True, omit_defaults=True):
     layout: str = ""
 
 
-class Window(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Window(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """A time slice: [offset, offset + length) of every period of CLOCK_MONOTONIC."""
 
     offset_ns: Nanoseconds
@@ -65,7 +65,7 @@ class Window(Struct, frozen=True, kw_only=True, omit_defaults=True):
     period_ns: Nanoseconds
 
 
-class Placement(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Placement(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """What one device gives to a slice: what was granted, which is never less than what was asked.
 
     ``cpu_milli`` and ``host_memory_bytes`` are what its node gives beside that.
@@ -85,7 +85,7 @@ class Placement(Struct, frozen=True, kw_only=True, omit_defaults=True):
     host_memory_bytes: HostBytes = 0
 
 
-class Alternative(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Alternative(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """A device or a mode that was looked at and not taken, and why. ``terms``: as in ``Decision``, of one that fits."""
 
     node: NodeName
@@ -95,7 +95,7 @@ class Alternative(Struct, frozen=True, kw_only=True, omit_defaults=True):
     terms: dict[str, float] = field(default_factory=dict)
 
 
-class Candidate(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Candidate(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """A device in one mode, as a dry run sees it: what it would give, or why it would not.
 
     ``rank`` counts those that fit, the best first, from 1; ``waste`` is what of the device would be left unused beside, from 0
@@ -121,7 +121,7 @@ class Candidate(Struct, frozen=True, kw_only=True, omit_defaults=True):
     reason: str = ""
 
 
-class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Decision(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """The planner's reasoning: why this mode, why this device, and what else was looked at (at most 16).
 
     ``terms`` is what the place was weighed by. In software: ``useless_milli``, thousandths of a device that the requests to come
@@ -135,7 +135,7 @@ class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True):
     rejected: tuple[Alternative, ...] = ()
 
 
-class WaitsFor(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class WaitsFor(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """What a queued request waits for.
 
     ``position`` of ``length`` is its place in the queue, 1 for the first; 0: not looked at yet. ``field`` is what stands in the

@@ -23,7 +23,7 @@ from mica.events._vocabulary import (
 )
 
 
-class PlannedMove(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class PlannedMove(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """One slice from a device to another, with what that costs and brings.
 
     ``moved_bytes`` is what its programs hold now; ``restarts``: they are ended on the old device after ``grace_s`` and start
@@ -50,7 +50,7 @@ class PlannedMove(Struct, frozen=True, kw_only=True, omit_defaults=True):
     why: str = ""
 
 
-class PoolShape(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class PoolShape(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """How a pool's devices are filled: those that can be used, those without a slice, and what is free on all of them.
 
     ``largest_bytes``: of each device the largest slice that it could still take, summed. ``fragmentation``: the part of the free
@@ -66,7 +66,7 @@ class PoolShape(Struct, frozen=True, kw_only=True, omit_defaults=True):
     value: float = 0.0
 
 
-class Repacking(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Repacking(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """A pool's policy for moving slices so that they need fewer devices.
 
     ``mode``: ``off``, ``advise`` (tell of plans that are worth it) or ``auto`` (carry them out). At most ``moves_per_hour``, of

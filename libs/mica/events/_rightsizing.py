@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 from mica.events._vocabulary import Automation, Bytes, Sizing, SliceId, TenantName, Tier
 
 
-class SizeAdvice(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class SizeAdvice(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """One slice: what it has, what it used, and what it should have.
 
     ``used_bytes``: the most memory seen in use; ``used_ppm``: the compute that it stayed within 95 % of the time; ``throttled``:
@@ -31,7 +31,7 @@ class SizeAdvice(Struct, frozen=True, kw_only=True, omit_defaults=True):
     why: str = ""
 
 
-class Rightsizing(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Rightsizing(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """A tenant's policy for the sizes of its slices.
 
     ``mode``: ``off``, ``advise`` (tell what would fit better) or ``auto`` (resize). Looks back ``window_s``, all of it after the

@@ -34,7 +34,7 @@ from mica.events._vocabulary import (
 )
 
 
-class Document(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Document(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """Base of all state documents."""
 
 

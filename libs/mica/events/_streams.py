@@ -19,7 +19,7 @@ class Storage(StrEnum):
     MEMORY = "memory"
 
 
-class Stream(Struct, frozen=True, kw_only=True):
+class Stream(Struct, frozen=True, kw_only=True, gc=False):
     """A JetStream stream. ``max_age_s`` and ``max_messages`` of 0 mean no limit."""
 
     name: str
@@ -31,7 +31,7 @@ class Stream(Struct, frozen=True, kw_only=True):
     max_messages: int = 0
 
 
-class Channel(Struct, frozen=True, kw_only=True):
+class Channel(Struct, frozen=True, kw_only=True, gc=False):
     """One event type's place on the bus.
 
     ``subject`` is the prefix, equal to the type's tag; ``key`` names the field whose value ends the subject, empty for

@@ -12,6 +12,7 @@ import random
 from collections import deque
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
+from typing import Final
 
 import numpy as np
 from msgspec import Struct
@@ -44,6 +45,10 @@ class Foresight(Struct, frozen=True, kw_only=True):
     small_milli: int = 190
     large_first: float = 0.5
     fleeting: float = 0.25
+
+
+WARM: Final = 64
+"""Of so many shapes every node is looked at with the new mix before it counts; of others when they come."""
 
 
 class Why(StrEnum):
@@ -94,6 +99,13 @@ class Plan(Struct, frozen=True):
     version: NDArray[np.uint32]
 
 
+class Kept(Struct, frozen=True):
+    """What is left of a plan that was adopted."""
+
+    packer: Packer
+    slots: dict[Shape, deque[Spot]]
+
+
 class Foresighted:
     """A packer that plans. Boards that see parts of one stream of work share a ``learner``."""
 
@@ -106,7 +118,7 @@ class Foresighted:
         self._capacity_milli = 1000 * board.devices
         self._foresight = foresight
         self._draw = random.Random(seed)  # noqa: S311 - ties among what is planned, not a secret
-        self._plan: Plan | None = None
+        self._plan: Kept | None = None
         self._came = self._next = 0
         self._seen = (0, 0)
         """Arrivals and departures when it was last looked ahead."""
@@ -195,12 +207,13 @@ class Foresighted:
         self._seen = learner.arrivals, learner.departures
         expected = self._expected() if left < foresight.fleeting * came else []
         packer = Packer(self.board.copy(), Mix(learner.typical(now_s), self.board.kinds), self.packer.settings)
-        return Outlook(packer, expected, self.packer.shapes(), self.board.version.copy())
+        usual = [shape for shape, _ in learner.counts.most_common(WARM)]
+        return Outlook(packer, expected, usual, self.board.version.copy())
 
     def adopt(self, plan: Plan) -> None:
         """Keep the places of a plan. Where the board has changed since it was looked at, they are wishes that hold nothing."""
         self.packer.take_over(plan.fresh)
-        self._plan = plan if plan.slots else None
+        self._plan = Kept(plan.packer, plan.slots) if plan.slots else None
         self.rearranged(np.flatnonzero(plan.version != self.board.version).tolist())
 
     def _kept(self, shape: Shape) -> Spot | None:

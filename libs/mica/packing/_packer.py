@@ -17,7 +17,7 @@ from mica.packing._shape import Shape
 
 NOWHERE: Final = -(1 << 31)
 """The score of a node on which something does not fit."""
-SHAPES_KNOWN: Final = 512
+SHAPES_KNOWN: Final = 256
 """Of so many shapes what is known of every node is kept; of those that were not looked at for longest it is forgotten."""
 
 

@@ -23,6 +23,7 @@ from mica.events import (
 )
 from mica.planner.domain.claims import DeviceClaims, Side
 from mica.planner.domain.host_claims import HostClaims
+from mica.planner.domain.partitions import shared_profiles
 from mica.topology import Connections, TopologyError, from_inventory
 
 S = TypeVar("S", LedgerEntry, ObservedSlice)
@@ -184,7 +185,11 @@ class NodeState:
         return left
 
     def take_inventory(self, inventory: Inventory | None) -> None:
-        """Replace what discovery says."""
+        """Replace what discovery says. Devices of one make share what their profiles say: it is most of an inventory."""
+        if inventory is not None and any(device.profiles for device in inventory.devices):
+            inventory = replace(
+                inventory, devices=tuple(replace(each, profiles=shared_profiles(each)) for each in inventory.devices)
+            )
         self.inventory = inventory
         devices = {device.id: device for device in inventory.devices} if inventory is not None else {}
         for device_id in [*devices, *self.devices]:

@@ -44,6 +44,7 @@ class Instance(Struct, frozen=True):
 
 GEOMETRIES_MAX: Final = 1_024
 _GEOMETRIES: Final[dict[bytes, "Geometry"]] = {}
+_PROFILES: Final[dict[bytes, tuple[PartitionProfile, ...]]] = {}
 
 
 class Geometry:
@@ -135,6 +136,13 @@ def geometry_of(device: Device) -> Geometry:
             _GEOMETRIES.clear()
         known = _GEOMETRIES[key] = Geometry(device)
     return known
+
+
+def shared_profiles(device: Device) -> tuple[PartitionProfile, ...]:
+    """The device's profiles, as the one object that all devices with equal ones have."""
+    if len(_PROFILES) >= GEOMETRIES_MAX:
+        _PROFILES.clear()
+    return _PROFILES.setdefault(json.encode(device.profiles), device.profiles)
 
 
 def needs(profile: PartitionProfile) -> dict[str, int]:
