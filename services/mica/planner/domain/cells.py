@@ -12,15 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mica.events import Device, Mode
-from mica.packing import NODE_DEVICES_MAX, NOWHERE, Board, Foresight, Foresighted, Learner, Node, Settings, Shape, Spot
+from mica.packing import NODE_DEVICES_MAX, Board, Foresight, Foresighted, Learner, Node, Settings, Shape, Spot
 from mica.planner.domain.asks import Pins
 from mica.planner.domain.nodes import NodeState, Place
-from mica.planner.domain.sorts import MIB, UNLIMITED, Sorts, free_of, usable
+from mica.planner.domain.sorts import MIB, UNLIMITED, Sorts, free_of, switching_of, usable
 
 CELL_NODES: Final = 1_024
 """So many nodes are looked through for one place: what one decision costs does not grow with the fleet."""
 FULL_MAX: Final = 1_024
 """Of so many shapes a shelf remembers that they have no place."""
+VRAM_MIB_MAX: Final = (1 << 24) - 1
 SOFTWARE: Final = (Mode.FCSP, Mode.TIMESLICE)
 
 
@@ -102,35 +103,45 @@ class Cell:
 
     def holds(self, node: NodeState) -> bool:
         """Whether the node is here, with the devices that it had."""
-        number = self.number.get(node.name)
-        if number is None or self.nodes[number] is not node or node.inventory is None:
+        if not self.keeps(node) or node.inventory is None:
             return False
+        number = self.number[node.name]
         ours, whole = self._places[number], self.shelves[Mode.FCSP].whole_mib(number)
-        return node.pool == self.pool and [(node.devices[each.id], usable_mib(each)) for each in node.inventory.devices] == list(
+        return [(node.devices[each.id], usable_mib(each)) for each in node.inventory.devices] == list(
             zip(ours, whole, strict=True)
         )
+
+    def keeps(self, node: NodeState) -> bool:
+        """Whether the node is one of its own, with whatever devices."""
+        number = self.number.get(node.name)
+        return number is not None and self.nodes[number] is node and node.pool == self.pool
 
     def refresh(self, node: NodeState, device_ids: AbstractSet[str] | None, pins: Pins) -> None:
         """Take over what is free on some devices of the node, or on all of them."""
         number = self.number[node.name]
         switching = pins.switching(node.name, node.pool)
         cpu_milli, memory = node.free_cpu_milli(""), node.free_host_memory("")
-        host = UNLIMITED if cpu_milli is None else max(0, cpu_milli), UNLIMITED if memory is None else max(0, memory // MIB)
         for shelf in self.shelves.values():
-            shelf.put_host(number, *host)
+            shelf.put_host(number, _at_most(cpu_milli), _at_most(memory // MIB if memory is not None else None))
         for index, (_, claims) in node.numbered(device_ids):
             assert claims.device is not None
-            sort = self._sorts.number(claims.device, switching, in_time=claims.mode("") is Mode.TIMESLICE)
+            in_time = claims.mode("") is Mode.TIMESLICE
+            sort = self._sorts.number(claims.device, switching_of(claims, switching), in_time=in_time)
             for mode, shelf in self.shelves.items():
                 shelf.put(number, index, sort, free_of(claims, mode))
 
     def room_for_gang(self, shelf: Shelf, shape: Shape) -> Iterator[tuple[NodeState, list[str]]]:
-        """The nodes with room for the shape, the best for it first, and their devices with room for one member."""
-        scores, first = shelf.foresighted.packer.scores(shape), shelf.board.first
-        room = shelf.room_for(shape)
+        """The nodes with room for the shape, the best for it first, and their devices with room for one member.
+
+        Last those that have it on devices of several sorts together, which the board does not count as one place.
+        """
+        board, scores, room = shelf.board, shelf.foresighted.packer.scores(shape), shelf.room_for(shape)
+        first, sums = board.first, np.concatenate(([0], np.cumsum(room)))
+        hosts = (board.cpu_milli >= shape.cpu_milli) & (board.memory_mib >= shape.memory_mib)
+        able = hosts & (np.diff(sums[first]) >= shape.devices)
         for number in np.argsort(-scores.astype(np.int64), kind="stable").tolist():
-            if scores[number] == NOWHERE:
-                return
+            if not able[number]:
+                continue
             places = zip(self._places[number], room[first[number] : first[number + 1]].tolist(), strict=True)
             yield self.nodes[number], [claims.device.id for claims, has in places if has and claims.device is not None]
 
@@ -138,7 +149,7 @@ class Cell:
         """The nodes that are good for the shape, the best first, each with what the shape would make useless there."""
         packer = shelf.foresighted.packer
         scores = packer.scores(shape)
-        for number in np.argpartition(-scores, min(most, len(scores) - 1))[:most].tolist():
+        for number in np.argpartition(-scores.astype(np.int64), min(most, len(scores) - 1))[:most].tolist():
             found = packer.on_node(shape, number)
             if found is not None:
                 spot = found[1]
@@ -167,8 +178,13 @@ class Cell:
 
 
 def usable_mib(device: Device) -> int:
-    """What slices can have of its memory, in MiB rounded down, at least 1."""
-    return max(1, usable(device) // MIB)
+    """What slices can have of its memory, in MiB rounded down, at least 1, and as much as a board can tell."""
+    return min(VRAM_MIB_MAX, max(1, usable(device) // MIB))
+
+
+def _at_most(amount: int | None) -> int:
+    """What a board has of something that a node has so much of; None: not limited."""
+    return UNLIMITED if amount is None else min(UNLIMITED, max(0, amount))
 
 
 def is_too_large(node: NodeState) -> bool:

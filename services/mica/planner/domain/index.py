@@ -5,6 +5,7 @@ of ``placing.py`` disposes: a place that the board has free and the rule does no
 Invariant: what it names fits by the rule; after ``touch`` of a node nothing stands here that its documents do not say.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Final
@@ -53,8 +54,8 @@ class Index:
         self.policies_changed = self._pools.policies_changed
         self.home = (0, 1)
         """Which of how many parts of the pools are looked through first: replicas that fill other pools seldom want one node."""
-        self._version = 0
-        self._shapes: dict[tuple[Key, Mode], tuple[Shape, ...]] = {}
+        self._version = self._connected = 0
+        self._shapes: dict[Key, tuple[Shape, ...]] = {}
         self._sizes: dict[Key, tuple[Size | None, ...]] = {}
         self._asked: Ask | None = None
         self._wants: dict[frozenset[Mode], tuple[Key, Want]] = {}
@@ -62,31 +63,34 @@ class Index:
         self._came: dict[Foresighted, None] = {}
         self._looked: dict[str, Looked] = {}
 
-    def begin(self, ask: Ask) -> None:
-        """Take over all that has changed, and forget how the same request was looked at before."""
-        self._looked.pop(ask.id, None)
-        self.refresh(ask.pins)
-
     def refresh(self, pins: Pins) -> None:
         """Take over all that has changed."""
         self._pools.refresh(pins)
+        if self._connected != self._pools.connected:
+            self._connected = self._pools.connected
+            self._ideals.clear()
         if self._version != self._pools.version:
             self._version = self._pools.version
             self._shapes.clear()
             self._sizes.clear()
-            self._ideals.clear()
+
+    def turn_to(self, ask: Ask) -> None:
+        """Take over all that has changed, and forget how the request was looked at before: that was another fleet."""
+        self.refresh(ask.pins)
+        self._looked.pop(ask.id, None)
 
     # --- Looking ---
 
     def shapes(self, ask: Ask, pool: str, mode: Mode) -> tuple[Shape, ...]:
         """The request as the pool's boards know it; see ``Sorts.shapes``."""
         own, want = self._want(ask, pool)
-        key = (own, mode)
+        sorts, prices = self._pools.sorts, self._pools.prices(pool)
+        key = (own, mode, len(sorts.all), pool if prices else None)
         shapes = self._shapes.get(key)
-        if shapes is None or (shapes and len(shapes[-1].by_kind) != len(self._pools.sorts.all)):
+        if shapes is None:
             if len(self._shapes) >= SHAPES_MAX:
                 self._shapes.clear()
-            shapes = self._shapes[key] = self._pools.sorts.shapes(want, mode, self._pools.prices(pool))
+            shapes = self._shapes[key] = sorts.shapes(want, mode, prices)
         return shapes
 
     def cells(self, ask: Ask) -> Iterator[Cell]:
@@ -132,21 +136,22 @@ class Index:
     def _close(self, shelf: Shelf, spot: Spot, place: Place, misfit: Misfit) -> None:
         """Offer it no more: to this request, or to any until the node's documents change."""
         shelf.close(spot)
-        place[0].closed = True
-        if misfit.field not in LASTING:
+        if misfit.field in LASTING:
+            place[0].closed.add(_id_of(place))
+        else:
             self.touch(place[0].name)
 
     def in_hardware(self, ask: Ask, check: Check, avoid: AbstractSet[str]) -> Found | None:
         """The best place for a slice in a partition: of the best state the first device that will do."""
         for state in self._by_waste(ask):
             for place in state.places():
-                if place[0].name in avoid or place[0].closed:
+                if place[0].name in avoid or _id_of(place) in place[0].closed:
                     continue
                 result = check(place)
                 if isinstance(result, Fit):
                     return Found(place, result, Why.BEST)
                 if result.field in LASTING:
-                    place[0].closed = True
+                    place[0].closed.add(_id_of(place))
         return None
 
     def _by_waste(self, ask: Ask) -> list[State]:
@@ -212,10 +217,16 @@ class Index:
                     return cell.nodes[spot.node].name
         return None
 
-    def gang_nodes(self, ask: Ask, mode: Mode, enough: int) -> list[NodeState]:
+    @property
+    def large(self) -> AbstractSet[str]:
+        """The nodes that are on no board."""
+        return self._pools.large
+
+    def gang_nodes(self, ask: Ask, mode: Mode, enough: int) -> list[tuple[Score, NodeState]]:
         """The nodes with room for their part of a gang: best connected first, then where it costs the least of what is left.
 
-        The search ends with ``enough`` nodes on which it could not be connected better on any node that there is.
+        With how well it could be connected there, at best. The search ends with ``enough`` nodes on which it could not be
+        connected better on any node that there is.
         """
         found: list[tuple[Score, int, NodeState]] = []
         perfect, here = 0, ask.members // ask.nodes
@@ -223,11 +234,11 @@ class Index:
             score = _best_score(node, ids, here)
             if score is not None:
                 found.append((score, -len(found), node))
-                perfect += score == self._ideal(here)
+                perfect += score == self.ideal(here)
                 if perfect >= enough:
                     break
         found.sort(key=lambda each: each[:2], reverse=True)
-        return [node for *_, node in found]
+        return [(score, node) for score, _, node in found]
 
     def _room_for_gang(self, ask: Ask, mode: Mode, members: int) -> Iterator[tuple[NodeState, list[str]]]:
         """The nodes with so many devices that hold a member, and these; where it costs the least first."""
@@ -235,16 +246,18 @@ class Index:
             for cell in self.cells(ask):
                 for shape in self.shapes(ask, cell.pool, mode)[-1:]:
                     yield from cell.room_for_gang(cell.shelves[mode], shape)
+            large = [self.nodes[name] for name in sorted(self.large)]
+            yield from ((node, [_id_of(each) for each in node.places]) for node in large if ask.request.pool in (None, node.pool))
             return
-        room: dict[str, list[str]] = {}
-        for state in self._by_waste(ask):
-            for node, claims in state.places():
-                ids = room.setdefault(node.name, [])
-                ids.append(claims.device.id if claims.device is not None else "")
-                if len(ids) == members:
-                    yield node, ids
+        states, counts = self._by_waste(ask), Counter[str]()
+        among = set(states)
+        for state in states:
+            for node, _ in state.places():
+                counts[node.name] += 1
+                if counts[node.name] == members:
+                    yield node, self._pools.all[node.pool].states.on(node.name, among)
 
-    def _ideal(self, members: int) -> Score | None:
+    def ideal(self, members: int) -> Score | None:
         """How well so many devices are connected on the best node there is, whatever is on it."""
         if members not in self._ideals:
             makes = {node.connections.make: node for node in self.nodes.values() if node.inventory is not None}
@@ -321,6 +334,11 @@ class Index:
         """Those to which so much came that it is time for them to look ahead again."""
         came, self._came = self._came, {}
         return [each for each in came if each.is_due]
+
+
+def _id_of(place: Place) -> str:
+    device = place[1].device
+    return device.id if device is not None else ""
 
 
 def _best_score(node: NodeState, ids: Sequence[str], members: int) -> Score | None:

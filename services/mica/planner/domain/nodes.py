@@ -60,8 +60,8 @@ class NodeState:
         """``touched`` hears of every change of what is free."""
         self.name = name
         self._touched = touched
-        self.closed = False
-        """Whether something of it is not offered although it has room, until it is touched."""
+        self.closed: set[str] = set()
+        """The devices that are not offered although they may have room, until the node is touched."""
         self.inventory: Inventory | None = None
         self.ledger = Ledger(node=name)
         self.observed: Observed | None = None

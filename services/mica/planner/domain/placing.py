@@ -28,6 +28,7 @@ from mica.planner.domain.modes import ALL_MODES, choose_modes
 from mica.planner.domain.nodes import NodeState, Place
 from mica.planner.domain.packing import Fit, fit, not_whole
 from mica.planner.domain.ranking import STRENGTH, Rank, best_first, price_of, rank_of
+from mica.topology import Score
 
 __all__ = ["Ask", "Pins", "Placed", "Unplaced", "decide", "decide_among", "fit_for", "in_mode", "modes_for", "weighed"]
 
@@ -45,7 +46,7 @@ def decide(fleet: Fleet, ask: Ask) -> Placed | Unplaced:
     if ask.node is not None:
         return decide_among(fleet, ask, _devices_of(fleet, ask.node))
     index = fleet.index
-    index.begin(ask)
+    index.turn_to(ask)
     for strength in Mode:
         chosen = _find_gang(index, ask, strength) if ask.members > 1 else _find(fleet, ask, strength)
         if chosen:
@@ -79,22 +80,23 @@ def _devices_of(fleet: Fleet, name: str) -> list[Place]:
 
 
 def _find(fleet: Fleet, ask: Ask, mode: Mode) -> list[Candidate]:
-    """The best place in one mode: near what it is to be near to, then anywhere away from its group, then beside its group."""
+    """The best place in one mode, away from its group where there is one: near what it is to be near to, then anywhere."""
 
     def check(place: Place) -> Fit | Misfit:
         return result_for(*place, ask, mode)
 
     affinity = ask.affinity
-    close = {each.node for each in affinity.near}
-    beside = {name for name in affinity.others if name not in close}
-    found = _best_of(fleet, ask, mode, close) if close else []
+    beside = affinity.others.keys()
+    found = _best_of(fleet, ask, mode, {each.node for each in affinity.near} - beside)
     if found:
         return found
+    if affinity.near_within is not None:
+        return _best_of(fleet, ask, mode, beside)
     index = fleet.index
     place = index.in_hardware(ask, check, beside) if mode is Mode.HARDWARE else index.in_software(ask, mode, check, beside)
     if place is not None:
         return [weighed(index, ask, Candidate(*place.place, place.fit, place.why))]
-    return _best_of(fleet, ask, mode, beside)
+    return _best_of(fleet, ask, mode, index.large - beside) or _best_of(fleet, ask, mode, beside)
 
 
 def _best_of(fleet: Fleet, ask: Ask, mode: Mode, names: Iterable[str]) -> list[Candidate]:
@@ -104,26 +106,34 @@ def _best_of(fleet: Fleet, ask: Ask, mode: Mode, names: Iterable[str]) -> list[C
 
 
 def _find_gang(index: Index, ask: Ask, mode: Mode) -> list[Candidate]:
-    """The best set in one mode: nodes are looked at in the index's order, a few at once, until enough of them hold their part."""
-    for enough in (ask.nodes + SPARE_NODES, len(index.nodes)):
-        nodes = index.gang_nodes(ask, mode, enough)
-        chosen = _find_gang_on(nodes, ask, mode)
-        if chosen or len(nodes) < enough:
-            return chosen
-    return []
+    """The best set in one mode: nodes are looked at in the index's order, a few at once, until no other could do better."""
+    enough = ask.nodes + SPARE_NODES
+    nodes = index.gang_nodes(ask, mode, enough)
+    chosen = _find_gang_on(nodes, ask, mode)
+    if len(nodes) < enough or (chosen and _connected(chosen) == index.ideal(ask.members // ask.nodes)):
+        return chosen
+    return _find_gang_on(index.gang_nodes(ask, mode, len(index.nodes) + 1), ask, mode)
 
 
-def _find_gang_on(nodes: list[NodeState], ask: Ask, mode: Mode) -> list[Candidate]:
+def _find_gang_on(nodes: list[tuple[Score, NodeState]], ask: Ask, mode: Mode) -> list[Candidate]:
+    candidates: list[Candidate] = []
     at, width = 0, ask.nodes
-    while at + ask.nodes <= len(nodes):
-        places = [
-            (node, node.devices[each.id]) for node in nodes[: at + width] if node.inventory for each in node.inventory.devices
-        ]
-        chosen = _choose([Candidate(*place, result_for(*place, ask, mode)) for place in places], ask)
-        if chosen:
-            return chosen
+    while at < len(nodes):
+        places = [place for _, node in nodes[at : at + width] for place in node.places]
+        candidates += [Candidate(*place, result_for(*place, ask, mode)) for place in places]
         at, width = at + width, 2 * width
+        chosen = _choose(candidates, ask)
+        if chosen and (at >= len(nodes) or _connected(chosen) >= nodes[at][0]):
+            return chosen
     return []
+
+
+def _connected(chosen: Iterable[Candidate]) -> Score:
+    """How well the part of a gang is connected that is connected worst."""
+    by_node: dict[str, list[Candidate]] = {}
+    for each in chosen:
+        by_node.setdefault(each.node.name, []).append(each)
+    return min(group[0].node.connections.score([each.device_id for each in group]) for group in by_node.values())
 
 
 def _passed_over(index: Index, ask: Ask, chosen: list[Candidate]) -> list[Candidate]:

@@ -4,11 +4,11 @@ Owns which node is in which cell. Invariant: after ``refresh`` every node of the
 cell of its pool, and what stands on boards and in states is what the documents say.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Final
 
-from mica.events import Mode, NodePolicy, PoolPolicy
+from mica.events import Inventory, Mode, NodePolicy, PoolPolicy
 from mica.packing import Learner, Shape
 from mica.planner.domain.asks import Pins
 from mica.planner.domain.cells import CELL_NODES, SOFTWARE, Cell, is_too_large
@@ -69,6 +69,9 @@ class Pools:
         self._standing = Standing()
         self.large: set[str] = set()
         """Nodes that no board has room for: they are looked at one by one."""
+        self.connected = 0
+        """Grows whenever devices may be connected otherwise than before."""
+        self._inventories: dict[str, Inventory | None] = {}
 
     def prices(self, pool: str) -> Mapping[str, float]:
         """What devices cost there, by model."""
@@ -101,7 +104,7 @@ class Pools:
         for name, changed in touched.items():
             node = self.nodes.get(name)
             cell = self.cell_of(name)
-            whole = node is None or node.closed or node.is_grouped
+            whole = node is None or bool(node.closed) or node.is_grouped
             device_ids = None if whole else changed
             if node is not None:
                 self._standing.look(node, device_ids, pins.now_ns / NS)
@@ -111,7 +114,12 @@ class Pools:
                 continue
             if cell is not None:
                 stale[cell] = None
-            if node is not None and node.inventory is not None and not (cell is not None and node.pool == cell.pool):
+            if (
+                node is not None
+                and node.inventory is not None
+                and name not in self.large
+                and not (cell is not None and cell.keeps(node))
+            ):
                 joining.setdefault(node.pool, []).append(node)
         self._rearrange(stale, joining, pins)
 
@@ -126,7 +134,11 @@ class Pools:
             self._grow(pins)
 
     def _refresh_states(self, node: NodeState, device_ids: AbstractSet[str] | None, pins: Pins) -> None:
-        node.closed = False
+        node.closed.clear()
+        if self._inventories.get(node.name) is not node.inventory:
+            self._inventories[node.name] = node.inventory
+            self.connected += 1
+        (self.large.add if is_too_large(node) else self.large.discard)(node.name)
         before = self._pool_of.get(node.name)
         if before is not None and before != node.pool:
             self.all[before].states.forget(node.name)
@@ -156,18 +168,15 @@ class Pools:
     def _belongs(self, node: NodeState, pool: str) -> bool:
         return self.nodes.get(node.name) is node and node.inventory is not None and node.pool == pool and not is_too_large(node)
 
-    def _join(self, pool: str, nodes: list[NodeState], pins: Pins) -> None:
+    def _join(self, pool: str, nodes: Sequence[NodeState], pins: Pins) -> None:
         """Fill up the pool's last cell, then begin new ones."""
         cells = self._pool(pool).cells
-        fitting = [node for node in nodes if not is_too_large(node)]
-        self.large.update(node.name for node in nodes if is_too_large(node))
-        self.large.difference_update(node.name for node in fitting)
-        if fitting and cells and len(cells[-1].nodes) < CELL_NODES:
-            fitting = [*cells.pop().nodes, *fitting]
-        for at in range(0, len(fitting), CELL_NODES):
-            cells.append(self._cell(fitting[at : at + CELL_NODES], pins))
+        if cells and len(cells[-1].nodes) < CELL_NODES:
+            nodes = [*cells.pop().nodes, *nodes]
+        for at in range(0, len(nodes), CELL_NODES):
+            cells.append(self._cell(nodes[at : at + CELL_NODES], pins))
 
-    def _cell(self, nodes: list[NodeState], pins: Pins) -> Cell:
+    def _cell(self, nodes: Sequence[NodeState], pins: Pins) -> Cell:
         cell = Cell(nodes, self.sorts, self._pool(nodes[0].pool).learners, pins)
         for node in nodes:
             self._cell_of[node.name] = cell

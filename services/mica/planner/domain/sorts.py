@@ -16,14 +16,14 @@ from mica.planner.domain import windows
 from mica.planner.domain.asks import may_switch
 from mica.planner.domain.claims import DeviceClaims
 from mica.planner.domain.misfits import Misfit
-from mica.planner.domain.modes import choose_modes
+from mica.planner.domain.modes import choose_modes, has_stronger, would_switch
 from mica.planner.domain.packing import PPM, proportional_share
 from mica.planner.domain.sizing import Size
 from mica.vendors import shares_in_space
 
 MIB: Final = 1 << 20
 UNLIMITED: Final = 1 << 30
-"""What the board has of a node's CPU (milli) or memory (MiB) where it is not limited."""
+"""What the board has of a node's CPU (milli) or memory (MiB) where it is not limited; it has, and is asked, no more."""
 ROOM: Final = 16
 """Numbers of sorts that a table has to begin with."""
 
@@ -84,6 +84,13 @@ def free_of(claims: DeviceClaims, mode: Mode) -> tuple[int, int]:
     return free, max(0, PPM - claims.share_ppm)
 
 
+def switching_of(claims: DeviceClaims, said: Switching) -> Switching:
+    """What a policy comes to on a device: what somebody holds is carved already, whatever is ``said`` of idle ones."""
+    if claims.device is None or not claims.device.switchable:
+        return Switching.NEVER
+    return Switching.AUTO if claims.claims else said
+
+
 class Sorts:
     """The table of sorts."""
 
@@ -127,12 +134,13 @@ class Sorts:
     def shapes(self, want: Want, mode: Mode, prices: Mapping[str, float]) -> tuple[Shape, ...]:
         """What it needs of every sort when it is carved in ``mode``; nothing where it may be nowhere.
 
-        First only where nothing has to be switched and no stronger mode is lost, then wherever it may be; and of both first only
-        where it is cheapest, by the ``prices`` of models.
+        First only where nothing has to be switched and no stronger mode is lost, then where that is so of the latter, then
+        wherever it may be; and of each first only where it is cheapest, by the ``prices`` of models.
         """
         needs = [_needs(sort, want, mode) for sort in self.all]
-        plain = [need if need is not None and _is_plain(sort, mode) else None for need, sort in zip(needs, self.all, strict=True)]
-        tables = [each for table in (plain, needs) for each in self._by_price(table, prices)]
+        losses = [_losses(sort, mode) for sort in self.all]
+        levels = sorted({loss for loss, need in zip(losses, needs, strict=True) if need is not None})
+        tables = [each for level in levels for each in self._by_price(_up_to(level, losses, needs), prices)]
         return tuple(_shape(table, want) for table in dict.fromkeys(tables) if any(table))
 
     def _by_price(self, table: Sequence[Need | None], prices: Mapping[str, float]) -> Iterator[tuple[Need | None, ...]]:
@@ -160,28 +168,37 @@ def _size(sort: Sort, want: Want) -> Size | None:
 def _shape(table: Sequence[Need | None], want: Want) -> Shape:
     given = [need for need in table if need is not None]
     vram_mib, share_ppm = max(vram for vram, _ in given), sum(share for _, share in given) // len(given)
-    cpu_milli, memory_mib = want.request.cpu_milli, -(-want.request.host_memory_bytes // MIB)
-    host = want.members * cpu_milli, want.members * memory_mib
+    cpu_milli = want.members * want.request.cpu_milli
+    memory_mib = want.members * want.request.host_memory_bytes // MIB
+    host = min(UNLIMITED, cpu_milli), min(UNLIMITED, memory_mib)
     return Shape(*host, want.members, vram_mib, share_ppm, by_kind=tuple(table))
 
 
-def _is_plain(sort: Sort, mode: Mode) -> bool:
-    loses = mode is Mode.TIMESLICE and shares_in_space(sort.sample)
-    return not loses and sort.sample.partitioned is (mode is Mode.HARDWARE)
+def _losses(sort: Sort, mode: Mode) -> tuple[bool, bool]:
+    """Whether a stronger mode is lost with an empty device of the sort, and whether it has to be switched first."""
+    return has_stronger(sort.sample, mode), would_switch(DeviceClaims(sort.sample), mode)
+
+
+def _up_to(level: tuple[bool, bool], losses: Sequence[tuple[bool, bool]], needs: Sequence[Need | None]) -> list[Need | None]:
+    """The table with the sorts only on which no more is lost than that."""
+    return [need if loss <= level else None for need, loss in zip(needs, losses, strict=True)]
 
 
 def _needs(sort: Sort, want: Want, mode: Mode) -> Need | None:
-    """Memory (MiB, rounded up) and compute (ppm) of one member, or None."""
+    """Memory and compute (ppm) of one member, or None.
+
+    Memory is in MiB, rounded down as what is free is: what fits to the byte fits here, and the rule finds out the rest.
+    """
     device, modes = sort.sample, _modes(sort, want)
     if mode not in modes and not (sort.in_time and mode is Mode.TIMESLICE and mode in want.modes and modes[-1:] == (Mode.FCSP,)):
         return None
     size = want.size.on(device)
-    if isinstance(size, Misfit):
+    if isinstance(size, Misfit) or size.vram_bytes > usable(device):
         return None
     share_ppm = size.share_ppm or proportional_share(size.vram_bytes, usable(device))
     if mode is Mode.TIMESLICE:
         share_ppm = windows.length_of(share_ppm) // windows.NS_PER_PPM
-    return max(1, -(-size.vram_bytes // MIB)), share_ppm
+    return max(1, size.vram_bytes // MIB), share_ppm
 
 
 def _modes(sort: Sort, want: Want) -> tuple[Mode, ...]:

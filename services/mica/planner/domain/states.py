@@ -13,7 +13,7 @@ from mica.events import Mode
 from mica.planner.domain.asks import Pins
 from mica.planner.domain.nodes import NodeState, Place
 from mica.planner.domain.partitions import Instance, occupied
-from mica.planner.domain.sorts import Sorts
+from mica.planner.domain.sorts import Sorts, switching_of
 
 StateKey = tuple[object, ...]
 Order = tuple[int, int]
@@ -54,6 +54,11 @@ class State:
         while self._heap[0] not in self._places:
             heapq.heappop(self._heap)
         return self._heap[0]
+
+    def device_id(self, order: Order) -> str:
+        """Which device is at that place."""
+        device = self._places[order][1].device
+        return device.id if device is not None else ""
 
     def places(self) -> Iterator[Place]:
         """All devices, in order; only as much is sorted as is looked at."""
@@ -118,7 +123,8 @@ class States:
             return None
         taken = [partition for claim in claims.claims.values() for partition in claim.partitions]
         keys, _ = occupied(taken)
-        sort = self._sorts.number(device, pins.switching(node.name, node.pool), in_time=False)
+        switching = switching_of(claims, pins.switching(node.name, node.pool))
+        sort = self._sorts.number(device, switching, in_time=False)
         shared = node.shared_beside(claims, "")
         key = (sort, frozenset(keys), bool(claims.claims), shared)
         state = self._states.get(key)
@@ -130,6 +136,11 @@ class States:
             self._by_sort.setdefault(sort, {})[key] = state
         state.add(order, place)
         return key
+
+    def on(self, node: str, among: AbstractSet[State]) -> list[str]:
+        """The devices of a node that are in one of those states."""
+        found = ((order, self._states[key]) for order, key in self._of.get(node, {}).items())
+        return [state.device_id(order) for order, state in found if state in among]
 
     def by_sort(self) -> Iterator[tuple[int, Iterable[State]]]:
         """Every state in which some device offers something, by the devices' sort."""
