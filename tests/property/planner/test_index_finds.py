@@ -18,7 +18,8 @@ from mica.planner.domain.asks import Ask
 from mica.planner.domain.index import Index
 from mica.planner.domain.ledgers import entries_of
 from mica.planner.domain.nodes import NodeState
-from mica.planner.domain.placing import Placed, Unplaced, decide, decide_among, fit_for, rank
+from mica.planner.domain.placing import Placed, Unplaced, decide, decide_among, fit_for
+from mica.planner.domain.ranking import rank
 from mica.planner.domain.sizing import Size
 
 Step = tuple[str, int]
