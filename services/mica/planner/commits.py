@@ -8,9 +8,9 @@ what its author knew when it looked at the record still holds.
 import asyncio
 from collections.abc import Callable, Coroutine
 from enum import Enum, auto
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from mica.bus import Bucket, StaleRevisionError, Write
 from mica.events import Document
@@ -31,6 +31,25 @@ Edit = Callable[[D], D | Refusal]
 """A pure change; the same object when there is nothing to do, a refusal when it can not be done."""
 
 
+class Epochs:
+    """A clock that moves whenever somebody else is found to have written one of the documents that share it.
+
+    So one number tells the epochs of all of them: a document whose own is not above it has not been overtaken since.
+    """
+
+    def __init__(self) -> None:
+        self.now = 0
+
+    def next(self) -> int:
+        """Another epoch begins, for one document."""
+        self.now += 1
+        return self.now
+
+
+NEVER: Final = -1
+"""An epoch that every document has left behind."""
+
+
 Submitted = tuple[Edit[D], int | None, asyncio.Future[Outcome | Refusal]]
 """An edit, the epoch that it names, and whoever waits for its outcome."""
 
@@ -44,6 +63,7 @@ class Key(Struct, Generic[D], frozen=True):
     sealed: Callable[[D], D]
     """The document as it is to be written, for example with its generation one higher."""
     seen: Callable[[D], None]
+    epochs: Epochs = field(default_factory=Epochs)
 
 
 class Begun(Struct, Generic[D], frozen=True):
@@ -65,8 +85,8 @@ class GroupCommit(Generic[D]):
         self._revision = 0
         self._known = False
         self.value = key.empty
-        self.epoch = 0
-        """Grows whenever somebody else is found to have written the document."""
+        self.epoch = key.epochs.next()
+        """When somebody else was last found to have written the document, or it was met first."""
 
     @property
     def known(self) -> bool:
@@ -74,7 +94,7 @@ class GroupCommit(Generic[D]):
         return self._known
 
     def submit(self, edit: Edit[D], epoch: int | None = None) -> asyncio.Future[Outcome | Refusal]:
-        """Apply ``edit`` with the next write. With an epoch: only if that is still the document's."""
+        """Apply ``edit`` with the next write. With an epoch: only if nobody else was found to have written since then."""
         future: asyncio.Future[Outcome | Refusal] = asyncio.get_running_loop().create_future()
         self._edits.append((edit, epoch, future))
         self._wake()
@@ -86,7 +106,7 @@ class GroupCommit(Generic[D]):
         None when it is busy or not known, when the epoch has passed, and when the edit changes nothing or is refused:
         then ``submit`` finds out what is to be done.
         """
-        if self._running or not self._known or epoch not in (None, self.epoch):
+        if self._running or not self._known or self._is_overtaken(epoch):
             return None
         draft = edit(self.value)
         if isinstance(draft, Refusal) or draft is self.value:
@@ -161,7 +181,7 @@ class GroupCommit(Generic[D]):
         entry = await self._key.bucket.get(self._key.name, type(self._key.empty))
         value, revision = (self._key.empty, 0) if entry is None else (entry.value, entry.revision)
         if revision != self._revision:
-            self.epoch += 1
+            self.epoch = self._key.epochs.next()
             self._revision = revision
             self.value = value
         self._known = True
@@ -202,11 +222,14 @@ class GroupCommit(Generic[D]):
         self._key.seen(self.value)
         await self._read()
 
+    def _is_overtaken(self, epoch: int | None) -> bool:
+        return epoch is not None and self.epoch > epoch
+
     def _draft(self, edits: list[Submitted[D]]) -> tuple[D, list[Submitted[D]]]:
         """The value after all edits that can be applied, and those edits."""
         draft, applied = self.value, []
         for edit, epoch, future in edits:
-            if epoch is not None and epoch != self.epoch:
+            if self._is_overtaken(epoch):
                 _resolve(future, Outcome.OVERTAKEN)
                 continue
             result = edit(draft)

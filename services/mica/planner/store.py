@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from mica.bus import Bucket, Entry, Write
 from mica.events import TERMINAL_PHASES, Holding, Ledger, LedgerEntry, SliceRecord, TenantHoldings, TenantQuota
-from mica.planner.commits import Begun, Edit, GroupCommit, Key, Outcome, Spawn
+from mica.planner.commits import Begun, Edit, Epochs, GroupCommit, Key, Outcome, Spawn
 from mica.planner.domain import ledgers as edits
 from mica.planner.domain import quotas
 from mica.planner.domain.admission import inadmissible
@@ -146,6 +146,7 @@ class Ledgers:
         self._fleet = fleet
         self._spawn = spawn
         self._by_node: dict[str, GroupCommit[Ledger]] = {}
+        self._epochs = Epochs()
 
     def of(self, node: str) -> GroupCommit[Ledger]:
         """The document of one node."""
@@ -154,14 +155,15 @@ class Ledgers:
             state = self._fleet.node(node)
             key = Key(
                 self._bucket, f"ledger.{node}", Ledger(node=node),
-                lambda ledger: replace(ledger, generation=ledger.generation + 1), state.take_ledger,
+                lambda ledger: replace(ledger, generation=ledger.generation + 1), state.take_ledger, self._epochs,
             )  # fmt: skip
             document = self._by_node[node] = GroupCommit(key, self._spawn)
         return document
 
-    def epochs(self) -> dict[str, int]:
-        """The epoch of every ledger: what is read of a record after this may be aligned under it."""
-        return {node: document.epoch for node, document in self._by_node.items()}
+    @property
+    def epoch(self) -> int:
+        """The epoch now: what is read of a record after this may be aligned under it, on any node."""
+        return self._epochs.now
 
     async def refresh(self) -> None:
         """Read all of them from the server."""

@@ -221,7 +221,7 @@ class Upkeep:
 
     async def _retry(self, slice_id: str, place: tuple[int, int], *, fresh: bool) -> Answered:
         desk = self._desk
-        epochs = desk.ledgers.epochs()
+        epoch = desk.ledgers.epoch
         entry: Entry[SliceRecord] | None = await (desk.records.read(slice_id) if fresh else desk.records.get(slice_id))
         if entry is not None and records.is_unannounced(entry.value):
             return await self._announce(entry)
@@ -229,7 +229,7 @@ class Upkeep:
             self._waiting.discard(slice_id)
             return None
         queued = entry.value.phase is Phase.QUEUED
-        answer = await (self._requests.retry_queued(entry, place) if queued else self._requests.resume(entry, epochs))
+        answer = await (self._requests.retry_queued(entry, place) if queued else self._requests.resume(entry, epoch))
         if isinstance(answer, SliceRejected):
             return Again.AGAIN
         if isinstance(answer, Fact):
