@@ -16,14 +16,14 @@ from mica.planner.deciding import ask_of, sized
 from mica.planner.desk import ATTEMPTS, Again, Answered, Desk
 from mica.planner.domain import records
 from mica.planner.domain.fleet import NodeState
-from mica.planner.domain.ledgers import mentions, nodes_of, present, stands
+from mica.planner.domain.ledgers import nodes_of, present, stands
 from mica.planner.domain.pools import NS
 from mica.planner.domain.queueing import is_kept_for
 from mica.planner.domain.sizing import Size
 from mica.planner.drains import Drains
 from mica.planner.followups import Followups
 from mica.planner.requests import Requests
-from mica.planner.standing import standing_of, total_of
+from mica.planner.standing import standing_of
 from mica.planner.waiting import Waiting
 
 log = logging.getLogger(__name__)
@@ -130,18 +130,19 @@ class Upkeep:
         self._waiting.wake()
 
     def _is_half_done(self, record: SliceRecord) -> bool:
-        ledgers = {name: node.ledger for name, node in self._desk.fleet.nodes.items()}
+        fleet = self._desk.fleet
         if record.phase in TERMINAL_PHASES:
             return any(
-                present(ledger, record.id) or record.id in ledger.departures or record.id in ledger.fenced
-                for ledger in ledgers.values()
+                present(node.ledger, record.id) or record.id in node.ledger.departures or record.id in node.ledger.fenced
+                for node in fleet.census.holders(record.id)
             )
         nodes = nodes_of(record.placements)
-        if not nodes or not ledgers.keys() >= set(nodes):
+        if not nodes or not fleet.nodes.keys() >= set(nodes):
             return False
+        ledgers = [fleet.nodes[node].ledger for node in nodes]
         if record.phase is Phase.RELEASING:
-            return any(record.id not in ledgers[node].departures for node in nodes)
-        return not all(stands(ledger, record) for ledger in ledgers.values())
+            return any(record.id not in ledger.departures for ledger in ledgers)
+        return not all(stands(ledger, record) for ledger in ledgers)
 
     async def cross_check(self) -> None:
         """Compare what tenants are charged for with what ledgers hold; act on what differs twice in a row."""
@@ -188,7 +189,7 @@ class Upkeep:
         """On every node that is or should be concerned, make the ledger say what the record says."""
         desk = self._desk
         entry = await desk.records.read(slice_id)
-        nodes = {node.name for node in desk.fleet.nodes.values() if mentions(node.ledger, slice_id)}
+        nodes = {node.name for node in desk.fleet.census.holders(slice_id)}
         if entry is not None and entry.value.placements and entry.value.phase not in TERMINAL_PHASES:
             own = nodes_of(entry.value.placements)
             nodes -= set(own)
@@ -202,7 +203,7 @@ class Upkeep:
         self._waiting.changed.clear()
         for tenant in sorted(self._waiting.tenants()):
             await self._desk.load_tenant(tenant)
-        self._waiting.total = total_of(self._desk)
+        self._waiting.total = self._desk.fleet.census.total
         order = self._waiting.in_order(standing_of(self._desk, self._waiting))
         heads = HEADS
         position = 0

@@ -34,7 +34,11 @@ Touched = Callable[[str, str | None], None]
 """Hears of a node, and of the device on it, or None for all of it, on which what is free may have changed."""
 
 
-def _unheard(_node: str, _device_id: str | None) -> None:
+Changed = Callable[[str], None]
+"""Hears of a node whose inventory or ledger is another document than before."""
+
+
+def _unheard(_node: str, _device_id: str | None = None) -> None:
     """Nobody hears it."""
 
 
@@ -55,10 +59,11 @@ Groups = dict[tuple[str, str], list[Replica]]
 class NodeState:
     """One node."""
 
-    def __init__(self, name: str, touched: Touched = _unheard) -> None:
-        """``touched`` hears of every change of what is free."""
+    def __init__(self, name: str, touched: Touched = _unheard, changed: Changed = _unheard) -> None:
+        """``touched`` hears of every change of what is free, ``changed`` of every other inventory and ledger."""
         self.name = name
         self._touched = touched
+        self._changed = changed
         self.closed = False
         """Whether something of it is not offered although it has room, until it is touched."""
         self.inventory: Inventory | None = None
@@ -176,6 +181,7 @@ class NodeState:
     def take_inventory(self, inventory: Inventory | None) -> None:
         """Replace what discovery says."""
         self.inventory = inventory
+        self._changed(self.name)
         devices = {device.id: device for device in inventory.devices} if inventory is not None else {}
         for device_id in [*devices, *self.devices]:
             self.claims(device_id).device = devices.get(device_id)
@@ -184,6 +190,7 @@ class NodeState:
     def take_ledger(self, ledger: Ledger) -> None:
         """Replace what is desired. Only devices whose entries are other objects than before are looked at."""
         before, self.ledger = self.ledger, ledger
+        self._changed(self.name)
         self._take(Side.LEDGER, before.devices, ledger.devices)
         if before.held is not ledger.held:
             was = {d: {i: held.entry for i, held in s.items()} for d, s in before.held.items()}
