@@ -6,6 +6,7 @@ what its author knew when it looked at the record still holds.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine
 from enum import Enum, auto
 from typing import Any, Final, Generic, TypeVar
@@ -13,8 +14,10 @@ from typing import Any, Final, Generic, TypeVar
 from msgspec import Struct, field
 
 from mica.bus import Bucket, StaleRevisionError, Write
-from mica.events import Document
+from mica.events import Document, EventError, decode_document
 from mica.planner.domain.misfits import Refusal
+
+log = logging.getLogger(__name__)
 
 D = TypeVar("D", bound=Document)
 Spawn = Callable[[Coroutine[Any, Any, None]], object]
@@ -76,21 +79,26 @@ class Begun(Struct, Generic[D], frozen=True):
 class GroupCommit(Generic[D]):
     """One document."""
 
-    def __init__(self, key: Key[D], spawn: Spawn) -> None:
+    def __init__(self, key: Key[D], spawn: Spawn, *, known: bool = False) -> None:
+        """``known``: whoever makes it knows that nobody has written the document yet."""
         self._key = key
         self._spawn = spawn
         self._edits: list[Submitted[D]] = []
         self._readers: list[asyncio.Future[None]] = []
         self._running = False
+        self._writing = False
         self._revision = 0
-        self._known = False
+        self._latest = 0
+        """The highest revision that was read, written or heard of; that of a deletion counts, where ``_revision`` is 0."""
+        self._heard: tuple[bytes | None, int] | None = None
+        self._known = known
         self.value = key.empty
         self.epoch = key.epochs.next()
         """When somebody else was last found to have written the document, or it was met first."""
 
     @property
     def known(self) -> bool:
-        """Whether it was read, and no write of ours ended in doubt since."""
+        """Whether it was read or heard of, and no write of ours ended in doubt since."""
         return self._known
 
     def submit(self, edit: Edit[D], epoch: int | None = None) -> asyncio.Future[Outcome | Refusal]:
@@ -112,28 +120,59 @@ class GroupCommit(Generic[D]):
         if isinstance(draft, Refusal) or draft is self.value:
             return None
         sealed = self._key.sealed(draft)
-        self._running = True
+        self._running = self._writing = True
         self._key.seen(sealed)
         return Begun(sealed, Write(self._key.name, sealed, self._revision))
 
     def end(self, begun: "Begun[D]", revision: int | None) -> None:
         """Note at which revision it was written. None, it was not or nobody knows: it is read before the next edit."""
+        self._writing = False
         if revision is not None:
-            self.value, self._revision = begun.value, revision
+            self._wrote(begun.value, revision)
         else:
-            self._known = False
-            self._key.seen(self.value)
+            self._doubt()
         self._release()
 
     def abandon(self) -> None:
         """Give back what was begun and is not going to be written."""
+        self._writing = False
         self._key.seen(self.value)
+        self._hear_again()
         self._release()
 
     def _release(self) -> None:
         self._running = False
         if self._edits or self._readers:
             self._wake()
+
+    def hear(self, data: bytes | None, revision: int) -> None:
+        """Take over what a watch has brought; None, the document was deleted.
+
+        What is known already, and so every write of our own, is no news. News of somebody else's begin an epoch. What comes while
+        a write is under way waits for its end: it may be that very write, or make it fail.
+        """
+        if revision <= self._latest:
+            return
+        if self._writing:
+            if self._heard is None or revision > self._heard[1]:
+                self._heard = (data, revision)
+            return
+        self._latest = revision
+        try:
+            value = self._key.empty if data is None else decode_document(data, type(self._key.empty))
+        except EventError as error:
+            log.warning("%s can not be read: %s", self._key.name, error)
+            self._known = False
+            return
+        self.value, self._revision = value, 0 if data is None else revision
+        self.epoch = self._key.epochs.next()
+        self._known = True
+        self._key.seen(value)
+
+    def _hear_again(self) -> None:
+        heard, self._heard = self._heard, None
+        if heard is not None:
+            self.hear(*heard)
 
     def refresh(self) -> asyncio.Future[None]:
         """Read the document from the server, later than now."""
@@ -177,14 +216,26 @@ class GroupCommit(Generic[D]):
         finally:
             self._running = False
 
-    async def _read(self) -> None:
+    async def _read(self, *, refused: bool = False) -> None:
+        """Take over what the server has.
+
+        What is older than what is known comes from a server that lags, and is left; but not once a write on what is known was
+        ``refused``: then it is tried again on what was read, without relying on that.
+        """
+        latest = self._latest
         entry = await self._key.bucket.get(self._key.name, type(self._key.empty))
         value, revision = (self._key.empty, 0) if entry is None else (entry.value, entry.revision)
+        if self._latest > latest and revision < self._latest:
+            return  # the watch was faster
+        back = entry is not None and revision < latest
+        if back and not refused:
+            return
         if revision != self._revision:
             self.epoch = self._key.epochs.next()
             self._revision = revision
             self.value = value
-        self._known = True
+        self._latest = revision or latest
+        self._known = not back
         self._key.seen(self.value)
 
     async def _commit(self, edits: list[Submitted[D]]) -> None:
@@ -195,16 +246,16 @@ class GroupCommit(Generic[D]):
             sealed = self._key.sealed(draft)
             self._key.seen(sealed)
             try:
-                self._revision = await self._write(sealed)
+                revision = await self._write(sealed)
             except StaleRevisionError:
-                await self._reread()
+                self._doubt()
+                await self._read(refused=True)
                 edits = applied
             except BaseException:
-                self._known = False
-                self._key.seen(self.value)
+                self._doubt()
                 raise
             else:
-                self.value = sealed
+                self._wrote(sealed, revision)
                 break
         else:
             return
@@ -213,14 +264,23 @@ class GroupCommit(Generic[D]):
 
     async def _write(self, sealed: D) -> int:
         bucket, name = self._key.bucket, self._key.name
-        if self._revision == 0:
-            return await bucket.create(name, sealed)
-        return await bucket.update(name, sealed, self._revision)
+        self._writing = True
+        try:
+            if self._revision == 0:
+                return await bucket.create(name, sealed)
+            return await bucket.update(name, sealed, self._revision)
+        finally:
+            self._writing = False
 
-    async def _reread(self) -> None:
+    def _wrote(self, value: D, revision: int) -> None:
+        self.value, self._revision, self._latest, self._known = value, revision, revision, True
+        self._hear_again()
+
+    def _doubt(self) -> None:
+        """A write was refused, or nobody knows what became of it."""
         self._known = False
         self._key.seen(self.value)
-        await self._read()
+        self._hear_again()
 
     def _is_overtaken(self, epoch: int | None) -> bool:
         return epoch is not None and self.epoch > epoch

@@ -82,7 +82,7 @@ class Desk:
         self.fleet = Fleet()
         self.records = Records(bus.state)
         self.tenants = Tenants(bus.state, spawn)
-        self.ledgers = Ledgers(bus.state, self.fleet, spawn)
+        self.ledgers = Ledgers(bus.state, self.fleet, spawn, clock)
         self.turns = Turns()
         self.mine: set[str] = set()
         """The slices whose last ledger write was this replica's: it follows them up at once, the others later."""
@@ -112,9 +112,9 @@ class Desk:
             await self.records.read(request.near)
 
     async def freshen(self, tenant: str) -> None:
-        """Read from the server whatever a refusal would rest on."""
+        """Know whatever a refusal would rest on as the server has it now."""
         document = self.tenants.of(tenant).refresh()
-        await self.ledgers.refresh()
+        await self.ledgers.catch_up()
         await document
 
     async def ready_fact(self, slice_id: str) -> SliceReady | None:

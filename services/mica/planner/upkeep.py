@@ -53,7 +53,7 @@ class Upkeep:
     async def review(self) -> None:
         """Look at every node anew, as if nothing had been followed; a bar that stays is what somebody has left half done."""
         desk = self._desk
-        await desk.ledgers.refresh()
+        await desk.ledgers.catch_up()
         for node in list(desk.fleet.nodes.values()):
             self._followups.review(node, everybody=True)
             await self._look_for_losses(node)
@@ -148,7 +148,7 @@ class Upkeep:
         """Compare what tenants are charged for with what ledgers hold; act on what differs twice in a row."""
         desk = self._desk
         await desk.tenants.discover()
-        await desk.ledgers.refresh()
+        await desk.ledgers.catch_up()
         for tenant in desk.tenants.names():
             await desk.tenants.of(tenant).refresh()
         ledgers = [node.ledger for node in desk.fleet.nodes.values()]
