@@ -20,6 +20,7 @@ from mica.events import (
     ObservedState,
     Placement,
     Reach,
+    Tier,
 )
 from mica.planner.domain.claims import DeviceClaims, Side
 from mica.planner.domain.host_claims import HostClaims
@@ -75,6 +76,7 @@ class NodeState:
         """By slice, what the enforcer says why it can not hold it."""
         self._connections: tuple[Inventory, Connections] | None = None
         self._groups: tuple[Ledger, Groups] | None = None
+        self._ranks: tuple[Ledger, dict[tuple[Tier, int], LedgerEntry]] | None = None
         self._gangs: tuple[Ledger, dict[str, LedgerEntry]] | None = None
 
     @property
@@ -117,6 +119,18 @@ class NodeState:
                         found.setdefault((entry.tenant, entry.apart), []).append(replica)
             self._groups = (self.ledger, found)
         return self._groups[1]
+
+    @property
+    def ranks(self) -> Mapping[tuple[Tier, int], LedgerEntry]:
+        """By tier and priority, an entry that stands for all of them, with the memory of all."""
+        if self._ranks is None or self._ranks[0] is not self.ledger:
+            found: dict[tuple[Tier, int], list[LedgerEntry]] = {}
+            for slices in self.ledger.devices.values():
+                for entry in slices.values():
+                    found.setdefault((entry.tier, entry.priority), []).append(entry)
+            sums = {rank: replace(all_[0], vram_bytes=sum(each.vram_bytes for each in all_)) for rank, all_ in found.items()}
+            self._ranks = (self.ledger, sums)
+        return self._ranks[1]
 
     @property
     def gangs(self) -> Mapping[str, LedgerEntry]:
