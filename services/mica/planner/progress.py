@@ -25,7 +25,7 @@ class Progress:
         self._read_all = read_all
         self._clock = clock
         self._passed: int | None = None
-        self._moved = asyncio.Event()
+        self._awaited: tuple[int, asyncio.Future[bool]] | None = None
         self._asked: list[asyncio.Future[None]] = []
         self._running = False
 
@@ -36,8 +36,9 @@ class Progress:
 
     def come_to(self, revision: int) -> None:
         """The watch has brought everything up to there."""
-        self._passed = max(self._passed or 0, revision)
-        self._moved.set()
+        passed = self._passed = max(self._passed or 0, revision)
+        if self._awaited is not None and passed >= self._awaited[0] and not self._awaited[1].done():
+            self._awaited[1].set_result(True)
 
     def caught_up(self, spawn: Spawn) -> asyncio.Future[None]:
         """Done when what the server has now is known. Whoever asks while a question is open shares the next one."""
@@ -91,15 +92,18 @@ class Progress:
 
     async def _comes_to(self, revision: int) -> bool:
         """Wait until the watch has come to there; False when it takes too long."""
+        comes: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._awaited = (revision, comes)
         patience = asyncio.ensure_future(self._clock.sleep(PATIENCE_S))
+
+        def too_long(_: object) -> None:
+            if not comes.done():
+                comes.set_result(False)
+
+        patience.add_done_callback(too_long)
         try:
-            while (self._passed or 0) < revision:
-                self._moved.clear()
-                moved = asyncio.ensure_future(self._moved.wait())
-                await asyncio.wait({moved, patience}, return_when=asyncio.FIRST_COMPLETED)
-                moved.cancel()
-                if patience.done() and (self._passed or 0) < revision:
-                    return False
+            self.come_to(0)  # it may have come there since the question was sent
+            return await comes
         finally:
+            self._awaited = None
             patience.cancel()
-        return True
