@@ -57,6 +57,10 @@ Submitted = tuple[Edit[D], int | None, asyncio.Future[Outcome | Refusal]]
 """An edit, the epoch that it names, and whoever waits for its outcome."""
 
 
+Refused = tuple[asyncio.Future[Outcome | Refusal], Refusal]
+"""Whoever waits for an edit, and why it can not be done."""
+
+
 class Key(Struct, Generic[D], frozen=True):
     """Where a document lives, what it is before anybody wrote it, and who wants to know what it says."""
 
@@ -203,11 +207,12 @@ class GroupCommit(Generic[D]):
                 readers, self._readers = self._readers, []
                 edits, self._edits = self._edits, []
                 try:
-                    if readers or not self._known:
+                    fresh = bool(readers) or not self._known
+                    if fresh:
                         await self._read()
                     for reader in readers:
                         _resolve(reader, None)
-                    await self._commit(edits)
+                    await self._commit(edits, fresh=fresh)
                 except Exception as error:  # noqa: BLE001 - whoever waits for the outcome gets it
                     for reader in readers:
                         _fail(reader, error)
@@ -238,9 +243,19 @@ class GroupCommit(Generic[D]):
         self._known = not back
         self._key.seen(self.value)
 
-    async def _commit(self, edits: list[Submitted[D]]) -> None:
+    async def _commit(self, edits: list[Submitted[D]], *, fresh: bool) -> None:
+        """Write what they make of it; ``fresh``: it was read after they were submitted.
+
+        That an edit is refused, or has nothing to do, is said of no other.
+        """
         while edits:
-            draft, applied = self._draft(edits)
+            draft, applied, refused = self._draft(edits)
+            if not fresh and (refused or (applied and draft is self.value)):
+                await self._read()
+                fresh = True
+                continue
+            for future, refusal in refused:
+                _resolve(future, refusal)
             if draft is self.value:
                 break
             sealed = self._key.sealed(draft)
@@ -250,7 +265,7 @@ class GroupCommit(Generic[D]):
             except StaleRevisionError:
                 self._doubt()
                 await self._read(refused=True)
-                edits = applied
+                edits, fresh = applied, True
             except BaseException:
                 self._doubt()
                 raise
@@ -285,20 +300,20 @@ class GroupCommit(Generic[D]):
     def _is_overtaken(self, epoch: int | None) -> bool:
         return epoch is not None and self.epoch > epoch
 
-    def _draft(self, edits: list[Submitted[D]]) -> tuple[D, list[Submitted[D]]]:
-        """The value after all edits that can be applied, and those edits."""
-        draft, applied = self.value, []
+    def _draft(self, edits: list[Submitted[D]]) -> tuple[D, list[Submitted[D]], list[Refused]]:
+        """The value after all edits that can be applied, those edits, and the ones that are refused."""
+        draft, applied, refused = self.value, [], []
         for edit, epoch, future in edits:
             if self._is_overtaken(epoch):
                 _resolve(future, Outcome.OVERTAKEN)
                 continue
             result = edit(draft)
             if isinstance(result, Refusal):
-                _resolve(future, result)
+                refused.append((future, result))
                 continue
             draft = result
             applied.append((edit, epoch, future))
-        return draft, applied
+        return draft, applied, refused
 
 
 R = TypeVar("R")

@@ -103,7 +103,7 @@ class Followups:
         departure = desk.fleet.node(node).ledger.departures.get(slice_id)
         if departure is None:
             return
-        entry = await desk.records.get(slice_id)
+        entry = await self._leaving(slice_id)
         for _ in range(ATTEMPTS):
             if entry is None or entry.value.phase is not Phase.RELEASING:
                 break
@@ -127,6 +127,13 @@ class Followups:
             await desk.ledgers.edit(each, lambda ledger: edits.forget(ledger, slice_id))
         desk.mine.discard(slice_id)
         self._waiting.wake()
+
+    async def _leaving(self, slice_id: str) -> Entry[SliceRecord] | None:
+        """The record of a slice that its ledger has let go; if another replica did that, what is cached is its placement."""
+        entry = await self._desk.records.get(slice_id)
+        if entry is not None and entry.value.phase is not Phase.RELEASING:
+            return await self._desk.records.read(slice_id)
+        return entry
 
     async def _settled(self, node: str, each: Due) -> None:
         """A change is confirmed: what it gave back is free."""

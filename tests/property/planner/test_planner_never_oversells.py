@@ -26,8 +26,13 @@ class LifeWithoutNews(Life):
     """Two replicas from the first request on, whose watches of the ledgers bring nothing after what was there at their start."""
 
     def __init__(self) -> None:
+        self.deaf = True
         super().__init__()
         self.run(self.house.start_planner(self.rig()))
+
+    async def _come_to_rest(self) -> None:
+        self.deaf = False
+        await super()._come_to_rest()
 
     def rig(self) -> Rig:
         rig = super().rig()
@@ -36,7 +41,7 @@ class LifeWithoutNews(Life):
         async def watch_once(pattern: str, kind: type[Any]) -> Any:
             async for changes in watch(pattern, kind):
                 yield changes
-                if pattern == LEDGERS:
+                if pattern == LEDGERS and self.deaf:
                     await asyncio.get_running_loop().create_future()
 
         rig.state.watch = watch_once  # type: ignore[method-assign]

@@ -1,11 +1,15 @@
 """Replicas that know of each other's ledgers by a watch, and what they do while it lags."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from msgspec.structs import replace
 from planner_house import House, Rig, ask, l4, mixed, quiet
 
-from mica.events import Inventory, Ledger, Mode, ReleaseSlice
+from mica.events import Inventory, Ledger, Mode, Phase, ReleaseSlice, SliceRecord, TenantHoldings
+from mica.planner.commits import GroupCommit, Key, Outcome
+from mica.planner.domain.misfits import Refusal
 from mica.planner.progress import PATIENCE_S
 from mica.planner.store import Ledgers
 
@@ -111,6 +115,42 @@ async def test_a_replica_hears_of_a_slice_that_it_never_placed(house: House) -> 
     await house.send(big("s2"))
     assert len(house.said("slice.rejected.s2")) == 1
     assert [key for key in rig.asked if key.startswith("ledger.")] == []
+
+
+async def test_what_one_has_placed_and_another_released_is_uncharged_at_once(house: House) -> None:
+    """Both hear that it is gone, and the one that knew only of its placement looks before it clears the departure."""
+    await house.start_planner()
+    await house.start_planner()
+    for turn in range(4):
+        await house.send(big(f"s{turn}"))
+        to_the_other(house)
+        await house.send(ReleaseSlice(id=f"s{turn}"))
+        await house.settle(4)
+        entry = await house.bus.state.get("tenant.t1", TenantHoldings)
+        assert entry is not None
+        assert entry.value.holdings == {}
+        assert (await house.bus.state.get(f"slice.s{turn}", SliceRecord)).value.phase is Phase.RELEASED
+
+
+async def test_an_edit_that_has_nothing_to_do_or_is_refused_has_looked(house: House) -> None:
+    """Of two replicas' views of one document, the one that is behind reads it before it answers."""
+
+    def without(ledger: Ledger) -> Ledger:
+        return replace(ledger, fenced={}) if ledger.fenced else ledger
+
+    def once(ledger: Ledger) -> Ledger | Refusal:
+        return Refusal("id", "s1", "another") if ledger.fenced else replace(ledger, fenced={"s1": 1})
+
+    spawn = asyncio.get_running_loop().create_task
+    key = Key(house.bus.state, "ledger.n9", Ledger(node="n9"), lambda ledger: ledger, lambda _: None)
+    here, there = GroupCommit(key, spawn), GroupCommit(key, spawn)
+    await there.refresh()
+    assert await here.submit(once) is Outcome.APPLIED
+    assert await there.submit(without) is Outcome.APPLIED
+    assert await here.submit(once) is Outcome.APPLIED
+    entry = await house.bus.state.get("ledger.n9", Ledger)
+    assert entry is not None
+    assert entry.value.fenced == {"s1": 1}
 
 
 async def test_a_planner_reads_no_ledger_to_know_all_of_them() -> None:
