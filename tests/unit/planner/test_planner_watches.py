@@ -118,18 +118,23 @@ async def test_a_replica_hears_of_a_slice_that_it_never_placed(house: House) -> 
 
 
 async def test_what_one_has_placed_and_another_released_is_uncharged_at_once(house: House) -> None:
-    """Both hear that it is gone, and the one that knew only of its placement looks before it clears the departure."""
-    await house.start_planner()
-    await house.start_planner()
-    for turn in range(4):
-        await house.send(big(f"s{turn}"))
-        to_the_other(house)
-        await house.send(ReleaseSlice(id=f"s{turn}"))
-        await house.settle(4)
-        entry = await house.bus.state.get("tenant.t1", TenantHoldings)
-        assert entry is not None
-        assert entry.value.holdings == {}
-        assert (await house.bus.state.get(f"slice.s{turn}", SliceRecord)).value.phase is Phase.RELEASED
+    """The one that knows only of its placement hears first that the slice is gone, and looks before it clears the departure."""
+    placer, releaser = Rig(house.bus), Rig(house.bus)
+    await house.start_planner(placer)
+    await house.send(big("s1"))
+    await house.start_planner(releaser)
+    to_the_other(house)
+    await house.bus.publish(ReleaseSlice(id="s1"))
+    releaser.hold("news.observed.*")
+    await house.settle(4)
+    releaser.release("news.observed.*")
+    await house.settle()
+    entry = await house.bus.state.get("tenant.t1", TenantHoldings)
+    assert entry is not None
+    assert entry.value.holdings == {}
+    record = await house.bus.state.get("slice.s1", SliceRecord)
+    assert record is not None
+    assert record.value.phase is Phase.RELEASED
 
 
 async def test_an_edit_that_has_nothing_to_do_or_is_refused_has_looked(house: House) -> None:
