@@ -103,6 +103,11 @@ class JetStreamBucket:
         messages = await self._snapshot(pattern)
         return [message.subject[len(self._prefix) :] for message in messages if not _is_gone(message.headers)]
 
+    async def last_revision(self, pattern: str) -> int:
+        """The revision of the latest message of any matching key, from the stream's leader."""
+        message = await self._last(pattern, direct=False)
+        return (message.seq or 0) if message is not None else 0
+
     async def watch(self, pattern: str, kind: type[T]) -> AsyncIterator[list[Change[T]]]:
         """The latest values, then every change; starts over when the connection or the consumer was lost."""
         while True:
@@ -136,9 +141,10 @@ class JetStreamBucket:
             return Change(key, None, revision)
         return Change(key, read(message.data, kind), revision)
 
-    async def _last(self, key: str) -> RawStreamMsg | None:
+    async def _last(self, key: str, *, direct: bool = True) -> RawStreamMsg | None:
+        """The last message of a key or pattern; ``direct``, any server of a cluster may answer, as far as it has come."""
         try:
-            return await self._jetstream.get_last_msg(self._stream, self._prefix + key, direct=True)
+            return await self._jetstream.get_last_msg(self._stream, self._prefix + key, direct=direct)
         except NotFoundError:
             return None
         except NatsError as error:

@@ -77,6 +77,7 @@ class MemoryBucket:
         self._faults = faults
         self._kept = kept
         self._values: dict[str, tuple[bytes | None, int]] = {}
+        """In the order of the revisions."""
         self._versions: dict[str, list[Version]] = {}
         self._revision = 0
         self._watchers: list[tuple[str, asyncio.Queue[str]]] = []
@@ -137,18 +138,22 @@ class MemoryBucket:
         """The keys that match ``pattern``."""
         return [key for key, (data, _) in self._values.items() if data is not None and matches(pattern, key)]
 
+    async def last_revision(self, pattern: str) -> int:
+        """The revision of the latest write or deletion of any matching key."""
+        return next((revision for key, (_, revision) in reversed(self._values.items()) if matches(pattern, key)), 0)
+
     async def watch(self, pattern: str, kind: type[T]) -> AsyncIterator[list[Change[T]]]:
         """The latest values, then every change; changes under load are coalesced to the latest."""
         queue: asyncio.Queue[str] = asyncio.Queue()
         registration = (pattern, queue)
         self._watchers.append(registration)
         try:
-            yield [self._change(key, kind) for key in await self.keys(pattern)]
+            yield [self._change(key, kind) for key in self._values if matches(pattern, key)]
             while True:
                 keys = {await queue.get(): None}
                 while not queue.empty():
                     keys[queue.get_nowait()] = None
-                yield [self._change(key, kind) for key in keys]
+                yield sorted((self._change(key, kind) for key in keys), key=lambda change: change.revision)
         finally:
             self._watchers.remove(registration)
 
@@ -165,6 +170,7 @@ class MemoryBucket:
         if failure == "before":
             raise BusUnavailableError(f"key {key}: lost before it was written")
         self._revision += 1
+        self._values.pop(key, None)
         self._values[key] = (data, self._revision)
         version = Version(key, self._revision, data, FIRST_AT + self._revision * 10**9, note)
         self._versions[key] = [*self._versions.get(key, []), version][-self._kept :]

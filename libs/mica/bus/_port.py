@@ -101,11 +101,19 @@ class Bucket(Protocol):
     async def keys(self, pattern: str) -> list[str]:
         """The keys that match a NATS pattern such as ``slice.*``."""
 
+    async def last_revision(self, pattern: str) -> int:
+        """The revision of the latest write or deletion of any key that matches, as the server has it now; 0 if there is none.
+
+        A watch of the same pattern that has brought a revision as high has brought everything that was written
+        before this was asked, but for what was written over since: of that it brings the newer value.
+        """
+
     def watch(self, pattern: str, kind: type[T]) -> AsyncIterator[list[Change[T]]]:
         """The latest value of every matching key, then every change, in batches; never ends by itself.
 
-        The first batch holds all that exists (it may be empty) and revisions in between may be skipped. After a
-        reconnect everything comes again: reconcile, don't count.
+        The first batch holds all that exists, and deletions that are remembered (it may be empty). What follows comes in
+        the order of the revisions, of which some may be skipped. After a reconnect everything comes again: reconcile,
+        don't count.
         """
 
 

@@ -85,9 +85,9 @@ class Changes:
 
     async def _depart(self, call: Call, ending: Ending) -> Fact | None:
         for attempt in range(ATTEMPTS):
-            epochs = self._desk.ledgers.epochs()
+            epoch = self._desk.ledgers.epoch
             entry = await (self._desk.records.get(call.id) if attempt == 0 else self._desk.records.read(call.id))
-            answer = await (self._unknown(call) if entry is None else self._leave(call, entry, epochs, ending))
+            answer = await (self._unknown(call) if entry is None else self._leave(call, entry, epoch, ending))
             if not isinstance(answer, Again):
                 return answer
         raise ContendedError(call.id)
@@ -101,7 +101,7 @@ class Changes:
             return AGAIN
         return self._refuse(call, _no_such(call.id))
 
-    async def _leave(self, call: Call, entry: Entry[SliceRecord], epochs: dict[str, int], ending: Ending) -> Answered:
+    async def _leave(self, call: Call, entry: Entry[SliceRecord], epoch: int, ending: Ending) -> Answered:
         desk, record = self._desk, entry.value
         if records.is_unrequested(record):
             return self._refuse(call, _no_such(call.id))
@@ -117,7 +117,7 @@ class Changes:
                 entry = await desk.records.write(leaving, entry)
         except StaleRevisionError:
             return AGAIN
-        return None if await self._align(entry, epochs, ending) is Outcome.APPLIED else AGAIN
+        return None if await self._align(entry, epoch, ending) is Outcome.APPLIED else AGAIN
 
     def _gone(self, call: Call, record: SliceRecord) -> Fact | None:
         if call.sequence == record.sequence:
@@ -135,7 +135,7 @@ class Changes:
 
     async def _change(self, call: Call, find: Callable[[Call, SliceRecord], Awaitable[Found]]) -> Fact | None:
         for attempt in range(ATTEMPTS):
-            epochs = self._desk.ledgers.epochs()
+            epoch = self._desk.ledgers.epoch
             entry = await (self._desk.records.get(call.id) if attempt == 0 else self._desk.records.read(call.id))
             refusal = _not_placed(call.id, entry)
             if entry is None or (refusal is not None and call.sequence > entry.value.sequence):
@@ -143,15 +143,15 @@ class Changes:
             if call.sequence < entry.value.sequence or refusal is not None:
                 return self._void(call, entry.value)
             if call.sequence == entry.value.sequence:
-                answer = await self._finish(call, entry, epochs)
+                answer = await self._finish(call, entry, epoch)
             else:
-                answer = await self._apply(call, entry, epochs, find)
+                answer = await self._apply(call, entry, epoch, find)
             if not isinstance(answer, Again):
                 return answer
         raise ContendedError(call.id)
 
     async def _apply(
-        self, call: Call, entry: Entry[SliceRecord], epochs: dict[str, int], find: Callable[[Call, SliceRecord], Awaitable[Found]]
+        self, call: Call, entry: Entry[SliceRecord], epoch: int, find: Callable[[Call, SliceRecord], Awaitable[Found]]
     ) -> Answered:
         desk, record = self._desk, entry.value
         for node in nodes_of(record.placements):
@@ -179,13 +179,13 @@ class Changes:
             except StaleRevisionError:
                 await desk.settle_tenant(record.id, tenant)
                 return AGAIN
-            return await self._finish(call, entry, epochs)
+            return await self._finish(call, entry, epoch)
         finally:
             desk.fleet.unreserve(record.id, found.record.placements)
 
-    async def _finish(self, call: Call, entry: Entry[SliceRecord], epochs: dict[str, int]) -> Answered:
+    async def _finish(self, call: Call, entry: Entry[SliceRecord], epoch: int) -> Answered:
         """Bring the ledger up to a record that has the command in it; take the command back if it no longer fits."""
-        outcome = await self._align(entry, epochs, None)
+        outcome = await self._align(entry, epoch, None)
         if outcome is Outcome.APPLIED:
             return None
         if outcome is Outcome.OVERTAKEN:
@@ -204,20 +204,20 @@ class Changes:
         )  # fmt: skip
         if len(kept) != len(record.placements):
             raise NotYetError(f"slice {record.id}: its ledger entry is not there yet")
-        epochs = desk.ledgers.epochs()
+        epoch = desk.ledgers.epoch
         try:
             entry = await desk.records.write(records.changed(record, kept, call.sequence, desk.now_ns()), entry)
         except StaleRevisionError:
             return AGAIN
-        if await self._align(entry, epochs, None) is not Outcome.APPLIED:
+        if await self._align(entry, epoch, None) is not Outcome.APPLIED:
             desk.untidy.add(record.id)
         await desk.settle_tenant(record.id, record.request.tenant)
         return self._refuse(call, outcome)
 
-    async def _align(self, entry: Entry[SliceRecord], epochs: dict[str, int], ending: Ending | None) -> Outcome | Refusal:
+    async def _align(self, entry: Entry[SliceRecord], epoch: int, ending: Ending | None) -> Outcome | Refusal:
         record = entry.value
         for node in nodes_of(record.placements):
-            outcome = await self._desk.ledgers.align(node, record, epochs.get(node, -1), ending)
+            outcome = await self._desk.ledgers.align(node, record, epoch, ending)
             if outcome is not Outcome.APPLIED:
                 return outcome
         self._desk.mine.add(record.id)

@@ -82,7 +82,7 @@ class Desk:
         self.fleet = Fleet()
         self.records = Records(bus.state)
         self.tenants = Tenants(bus.state, spawn)
-        self.ledgers = Ledgers(bus.state, self.fleet, spawn)
+        self.ledgers = Ledgers(bus.state, self.fleet, spawn, clock)
         self.turns = Turns()
         self.mine: set[str] = set()
         """The slices whose last ledger write was this replica's: it follows them up at once, the others later."""
@@ -112,9 +112,9 @@ class Desk:
             await self.records.read(request.near)
 
     async def freshen(self, tenant: str) -> None:
-        """Read from the server whatever a refusal would rest on."""
+        """Know whatever a refusal would rest on as the server has it now."""
         document = self.tenants.of(tenant).refresh()
-        await self.ledgers.refresh()
+        await self.ledgers.catch_up()
         await document
 
     async def ready_fact(self, slice_id: str) -> SliceReady | None:
@@ -160,7 +160,7 @@ class Desk:
 
     def _given(self, slice_id: str, tenant: str) -> Holding | None:
         """What ledgers give to the slice."""
-        entries = [entry for node in self.fleet.nodes.values() for entry in present(node.ledger, slice_id).values()]
+        entries = [entry for node in self.fleet.census.holders(slice_id) for entry in present(node.ledger, slice_id).values()]
         return _sum([each for each in entries if each.tenant == tenant])
 
     def _held(self, slice_id: str, tenant: str) -> Holding | None:
@@ -168,7 +168,7 @@ class Desk:
 
         The most that any one generation gave it: it changes its place only while it holds nothing there.
         """
-        tables = [held for node in self.fleet.nodes.values() for held in node.ledger.held.values() if slice_id in held]
+        tables = [held for node in self.fleet.census.holders(slice_id) for held in node.ledger.held.values() if slice_id in held]
         entries = [held[slice_id].entry for held in tables if held[slice_id].entry.tenant == tenant]
         most: Holding | None = None
         for generation in {each.generation for each in entries}:

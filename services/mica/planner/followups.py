@@ -103,7 +103,7 @@ class Followups:
         departure = desk.fleet.node(node).ledger.departures.get(slice_id)
         if departure is None:
             return
-        entry = await desk.records.get(slice_id)
+        entry = await self._leaving(slice_id)
         for _ in range(ATTEMPTS):
             if entry is None or entry.value.phase is not Phase.RELEASING:
                 break
@@ -128,6 +128,13 @@ class Followups:
         desk.mine.discard(slice_id)
         self._waiting.wake()
 
+    async def _leaving(self, slice_id: str) -> Entry[SliceRecord] | None:
+        """The record of a slice that its ledger has let go; if another replica did that, what is cached is its placement."""
+        entry = await self._desk.records.get(slice_id)
+        if entry is not None and entry.value.phase is not Phase.RELEASING:
+            return await self._desk.records.read(slice_id)
+        return entry
+
     async def _settled(self, node: str, each: Due) -> None:
         """A change is confirmed: what it gave back is free."""
         desk = self._desk
@@ -151,25 +158,25 @@ class Followups:
         desk, message = self._desk, why
         nodes = {node}
         for _ in range(ATTEMPTS):
-            epochs = desk.ledgers.epochs()
+            epoch = desk.ledgers.epoch
             entry = await desk.records.read(slice_id)
             message = message or desk.fleet.node(node).failing.get(slice_id, "")
             if entry is None or entry.value.phase is not Phase.PLACED or not message:
                 break
             nodes |= set(nodes_of(entry.value.placements))
-            if await self._retake(entry, epochs, node, message) is not AGAIN:
+            if await self._retake(entry, epoch, node, message) is not AGAIN:
                 break
         for each in sorted(nodes):
             await self.tidy(each, slice_id)
 
-    async def _retake(self, entry: Entry[SliceRecord], epochs: dict[str, int], node: str, message: str) -> Answered:
+    async def _retake(self, entry: Entry[SliceRecord], epoch: int, node: str, message: str) -> Answered:
         desk, record = self._desk, entry.value
         ledger = desk.fleet.node(node).ledger
         if not stands(ledger, record) and not is_barred(ledger, record):
-            answer = await self._requests.resume(entry, epochs)
-        elif record.moved_generation == record.generation and await self._elsewhere(entry, epochs):
+            answer = await self._requests.resume(entry, epoch)
+        elif record.moved_generation == record.generation and await self._elsewhere(entry, epoch):
             return None
-        elif await desk.ledgers.bar(node, record, epochs.get(node, -1)) is not Outcome.APPLIED:
+        elif await desk.ledgers.bar(node, record, epoch) is not Outcome.APPLIED:
             return AGAIN
         elif await desk.was_ready(record):
             return await self._requests.end(entry, Phase.LOST, f"node {node}: {message}")
@@ -180,7 +187,7 @@ class Followups:
             await desk.say(answer, record.traceparent)
         return answer
 
-    async def _elsewhere(self, entry: Entry[SliceRecord], epochs: dict[str, int]) -> bool:
+    async def _elsewhere(self, entry: Entry[SliceRecord], epoch: int) -> bool:
         """Whether a slice whose new device can not hold it goes to another, back to where it was for one: once for a move."""
         desk, record = self._desk, entry.value
         back = MoveSlice(id=record.id, grace_s=record.grace_s)
@@ -196,7 +203,7 @@ class Followups:
         finally:
             desk.fleet.unreserve(record.id, outcome.placements)
         for node in nodes_of(outcome.placements):
-            if await desk.ledgers.align(node, changed, epochs.get(node, -1)) is not Outcome.APPLIED:
+            if await desk.ledgers.align(node, changed, epoch) is not Outcome.APPLIED:
                 desk.untidy.add(record.id)
         desk.mine.add(record.id)
         log.warning("slice %s: goes to %s, where it was moved to can not hold it", record.id, outcome.placements[0].device_id)
@@ -208,20 +215,20 @@ class Followups:
         nodes = {node}
         async with desk.turns.of(slice_id):
             for _ in range(ATTEMPTS):
-                epochs = desk.ledgers.epochs()
+                epoch = desk.ledgers.epoch
                 entry = await desk.records.read(slice_id)
                 if entry is None or entry.value.phase not in (Phase.PLACED, Phase.RELEASING):
                     break
                 if entry.value.phase is Phase.PLACED and node not in nodes_of(entry.value.placements):
                     break
                 nodes |= set(nodes_of(entry.value.placements))
-                if await self._give_up(entry, epochs, node, why) is not AGAIN:
+                if await self._give_up(entry, epoch, node, why) is not AGAIN:
                     break
             for each in sorted(nodes):
                 await self.tidy(each, slice_id)
 
-    async def _give_up(self, entry: Entry[SliceRecord], epochs: dict[str, int], node: str, why: str) -> Answered:
-        if await self._desk.ledgers.bar(node, entry.value, epochs.get(node, -1)) is not Outcome.APPLIED:
+    async def _give_up(self, entry: Entry[SliceRecord], epoch: int, node: str, why: str) -> Answered:
+        if await self._desk.ledgers.bar(node, entry.value, epoch) is not Outcome.APPLIED:
             return AGAIN
         phase = Phase.LOST if await self._desk.was_ready(entry.value) else Phase.FAILED
         return await self._requests.end(entry, phase, why)
@@ -230,25 +237,25 @@ class Followups:
         """Make a node's ledger and the tenant's charge follow the slice's record; repeat the answer of one that ended."""
         desk = self._desk
         for _ in range(ATTEMPTS):
-            epochs = desk.ledgers.epochs()
+            epoch = desk.ledgers.epoch
             ledger = desk.ledgers.of(node).value
             entry = await desk.records.read(slice_id)
             record = entry.value if entry is not None else None
             here = record is not None and node in nodes_of(record.placements)
             if record is not None and here and record.phase is Phase.PLACED:
-                answer = await self._requests.resume(entry, epochs) if entry is not None else None
+                answer = await self._requests.resume(entry, epoch) if entry is not None else None
                 if isinstance(answer, SliceFact) and answer.generation > record.generation:
                     await desk.say(answer, record.traceparent)
                 outcome: Outcome | Refusal = Outcome.OVERTAKEN if isinstance(answer, Again) else Outcome.APPLIED
             elif record is not None and here and record.phase is Phase.RELEASING:
                 ending = Ending(evicted=record.evicted, message=record.message)
-                outcome = await desk.ledgers.align(node, record, epochs.get(node, -1), ending)
+                outcome = await desk.ledgers.align(node, record, epoch, ending)
             elif record is not None and _asks_for_its_end(ledger, record):
-                outcome = await desk.ledgers.align(node, record, epochs.get(node, -1))
+                outcome = await desk.ledgers.align(node, record, epoch)
             else:
                 if record is not None:
                     await self._hear(record)
-                outcome = await desk.ledgers.of(node).submit(partial(_drop, slice_id), epochs.get(node, -1))
+                outcome = await desk.ledgers.of(node).submit(partial(_drop, slice_id), epoch)
             if outcome is Outcome.APPLIED:
                 tenants = {each.tenant for each in present(ledger, slice_id).values()}
                 await desk.settle_tenant(slice_id, *sorted(tenants | ({record.request.tenant} if record is not None else set())))

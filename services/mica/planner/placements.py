@@ -22,10 +22,10 @@ RECORD, CHARGE = "$record", "$charge"
 
 
 class Plan(Struct, frozen=True):
-    """A record that is to be written, the epochs it was decided under, and the one it replaces."""
+    """A record that is to be written, the epoch it was decided under, and the one it replaces."""
 
     record: SliceRecord
-    epochs: dict[str, int]
+    epoch: int
     over: Entry[SliceRecord] | None = None
 
 
@@ -71,14 +71,14 @@ class Placements:
         charged = await charging
         if isinstance(charged, Refusal):
             return Unpaid(entry, charged)
-        answer = await self.enter(entry, plan.epochs)
+        answer = await self.enter(entry, plan.epoch)
         return AGAIN if isinstance(answer, Barrier) else answer
 
-    async def enter(self, entry: Entry[SliceRecord], epochs: dict[str, int]) -> Answered | Barrier:
+    async def enter(self, entry: Entry[SliceRecord], epoch: int) -> Answered | Barrier:
         """The ledger writes that make a placement real, one node after the other."""
         record = entry.value
         for node in nodes_of(record.placements):
-            outcome = await self._desk.ledgers.align(node, record, epochs.get(node, -1))
+            outcome = await self._desk.ledgers.align(node, record, epoch)
             if outcome is Outcome.OVERTAKEN or isinstance(outcome, Refusal):
                 return AGAIN if outcome is Outcome.OVERTAKEN else Barrier(node, outcome)
         return self._entered(record)
@@ -97,7 +97,7 @@ class Placements:
             return {}
         entries: dict[str, Begun[Ledger]] = {}
         for node in nodes_of(record.placements):
-            entry = desk.ledgers.begin_align(node, record, plan.epochs.get(node, -1))
+            entry = desk.ledgers.begin_align(node, record, plan.epoch)
             if entry is None:
                 for begun in entries:
                     desk.ledgers.of(begun).abandon()

@@ -6,6 +6,7 @@ place, or the victims have left in vain, nothing else is placed on the devices t
 """
 
 import logging
+from collections.abc import Callable
 from typing import Final
 
 from msgspec.structs import replace
@@ -20,7 +21,7 @@ from mica.planner.domain.fleet import NodeState
 from mica.planner.domain.host_claims import wants_host
 from mica.planner.domain.misfits import Refusal
 from mica.planner.domain.placing import Ask, Placed, Unplaced
-from mica.planner.domain.preempting import Clearance, clear, may_evict
+from mica.planner.domain.preempting import Clearance, clear, may_evict, promising
 from mica.planner.domain.quotas import holding_of, over_quota
 from mica.planner.standing import standing_of
 from mica.planner.waiting import Head, Waiting
@@ -122,22 +123,28 @@ class Preemptions:
         return None if over_quota(held, record.id, holding_of(found.placed.placements), quota) is not None else found
 
     def _clearance(self, record: SliceRecord, ask: Ask, sequences: dict[str, int]) -> Clearance | None:
-        return clear(self._desk.fleet, ask, lambda node, entry: self._may(record, node, entry), sequences)
+        return clear(self._desk.fleet, ask, self._judge(record), sequences)
 
-    def _may(self, record: SliceRecord, node: NodeState, entry: LedgerEntry) -> bool:
-        in_time = record.until - self._desk.now_ns() >= GRACE_S[entry.tier] * 1e9 + MARGIN_NS
-        return in_time and may_evict(record.request, entry, pins_of(self._desk, record.request.tenant).pool(node.pool).preemption)
+    def _judge(self, record: SliceRecord) -> Callable[[NodeState, LedgerEntry], bool]:
+        """Whether a slice on a node may be evicted for the request, as policies have it now."""
+        pins, left_ns = pins_of(self._desk, record.request.tenant), record.until - self._desk.now_ns()
+        in_time = {tier: left_ns >= grace_s * 1e9 + MARGIN_NS for tier, grace_s in GRACE_S.items()}
+
+        def may(node: NodeState, entry: LedgerEntry) -> bool:
+            return in_time[entry.tier] and may_evict(record.request, entry, pins.pool(node.pool).preemption)
+
+        return may
 
     async def _sequences(self, record: SliceRecord, ask: Ask) -> dict[str, int]:
         """By slice that may be evicted, its request's place in the stream: the higher, the younger."""
         found: dict[str, int] = {}
-        for node in list(self._desk.fleet.nodes.values()):
-            if ask.request.pool in (None, node.pool):
-                for slices in list(node.ledger.devices.values()):
-                    for each in list(slices.values()):
-                        if self._may(record, node, each):
-                            entry = await self._desk.records.get(each.id)
-                            found[each.id] = entry.value.request_sequence if entry is not None else 0
+        may = self._judge(record)
+        for node in promising(self._desk.fleet, ask, may):
+            for slices in list(node.ledger.devices.values()):
+                for each in list(slices.values()):
+                    if may(node, each):
+                        entry = await self._desk.records.get(each.id)
+                        found[each.id] = entry.value.request_sequence if entry is not None else 0
         return found
 
     async def _evict(self, record: SliceRecord) -> None:

@@ -78,7 +78,7 @@ class Repacks:
             if command.apply and entry is not None and steps.is_open(entry.value):
                 busy = Refusal("pool", command.pool, f"a pool without a plan under way; plan {entry.value.about} is")
                 return refused(call.sequence, call.delivery.subject, "", busy, desk.now_ns())
-            await desk.ledgers.refresh()
+            await desk.ledgers.catch_up()
             planned = await self._plans.make(wanted, entry.value if entry is not None else None)
             if not command.apply or not planned.plan.moves:
                 return self._fact(about, command.pool, planned, "planned" if planned.plan.moves else "nothing")
@@ -172,7 +172,7 @@ class Repacks:
         stopped = state.about.startswith("auto-") and policy.mode is not Automation.AUTO
         if stopped or move.tier not in policy.tiers or (move.restarts and not policy.restarts):
             return f"policy pool.{state.pool} no longer wants it"
-        await self._desk.ledgers.refresh()
+        await self._desk.ledgers.catch_up()
         wanted = Wanted(pool=state.pool, moves_max=1, tiers=frozenset({move.tier}), restarts=move.restarts, min_gain=0.0)
         site = await self._plans.site(move.node, wanted)
         candidate = Candidate(move.id, move.to_device_id, -1 if move.start is None else move.start)

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from mica.bus import Entry, StaleRevisionError
 from mica.events import Fact, Phase, RequestSlice, SlicePlaced, SliceRecord
-from mica.planner.commits import Outcome
+from mica.planner.commits import NEVER, Outcome
 from mica.planner.deciding import ask_of, decided, sized
 from mica.planner.desk import AGAIN, ATTEMPTS, Again, Answered, Call, ContendedError, Desk
 from mica.planner.domain import ledgers as edits
@@ -54,10 +54,10 @@ class Requests:
             return self._unowned(call, refusal)
         entry = self._desk.records.cached(call.id)
         for attempt in range(ATTEMPTS):
-            epochs = self._desk.ledgers.epochs()
+            epoch = self._desk.ledgers.epoch
             if attempt or entry is not None:
                 entry = await self._desk.records.read(call.id)
-            answer = await (self._new(call, None) if entry is None else self._known(call, entry, epochs))
+            answer = await (self._new(call, None) if entry is None else self._known(call, entry, epoch))
             if not isinstance(answer, Again):
                 return answer
         raise ContendedError(call.id)
@@ -68,7 +68,7 @@ class Requests:
         record = replace(record, traceparent=call.traceparent, generation=over.value.generation if over is not None else 0)
         return await self._commit(await self._plan(record, over))
 
-    async def _known(self, call: Call, entry: Entry[SliceRecord], epochs: dict[str, int]) -> Answered:
+    async def _known(self, call: Call, entry: Entry[SliceRecord], epoch: int) -> Answered:
         """The id has a record: the same request again, or another that wants the same name."""
         record = entry.value
         if records.is_unrequested(record):
@@ -80,7 +80,7 @@ class Requests:
             allowed = f"an id that was not used in the last 24 h; this slice is {record.phase}"
             return self._unowned(call, Refusal("id", call.id, allowed))
         if record.phase is Phase.PLACED:
-            answer = await self.resume(entry, epochs)
+            answer = await self.resume(entry, epoch)
             return await self._ready_again(answer) if again and isinstance(answer, SlicePlaced) else answer
         if record.phase is Phase.QUEUED:
             self._waiting.add(record)
@@ -113,7 +113,7 @@ class Requests:
         desk, tenant = self._desk, record.request.tenant
         size = sized(desk, record.request)
         if isinstance(size, Refusal):
-            return Plan(records.rejected(record, size, None, desk.now_ns()), {}, over)
+            return Plan(records.rejected(record, size, None, desk.now_ns()), NEVER, over)
         await desk.load_tenant(tenant)
         await desk.load_partner(record.request)
         outcome = decided(desk, ask_of(desk, record, size, excluded | self._barred(record)))
@@ -123,10 +123,10 @@ class Requests:
         now = desk.now_ns()
         if isinstance(outcome, Placed):
             desk.fleet.reserve(record.id, outcome.placements, record.request)
-            return Plan(records.placed(record, outcome.placements, outcome.decision, now), desk.ledgers.epochs(), over)
+            return Plan(records.placed(record, outcome.placements, outcome.decision, now), desk.ledgers.epoch, over)
         if outcome.possible and record.until > now:
-            return Plan(records.queued(record, outcome.refusal, outcome.decision, now), {}, over)
-        return Plan(records.rejected(record, outcome.refusal, outcome.decision, now), {}, over)
+            return Plan(records.queued(record, outcome.refusal, outcome.decision, now), NEVER, over)
+        return Plan(records.rejected(record, outcome.refusal, outcome.decision, now), NEVER, over)
 
     def _barred(self, record: SliceRecord) -> frozenset[str]:
         return self._waiting.barred(record, lambda: standing_of(self._desk, self._waiting, record.request.tenant))
@@ -137,7 +137,7 @@ class Requests:
             try:
                 placed = await self._placements.commit(plan)
                 if isinstance(placed, Unpaid):
-                    return await self._withdraw(placed.entry, placed.refusal, plan.epochs)
+                    return await self._withdraw(placed.entry, placed.refusal, plan.epoch)
                 return placed
             finally:
                 self._desk.fleet.unreserve(plan.record.id, plan.record.placements)
@@ -155,26 +155,26 @@ class Requests:
             await self._desk.settle_tenant(record.id, tenant)
         return answer_of(record)
 
-    async def resume(self, entry: Entry[SliceRecord], epochs: dict[str, int]) -> Answered:
-        """Go on with a record that says PLACED, wherever its author stopped; ``epochs`` are from before it was read."""
+    async def resume(self, entry: Entry[SliceRecord], epoch: int) -> Answered:
+        """Go on with a record that says PLACED, wherever its author stopped; ``epoch`` is from before it was read."""
         desk, record = self._desk, entry.value
         ledgers = [desk.ledgers.of(node).value for node in nodes_of(record.placements)]
         if all(stands(ledger, record) for ledger in ledgers):
             self._waiting.discard(record.id)
             return answer_of(record)
         if any(is_barred(ledger, record) for ledger in ledgers):
-            return await self.replan(entry, epochs)
+            return await self.replan(entry, epoch)
         policy = desk.policies.tenant(record.request.tenant)
         charged = await desk.tenants.charge(record.request.tenant, record.id, desk.cost_of(record), policy.quota)
         if isinstance(charged, Refusal):
-            return await self._withdraw(entry, charged, epochs)
-        outcome = await self._placements.enter(entry, epochs)
+            return await self._withdraw(entry, charged, epoch)
+        outcome = await self._placements.enter(entry, epoch)
         if not isinstance(outcome, Barrier):
             return outcome
-        fenced = await desk.ledgers.fence(outcome.node, record, epochs.get(outcome.node, -1))
-        return await self.replan(entry, epochs) if fenced is Outcome.APPLIED else AGAIN
+        fenced = await desk.ledgers.fence(outcome.node, record, epoch)
+        return await self.replan(entry, epoch) if fenced is Outcome.APPLIED else AGAIN
 
-    async def replan(self, entry: Entry[SliceRecord], epochs: dict[str, int]) -> Answered:
+    async def replan(self, entry: Entry[SliceRecord], epoch: int) -> Answered:
         """Decide anew about a placement that is barred from one of its nodes: it is not whole, and never will be again.
 
         One that was told ready, and was taken out of the ledger by somebody who then died, is lost instead.
@@ -185,7 +185,7 @@ class Requests:
         else:
             answer = await self._commit(await self._plan(replace(record, placements=()), entry))
         if not isinstance(answer, Again):
-            await self._take_back(record, epochs)
+            await self._take_back(record, epoch)
         return answer
 
     async def end(self, entry: Entry[SliceRecord], phase: Phase, why: str) -> Answered:
@@ -201,16 +201,13 @@ class Requests:
         await desk.say_record(ended)
         return answer_of(ended)
 
-    async def _take_back(self, before: SliceRecord, epochs: dict[str, int]) -> None:
+    async def _take_back(self, before: SliceRecord, epoch: int) -> None:
         """Clear the nodes of a placement that was given up, now that the record says otherwise."""
         desk = self._desk
         entry = await desk.records.read(before.id)
         now = entry.value if entry is not None else before
         for node in nodes_of(before.placements):
-            if (
-                len(nodes_of(before.placements)) > 1
-                and await desk.ledgers.align(node, now, epochs.get(node, -1)) is not Outcome.APPLIED
-            ):
+            if len(nodes_of(before.placements)) > 1 and await desk.ledgers.align(node, now, epoch) is not Outcome.APPLIED:
                 desk.untidy.add(before.id)
             await desk.ledgers.edit(node, lambda ledger: edits.unfence(ledger, before.id, before.generation))
         await desk.settle_tenant(before.id, before.request.tenant)
@@ -225,7 +222,7 @@ class Requests:
         if plan.record.phase is Phase.REJECTED or record.generation >= TRIED_AGAIN:
             desk.fleet.unreserve(record.id, plan.record.placements)
             failure = f"{message}; nothing else holds it: {plan.record.message or 'tried too often'}"
-            plan = Plan(records.ended(record, Phase.FAILED, failure, desk.now_ns()), {}, entry)
+            plan = Plan(records.ended(record, Phase.FAILED, failure, desk.now_ns()), NEVER, entry)
         return await self._commit(plan)
 
     async def retry_queued(self, entry: Entry[SliceRecord], place: tuple[int, int]) -> Answered:
@@ -245,22 +242,22 @@ class Requests:
         ask = self.preemptions.ask(record)
         return None if ask is None else decided(self._desk, ask)
 
-    async def _withdraw(self, entry: Entry[SliceRecord], refusal: Refusal, epochs: dict[str, int]) -> Answered:
+    async def _withdraw(self, entry: Entry[SliceRecord], refusal: Refusal, epoch: int) -> Answered:
         """Reject what was recorded as placed and is not in all of its ledgers: first bar it from one, then say so."""
         desk, record = self._desk, entry.value
         nodes = nodes_of(record.placements)
         node = next((each for each in nodes if not present(desk.ledgers.of(each).value, record.id)), nodes[0])
-        if await desk.ledgers.fence(node, record, epochs.get(node, -1)) is not Outcome.APPLIED:
+        if await desk.ledgers.fence(node, record, epoch) is not Outcome.APPLIED:
             return AGAIN
         if await desk.was_ready(record):
-            return await self.replan(entry, epochs)
+            return await self.replan(entry, epoch)
         try:
             written = await desk.records.write(records.rejected(record, refusal, record.decision, desk.now_ns()), entry)
         except StaleRevisionError:
             return AGAIN
         self._waiting.add(written.value)
         self._waiting.wake()
-        await self._take_back(record, epochs)
+        await self._take_back(record, epoch)
         return answer_of(written.value)
 
 

@@ -27,7 +27,7 @@ from mica.events import (
 )
 from mica.planner.deciding import sized
 from mica.planner.desk import Call, Desk
-from mica.planner.domain.ledgers import stands
+from mica.planner.domain.ledgers import nodes_of, stands
 from mica.planner.domain.misfits import Refusal, size_text
 from mica.planner.domain.observing import seen
 from mica.planner.domain.repack_values import usable_bytes
@@ -93,10 +93,14 @@ class Rightsizes:
     async def _records(self) -> list[SliceRecord]:
         """Of the slices that stand in a ledger as their record says."""
         desk = self._desk
-        ledgers = [node.ledger for node in desk.fleet.nodes.values()]
-        ids = {id_ for ledger in ledgers for slices in ledger.devices.values() for id_ in slices}
+        ids = {id_ for node in desk.fleet.nodes.values() for slices in node.ledger.devices.values() for id_ in slices}
         found = [entry.value for id_ in sorted(ids) if (entry := await desk.records.get(id_)) is not None]
-        return [each for each in found if each.phase is Phase.PLACED and all(stands(ledger, each) for ledger in ledgers)]
+        return [each for each in found if each.phase is Phase.PLACED and self._stands(each)]
+
+    def _stands(self, record: SliceRecord) -> bool:
+        fleet = self._desk.fleet
+        nodes = [*fleet.census.holders(record.id), *map(fleet.node, nodes_of(record.placements))]
+        return all(stands(node.ledger, record) for node in nodes)
 
     async def _advices(self, records: Iterable[SliceRecord], window_s: float | None) -> tuple[SizeAdvice, ...]:
         """One for each slice on one device that a software mode can resize."""

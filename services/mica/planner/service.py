@@ -35,6 +35,7 @@ from mica.planner.policies import DEFAULT_COMMANDS_PER_S, Policies
 from mica.planner.repacks import Repacks, repacks_of
 from mica.planner.requests import Requests
 from mica.planner.rightsizes import Rightsizes
+from mica.planner.store import LEDGERS
 from mica.planner.upkeep import Upkeep
 from mica.planner.view import View
 from mica.planner.waiting import Waiting
@@ -49,7 +50,7 @@ CROSS_CHECK_TICKS: Final = 60
 FAILED_WATCH_S: Final = 1.0
 IMPROVE_S: Final = 1.0
 
-T = TypeVar("T", bound=Document)
+T = TypeVar("T", bound=Document | bytes)
 Watch = Callable[[], AsyncIterator[list[Change[T]]]]
 Take = Callable[[list[Change[T]]], Awaitable[None]]
 
@@ -108,6 +109,9 @@ class Planner:
         """Start following what the planner decides on, and wait until all of it was seen once."""
         state, policy = self._world.bus.state, self._world.bus.policy
         ready = [asyncio.Event() for _ in range(7)]
+        ledgers = asyncio.Event()
+        group.create_task(self._follow(lambda: state.watch(LEDGERS, bytes), view.take_ledgers, ledgers))
+        await ledgers.wait()
         group.create_task(self._follow(lambda: state.watch("inventory.*", Inventory), view.take_inventory, ready[0]))
         group.create_task(self._follow(lambda: state.watch("observed.*", Observed), view.take_observed, ready[1]))
         group.create_task(self._follow(lambda: follow(policy, "tenant.*", TenantPolicy), view.take_tenants, ready[2]))

@@ -2,7 +2,6 @@
 
 from mica.events import Holding
 from mica.planner.desk import Desk
-from mica.planner.domain.packing import PPM
 from mica.planner.domain.queueing import Standing
 from mica.planner.waiting import Waiting
 
@@ -17,12 +16,6 @@ def standing_of(desk: Desk, waiting: Waiting, tenant: str = "") -> Standing:
         total=waiting.total,
         profiles=desk.policies.profiles,
     )
-
-
-def total_of(desk: Desk) -> Holding:
-    """What the whole fleet has to give."""
-    devices = [claims.device for _, claims in desk.fleet.devices() if claims.device is not None]
-    return Holding(vram_bytes=sum(each.vram_bytes - each.reserve_bytes for each in devices), share_ppm=PPM * len(devices))
 
 
 def _sum(holdings: list[Holding]) -> Holding:

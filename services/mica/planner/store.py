@@ -5,14 +5,16 @@ for ends in a compare-and-set that fails when it no longer is.
 """
 
 import asyncio
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from functools import partial
+from typing import Final
 
 from msgspec.structs import replace
 
-from mica.bus import Bucket, Entry, Write
+from mica.bus import Bucket, Change, Clock, Entry, Write
 from mica.events import TERMINAL_PHASES, Holding, Ledger, LedgerEntry, SliceRecord, TenantHoldings, TenantQuota
-from mica.planner.commits import Begun, Edit, GroupCommit, Key, Outcome, Spawn
+from mica.planner.commits import Begun, Edit, Epochs, GroupCommit, Key, Outcome, Spawn
 from mica.planner.domain import ledgers as edits
 from mica.planner.domain import quotas
 from mica.planner.domain.admission import inadmissible
@@ -20,6 +22,9 @@ from mica.planner.domain.fleet import Fleet, NodeState
 from mica.planner.domain.ledgers import Ending
 from mica.planner.domain.misfits import Refusal
 from mica.planner.domain.records import TOMBSTONE_S
+from mica.planner.progress import Progress
+
+LEDGERS: Final = "ledger.*"
 
 Answer = asyncio.Future[Outcome | Refusal]
 
@@ -141,11 +146,13 @@ class Tenants:
 class Ledgers:
     """``ledger.<node>``, kept in step with the fleet."""
 
-    def __init__(self, bucket: Bucket, fleet: Fleet, spawn: Spawn) -> None:
+    def __init__(self, bucket: Bucket, fleet: Fleet, spawn: Spawn, clock: Clock) -> None:
         self._bucket = bucket
+        self._progress = Progress(lambda: bucket.last_revision(LEDGERS), self._read_all, clock)
         self._fleet = fleet
         self._spawn = spawn
         self._by_node: dict[str, GroupCommit[Ledger]] = {}
+        self._epochs = Epochs()
 
     def of(self, node: str) -> GroupCommit[Ledger]:
         """The document of one node."""
@@ -154,17 +161,29 @@ class Ledgers:
             state = self._fleet.node(node)
             key = Key(
                 self._bucket, f"ledger.{node}", Ledger(node=node),
-                lambda ledger: replace(ledger, generation=ledger.generation + 1), state.take_ledger,
+                lambda ledger: replace(ledger, generation=ledger.generation + 1), state.take_ledger, self._epochs,
             )  # fmt: skip
-            document = self._by_node[node] = GroupCommit(key, self._spawn)
+            document = self._by_node[node] = GroupCommit(key, self._spawn, known=self._progress.begun)
         return document
 
-    def epochs(self) -> dict[str, int]:
-        """The epoch of every ledger: what is read of a record after this may be aligned under it."""
-        return {node: document.epoch for node, document in self._by_node.items()}
+    @property
+    def epoch(self) -> int:
+        """The epoch now: what is read of a record after this may be aligned under it, on any node."""
+        return self._epochs.now
 
-    async def refresh(self) -> None:
-        """Read all of them from the server."""
+    def take(self, changes: Iterable[Change[bytes]]) -> None:
+        """Take over what the watch of all ledgers has brought: the first time all that there are."""
+        revision = 0
+        for change in changes:
+            self.of(change.key.removeprefix("ledger.")).hear(change.value, change.revision)
+            revision = max(revision, change.revision)
+        self._progress.come_to(revision)
+
+    async def catch_up(self) -> None:
+        """See to it that all that the server has now is known; costs a question, as long as the watch keeps up."""
+        await self._progress.caught_up(self._spawn)
+
+    async def _read_all(self) -> None:
         await asyncio.gather(*(document.refresh() for document in self._by_node.values()))
 
     def align(self, node: str, record: SliceRecord, epoch: int, ending: Ending | None = None) -> Answer:

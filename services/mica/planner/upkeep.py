@@ -6,7 +6,7 @@ command that made it; nothing is given up on a single look.
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 from typing import Final
 
@@ -16,14 +16,14 @@ from mica.planner.deciding import ask_of, sized
 from mica.planner.desk import ATTEMPTS, Again, Answered, Desk
 from mica.planner.domain import records
 from mica.planner.domain.fleet import NodeState
-from mica.planner.domain.ledgers import mentions, nodes_of, present, stands
+from mica.planner.domain.ledgers import nodes_of, present, stands
 from mica.planner.domain.pools import NS
 from mica.planner.domain.queueing import is_kept_for
 from mica.planner.domain.sizing import Size
 from mica.planner.drains import Drains
 from mica.planner.followups import Followups
 from mica.planner.requests import Requests
-from mica.planner.standing import standing_of, total_of
+from mica.planner.standing import standing_of
 from mica.planner.waiting import Waiting
 
 log = logging.getLogger(__name__)
@@ -33,6 +33,8 @@ HEADS: Final = 4
 """Devices are kept for the first of so many in front of the queue that would fit if others left."""
 AT_ONCE: Final = 256
 """Devices for which it takes no more than some milliseconds to look ahead."""
+AT_A_TIME: Final = 64
+"""So many nodes are looked at in well below a millisecond."""
 LEASE_MARGIN_NS: Final = 10_000_000_000
 """How long a lease must be seen to be over, on a connection that works, before the node's slices are given up."""
 
@@ -53,8 +55,8 @@ class Upkeep:
     async def review(self) -> None:
         """Look at every node anew, as if nothing had been followed; a bar that stays is what somebody has left half done."""
         desk = self._desk
-        await desk.ledgers.refresh()
-        for node in list(desk.fleet.nodes.values()):
+        await desk.ledgers.catch_up()
+        async for node in unhurried(list(desk.fleet.nodes.values())):
             self._followups.review(node, everybody=True)
             await self._look_for_losses(node)
             await self._drains.review(node)
@@ -130,29 +132,32 @@ class Upkeep:
         self._waiting.wake()
 
     def _is_half_done(self, record: SliceRecord) -> bool:
-        ledgers = {name: node.ledger for name, node in self._desk.fleet.nodes.items()}
+        fleet = self._desk.fleet
         if record.phase in TERMINAL_PHASES:
             return any(
-                present(ledger, record.id) or record.id in ledger.departures or record.id in ledger.fenced
-                for ledger in ledgers.values()
+                present(node.ledger, record.id) or record.id in node.ledger.departures or record.id in node.ledger.fenced
+                for node in fleet.census.holders(record.id)
             )
         nodes = nodes_of(record.placements)
-        if not nodes or not ledgers.keys() >= set(nodes):
+        if not nodes or not fleet.nodes.keys() >= set(nodes):
             return False
+        ledgers = [fleet.nodes[node].ledger for node in nodes]
         if record.phase is Phase.RELEASING:
-            return any(record.id not in ledgers[node].departures for node in nodes)
-        return not all(stands(ledger, record) for ledger in ledgers.values())
+            return any(record.id not in ledger.departures for ledger in ledgers)
+        return not all(stands(ledger, record) for ledger in ledgers)
 
     async def cross_check(self) -> None:
         """Compare what tenants are charged for with what ledgers hold; act on what differs twice in a row."""
         desk = self._desk
         await desk.tenants.discover()
-        await desk.ledgers.refresh()
+        await desk.ledgers.catch_up()
         for tenant in desk.tenants.names():
             await desk.tenants.of(tenant).refresh()
-        ledgers = [node.ledger for node in desk.fleet.nodes.values()]
-        given = charges_of(ledgers)
-        shrinking = {id_ for ledger in ledgers for slices in ledger.held.values() for id_ in slices}
+        given: dict[tuple[str, str], Holding] = {}
+        shrinking: set[str] = set()
+        async for node in unhurried(list(desk.fleet.nodes.values())):
+            add_charges(given, node.ledger)
+            shrinking.update(id_ for slices in node.ledger.held.values() for id_ in slices)
         documents = [desk.tenants.of(tenant).value for tenant in desk.tenants.names()]
         charged = {(each.tenant, id_): holding for each in documents for id_, holding in each.holdings.items()}
         suspects = {
@@ -188,7 +193,7 @@ class Upkeep:
         """On every node that is or should be concerned, make the ledger say what the record says."""
         desk = self._desk
         entry = await desk.records.read(slice_id)
-        nodes = {node.name for node in desk.fleet.nodes.values() if mentions(node.ledger, slice_id)}
+        nodes = {node.name for node in desk.fleet.census.holders(slice_id)}
         if entry is not None and entry.value.placements and entry.value.phase not in TERMINAL_PHASES:
             own = nodes_of(entry.value.placements)
             nodes -= set(own)
@@ -202,7 +207,7 @@ class Upkeep:
         self._waiting.changed.clear()
         for tenant in sorted(self._waiting.tenants()):
             await self._desk.load_tenant(tenant)
-        self._waiting.total = total_of(self._desk)
+        self._waiting.total = self._desk.fleet.census.total
         order = self._waiting.in_order(standing_of(self._desk, self._waiting))
         heads = HEADS
         position = 0
@@ -221,7 +226,7 @@ class Upkeep:
 
     async def _retry(self, slice_id: str, place: tuple[int, int], *, fresh: bool) -> Answered:
         desk = self._desk
-        epochs = desk.ledgers.epochs()
+        epoch = desk.ledgers.epoch
         entry: Entry[SliceRecord] | None = await (desk.records.read(slice_id) if fresh else desk.records.get(slice_id))
         if entry is not None and records.is_unannounced(entry.value):
             return await self._announce(entry)
@@ -229,7 +234,7 @@ class Upkeep:
             self._waiting.discard(slice_id)
             return None
         queued = entry.value.phase is Phase.QUEUED
-        answer = await (self._requests.retry_queued(entry, place) if queued else self._requests.resume(entry, epochs))
+        answer = await (self._requests.retry_queued(entry, place) if queued else self._requests.resume(entry, epoch))
         if isinstance(answer, SliceRejected):
             return Again.AGAIN
         if isinstance(answer, Fact):
@@ -250,19 +255,24 @@ class Upkeep:
             self._waiting.wake()
 
 
-def charges_of(ledgers: Iterable[Ledger]) -> dict[tuple[str, str], Holding]:
-    """By tenant and slice, what ledgers give; nothing, but charged all the same, for what is on its way out."""
-    sums: dict[tuple[str, str], Holding] = {}
-    for ledger in ledgers:
-        for id_, departure in ledger.departures.items():
-            sums[departure.tenant, id_] = LEAVING
-        for slices in ledger.devices.values():
-            for id_, entry in slices.items():
-                before = sums.get((entry.tenant, id_), LEAVING)
-                sums[entry.tenant, id_] = Holding(
-                    vram_bytes=before.vram_bytes + entry.vram_bytes, share_ppm=before.share_ppm + entry.share_ppm
-                )
-    return sums
+def add_charges(sums: dict[tuple[str, str], Holding], ledger: Ledger) -> None:
+    """Add by tenant and slice what a ledger gives; nothing, but charged all the same, for what is on its way out."""
+    for id_, departure in ledger.departures.items():
+        sums[departure.tenant, id_] = LEAVING
+    for slices in ledger.devices.values():
+        for id_, entry in slices.items():
+            before = sums.get((entry.tenant, id_), LEAVING)
+            sums[entry.tenant, id_] = Holding(
+                vram_bytes=before.vram_bytes + entry.vram_bytes, share_ppm=before.share_ppm + entry.share_ppm
+            )
+
+
+async def unhurried(nodes: list[NodeState]) -> AsyncIterator[NodeState]:
+    """One after the other, and now and then whoever else waits for the processor: no command waits for a large fleet."""
+    for number, node in enumerate(nodes, start=1):
+        yield node
+        if number % AT_A_TIME == 0:
+            await asyncio.sleep(0)
 
 
 def _agree(given: Holding | None, charged: Holding | None, *, shrinking: bool) -> bool:

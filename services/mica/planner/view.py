@@ -26,6 +26,10 @@ class View(Struct, frozen=True):
     waiting: Waiting
     repacks: Repacks
 
+    async def take_ledgers(self, changes: Iterable[Change[bytes]]) -> None:
+        """Ledgers were written, by whichever replica."""
+        self.desk.ledgers.take(changes)
+
     async def take_inventory(self, changes: Iterable[Change[Inventory]]) -> None:
         """Devices came, went or changed."""
         for change in changes:

@@ -13,8 +13,8 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "unit" / "planner"))
 
 from planner_house import SimulatedEnforcer, ask, mixed
 
-from mica.bus import JetStreamBus, SystemClock
-from mica.events import Ledger, Mode, ReleaseSlice, SliceReady, SliceReleased, TenantHoldings
+from mica.bus import Heard, JetStreamBus, SystemClock
+from mica.events import Ledger, Mode, ReleaseSlice, SliceReady, SliceRejected, SliceReleased, TenantHoldings
 
 
 def start_planner(url: str) -> subprocess.Popen[bytes]:
@@ -74,6 +74,33 @@ async def test_a_planner_that_is_killed_amid_requests_answers_each_of_them_once(
         assert second.wait(10) == 0
         for process in (first, second):
             process.stdout.close()
+
+
+async def test_no_replica_refuses_what_another_has_just_freed(nats_server) -> None:
+    """Two processes take turns as the server likes: whoever is asked knows that the device is free again, or is full."""
+    async with node(nats_server.url) as bus:
+        planners = [await asyncio.to_thread(start_planner, nats_server.url) for _ in range(2)]
+        async with bus.following("slice.ready.*", "slice.rejected.*") as heard, asyncio.timeout(60):
+            for turn in range(12):
+                await bus.publish(ask(f"s{turn}", 70))
+                assert await told(heard, f"s{turn}") is SliceReady
+                await bus.publish(ask(f"more{turn}", 70))
+                assert await told(heard, f"more{turn}") is SliceRejected
+                await bus.publish(ReleaseSlice(id=f"s{turn}"))
+                while (await holdings(bus)) or not await is_empty(bus):
+                    await asyncio.sleep(0.005)
+        for process in planners:
+            process.terminate()
+            assert process.wait(10) == 0
+            process.stdout.close()
+
+
+async def told(heard: AsyncIterator[Heard], slice_id: str) -> type[object]:
+    """What is said first of the slice."""
+    async for each in heard:
+        if each.event.id == slice_id:
+            return type(each.event)
+    raise AssertionError(f"nothing is said of {slice_id}")
 
 
 async def holdings(bus: JetStreamBus) -> dict[str, object]:

@@ -86,10 +86,10 @@ class LifeWithoutTakingBack(LifeWithHalfReady):
         super().__init__()
         self.patch.undo()
 
-        async def enter(placements: Placements, entry: Any, epochs: Any) -> Any:
+        async def enter(placements: Placements, entry: Any, epoch: int) -> Any:
             first = sorted({each.node for each in entry.value.placements})[:1]
             for node in first:
-                await placements._desk.ledgers.align(node, entry.value, epochs.get(node, -1))
+                await placements._desk.ledgers.align(node, entry.value, epoch)
             return placements._entered(entry.value)
 
         self.patch.setattr(Placements, "enter", enter)

@@ -131,6 +131,24 @@ async def test_a_watch_begins_with_what_is_and_goes_on_with_what_comes(bus: Bus)
     await close(watch)
 
 
+async def test_the_last_revision_tells_how_far_a_watch_has_to_come(bus: Bus) -> None:
+    """Of matching keys alone, deletions among them; a watch that begins then has come as far with its first batch."""
+    assert await bus.state.last_revision("tenant.*") == 0
+    await bus.state.put("tenant.a", A)
+    second = await bus.state.put("tenant.b", B)
+    await bus.state.put("guard.a", A)
+    assert await bus.state.last_revision("tenant.*") == second
+    third = await bus.state.put("tenant.a", B)
+    assert await bus.state.last_revision("tenant.*") == third
+    gone = await bus.state.delete("tenant.b")
+    assert await bus.state.last_revision("tenant.*") == gone
+    watch = bus.state.watch("tenant.*", TenantHoldings)
+    assert [(each.key, each.revision) for each in await anext(watch)] == [("tenant.a", third), ("tenant.b", gone)]
+    again = await bus.state.put("tenant.a", A)
+    assert [each.revision for each in await anext(watch)] == [again]
+    await close(watch)
+
+
 async def test_a_watch_of_nothing_says_so(bus: Bus) -> None:
     """With no matching key the first batch is empty, so that nobody waits for what is not there."""
     watch = bus.state.watch("tenant.*", TenantHoldings)

@@ -39,6 +39,9 @@ class Rig:
         self._dawdle = dawdle
         self._losses: list[tuple[str, bool]] = []
         self._holds: list[tuple[str, asyncio.Event]] = []
+        self._released: list[tuple[str, asyncio.Event]] = []
+        self.asked: list[str] = []
+        """The keys that were read, since ``forget``."""
         self.state = _RiggedBucket(self, bus.state)
         self.policy = _RiggedBucket(self, bus.policy)
 
@@ -51,10 +54,24 @@ class Rig:
         self._losses.append((pattern, after))
 
     def hold(self, pattern: str) -> asyncio.Event:
-        """Let the next write of a key that matches, or the next ``watch.<pattern>``, wait until the event is set."""
+        """Let the next write of a key that matches, or the next ``watch.<pattern>``, wait until the event is set.
+
+        ``news.<pattern>`` holds up what a watch brings next, and all that follows.
+        """
         event = asyncio.Event()
         self._holds.append((pattern, event))
+        self._released.append((pattern, event))
         return event
+
+    def release(self, pattern: str) -> None:
+        """Let go what is held, or was to be."""
+        for each in [each for each in self._released if each[0] == pattern]:
+            each[1].set()
+        self._holds = [each for each in self._holds if each[0] != pattern]
+
+    def forget(self) -> None:
+        """Forget what was asked."""
+        self.asked.clear()
 
     async def held(self, what: str) -> None:
         held = next((each for each in self._holds if matches(each[0], what)), None)
@@ -119,6 +136,7 @@ class _RiggedBucket:
         self._bucket = bucket
 
     async def get(self, key: str, kind: type[Any]) -> Any:
+        self._rig.asked.append(key)
         return await self._rig.pace(lambda: self._bucket.get(key, kind), writes=False)
 
     async def create(self, key: str, value: Document, *, ttl_s: float = 0) -> int:
@@ -144,12 +162,16 @@ class _RiggedBucket:
     async def versions(self, pattern: str) -> Any:
         return await self._rig.pace(lambda: self._bucket.versions(pattern), writes=False)
 
+    async def last_revision(self, pattern: str) -> int:
+        return int(await self._rig.pace(lambda: self._bucket.last_revision(pattern), writes=False))
+
     async def keys(self, pattern: str) -> list[str]:
         return list(await self._rig.pace(lambda: self._bucket.keys(pattern), writes=False))
 
     async def watch(self, pattern: str, kind: type[Any]) -> Any:
         await self._rig.held(f"watch.{pattern}")
         async for changes in self._bucket.watch(pattern, kind):
+            await self._rig.held(f"news.{pattern}")
             yield changes
 
 

@@ -6,6 +6,7 @@ Invariant: what is kept for a decision counts as taken until the decision stands
 from collections.abc import Iterable, Iterator
 
 from mica.events import Placement, RequestSlice
+from mica.planner.domain.census import Census
 from mica.planner.domain.claims import DeviceClaims
 from mica.planner.domain.index import Index
 from mica.planner.domain.nodes import NodeState, Replica, connections_of
@@ -19,6 +20,7 @@ class Fleet:
     def __init__(self) -> None:
         self.nodes: dict[str, NodeState] = {}
         self.index = Index(self.nodes)
+        self.census = Census(self.nodes)
         self._changed: dict[str, None] = {}
         self._grouped: dict[tuple[str, str], dict[str, None]] = {}
         self._groups_on: dict[str, list[tuple[str, str]]] = {}
@@ -28,12 +30,13 @@ class Fleet:
         """A node, known or not."""
         state = self.nodes.get(name)
         if state is None:
-            state = self.nodes[name] = NodeState(name, self._touched)
+            state = self.nodes[name] = NodeState(name, self._touched, self.census.changed)
         return state
 
     def adopt(self, node: NodeState) -> None:
         """Have a node that was made elsewhere, as it is now: what changes on it later is not followed."""
         self.nodes[node.name] = node
+        self.census.changed(node.name)
         self._touched(node.name, None)
 
     def _touched(self, node: str, device_id: str | None) -> None:
@@ -56,7 +59,7 @@ class Fleet:
 
     def pools(self) -> list[str]:
         """The names of the pools that have a node, sorted."""
-        return sorted({node.pool for node in self.nodes.values() if node.inventory is not None})
+        return self.census.pools
 
     def devices(self) -> Iterator[tuple[NodeState, DeviceClaims]]:
         """Every device that some inventory has."""

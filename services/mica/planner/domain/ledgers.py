@@ -102,13 +102,10 @@ def is_barred(ledger: Ledger, record: SliceRecord) -> bool:
     return ledger.fenced.get(record.id, -1) >= record.generation
 
 
-def mentions(ledger: Ledger, slice_id: str) -> bool:
-    """Whether anything of the slice is still on the node's books."""
-    return (
-        slice_id in ledger.departures
-        or slice_id in ledger.fenced
-        or any(slice_id in slices for table in (ledger.devices, ledger.held) for slices in table.values())
-    )
+def on_books(ledger: Ledger) -> frozenset[str]:
+    """The slices of which anything is still on the node's books."""
+    tables: tuple[Mapping[str, object], ...] = (ledger.departures, ledger.fenced, *ledger.devices.values(), *ledger.held.values())
+    return frozenset(id_ for table in tables for id_ in table)
 
 
 def align(ledger: Ledger, record: SliceRecord, generation: int, ending: Ending) -> Ledger:

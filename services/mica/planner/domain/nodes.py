@@ -20,6 +20,7 @@ from mica.events import (
     ObservedState,
     Placement,
     Reach,
+    Tier,
 )
 from mica.planner.domain.claims import DeviceClaims, Side
 from mica.planner.domain.host_claims import HostClaims
@@ -35,7 +36,11 @@ Touched = Callable[[str, str | None], None]
 """Hears of a node, and of the device on it, or None for all of it, on which what is free may have changed."""
 
 
-def _unheard(_node: str, _device_id: str | None) -> None:
+Changed = Callable[[str], None]
+"""Hears of a node whose inventory or ledger is another document than before."""
+
+
+def _unheard(_node: str, _device_id: str | None = None) -> None:
     """Nobody hears it."""
 
 
@@ -56,10 +61,11 @@ Groups = dict[tuple[str, str], list[Replica]]
 class NodeState:
     """One node."""
 
-    def __init__(self, name: str, touched: Touched = _unheard) -> None:
-        """``touched`` hears of every change of what is free."""
+    def __init__(self, name: str, touched: Touched = _unheard, changed: Changed = _unheard) -> None:
+        """``touched`` hears of every change of what is free, ``changed`` of every other inventory and ledger."""
         self.name = name
         self._touched = touched
+        self._changed = changed
         self.closed: set[str] = set()
         """The devices that are not offered although they may have room, until the node is touched."""
         self.inventory: Inventory | None = None
@@ -72,6 +78,7 @@ class NodeState:
         self._connections: tuple[Inventory, Connections] | None = None
         self._groups: tuple[Ledger, Groups] | None = None
         self._numbers: tuple[Inventory, dict[str, int]] | None = None
+        self._ranks: tuple[Ledger, dict[tuple[Tier, int], LedgerEntry]] | None = None
         self._gangs: tuple[Ledger, dict[str, LedgerEntry]] | None = None
 
     @property
@@ -123,6 +130,18 @@ class NodeState:
                         found.setdefault((entry.tenant, entry.apart), []).append(replica)
             self._groups = (self.ledger, found)
         return self._groups[1]
+
+    @property
+    def ranks(self) -> Mapping[tuple[Tier, int], LedgerEntry]:
+        """By tier and priority, an entry that stands for all of them, with the memory of all."""
+        if self._ranks is None or self._ranks[0] is not self.ledger:
+            found: dict[tuple[Tier, int], list[LedgerEntry]] = {}
+            for slices in self.ledger.devices.values():
+                for entry in slices.values():
+                    found.setdefault((entry.tier, entry.priority), []).append(entry)
+            sums = {rank: replace(all_[0], vram_bytes=sum(each.vram_bytes for each in all_)) for rank, all_ in found.items()}
+            self._ranks = (self.ledger, sums)
+        return self._ranks[1]
 
     @property
     def gangs(self) -> Mapping[str, LedgerEntry]:
@@ -191,6 +210,7 @@ class NodeState:
                 inventory, devices=tuple(replace(each, profiles=shared_profiles(each)) for each in inventory.devices)
             )
         self.inventory = inventory
+        self._changed(self.name)
         devices = {device.id: device for device in inventory.devices} if inventory is not None else {}
         for device_id in [*devices, *self.devices]:
             self.claims(device_id).device = devices.get(device_id)
@@ -199,6 +219,7 @@ class NodeState:
     def take_ledger(self, ledger: Ledger) -> None:
         """Replace what is desired. Only devices whose entries are other objects than before are looked at."""
         before, self.ledger = self.ledger, ledger
+        self._changed(self.name)
         self._take(Side.LEDGER, before.devices, ledger.devices)
         if before.held is not ledger.held:
             was = {d: {i: held.entry for i, held in s.items()} for d, s in before.held.items()}

@@ -94,10 +94,10 @@ def clear(
 ) -> Clearance | None:
     """Where the request would go with the least harm, or None where it does not fit even with all gone that ``may`` go.
 
-    Who leaves already counts as gone: where that is enough, nobody else has to.
+    Who leaves already counts as gone: where that is enough, nobody else has to. ``may`` goes by tier and priority alone.
     """
     best: Clearance | None = None
-    for node in _promising(fleet, ask, may):
+    for node in promising(fleet, ask, may):
         candidates = evictable(node, partial(may, node), sequences or {})
         found = _clear_node(node, ask, candidates)
         if found is not None and (best is None or harm(found.victims) < harm(best.victims)):
@@ -107,12 +107,13 @@ def clear(
     return best
 
 
-def _promising(fleet: Fleet, ask: Ask, may: Callable[[NodeState, LedgerEntry], bool]) -> list[NodeState]:
+def promising(fleet: Fleet, ask: Ask, may: Callable[[NodeState, LedgerEntry], bool]) -> list[NodeState]:
+    """The nodes worth a look, those first that have the most to take."""
     rows: list[tuple[int, str, NodeState]] = []
     for node in fleet.nodes.values():
         if node.inventory is None or ask.node not in (None, node.name) or ask.request.pool not in (None, node.pool):
             continue
-        takes = sum(e.vram_bytes for slices in node.ledger.devices.values() for e in slices.values() if may(node, e))
+        takes = sum(rank.vram_bytes for rank in node.ranks.values() if may(node, rank))
         if takes or node.ledger.departures or any(node.ledger.held.values()):
             rows.append((-takes, node.name, node))
     return [node for _, _, node in sorted(rows, key=lambda row: row[:2])[:NODES_MAX]]
