@@ -47,8 +47,9 @@ class SlicePlaced(SliceFact, tag="slice.placed", frozen=True, kw_only=True):
 class SliceExplained(Fact, tag="slice.explained", frozen=True, kw_only=True):
     """What would become of a request at this moment. ``sequence`` is the stream sequence of the ``slice.explain`` that asked.
 
-    ``outcome`` is ``placed``, ``queued`` or ``rejected``. ``left_out``: so many more candidates were looked at.
-    ``would_evict``: the slices that would be evicted for it.
+    ``outcome`` is ``placed``, ``queued`` or ``rejected``. ``left_out``: so many more candidates there are. ``would_evict``: the
+    slices that would be evicted for it. ``field``, ``given`` and ``allowed`` are what stands in the way;
+    ``decision`` is the one that would be made, without the alternatives, which are candidates here.
     """
 
     sequence: int
@@ -58,6 +59,10 @@ class SliceExplained(Fact, tag="slice.explained", frozen=True, kw_only=True):
     candidates: tuple[Candidate, ...] = ()
     left_out: int = 0
     would_evict: tuple[str, ...] = ()
+    field: str = ""
+    given: str = ""
+    allowed: str = ""
+    decision: Decision | None = None
 
 
 class PoolRepacked(Fact, tag="slice.repacked", frozen=True, kw_only=True):

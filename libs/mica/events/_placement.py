@@ -125,12 +125,16 @@ class Decision(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """The planner's reasoning: why this mode, why this device, and what else was looked at (at most 16).
 
     ``terms`` is what the place was weighed by. In software: ``useless_milli``, thousandths of a device that the requests to come
-    can use no more; ``kept`` 1 where the place was kept for such requests; ``left``, the parts of the device's memory and
-    compute that stay free, added up. In hardware: ``unused``, the part of the device that the partition has too much;
-    ``futures``, how many partitions stay possible. ``price`` where the pool has prices: an hour of it.
+    can use no more; ``kept`` 1 where the place was kept for such requests, ``beside`` 1 where it was kept free of the places
+    that are kept for others; ``left``, the parts of the device's memory and compute that stay free, added up. In hardware:
+    ``unused``, the part of the device that the partition has too much; ``futures``, how many partitions stay possible.
+    ``price`` where the pool has prices: an hour of it. ``size`` says what the size rests on where it was not simply asked for,
+    ``stronger`` why the device does not hold the slice in a stronger mode. Of what is refused, the nearest come first.
     """
 
     summary: str
+    size: str = ""
+    stronger: str = ""
     terms: dict[str, float] = field(default_factory=dict)
     rejected: tuple[Alternative, ...] = ()
 

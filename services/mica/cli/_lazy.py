@@ -16,7 +16,7 @@ COMMANDS: Final[Mapping[str, Row]] = {
     "up": ("mica.cli.commands.up:up", "Start NATS, all services and a node here."),
     "service": ("mica.cli.commands.service:service", "Run one service in this process."),
     "request": ("mica.cli.commands.request:request", "Ask for a slice and wait for the answer."),
-    "explain": ("mica.cli.commands.explain:explain", "Show what would become of a request, device by device."),
+    "explain": ("mica.cli.commands.explain:explain", "Tell why a slice is where it is, or what would become of a request."),
     "ls": ("mica.cli.commands.listing:ls", "List slices."),
     "queue": ("mica.cli.commands.queue:queue", "List the requests that wait, and what for."),
     "show": ("mica.cli.commands.listing:show", "Show one slice: where it is, and why there."),

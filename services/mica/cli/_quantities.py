@@ -160,6 +160,13 @@ def show_share(share_ppm: int) -> str:
     return f"{f'{share_ppm / 10_000:.2f}'.rstrip('0').rstrip('.')}%"
 
 
+def show_seconds(seconds: float) -> str:
+    """``12s``, ``5m``, ``3h``, ``2d``: whole ones of the largest unit."""
+    whole = max(0, int(seconds))
+    size, unit = next(((size, unit) for size, unit in ((86_400, "d"), (3600, "h"), (60, "m")) if whole >= size), (1, "s"))
+    return f"{whole // size}{unit}"
+
+
 def show_cpus(cpu_milli: int) -> str:
     """``4``, ``0.5``: processors."""
     return f"{cpu_milli / 1000:.3f}".rstrip("0").rstrip(".")

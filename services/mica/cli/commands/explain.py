@@ -1,40 +1,79 @@
-"""``mica explain``: what would become of a request, device by device. Invariant: nothing is changed by asking."""
+"""``mica explain``: why a slice is where it is, or what would become of a request. Invariant: nothing is changed by asking."""
 
+import re
+import time
+from collections.abc import Iterable
 from typing import Any, Final
 
 import click
 from msgspec import to_builtins
 
-from mica.bus import Heard
+from mica.bus import Bus, Heard
+from mica.cli import _documents as documents
 from mica.cli._answers import say
+from mica.cli._dry_run import explained
 from mica.cli._errors import CliError
-from mica.cli._quantities import show_bytes, show_share
+from mica.cli._explaining import Account, refused, told
 from mica.cli._session import connected, json_option, run, server_option
-from mica.cli._table import show_json, show_table
+from mica.cli._table import show_json
+from mica.cli.commands.listing import seen_of, state_of
 from mica.cli.commands.request import read_request, request_options, wanted_request
-from mica.events import Candidate, ExplainSlice, RequestSlice, SliceExplained, SliceRefused
+from mica.events import (
+    SLICES,
+    ExplainSlice,
+    Inventory,
+    RequestSlice,
+    SliceExplained,
+    SliceFact,
+    SliceRecord,
+    SliceRefused,
+    SliceRejected,
+)
 
 WAIT_S: Final = 10.0
-HEAD: Final = ("", "NODE", "DEVICE", "MODEL", "MODE", "GIVES", "WASTE", "VERDICT")
+_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 @click.command()
-@click.argument("body", metavar="[REQUEST]", required=False)
+@click.argument("about", metavar="[ID|REQUEST]", required=False)
 @request_options
 @server_option
 @json_option
-def explain(body: str | None, source: Any, server: str | None, *, as_json: bool, **fields: Any) -> int:
-    """Show what the planner would do with REQUEST now, and why: every device, the mode it would get, and what speaks against it.
+def explain(about: str | None, source: Any, server: str | None, *, as_json: bool, **fields: Any) -> int:
+    """Tell why a slice is where it is, or why a request waits or was refused; or what would become of a request now.
 
-    REQUEST is a request in JSON, as for `nats pub slice.request`; options or --file say the same. Nothing is changed.
+    ID is a slice's or a request's. REQUEST is a request in JSON, as for `nats pub slice.request`; options or --file say the
+    same: the answer is what the planner would do with it, device by device. Nothing is changed.
     """
-    wanted = read_request(body.encode()) if body else wanted_request(source, fields)
+    if about is not None:
+        _stands_alone(about, {**fields, "source": source})
+    if about is not None and not about.lstrip().startswith("{"):
+        return run(_explain_id(about, server, as_json=as_json))
+    wanted = read_request(about.encode()) if about is not None else wanted_request(source, fields)
     answer = run(_explain(wanted, server))
     if as_json:
         show_json(to_builtins(answer))
     else:
-        show_explanation(answer)
+        _print(explained(answer, wanted))
     return 0 if answer.outcome == "placed" else 1
+
+
+def _stands_alone(about: str, fields: dict[str, Any]) -> None:
+    """Refuse options beside an ID or a request.
+
+    Raises:
+        click.UsageError: naming them.
+    """
+    given = {name for name, value in fields.items() if value not in (None, ())}
+    flags = [each.opts[0] for each in click.get_current_context().command.params if each.name in given]
+    if flags:
+        raise click.UsageError(
+            f"got {about!r} and {', '.join(flags)}; allowed: an ID or a REQUEST alone, or options that describe one"
+        )
+
+
+def _print(lines: Iterable[str]) -> None:
+    click.echo("\n".join(lines))
 
 
 async def _explain(wanted: RequestSlice, server: str | None) -> SliceExplained:
@@ -52,24 +91,48 @@ def _answer(heard: Heard) -> SliceExplained | SliceRefused | None:
     return heard.event if isinstance(heard.event, SliceExplained | SliceRefused) else None
 
 
-def show_explanation(answer: SliceExplained) -> None:
-    """The outcome, then the candidates: taken, fitting by rank, and not fitting with the reason."""
-    click.echo(f"{answer.outcome}: {answer.summary}")
-    click.echo("")
-    show_table(HEAD, [_line(each) for each in answer.candidates], empty="no device was looked at")
-    if answer.left_out:
-        click.echo(f"and {answer.left_out} more, which fit less well or not at all")
-    if any(each.fits for each in answer.candidates):
-        click.echo("\nThe first column is the order of preference: the strongest mode, a device as it is, the least waste.")
+async def _explain_id(id_: str, server: str | None, *, as_json: bool) -> int:
+    """What was decided about a slice or a request.
+
+    Raises:
+        CliError: it is no id, or nothing is known of it.
+    """
+    if not _ID.fullmatch(id_):
+        raise CliError(
+            f"got {id_!r}, allowed: the ID of a slice or of a request (1 to 64 of A-Z a-z 0-9 _ -), or a request in JSON"
+        )
+    async with connected(server) as bus:
+        facts = [each.event for each in await bus.history(SLICES.name, (f"slice.*.{id_}",)) if isinstance(each.event, SliceFact)]
+        entry = await bus.state.get(f"slice.{id_}", SliceRecord)
+        account = await _account(bus, entry.value, facts) if entry is not None else None
+    if account is not None:
+        _show_account(account, as_json=as_json)
+        return 0
+    rejection = next((each for each in facts if isinstance(each, SliceRejected)), None)
+    if rejection is None:
+        raise CliError(f"{id_}: no slice or request of that id is known; `mica ls --all` lists them")
+    if as_json:
+        show_json(rejection)
+    else:
+        _print(refused(rejection, time.time_ns()))
+    return 0
 
 
-def _line(each: Candidate) -> tuple[str, ...]:
-    mark = "*" if each.chosen else str(each.rank) if each.fits else "-"
-    gives = [show_bytes(each.vram_bytes), show_share(each.share_ppm)] if each.fits else []
-    if each.partition is not None:
-        gives.append(f"{each.partition.profile} at {each.partition.start}")
-    if each.window is not None:
-        gives.append(f"{each.window.length_ns / 1e6:g} of {each.window.period_ns / 1e6:g} ms")
-    verdict = each.reason + ("; the device is switched for it" if each.switches else "")
-    waste = f"{each.waste:.2f}" if each.fits else ""
-    return mark, each.node, each.device_id, each.model, str(each.mode or ""), ", ".join(gives), waste, verdict
+async def _account(bus: Bus, record: SliceRecord, facts: list[SliceFact]) -> Account:
+    """A record, with how things stand and what the devices in it are."""
+    decision = record.decision
+    nodes = sorted({each.node for each in decision.rejected} if decision is not None else ())
+    inventories = [await bus.state.get(f"inventory.{node}", Inventory) for node in nodes]
+    models = {device.id: device.model for entry in inventories if entry is not None for device in entry.value.devices}
+    seen = seen_of(record, await documents.observations(bus)) if record.placements else {}
+    return Account(record=record, state=state_of(record, list(seen.values())), facts=facts, models=models, now_ns=time.time_ns())
+
+
+def _show_account(account: Account, *, as_json: bool) -> None:
+    if not as_json:
+        _print(told(account))
+        return
+    happened = [
+        {"event": str(each.__struct_config__.tag), "at": each.at, "generation": each.generation} for each in account.facts
+    ]
+    show_json({**to_builtins(account.record), "state": account.state, "models": account.models, "happened": happened})

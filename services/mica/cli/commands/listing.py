@@ -10,7 +10,7 @@ from mica.bus import Bus
 from mica.cli import _documents as documents
 from mica.cli._decision import show_decision, show_placements
 from mica.cli._errors import CliError
-from mica.cli._quantities import show_bytes, show_share
+from mica.cli._quantities import show_bytes, show_seconds, show_share
 from mica.cli._session import connected, json_option, run, server_option
 from mica.cli._table import show_json, show_table
 from mica.events import TERMINAL_PHASES, Observed, ObservedSlice, ObservedState, Phase, SliceRecord
@@ -100,13 +100,7 @@ def short(device_id: str) -> str:
 
 def age(at: int) -> str:
     """``12s``, ``5m``, ``3h``, ``2d`` since ``at`` in Unix nanoseconds."""
-    if not at:
-        return "-"
-    seconds = max(0, time.time_ns() - at) // 1_000_000_000
-    for size, unit in ((86_400, "d"), (3600, "h"), (60, "m")):
-        if seconds >= size:
-            return f"{seconds // size}{unit}"
-    return f"{seconds}s"
+    return show_seconds((time.time_ns() - at) / 1e9) if at else "-"
 
 
 @click.command()

@@ -117,12 +117,13 @@ def _blame_gang(ask: Ask, candidates: list[Candidate]) -> tuple[Refusal, bool]:
 
 
 def _gang_possible(candidates: Iterable[Candidate], ask: Ask) -> bool:
-    """Whether enough nodes have enough devices that would hold a member if others left."""
-    counts: dict[str, int] = {}
+    """Whether enough nodes have enough devices of one model that would hold a member if others left."""
+    able: dict[tuple[str, str], set[str]] = {}
     for each in candidates:
-        if isinstance(each.result, Fit) or each.result.possible:
-            counts[each.node.name] = counts.get(each.node.name, 0) + 1
-    return sum(count >= ask.members // ask.nodes for count in counts.values()) >= ask.nodes
+        device = each.claims.device
+        if device is not None and (isinstance(each.result, Fit) or each.result.possible):
+            able.setdefault((each.node.name, device.model), set()).add(device.id)
+    return len({node for (node, _), ids in able.items() if len(ids) >= ask.members // ask.nodes}) >= ask.nodes
 
 
 def _given(ask: Ask, field: str) -> str:

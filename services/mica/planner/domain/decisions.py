@@ -18,6 +18,7 @@ from mica.planner.domain.gangs import why_not
 from mica.planner.domain.hosting import host_words
 from mica.planner.domain.misfits import Misfit, Refusal, size_text
 from mica.planner.domain.packing import Fit
+from mica.planner.domain.ranking import rank_of, worse
 
 MAX_REJECTED: Final = 16
 
@@ -57,15 +58,23 @@ def placement_of(node: str, claims: DeviceClaims, result: Fit, ask: Ask) -> Plac
     )
 
 
-def placed(ask: Ask, chosen: list[Candidate], candidates: Iterable[Candidate]) -> Placed:
-    """The decision for ``chosen``; ``candidates`` are those that were looked at, the chosen ones among them or not."""
+def placed(ask: Ask, chosen: list[Candidate], candidates: Iterable[Candidate], stronger: str) -> Placed:
+    """The decision for ``chosen``.
+
+    ``candidates`` are those that were looked at, the best first, the chosen ones among them or not; ``stronger`` says why it is
+    not in a stronger mode there.
+    """
     placements = tuple(
         placement_of(each.node.name, each.claims, each.result, ask) for each in chosen if isinstance(each.result, Fit)
     )
     taken = {(each.node.name, each.device_id) for each in chosen}
     others = (each for each in candidates if (each.node.name, each.device_id) not in taken)
     decision = Decision(
-        summary=_summary(ask, chosen, placements), terms=terms_of(chosen[0]), rejected=tuple(_explain(others, chosen))
+        summary=_summary(ask, chosen, placements),
+        size=ask.size.reason,
+        stronger=stronger,
+        terms=terms_of(chosen[0]),
+        rejected=tuple(_explain(ask, others, chosen)),
     )
     return Placed(placements, decision)
 
@@ -75,11 +84,10 @@ def terms_of(candidate: Candidate) -> dict[str, float]:
     result = candidate.result
     if not isinstance(result, Fit):
         return {}
-    terms = dict(zip(("unused", "futures") if result.mode is Mode.HARDWARE else ("left",), result.waste, strict=True))
-    if candidate.useless_milli is not None:
+    terms = dict(zip(("unused", "futures") if result.mode is Mode.HARDWARE else ("left",), result.waste, strict=False))
+    if candidate.useless_milli is not None and result.mode is not Mode.HARDWARE:
         terms["useless_milli"] = candidate.useless_milli
-    if candidate.why is Why.KEPT:
-        terms["kept"] = 1.0
+        terms |= {str(candidate.why): 1.0} if candidate.why in (Why.KEPT, Why.BESIDE) else {}
     if candidate.price:
         terms["price"] = candidate.price
     return {name: round(value, 4) for name, value in terms.items()}
@@ -129,35 +137,39 @@ def _gang_words(chosen: list[Candidate]) -> Iterator[str]:
     yield f"no better-connected set fits{' on other nodes' if len(by_node) > 1 else ''}"
 
 
-def _explain(others: Iterable[Candidate], chosen: list[Candidate]) -> Iterator[Alternative]:
+def _explain(ask: Ask, others: Iterable[Candidate], chosen: list[Candidate]) -> Iterator[Alternative]:
+    theirs = rank_of(chosen[0], ask) if chosen else None
     for index, each in enumerate(others):
         if index == MAX_REJECTED:
             return
         result = each.result
         if isinstance(result, Misfit):
             reason = result.reason
-        elif not chosen:
+        elif theirs is None:
             reason = "fits, but too few others of its kind on the node do"
         else:
             beside = [one.device_id for one in chosen if one.node is each.node]
             gang = len(chosen) > 1
-            reason = why_not(each.node.connections, beside, each.device_id) if gang and beside else _worse(each, chosen[0])
+            reason = (
+                why_not(each.node.connections, beside, each.device_id) if gang and beside else worse(ask, each, chosen[0], theirs)
+            )
         yield Alternative(node=each.node.name, device_id=each.device_id, reason=reason, mode=result.mode, terms=terms_of(each))
-
-
-def _worse(each: Candidate, chosen: Candidate) -> str:
-    """What speaks against a place that fits, beside the one that was taken."""
-    if each.price > chosen.price:
-        return f"fits, and costs {each.price:g} an hour in place of {chosen.price:g}"
-    if each.useless_milli is None or chosen.useless_milli is None:
-        return "fits less tightly"
-    if each.useless_milli > chosen.useless_milli:
-        more = each.useless_milli - chosen.useless_milli
-        return f"fits, and makes {more:.0f} thousandths of a device more useless to other requests"
-    return "fits, and is kept for other requests" if chosen.why is not Why.BEST else "fits as well; comes later in the fleet"
 
 
 def unplaced(fleet: Fleet, ask: Ask, candidates: list[Candidate]) -> Unplaced:
     """The refusal, by what came nearest."""
     refusal, possible = blame(fleet, ask, candidates)
-    return Unplaced(refusal, Decision(summary=refusal.message, rejected=tuple(_explain(candidates, []))), possible)
+    nearest = sorted(candidates, key=lambda each: farness(each, refusal.field, possible=possible))
+    decision = Decision(summary=refusal.message, size=ask.size.reason, rejected=tuple(_explain(ask, nearest, [])))
+    return Unplaced(refusal, decision, possible)
+
+
+def farness(candidate: Candidate, field: str, *, possible: bool) -> tuple[bool, bool, bool, int]:
+    """How far a device is from holding a member, the nearest lowest: one that fits, then those that lack ``field``, by how much.
+
+    ``possible``: it would fit somewhere if others left; then the devices where it would come before the others.
+    """
+    result = candidate.result
+    if isinstance(result, Fit):
+        return False, False, False, 0
+    return True, result.field != field, possible and not result.possible, -result.now

@@ -81,7 +81,9 @@ def why_not(connections: Connections, taken: Sequence[str], device_id: str) -> s
     score = connections.score(taken)
     swapped = max(connections.score([device_id if each is out else each for each in taken]) for out in taken)
     return (
-        "fits, but the gang would be connected less well with it" if swapped < score else "fits, as well connected, less tightly"
+        "fits, but the gang would be connected less well with it"
+        if swapped < score
+        else "fits, as well connected, no more tightly"
     )
 
 

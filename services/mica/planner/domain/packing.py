@@ -57,7 +57,7 @@ def fit(
         )
     share = size.share_ppm or proportional_share(size.vram_bytes, usable)
     if mode is Mode.TIMESLICE:
-        return _fit_window(claims, slice_id, Size(size.vram_bytes, share), free_vram / usable)
+        return _fit_window(claims, slice_id, Size(size.vram_bytes, share), (free_vram - size.vram_bytes) / usable)
     free_share = PPM - used_share
     if share > free_share:
         reason = f"asked {share} ppm of compute, {max(0, free_share)} ppm free"
@@ -80,7 +80,7 @@ def proportional_share(vram_bytes: int, usable_bytes: int) -> int:
     return max(1, vram_bytes * PPM // usable_bytes)
 
 
-def _fit_window(claims: DeviceClaims, slice_id: str, size: Size, free_part: float) -> Fit | Misfit:
+def _fit_window(claims: DeviceClaims, slice_id: str, size: Size, left_vram: float) -> Fit | Misfit:
     taken = [window for claim in claims.others(slice_id) for window in claim.windows]
     own = claims.claims.get(slice_id)
     prefer_ns = next((window.offset_ns for window in own.windows), -1) if own is not None else -1
@@ -91,7 +91,8 @@ def _fit_window(claims: DeviceClaims, slice_id: str, size: Size, free_part: floa
         reason = f"asked a window of {length_ns} ns, the largest free one gives {most} ppm"
         return Misfit("share_ppm", reason, most, PPM, possible=True, mode=Mode.TIMESLICE)
     share = length_ns // windows.NS_PER_PPM
-    return Fit(Mode.TIMESLICE, size.vram_bytes, share, (free_part + 1 - share / PPM,), window=window)
+    left = left_vram + (PPM - claims.used(slice_id)[1] - share) / PPM
+    return Fit(Mode.TIMESLICE, size.vram_bytes, share, (left,), window=window)
 
 
 def _fit_hardware(device: Device, claims: DeviceClaims, slice_id: str, size: Size, shared: AbstractSet[str]) -> Fit | Misfit:
@@ -119,5 +120,6 @@ def _no_instance(geometry: Geometry, beside: tuple[list[Partition], AbstractSet[
     if vram_bytes <= (vram_now if possible else vram_ever):
         reason = f"no free profile has {size_text(vram_bytes)} and {share_ppm} ppm of compute; at most {share_now} ppm is free"
         return Misfit("share_ppm", reason, share_now, share_ever, possible=possible, mode=Mode.HARDWARE)
-    reason = f"asked {size_text(vram_bytes)}, the largest free profile has {size_text(vram_now)}"
+    free = f"the largest free profile has {size_text(vram_now)}" if vram_now else "no profile is free"
+    reason = f"asked {size_text(vram_bytes)}, {free}"
     return Misfit("vram_bytes", reason, vram_now, vram_ever, possible=possible, mode=Mode.HARDWARE)

@@ -8,12 +8,12 @@ from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from typing import Final
 
+from msgspec.structs import replace
+
 from mica.events import (
     Device,
     Mode,
 )
-from mica.packing import Why
-from mica.planner.domain.affinity import Cost
 from mica.planner.domain.asks import Ask, Pins
 from mica.planner.domain.blaming import Candidate, alike
 from mica.planner.domain.claims import DeviceClaims
@@ -24,13 +24,13 @@ from mica.planner.domain.gangs import Offer, OnNode, best_nodes, choose
 from mica.planner.domain.hosting import hosted
 from mica.planner.domain.index import Index
 from mica.planner.domain.misfits import Misfit
-from mica.planner.domain.modes import ALL_MODES, choose_modes, has_stronger, would_switch
+from mica.planner.domain.modes import ALL_MODES, choose_modes
 from mica.planner.domain.nodes import NodeState, Place
-from mica.planner.domain.packing import PPM, Fit, fit, not_whole
-from mica.planner.domain.sorts import usable
+from mica.planner.domain.packing import Fit, fit, not_whole
+from mica.planner.domain.ranking import STRENGTH, Rank, best_first, price_of, rank_of
 from mica.topology import Score
 
-__all__ = ["Ask", "Pins", "Placed", "Rank", "Unplaced", "decide", "decide_among", "fit_for", "modes_for", "rank"]
+__all__ = ["Ask", "Pins", "Placed", "Unplaced", "decide", "decide_among", "fit_for", "in_mode", "modes_for", "weighed"]
 
 LOOKED_AT_MAX: Final = 512
 """So many devices at most are looked at one by one for what is refused, and why."""
@@ -39,8 +39,6 @@ EXPLAINED_MAX: Final = 64
 NEXT_BEST: Final = 4
 SPARE_NODES: Final = 3
 """So many more nodes than a gang needs are looked for at first: some may not do."""
-STRENGTH: Final = {mode: rank for rank, mode in enumerate(Mode)}
-Rank = tuple[int, Cost, bool, bool, float, tuple[float, ...]]
 
 
 def decide(fleet: Fleet, ask: Ask) -> Placed | Unplaced:
@@ -52,7 +50,7 @@ def decide(fleet: Fleet, ask: Ask) -> Placed | Unplaced:
     for strength in Mode:
         chosen = _find_gang(index, ask, strength) if ask.members > 1 else _find(fleet, ask, strength)
         if chosen:
-            return placed(ask, chosen, _passed_over(index, ask, chosen))
+            return placed(ask, chosen, _passed_over(index, ask, chosen), _why_no_stronger(ask, chosen[0]))
     return decide_among(fleet, ask, index.nearest(ask, LOOKED_AT_MAX))
 
 
@@ -72,7 +70,7 @@ def decide_among(fleet: Fleet, ask: Ask, places: Iterable[Place]) -> Placed | Un
                 for node, claims, modes in usable
                 if STRENGTH[modes[0]] > STRENGTH[strength]
             ]
-            return placed(ask, chosen, candidates + passed_over)
+            return placed(ask, chosen, [*best_first(ask, candidates), *passed_over], _why_no_stronger(ask, chosen[0]))
     return unplaced(fleet, ask, candidates)
 
 
@@ -97,7 +95,7 @@ def _find(fleet: Fleet, ask: Ask, mode: Mode) -> list[Candidate]:
     index = fleet.index
     place = index.in_hardware(ask, check, beside) if mode is Mode.HARDWARE else index.in_software(ask, mode, check, beside)
     if place is not None:
-        return [_weighed(index, ask, Candidate(*place.place, place.fit), place.why)]
+        return [weighed(index, ask, Candidate(*place.place, place.fit, place.why))]
     return _best_of(fleet, ask, mode, index.large - beside) or _best_of(fleet, ask, mode, beside)
 
 
@@ -145,22 +143,36 @@ def _passed_over(index: Index, ask: Ask, chosen: list[Candidate]) -> list[Candid
         return [Candidate(*place, _on_board(ask, mode), useless_milli=cost) for place, cost in index.beside(ask.id, NEXT_BEST)]
     places = index.nearest(ask, EXPLAINED_MAX)
     rows = [(node, claims, _beside(node, claims, ask, chosen[0].result.mode)) for node, claims in places]
-    return [_weighed(index, ask, Candidate(*row)) for row in rows]
+    return best_first(ask, [weighed(index, ask, Candidate(*row)) for row in rows])
+
+
+def _why_no_stronger(ask: Ask, chosen: Candidate) -> str:
+    """Why the device does not hold it in a stronger mode."""
+    if chosen.result.mode is Mode.HARDWARE:
+        return ""
+    said: dict[str, None] = {}
+    for mode in Mode:
+        if mode is chosen.result.mode:
+            break
+        result = in_mode(*chosen.place, ask, mode)
+        said[result.reason if isinstance(result, Misfit) else f"not every member fits in {mode}"] = None
+    return "; ".join(said)
 
 
 def _on_board(ask: Ask, mode: Mode | None) -> Fit:
     assert mode is not None
-    return Fit(mode, ask.size.vram_bytes, ask.size.share_ppm or 0, (0.0,))
+    return Fit(mode, ask.size.vram_bytes, ask.size.share_ppm or 0, ())
 
 
-def _weighed(index: Index, ask: Ask, candidate: Candidate, why: Why | None = None) -> Candidate:
-    """With what it costs."""
+def weighed(index: Index, ask: Ask, candidate: Candidate) -> Candidate:
+    """With what it costs, by the boards on which ``ask`` was just decided.
+
+    Boards know only the mode in which it was: what is looked at in another is not to be asked for here.
+    """
     if not isinstance(candidate.result, Fit):
         return candidate
     useless_milli = index.useless(ask.id, candidate.node.name, candidate.device_id)
-    return Candidate(
-        candidate.node, candidate.claims, candidate.result, why, useless_milli, price_of(ask, *candidate.place, candidate.result)
-    )
+    return replace(candidate, useless_milli=useless_milli, price=price_of(ask, *candidate.place, candidate.result))
 
 
 def _beside(node: NodeState, claims: DeviceClaims, ask: Ask, strength: Mode | None) -> Fit | Misfit:
@@ -190,6 +202,23 @@ def fit_for(node: NodeState, claims: DeviceClaims, ask: Ask, mode: Mode) -> Fit 
     """How one member would sit on the device, carved in ``mode``."""
     shared = node.shared_beside(claims, ask.id)
     return hosted(node, ask, not_whole(claims, mode, shared) or fit(claims, ask.id, ask.size, mode, shared))
+
+
+def in_mode(node: NodeState, claims: DeviceClaims, ask: Ask, mode: Mode) -> Fit | Misfit:
+    """How one member would sit on the device in that mode alone, and who or what is against it."""
+    pinned = _pinned_out(node, ask, mode)
+    modes = Misfit("mode", pinned) if pinned else modes_for(node, claims, ask, frozenset({mode}))
+    return modes if isinstance(modes, Misfit) else fit_for(node, claims, ask, mode)
+
+
+def _pinned_out(node: NodeState, ask: Ask, mode: Mode) -> str:
+    """Who does not want the mode, if somebody does not."""
+    if ask.request.mode not in (None, mode):
+        return f"the request asks for {ask.request.mode}"
+    if ask.pins.tenant_mode not in (None, mode):
+        return f"policy tenant.{ask.request.tenant} pins {ask.pins.tenant_mode}"
+    allowed = ask.pins.pool(node.pool).modes
+    return f"policy pool.{node.pool} allows {', '.join(allowed)}" if allowed and mode not in allowed else ""
 
 
 def modes_for(node: NodeState, claims: DeviceClaims, ask: Ask, among: AbstractSet[Mode] = ALL_MODES) -> tuple[Mode, ...] | Misfit:
@@ -244,7 +273,7 @@ def _choose(candidates: Iterable[Candidate], ask: Ask) -> list[Candidate]:
     best_key: Rank | None = None
     for candidate in candidates:
         if isinstance(candidate.result, Fit):
-            key = _rank(candidate, ask)
+            key = rank_of(candidate, ask)
             if best_key is None or key < best_key:
                 best, best_key = [candidate], key
     return best
@@ -256,34 +285,10 @@ def _choose_gang(candidates: Iterable[Candidate], ask: Ask) -> list[Candidate]:
     fitting: dict[str, dict[str, Candidate]] = {}
     for (name, model, mode), group in alike(candidates).items():
         node = group[0].node
-        offers = [Offer(each.device_id, _rank(each, ask)) for each in group]
+        offers = [Offer(each.device_id, rank_of(each, ask)) for each in group]
         choice = choose(node.connections, offers, ask.members // ask.nodes)
         if choice is not None:
             on_nodes.setdefault((node.pool, model, mode), []).append(OnNode(name, choice))
             fitting.setdefault(name, {}).update({each.device_id: each for each in group})
     found = best_nodes(on_nodes.values(), ask.nodes)
     return [fitting[each.node][device_id] for each in found for device_id in each.choice.device_ids]
-
-
-def _rank(candidate: Candidate, ask: Ask) -> Rank:
-    assert isinstance(candidate.result, Fit)
-    return rank(candidate.node, candidate.claims, candidate.result, ask)
-
-
-def rank(node: NodeState, claims: DeviceClaims, result: Fit, ask: Ask) -> Rank:
-    """The lowest is taken.
-
-    The strongest mode, what is wished, no stronger mode to lose, a device as it is, the price, the least waste.
-    """
-    device = claims.device
-    cost = ask.affinity.cost(node, device) if ask.affinity.wished and device is not None else ()
-    stronger = device is not None and has_stronger(device, result.mode)
-    switches = would_switch(claims, result.mode)
-    return STRENGTH[result.mode], cost, stronger, switches, price_of(ask, node, claims, result), result.waste
-
-
-def price_of(ask: Ask, node: NodeState, claims: DeviceClaims, result: Fit) -> float:
-    """What a place costs an hour by its pool's prices: the larger part of the device's memory and compute, of its price."""
-    device = claims.device
-    price = ask.pins.pool(node.pool).prices.get(device.model, 0.0) if device is not None else 0.0
-    return price * max(result.vram_bytes / usable(device), result.share_ppm / PPM) if device is not None and price else 0.0
