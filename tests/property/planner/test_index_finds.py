@@ -60,7 +60,7 @@ def check_ask(world: World, ask: Ask) -> Placed | None:
 
 
 def check_preferred(world: World, ask: Ask, outcome: Placed, exact: Placed) -> None:
-    """In hardware it is as good by all that counts; in software, in one pool, it switches no more and loses no stronger mode."""
+    """In hardware it is as good by all that counts; in software, in one cell, it switches no more and loses no stronger mode."""
     ranks = []
     for each in (outcome.placements[0], exact.placements[0]):
         node = world.node(each.node)
@@ -70,7 +70,7 @@ def check_preferred(world: World, ask: Ask, outcome: Placed, exact: Placed) -> N
         ranks.append(rank(node, claims, result, ask))
     if outcome.placements[0].mode is Mode.HARDWARE:
         assert ranks[0] == ranks[1]
-    elif ask.request.pool is not None:
+    elif len(list(world.fleet.index.cells(ask))) == 1:
         assert ranks[0][:4] == ranks[1][:4]
 
 
