@@ -63,11 +63,6 @@ class Index:
         self._came: dict[Foresighted, None] = {}
         self._looked: dict[str, Looked] = {}
 
-    def begin(self, ask: Ask) -> None:
-        """Take over all that has changed, and forget how the same request was looked at before."""
-        self._looked.pop(ask.id, None)
-        self.refresh(ask.pins)
-
     def refresh(self, pins: Pins) -> None:
         """Take over all that has changed."""
         self._pools.refresh(pins)
@@ -78,6 +73,11 @@ class Index:
             self._version = self._pools.version
             self._shapes.clear()
             self._sizes.clear()
+
+    def turn_to(self, ask: Ask) -> None:
+        """Take over all that has changed, and forget how the request was looked at before: that was another fleet."""
+        self.refresh(ask.pins)
+        self._looked.pop(ask.id, None)
 
     # --- Looking ---
 

@@ -46,7 +46,7 @@ def decide(fleet: Fleet, ask: Ask) -> Placed | Unplaced:
     if ask.node is not None:
         return decide_among(fleet, ask, _devices_of(fleet, ask.node))
     index = fleet.index
-    index.begin(ask)
+    index.turn_to(ask)
     for strength in Mode:
         chosen = _find_gang(index, ask, strength) if ask.members > 1 else _find(fleet, ask, strength)
         if chosen:
