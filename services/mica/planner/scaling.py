@@ -131,6 +131,15 @@ def requests(seed: int, tenants: int) -> Iterator[bytes]:
         yield json.encode(request)
 
 
+class Living(Struct, frozen=True):
+    """What is kept here of a slice; the planner remembers no more records than ``store.KEPT`` either."""
+
+    id: str
+    tenant: str
+    vram_bytes: int
+    nodes: tuple[str, ...]
+
+
 class Measured:
     """A planner's memory, and requests that come and go."""
 
@@ -139,7 +148,7 @@ class Measured:
         self.fleet.index.home = home
         self.pins = Pins(now_ns=1)
         self.tenants: dict[str, TenantHoldings] = {}
-        self.living: list[SliceRecord] = []
+        self.living: list[Living] = []
         self.held_bytes = 0
         self.count: Counter[str] = Counter()
         self._draw = random.Random(1)  # noqa: S311 - as above
@@ -186,7 +195,7 @@ class Measured:
         fleet.unreserve(record.id, record.placements)
         for each in (record, holdings, answer_of(record)):
             json.encode(each)
-        self.living.append(record)
+        self.living.append(Living(record.id, tenant, holding.vram_bytes, ledgers.nodes_of(record.placements)))
         self.held_bytes += holding.vram_bytes
 
     def _align(self, record: SliceRecord) -> None:
@@ -204,16 +213,13 @@ class Measured:
         """One slice, drawn at random, is gone."""
         at = self._draw.randrange(len(self.living))
         self.living[at], self.living[-1] = self.living[-1], self.living[at]
-        record = self.living.pop()
-        holding = holding_of(record.placements)
-        self.held_bytes -= holding.vram_bytes
-        tenant = record.request.tenant
-        self.tenants[tenant] = quotas.uncharge(self.tenants[tenant], record.id)
-        for name in ledgers.nodes_of(record.placements):
+        gone = self.living.pop()
+        self.held_bytes -= gone.vram_bytes
+        self.tenants[gone.tenant] = quotas.uncharge(self.tenants[gone.tenant], gone.id)
+        for name in gone.nodes:
             node = self.fleet.node(name)
             left = {
-                device: {id_: e for id_, e in slices.items() if id_ != record.id}
-                for device, slices in node.ledger.devices.items()
+                device: {id_: e for id_, e in slices.items() if id_ != gone.id} for device, slices in node.ledger.devices.items()
             }
             node.take_ledger(replace(node.ledger, generation=node.ledger.generation + 1, devices=left))
 

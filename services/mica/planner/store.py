@@ -25,6 +25,8 @@ from mica.planner.domain.records import TOMBSTONE_S
 from mica.planner.progress import Progress
 
 LEDGERS: Final = "ledger.*"
+KEPT: Final = 20_000
+"""Records that are remembered, those first that were read or written last; others are read again when they are asked for."""
 
 Answer = asyncio.Future[Outcome | Refusal]
 
@@ -37,7 +39,7 @@ class Records:
         self._living: dict[str, Entry[SliceRecord]] = {}
 
     def cached(self, slice_id: str) -> Entry[SliceRecord] | None:
-        """A living record as last seen."""
+        """A living record as last seen, if it is still remembered."""
         return self._living.get(slice_id)
 
     async def get(self, slice_id: str) -> Entry[SliceRecord] | None:
@@ -90,8 +92,11 @@ class Records:
         return [Entry(each.key, each.value, each.revision) for each in first if each.value is not None]
 
     def _keep(self, entry: Entry[SliceRecord]) -> None:
-        if entry.value.phase not in TERMINAL_PHASES:
-            self._living[entry.value.id] = entry
+        if entry.value.phase in TERMINAL_PHASES:
+            return
+        if len(self._living) >= KEPT:
+            del self._living[next(iter(self._living))]
+        self._living[entry.value.id] = entry
 
 
 class Tenants:

@@ -18,6 +18,7 @@ from mica.planner.domain.asks import Ask
 from mica.planner.domain.index import Index
 from mica.planner.domain.ledgers import entries_of
 from mica.planner.domain.nodes import NodeState
+from mica.planner.domain.packing import Fit
 from mica.planner.domain.placing import Placed, Unplaced, decide, decide_among, fit_for
 from mica.planner.domain.ranking import rank
 from mica.planner.domain.sizing import Size
@@ -59,15 +60,17 @@ def check_ask(world: World, ask: Ask) -> Placed | None:
 
 
 def check_preferred(world: World, ask: Ask, outcome: Placed, exact: Placed) -> None:
-    """In hardware it is as good by all that counts; in software, in one pool, it switches no more and loses no stronger mode."""
+    """In hardware it is as good by all that counts; in software, in one cell, it switches no more and loses no stronger mode."""
     ranks = []
     for each in (outcome.placements[0], exact.placements[0]):
         node = world.node(each.node)
         claims = node.devices[each.device_id]
-        ranks.append(rank(node, claims, fit_for(node, claims, ask, each.mode), ask))
+        result = fit_for(node, claims, ask, each.mode)
+        assert isinstance(result, Fit)
+        ranks.append(rank(node, claims, result, ask))
     if outcome.placements[0].mode is Mode.HARDWARE:
         assert ranks[0] == ranks[1]
-    elif ask.request.pool is not None:
+    elif len(list(world.fleet.index.cells(ask))) == 1 and not world.fleet.index.large:
         assert ranks[0][:4] == ranks[1][:4]
 
 
