@@ -80,19 +80,26 @@ async def test_no_replica_refuses_what_another_has_just_freed(nats_server) -> No
     """Two processes take turns as the server likes: whoever is asked knows that the device is free again, or is full."""
     async with node(nats_server.url) as bus:
         planners = [await asyncio.to_thread(start_planner, nats_server.url) for _ in range(2)]
-        async with bus.following("slice.ready.*", "slice.rejected.*") as heard, asyncio.timeout(60):
-            for turn in range(12):
-                await bus.publish(ask(f"s{turn}", 70))
-                assert await told(heard, f"s{turn}") is SliceReady
-                await bus.publish(ask(f"more{turn}", 70))
-                assert await told(heard, f"more{turn}") is SliceRejected
-                await bus.publish(ReleaseSlice(id=f"s{turn}"))
-                while (await holdings(bus)) or not await is_empty(bus):
-                    await asyncio.sleep(0.005)
-        for process in planners:
-            process.terminate()
-            assert process.wait(10) == 0
-            process.stdout.close()
+        try:
+            await take_turns(bus)
+        finally:
+            for process in planners:
+                process.terminate()
+                assert process.wait(10) == 0
+                process.stdout.close()
+
+
+async def take_turns(bus: JetStreamBus) -> None:
+    """Fill the device, ask for more, empty it, again and again."""
+    async with bus.following("slice.ready.*", "slice.rejected.*") as heard, asyncio.timeout(30):
+        for turn in range(12):
+            await bus.publish(ask(f"s{turn}", 70))
+            assert await told(heard, f"s{turn}") is SliceReady
+            await bus.publish(ask(f"more{turn}", 70))
+            assert await told(heard, f"more{turn}") is SliceRejected
+            await bus.publish(ReleaseSlice(id=f"s{turn}"))
+            while (await holdings(bus)) or not await is_empty(bus):
+                await asyncio.sleep(0.005)
 
 
 async def told(heard: AsyncIterator[Heard], slice_id: str) -> type[object]:
