@@ -6,7 +6,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from mica.cli._quantities import parse_bytes, show_bytes, show_cpus, show_share
+from mica.cli._quantities import QuantityError, parse_bytes, show_bytes, show_cpus, show_share
 
 MIB: Final = 1 << 20
 _AMOUNT: Final = re.compile(r"(?<=at most )\d+|(?<= of )\d+$|^\d+$")
@@ -15,9 +15,13 @@ _PPM: Final = re.compile(r"\b(\d+) ppm\b")
 
 
 def _bytes_option(count: int) -> str:
-    """As it is shown where that is exact, else rounded down, so that it passes."""
+    """As it is shown where that is exact, else in whole MiB, rounded down, so that it passes."""
     shown = show_bytes(count)
-    return shown if parse_bytes(shown) == count else f"{count // MIB}MiB" if count >= MIB else str(count)
+    try:
+        exact = parse_bytes(shown) == count
+    except QuantityError:  # what is shown is rounded to a part of a byte
+        exact = False
+    return shown if exact else f"{count // MIB}MiB" if count >= MIB else str(count)
 
 
 def _share_option(share_ppm: int) -> str:

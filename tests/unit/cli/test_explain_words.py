@@ -247,6 +247,12 @@ def test_a_refusal_is_told_in_units_and_in_options(refusal: Refusal, text: str, 
     assert not any("--queue" in each for each in refusal.would_pass(60))
 
 
+def test_a_size_that_is_shown_rounded_to_a_part_of_a_byte_can_still_be_typed() -> None:
+    """22.38 GiB are no whole bytes: what to type is told in MiB."""
+    size = 22_917 * (1 << 20) + 3
+    assert Refusal("vram_bytes", "9", f"at most {size}").would_pass(0) == ["--vram 22917MiB or less, on a device that is empty"]
+
+
 def test_a_size_to_type_is_never_more_than_what_would_pass() -> None:
     """What does not come out even is rounded down."""
     [said] = Refusal("vram_bytes", "9", f"at most {79 * GIB + (5 << 20) + 1}").would_pass(0)
