@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from mica.bench.scale import Fleet
+from mica.bench.scale import FleetFigures
 from mica.plots import Line, Panel, Plot
 from mica.simulation import Sample
 
@@ -43,7 +43,7 @@ def over_arrivals_plot(curves: Mapping[str, Mapping[str, Mapping[int, float]]], 
     return Plot("Allocated against arrived, % of the capacity", "arrived, % of the capacity", panels)
 
 
-def growth_plot(fleets: Sequence[Fleet]) -> Plot:
+def growth_plot(fleets: Sequence[FleetFigures]) -> Plot:
     """What a placement, and the planner, cost in fleets of more and more nodes."""
     nodes = [each.nodes for each in fleets]
     panels = [

@@ -29,8 +29,12 @@ class Plan(Struct, frozen=True, kw_only=True):
     replicas: int = 2
 
 
-class Fleet(Struct, frozen=True, kw_only=True):
-    """One fleet, as ``mica.planner.scaling.Report`` says."""
+class FleetFigures(Struct, frozen=True, kw_only=True):
+    """One fleet, as the planner's process measured it.
+
+    ``placements_per_s`` counts what was placed; times are of all requests, in the state that the fleet was filled to;
+    ``held_percent``: of its memory.
+    """
 
     nodes: int
     devices: int
@@ -52,9 +56,9 @@ class Report(Struct, frozen=True, kw_only=True):
     p99_ms: float
     rss_mib: float
     cold_start_s: float
-    fleet: Fleet
-    growth: tuple[Fleet, ...]
-    replicas: tuple[Fleet, ...]
+    fleet: FleetFigures
+    growth: tuple[FleetFigures, ...]
+    replicas: tuple[FleetFigures, ...]
     replicas_per_s: float
     machine: Machine
     device: str = "none: decisions of the planner on inventories from the catalogue"
@@ -86,7 +90,7 @@ def run(plan: Plan, told: Callable[[str], None] = lambda _: None) -> Report:
     )
 
 
-def _measured(plan: Plan, nodes: int, homes: list[str]) -> list[Fleet]:
+def _measured(plan: Plan, nodes: int, homes: list[str]) -> list[FleetFigures]:
     command = [
         sys.executable,
         "-m",
@@ -107,15 +111,15 @@ def _measured(plan: Plan, nodes: int, homes: list[str]) -> list[Fleet]:
             each.wait()
 
 
-def _read(process: "subprocess.Popen[bytes]") -> Fleet:
+def _read(process: "subprocess.Popen[bytes]") -> FleetFigures:
     try:
         output, _ = process.communicate(timeout=LIMIT_S)
-        return json.decode(output, type=Fleet)
+        return json.decode(output, type=FleetFigures)
     except (subprocess.TimeoutExpired, DecodeError) as error:
         raise BenchError(f"{MODULE}: got no report ({error}), allowed: one within {LIMIT_S:g} s") from error
 
 
-def _line(fleet: Fleet) -> str:
+def _line(fleet: FleetFigures) -> str:
     speed = f"{fleet.placements_per_s:g} placements/s, p50 {fleet.p50_ms:g} ms, p99 {fleet.p99_ms:g} ms"
     return f"{fleet.nodes} nodes: {speed}, {fleet.rss_mib:g} MiB, ready in {fleet.cold_start_s:g} s"
 

@@ -21,6 +21,7 @@ from typing import Final
 from msgspec import Struct, json
 from msgspec.structs import replace
 
+from mica.bench.scale import FleetFigures
 from mica.events import (
     NATIVE_RUNTIMES,
     Device,
@@ -73,22 +74,6 @@ TENANTS_MIN: Final = 64
 NODES_PER_TENANT: Final = 10
 FULL: Final = 0.85
 """The part of the fleet's memory that is held while it is measured."""
-
-
-class Report(Struct, frozen=True, kw_only=True):
-    """``placements_per_s`` counts what was placed; times are of all requests, in the state that the fleet was filled to."""
-
-    nodes: int
-    devices: int
-    placements_per_s: float
-    p50_ms: float
-    p99_ms: float
-    p999_ms: float
-    rss_mib: float
-    cold_start_s: float
-    placed: int
-    refused: int
-    held_percent: float
 
 
 def inventory(node: str, pool: str, model: str, number: int) -> Inventory:
@@ -240,7 +225,7 @@ class Measured:
         self._beside.shutdown()
 
 
-def run(nodes: int, placements: int, seed: int, home: tuple[int, int] = (0, 1)) -> Report:
+def run(nodes: int, placements: int, seed: int, home: tuple[int, int] = (0, 1)) -> FleetFigures:
     """Fill a fleet, then measure so many placements while as many leave. ``home``: as in ``Index``."""
     documents = fleet_of(nodes)
     begun = time.perf_counter()
@@ -267,7 +252,7 @@ def run(nodes: int, placements: int, seed: int, home: tuple[int, int] = (0, 1)) 
         measured.look_ahead()
     measured.close()
     cuts = quantiles(took_ms, n=1000, method="inclusive")
-    return Report(
+    return FleetFigures(
         nodes=nodes,
         devices=nodes * DEVICES,
         placements_per_s=round(measured.count["placed"] / spent, 1),

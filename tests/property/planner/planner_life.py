@@ -10,6 +10,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck
 from hypothesis import Phase as Step
 from hypothesis import strategies as st
@@ -47,6 +48,8 @@ from mica.events import (
     TenantPolicy,
     TenantQuota,
 )
+from mica.planner.domain.claims import Side
+from mica.planner.domain.nodes import NodeState
 
 GIBS = st.sampled_from([6, 9, 12, 22, 70])
 SHARES = st.sampled_from([None, 200_000, 400_000, 900_000])
@@ -318,6 +321,27 @@ async def documents(house: House) -> Documents:
         observed=await read("observed.*", Observed),
         policies=await read("tenant.*", TenantPolicy, house.bus.policy),
     )
+
+
+class ByTheLedger:
+    """For a control, in front of a life: capacity is free as soon as the ledger says so, whatever is still held."""
+
+    def __init__(self) -> None:
+        self.patch = pytest.MonkeyPatch()
+        take = NodeState._take
+
+        def take_ledger_only(state: NodeState, side: Side, *documents: Any) -> None:
+            if side is Side.LEDGER:
+                take(state, side, *documents)
+
+        self.patch.setattr(NodeState, "_take", take_ledger_only)
+        super().__init__()
+
+    def teardown(self) -> None:
+        try:
+            super().teardown()  # type: ignore[misc]  # of the life behind it
+        finally:
+            self.patch.undo()
 
 
 COMMON = {

@@ -15,10 +15,9 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "unit" / "planner"))
 sys.path.insert(0, str(Path(__file__).parent))
 
 from planner_house import l4
-from planner_life import COMMON, PICK, SPINS, Life
+from planner_life import COMMON, PICK, SPINS, ByTheLedger, Life
 
 from mica.events import Inventory, MoveSlice
-from mica.planner.domain.fleet import NodeState
 
 
 class MovingLife(Life):
@@ -42,25 +41,8 @@ class MovingLife(Life):
         self._send(MoveSlice(id=self.living(pick), grace_s=1.0), spins)
 
 
-class LifeThatForgets(MovingLife):
+class LifeThatForgets(ByTheLedger, MovingLife):
     """A control: what a slice has left behind is sold again at once."""
-
-    def __init__(self) -> None:
-        self.patch = pytest.MonkeyPatch()
-        without = NodeState._take
-
-        def take(state: NodeState, side: object, *documents: object) -> None:
-            if getattr(side, "name", "") == "LEDGER":
-                without(state, side, *documents)  # type: ignore[arg-type]
-
-        self.patch.setattr(NodeState, "_take", take)
-        super().__init__()
-
-    def teardown(self) -> None:
-        try:
-            super().teardown()
-        finally:
-            self.patch.undo()
 
 
 @pytest.mark.timeout(300)

@@ -13,12 +13,10 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
-from planner_life import COMMON, Life, Rig
+from planner_life import COMMON, ByTheLedger, Life, Rig
 
 from mica.bus import StaleRevisionError, Write
 from mica.events import Document
-from mica.planner.domain.claims import Side
-from mica.planner.domain.nodes import NodeState
 from mica.planner.store import LEDGERS
 
 
@@ -81,25 +79,8 @@ class LifeWithoutChain(Life):
         return rig
 
 
-class LifeByTheLedger(Life):
-    """A control: capacity is free as soon as the ledger says so, whatever is still held."""
-
-    def __init__(self) -> None:
-        self.patch = pytest.MonkeyPatch()
-        take = NodeState._take
-
-        def take_ledger_only(state: NodeState, side: Side, *documents: Any) -> None:
-            if side is Side.LEDGER:
-                take(state, side, *documents)
-
-        self.patch.setattr(NodeState, "_take", take_ledger_only)
-        super().__init__()
-
-    def teardown(self) -> None:
-        try:
-            super().teardown()
-        finally:
-            self.patch.undo()
+class LifeByTheLedger(ByTheLedger, Life):
+    """A control: what is held back is sold."""
 
 
 @pytest.mark.timeout(300)
