@@ -44,7 +44,6 @@ class Replay:
         nodes = [inventory(f"n{number}", node) for number, node in enumerate(in_order(trace, seed))]
         self._planner = Measured([json.encode(each) for each in nodes])
         self._inventories = {each.node: each for each in nodes}
-        self._trace = trace
         self._number = 0
 
     def arrive(self, pod: Shape) -> bool:

@@ -163,6 +163,17 @@ def test_a_failed_or_unleased_device_is_not_offered() -> None:
     assert blamed(place(fleet(mixed()), "a", 1, Pins(now_ns=2_000)))[0] == "node"
 
 
+def test_what_is_too_large_for_a_silent_nodes_devices_is_not_possible_later_either() -> None:
+    """Beside a device that is too small, one that nobody answers for does not make a request wait in vain; a fitting one does."""
+    other = Inventory(node="silent", pool="p", boot_id="b", devices=(l4("far"),))
+    where = fleet(mixed())
+    where.node("silent").take_inventory(other)
+    assert not blamed(place(where, "a", 200))[2]
+    silent = fleet(Inventory(node="n", pool="p", boot_id="b", devices=(l4(),)))
+    assert blamed(place(silent, "b", 9, Pins(now_ns=2_000)))[2]
+    assert not blamed(place(silent, "c", 90, Pins(now_ns=2_000)))[2]
+
+
 def test_the_tightest_device_is_filled_first() -> None:
     """Best fit keeps the emptier device whole."""
     where = fleet(Inventory(node="n", pool="p", boot_id="b", devices=(l4("x", 0), l4("y", 1))))

@@ -28,6 +28,7 @@ from mica.planner.domain.modes import ALL_MODES, choose_modes
 from mica.planner.domain.nodes import NodeState, Place
 from mica.planner.domain.packing import Fit, fit, not_whole
 from mica.planner.domain.ranking import STRENGTH, Rank, best_first, price_of, rank_of
+from mica.planner.domain.sorts import usable
 from mica.topology import Score
 
 __all__ = ["Ask", "Pins", "Placed", "Unplaced", "decide", "decide_among", "fit_for", "in_mode", "modes_for", "weighed"]
@@ -256,12 +257,13 @@ def _unwanted(node: NodeState, device: Device, ask: Ask) -> Misfit | None:
 
 def _unfit(node: NodeState, device: Device, ask: Ask) -> Misfit | None:
     """What the device's state says against it, whatever is free on it."""
+    could = ask.size.vram_bytes <= usable(device)
     if device.id in ask.excluded:
-        return Misfit("device_id", "failed to hold it", possible=True)
+        return Misfit("device_id", "failed to hold it", possible=could)
     if is_sick(device, ask.pins.drain_at(node.name, node.pool)):
-        return Misfit("health", health_text(device), possible=True)
+        return Misfit("health", health_text(device), possible=could)
     if not node.leased(ask.pins.now_ns):
-        return Misfit("node", "no enforcer holds the node's lease", possible=True)
+        return Misfit("node", "no enforcer holds the node's lease", possible=could)
     return None
 
 
