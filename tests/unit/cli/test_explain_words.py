@@ -40,7 +40,7 @@ L4 = Placement(
 )
 ASKED = RequestSlice(tenant="alice", id="chat", vram_bytes=8 * GIB, share_ppm=300_000)
 DECISION = Decision(
-    summary="fcsp on L4 of node n1: a shim enforces it; 8 GiB and 300000 ppm granted, the least of what is left becomes useless",
+    summary="fcsp on L4 of node n1: a shim enforces it; 8 GiB and 300000 ppm granted, where the rest stays most useful to others",
     stronger="not partitioned (no MIG on this model)",
     terms={"useless_milli": 12.4, "left": 1.3391},
     rejected=(
@@ -88,7 +88,7 @@ def test_a_slice_is_told_from_what_was_asked_to_what_else_there_was() -> None:
         "  on this device not, because: not partitioned (no MIG on this model)",
         "",
         "Why there",
-        "  8 GiB and 30% granted, the least of what is left becomes useless",
+        "  8 GiB and 30% granted, where the rest stays most useful to others",
         "  useless  +0.012  of a device more would be of no use to the requests to come; below 0, so much less",
         "  left      1.339  of the device stays free: memory and compute added up, 2 is all of it",
         "",

@@ -115,7 +115,7 @@ def test_the_answer_tells_what_a_place_was_weighed_by() -> None:
     assert "tightest fit" in hard.decision.summary
     soft = put(where, "soft", 5, mode=Mode.FCSP)
     assert set(soft.decision.terms) == {"left", "useless_milli"}
-    assert "the least of what is left becomes useless" in soft.decision.summary
+    assert "where the rest stays most useful to others" in soft.decision.summary
 
 
 def test_what_speaks_against_the_places_that_were_not_taken_is_told() -> None:

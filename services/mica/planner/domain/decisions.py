@@ -118,7 +118,7 @@ def _why_there(chosen: Candidate) -> str:
     return {
         Why.KEPT: "a place that was kept for such requests",
         Why.BESIDE: "beside the places that are kept for other requests",
-        Why.BEST: "the least of what is left becomes useless",
+        Why.BEST: "where the rest stays most useful to others",
         None: "tightest fit",
     }[chosen.why if chosen.useless_milli is not None else None]
 
