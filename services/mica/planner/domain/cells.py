@@ -155,16 +155,15 @@ class Cell:
                 spot = found[1]
                 yield next(self.at(spot)), -packer.gain(shape, spot)
 
-    def freest(self, shelf: Shelf) -> Iterator[Place]:
-        """Of every sort the device with the most memory and the one with the most compute."""
+    def freest(self, shelf: Shelf) -> Iterator[tuple[int, int, int, Place]]:
+        """Of every sort the device with the most memory and the one with the most compute: sort, which of both, how much."""
         board = shelf.board
-        node_of = np.repeat(np.arange(board.nodes), np.diff(board.first))
-        for sort in np.unique(board.kind).tolist():
+        for sort in np.flatnonzero(np.bincount(board.kind, minlength=board.kinds)).tolist():
             of_sort = np.flatnonzero(board.kind == sort)
-            for free in (board.vram_mib, board.share_ppm):
+            for which, free in enumerate((board.vram_mib, board.share_ppm)):
                 at = int(of_sort[np.argmax(free[of_sort])])
-                number = int(node_of[at])
-                yield self.nodes[number], self._places[number][at - int(board.first[number])]
+                number = int(np.searchsorted(board.first, at, side="right")) - 1
+                yield sort, which, int(free[at]), (self.nodes[number], self._places[number][at - int(board.first[number])])
 
     def at(self, spot: Spot) -> Iterator[Place]:
         """The devices of a spot."""

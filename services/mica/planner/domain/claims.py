@@ -129,5 +129,7 @@ class DeviceClaims:
 
     def mode(self, slice_id: str) -> Mode | None:
         """How the device is carved for everybody else; None when it is empty."""
-        other = next(self.others(slice_id), None)
-        return other.mode if other is not None else None
+        for id_, claim in self.claims.items():
+            if id_ != slice_id:
+                return claim.mode
+        return None

@@ -65,4 +65,7 @@ def _amount_of(source: object) -> Amount:
 
 
 def _largest(versions: dict[Version, Amount]) -> Amount:
-    return max((each[0] for each in versions.values()), default=0), max((each[1] for each in versions.values()), default=0)
+    cpu_milli = memory_bytes = 0
+    for cpu, memory in versions.values():
+        cpu_milli, memory_bytes = max(cpu_milli, cpu), max(memory_bytes, memory)
+    return cpu_milli, memory_bytes

@@ -268,16 +268,18 @@ class Index:
     def nearest(self, ask: Ask, most: int) -> list[Place]:
         """The devices that come nearest to holding a member.
 
-        All of a small fleet; else, of every sort and state, those with the most free.
+        All of a small fleet; else, of every pool and sort, those with the most free.
         """
         if self.devices <= most:
             return [place for node in self.nodes.values() for place in node.places]
-        found: dict[int, Place] = {}
+        best: dict[tuple[str, Mode, int, int], tuple[int, Place]] = {}
         for cell in self.cells(ask):
-            for shelf in cell.shelves.values():
-                for place in cell.freest(shelf):
-                    found[id(place[1])] = place
-        return list(found.values())[:most]
+            for mode, shelf in cell.shelves.items():
+                for sort, which, amount, place in cell.freest(shelf):
+                    key = (cell.pool, mode, sort, which)
+                    if key not in best or amount > best[key][0]:
+                        best[key] = amount, place
+        return list({id(place[1]): place for _, place in best.values()}.values())[:most]
 
     @property
     def devices(self) -> int:
