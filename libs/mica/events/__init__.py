@@ -54,6 +54,7 @@ from mica.events._facts import (
     SlicesRightsized,
     SloActed,
     SloBreached,
+    SloMeasured,
     SloReported,
 )
 from mica.events._placement import (
@@ -269,6 +270,7 @@ __all__ = [
     "Slo",
     "SloActed",
     "SloBreached",
+    "SloMeasured",
     "SloReported",
     "SpatialChoice",
     "StepState",

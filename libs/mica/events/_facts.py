@@ -229,7 +229,10 @@ class DeviceSampled(Fact, tag="telemetry.device", frozen=True, kw_only=True):
 
 
 class SliceSampled(Fact, tag="telemetry.slice", frozen=True, kw_only=True):
-    """One reading of a slice on one device. Counters are cumulative since the slice became live."""
+    """One reading of a slice on one device. Counters are cumulative since the slice became live.
+
+    ``inflight`` is how many launches were submitted and not known to be finished at that moment.
+    """
 
     id: SliceId
     tenant: TenantName
@@ -245,10 +248,18 @@ class SliceSampled(Fact, tag="telemetry.slice", frozen=True, kw_only=True):
     processes: int = 0
     share_ppm: int = 0
     source: str = "usage_region"
+    copied_bytes: int = 0
+    inflight: int = 0
 
 
 class SloReported(Fact, tag="slo.report", frozen=True, kw_only=True):
-    """What a workload measured of itself over the last window."""
+    """What a workload, or whoever stands before it, measured over the last window.
+
+    Latencies are those of the requests that ended in the window; ``ttft_ms`` and ``tpot_ms`` are their 99th percentiles.
+    ``late``: so many of ``requests`` broke an objective of the slice's SLO; None: nobody counted. ``errors`` failed and
+    ``refused`` were turned away before they began, neither of which is among ``requests``. ``queued`` waited and ``inflight``
+    were being answered when the window ended. ``source``: who measured, such as ``gate``; empty: the workload itself.
+    """
 
     id: SliceId
     window_s: float = 1.0
@@ -257,22 +268,66 @@ class SloReported(Fact, tag="slo.report", frozen=True, kw_only=True):
     ttft_ms: float | None = None
     tpot_ms: float | None = None
     rate_hz: float | None = None
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    late: int | None = None
+    errors: int = 0
+    refused: int = 0
+    queued: int = 0
+    inflight: int = 0
+    source: str = ""
 
 
 class SloBreached(Fact, tag="slo.breached", frozen=True, kw_only=True):
-    """A slice's promise is broken: ``observed`` against ``promised`` of ``objective``."""
+    """A slice's promise is broken: ``observed`` against ``promised`` of ``objective``.
+
+    ``burn_short`` and ``burn_long``: how many times faster than allowed the error budget was spent over ``short_s`` and
+    ``long_s``; 0: not told.
+    """
 
     id: SliceId
     objective: str
     observed: float
     promised: float
+    burn_short: float = 0.0
+    burn_long: float = 0.0
+    short_s: float = 0.0
+    long_s: float = 0.0
 
 
 class SloActed(Fact, tag="slo.action", frozen=True, kw_only=True):
-    """What the guard did about a breach."""
+    """What the guard did about a breach of ``id``'s SLO, or in a dry run would have done.
+
+    ``action_id`` names it, and what is measured of it later says it again. ``target``: the slice acted upon, ``id`` itself when
+    empty. ``evidence`` is by what the target was found, each figure with its unit in its name; ``expected``: what it should
+    bring.
+    """
 
     id: SliceId
     action: str
     share_ppm: SharePpm | None = None
     control: Control | None = None
+    message: str = ""
+    action_id: str = ""
+    target: str = ""
+    evidence: dict[str, float] = {}
+    expected: str = ""
+    dry_run: bool = False
+
+
+class SloMeasured(Fact, tag="slo.measured", frozen=True, kw_only=True):
+    """What an action of the guard brought: ``objective`` of ``id`` was ``before`` and is ``after``.
+
+    ``helped``: enough to keep it. ``undone``: what was done is taken back, because it did not help or is not needed any more.
+    """
+
+    id: SliceId
+    action_id: str
+    action: str
+    target: str = ""
+    objective: str = ""
+    before: float = 0.0
+    after: float = 0.0
+    helped: bool = False
+    undone: bool = False
     message: str = ""

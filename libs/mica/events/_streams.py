@@ -113,6 +113,7 @@ CHANNELS: Final = (
     Channel(event=facts.SloReported, subject="slo.report", key="id", stream="SLO", publisher="anyone"),
     Channel(event=facts.SloBreached, subject="slo.breached", key="id", stream="SLO", publisher="slo_guard"),
     Channel(event=facts.SloActed, subject="slo.action", key="id", stream="SLO", publisher="slo_guard"),
+    Channel(event=facts.SloMeasured, subject="slo.measured", key="id", stream="SLO", publisher="slo_guard"),
 )
 
 CHANNEL_OF: Final = {channel.event: channel for channel in CHANNELS}

@@ -157,6 +157,8 @@ class Sampler:
             processes=reading.processes,
             share_ppm=target.share_ppm,
             source=reading.source,
+            copied_bytes=reading.copied_bytes,
+            inflight=reading.inflight,
         )
 
     async def _store(self) -> None:

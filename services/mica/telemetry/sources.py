@@ -37,6 +37,8 @@ class SliceReading(Struct, frozen=True, kw_only=True):
     refusals: int = 0
     processes: int = 0
     source: str = USAGE_REGION
+    copied_bytes: int = 0
+    inflight: int = 0
 
 
 class Sampled(Struct, frozen=True, kw_only=True):
@@ -101,6 +103,8 @@ class Sources:
             launches=min(usage.launches, COUNTER_MAX),
             refusals=min(usage.refusals, COUNTER_MAX),
             processes=len(usage.processes),
+            copied_bytes=min(usage.copied_bytes, COUNTER_MAX),
+            inflight=min(sum(process.inflight for process in usage.processes), COUNTER_MAX),
         )
 
     def _partition(self, target: Target) -> SliceReading | None:
