@@ -331,3 +331,16 @@ class SloMeasured(Fact, tag="slo.measured", frozen=True, kw_only=True):
     helped: bool = False
     undone: bool = False
     message: str = ""
+
+
+class SloIgnored(Fact, tag="slo.ignored", frozen=True, kw_only=True):
+    """Reports that the guard did not look at, for one ``reason``, within the last ``seconds``. The subject ends in ``reason``.
+
+    ``slices``: how many of them named which slice, of those that did so most; ``example``: what one of them held.
+    """
+
+    reason: str
+    count: int
+    seconds: float = 0.0
+    slices: dict[str, int] = {}
+    example: str = ""

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from msgspec import Meta, field
 
+from mica.events._guarding import Guarding
 from mica.events._repacking import Repacking
 from mica.events._rightsizing import Rightsizing
 from mica.events._state import Document, TenantQuota
@@ -22,7 +23,7 @@ class PoolPolicy(Document, frozen=True, kw_only=True):
     slices of several tenants share a device by it only with ``mps_across_tenants``. ``preemption``: whose slices may be evicted
     there for a request that does not fit. ``repacking``: whether, and which, slices are moved so that they need fewer devices.
     ``prices``: of an hour of a whole device, by model, in any currency; of places that are otherwise as good, the cheapest is
-    taken. A model without one costs nothing.
+    taken. A model without one costs nothing. ``guard``: what the SLO guard may do there.
     """
 
     modes: tuple[Mode, ...] = ()
@@ -33,6 +34,7 @@ class PoolPolicy(Document, frozen=True, kw_only=True):
     drain_at: Severity = Severity.FATAL
     preemption: Preemption = Preemption.SPOT
     repacking: Repacking = Repacking()
+    guard: Guarding = Guarding()
     prices: dict[str, Annotated[float, Meta(ge=0)]] = field(default_factory=dict)
 
 

@@ -174,7 +174,8 @@ class SliceRecord(Document, frozen=True, kw_only=True):
     ``evicted``: it leaves because it was evicted.
     ``ready_generation`` is used for slices over several nodes only: the last generation that was in force on all of them.
     ``grace_s``: how long processes may stay on the device that the last move took the slice from; ``moved_generation``: the
-    generation with which that began.
+    generation with which that began. ``control_sequence`` and ``size_sequence``: the commands that have set its control word and
+    its size and limits last; 0: none has.
     """
 
     id: SliceId
@@ -199,6 +200,8 @@ class SliceRecord(Document, frozen=True, kw_only=True):
     ready_generation: int = 0
     grace_s: float = 5.0
     moved_generation: int = 0
+    control_sequence: int = 0
+    size_sequence: int = 0
 
 
 class Holding(Document, frozen=True, kw_only=True):
@@ -325,24 +328,6 @@ class Observed(Document, frozen=True, kw_only=True):
     generation: int = 0
     lease_until: UnixNs = 0
     devices: dict[str, dict[str, ObservedSlice]] = field(default_factory=dict)
-
-
-class GuardState(Document, frozen=True, kw_only=True):
-    """``guard.<id>``: what the guard remembers of a slice. Writer: slo_guard.
-
-    ``breaches`` counts the bad windows in a row since the last action. ``sequence`` is the stream sequence of the last
-    report judged, ``action_sequence`` that of the report which caused ``last_action``, and ``command_sequence`` that of
-    the command it sent.
-    """
-
-    id: SliceId
-    breaches: int = 0
-    last_action_at: UnixNs = 0
-    last_share_ppm: int = 0
-    last_action: str = ""
-    sequence: int = 0
-    action_sequence: int = 0
-    command_sequence: int = 0
 
 
 class Usage(Document, frozen=True, kw_only=True):

@@ -114,6 +114,7 @@ CHANNELS: Final = (
     Channel(event=facts.SloBreached, subject="slo.breached", key="id", stream="SLO", publisher="slo_guard"),
     Channel(event=facts.SloActed, subject="slo.action", key="id", stream="SLO", publisher="slo_guard"),
     Channel(event=facts.SloMeasured, subject="slo.measured", key="id", stream="SLO", publisher="slo_guard"),
+    Channel(event=facts.SloIgnored, subject="slo.ignored", key="reason", stream="SLO", publisher="slo_guard"),
 )
 
 CHANNEL_OF: Final = {channel.event: channel for channel in CHANNELS}

@@ -176,6 +176,51 @@ class Automation(StrEnum):
     AUTO = "auto"
 
 
+class GuardMode(StrEnum):
+    """How far the SLO guard goes in a pool: it does nothing, tells what it would do, or does it."""
+
+    OFF = "off"
+    DRY_RUN = "dry_run"
+    ACT = "act"
+
+
+class GuardRung(StrEnum):
+    """What the SLO guard can do about a breach, ``none``: there is nothing left to do.
+
+    ``ceiling``: let the slice use what others leave; ``throttle``: hold a neighbour to its share; ``squeeze``: give it less
+    than that, of what it takes most of; ``pause``, ``move``, ``evict``; ``resize``: a larger share for the slice.
+    """
+
+    CEILING = "ceiling"
+    THROTTLE = "throttle"
+    SQUEEZE = "squeeze"
+    PAUSE = "pause"
+    RESIZE = "resize"
+    MOVE = "move"
+    EVICT = "evict"
+    NONE = "none"
+
+
+class StepPhase(StrEnum):
+    """How far an action of the SLO guard is.
+
+    ``decided``: its command may not be out yet; ``sent``: it is, and is to be measured; ``in_force``: it helped; ``undoing``: it
+    is to be taken back. Then it is over: ``refused``, ``undone``, ``left`` (somebody else has spoken since), ``done`` (what can't
+    be taken back), ``kept`` (for good), ``told`` (nothing was to be carried out).
+    """
+
+    DECIDED = "decided"
+    SENT = "sent"
+    IN_FORCE = "in_force"
+    UNDOING = "undoing"
+    REFUSED = "refused"
+    UNDONE = "undone"
+    LEFT = "left"
+    DONE = "done"
+    KEPT = "kept"
+    TOLD = "told"
+
+
 class Sizing(StrEnum):
     """What is advised for a slice; ``mixed``: more of one thing and less of another, ``unknown``: too little was seen to tell."""
 

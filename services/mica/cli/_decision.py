@@ -36,6 +36,7 @@ def limit_texts(limits: WorkLimits) -> dict[str, str]:
         "inflight_max": f"{limits.inflight_max} in flight",
         "copy_bytes_per_s": f"copies {show_bytes(limits.copy_bytes_per_s or 0)}/s",
         "burst_ns": f"burst {(limits.burst_ns or 0) / 1e6:g} ms",
+        "ceiling_ppm": f"up to {show_share(limits.ceiling_ppm or 0)} while others are idle",
     }
 
 

@@ -5,7 +5,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from mica.cli._quantities import BURST, COUNT, PINNED, RATE, SPEED
+from mica.cli._quantities import BURST, CEILING, COUNT, PINNED, RATE, SPEED
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -15,6 +15,7 @@ OPTIONS: Final = (
     ("--inflight", "inflight_max", COUNT, "Launches submitted and not finished at most: 64; none lifts it."),
     ("--copy-bandwidth", "copy_bytes_per_s", SPEED, "Copies and memsets at most: 10GiB/s; none lifts it."),
     ("--burst", "burst_ns", BURST, "How far it may run ahead of its share: 20ms; none is the node's own."),
+    ("--ceiling", "ceiling_ppm", CEILING, "What it may use of the device while others leave it idle: 80%; none: its share."),
 )
 
 

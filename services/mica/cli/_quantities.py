@@ -66,6 +66,11 @@ def parse_share(text: str) -> int:
     return int(value)
 
 
+def parse_ceiling(text: str) -> int:
+    """As ``parse_share``, and 0 for ``none``. Raises QuantityError."""
+    return 0 if _lifts(text) else _or_none(parse_share, text)
+
+
 def parse_cpus(text: str) -> int:
     """Thousandths of a processor in ``4``, ``0.5`` or ``500m``.
 
@@ -198,3 +203,4 @@ RATE: Final = _Quantity("rate", parse_rate)
 SPEED: Final = _Quantity("speed", parse_speed)
 COUNT: Final = _Quantity("count", parse_count)
 BURST: Final = _Quantity("time", parse_burst)
+CEILING: Final = _Quantity("share", parse_ceiling)

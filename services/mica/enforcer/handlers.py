@@ -26,7 +26,7 @@ from mica.enforcer.steps import DestroyPartition
 from mica.enforcer.voice import Voice
 from mica.enforcer.watch import Watch
 from mica.enforcer.world import World
-from mica.events import Control, Device, Inventory, Ledger, Mode, NodePolicy, Observed, Partition, PoolPolicy, Tier
+from mica.events import Control, Device, Inventory, Ledger, LedgerEntry, Mode, NodePolicy, Observed, Partition, PoolPolicy, Tier
 from mica.region import AttachMessage
 from mica.vendors import NO_ACCESS, Access
 
@@ -219,17 +219,21 @@ class Enforcer:
         """Lend idle compute to the burst slices at work; whether there are any, so that it is worth asking again soon."""
         entries = entries_of(self.ledger)
         attached = set(self.attachments.places())
-        borrowing = {p.device_id for p in attached if p in entries and _may_borrow(entries[p].tier, entries[p].mode)}
+        borrowing = {p.device_id for p in attached if p in entries and _may_borrow(entries[p])}
         for device_id in borrowing | {place.device_id for place in self.node.lent}:
             here = {p: entry for p, entry in entries.items() if p.device_id == device_id and p in self.node.held}
             neighbours = {
-                place.slice_id: Neighbour(entry.tier, entry.share_ppm, active=place in attached and self._at_work(place))
+                place.slice_id: Neighbour(
+                    entry.tier, entry.share_ppm, place in attached and self._at_work(place), entry.limits.ceiling_ppm or 0
+                )
                 for place, entry in here.items()
             }
             ceiling_of = ceilings(neighbours)
             for place, entry in here.items():
-                if place.slice_id in ceiling_of and _may_borrow(entry.tier, entry.mode):
+                if _may_borrow(entry):
                     self.node.lend(place, entry, ceiling_of[place.slice_id])
+                elif place in self.node.lent:
+                    self.node.lend(place, entry, 0)
         if not borrowing:
             self.node.lent.clear()
         return bool(borrowing)
@@ -343,8 +347,8 @@ def _generation(ledger: Ledger) -> int:
     return ledger.generation
 
 
-def _may_borrow(tier: Tier, mode: Mode) -> bool:
-    return tier is Tier.BURST and mode is Mode.FCSP
+def _may_borrow(entry: LedgerEntry) -> bool:
+    return entry.mode is Mode.FCSP and (entry.tier is Tier.BURST or (entry.limits.ceiling_ppm or 0) > entry.share_ppm)
 
 
 async def take_over(world: World) -> Enforcer:

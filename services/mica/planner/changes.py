@@ -237,12 +237,14 @@ class Changes:
             outcome = resized(state, record, command)
         if isinstance(outcome, Refusal):
             return outcome
-        return Change(records.changed(record, outcome, call.sequence, desk.now_ns()))
+        changed = records.changed(record, outcome, call.sequence, desk.now_ns())
+        return Change(replace(changed, size_sequence=call.sequence))
 
     async def _control(self, call: Call, record: SliceRecord) -> Found:
         command = _of(call, ControlSlice)
         now = self._desk.now_ns()
-        return Change(replace(records.changed(record, record.placements, call.sequence, now), control=command.control))
+        changed = records.changed(record, record.placements, call.sequence, now)
+        return Change(replace(changed, control=command.control, control_sequence=call.sequence))
 
     async def _move(self, call: Call, record: SliceRecord) -> Found:
         command = _of(call, MoveSlice)

@@ -1,19 +1,24 @@
-"""Wires the guard: reports and refusals from the bus. Invariant: replicas share two durable consumers and no memory."""
+"""Wires the guard: reports, refusals, telemetry. Invariant: replicas share two durable consumers and no memory."""
 
 import asyncio
+import logging
 import os
 from collections.abc import Mapping
 from typing import Final
 
-from mica.bus import Bus, Clock, ServiceError, Settings, SystemClock, announce_ready, run_service
-from mica.events import SLICES, SLO
+from mica.bus import Bus, BusError, Clock, ServiceError, Settings, SystemClock, announce_ready, run_service
+from mica.events import SLICES, SLO, GuardState, SliceSampled
 from mica.observability import configure_logging, tracer
+from mica.slo_guard.deciding import Patience
 from mica.slo_guard.handlers import Guard
-from mica.slo_guard.judge import Policy
 
 NAME: Final = "slo_guard"
 REPORTS: Final = "slo.report.*"
 REFUSALS: Final = "slice.refused.*"
+SAMPLES: Final = "telemetry.slice.*"
+TICK_S: Final = 2.0
+
+log = logging.getLogger(__name__)
 
 
 async def run(bus: Bus, settings: Settings, clock: Clock | None = None) -> None:
@@ -23,11 +28,15 @@ async def run(bus: Bus, settings: Settings, clock: Clock | None = None) -> None:
         ServiceError: MICA_SLO_WINDOWS or MICA_SLO_COOLDOWN_S is no usable number.
     """
     tracing = tracer(NAME, settings.otlp_endpoint)
-    guard = Guard(bus, policy(os.environ), clock or SystemClock(), tracing)
+    clock = clock or SystemClock()
+    guard = Guard(bus, patience(os.environ), clock, tracing)
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(_consume(bus, guard, SLICES.name, REFUSALS))
             group.create_task(_consume(bus, guard, SLO.name, REPORTS))
+            group.create_task(_see(bus, guard))
+            group.create_task(_watch(bus, guard))
+            group.create_task(_tick(guard, clock))
             announce_ready(NAME)
     finally:
         tracing.close()
@@ -39,17 +48,17 @@ def main() -> None:
     run_service(NAME, run)
 
 
-def policy(environment: Mapping[str, str]) -> Policy:
-    """The policy that MICA_SLO_WINDOWS and MICA_SLO_COOLDOWN_S ask for.
+def patience(environment: Mapping[str, str]) -> Patience:
+    """The patience that MICA_SLO_WINDOWS and MICA_SLO_COOLDOWN_S ask for, where a pool's policy says nothing.
 
     Raises:
         ServiceError: naming the variable, what it held and what is allowed.
     """
-    default = Policy()
+    default = Patience()
     windows = _number(environment, "MICA_SLO_WINDOWS", default.windows)
     if windows != int(windows):
         raise ServiceError(f"MICA_SLO_WINDOWS: got {windows:g}, allowed: a whole number from 1 up")
-    return Policy(windows=int(windows), cooldown_s=_number(environment, "MICA_SLO_COOLDOWN_S", default.cooldown_s))
+    return Patience(windows=int(windows), cooldown_s=_number(environment, "MICA_SLO_COOLDOWN_S", default.cooldown_s))
 
 
 def _number(environment: Mapping[str, str], variable: str, default: float) -> float:
@@ -66,6 +75,28 @@ def _number(environment: Mapping[str, str], variable: str, default: float) -> fl
 async def _consume(bus: Bus, guard: Guard, stream: str, subject: str) -> None:
     async for deliveries in bus.consume(stream, NAME, subjects=(subject,)):
         await guard.on_batch(deliveries)
+
+
+async def _see(bus: Bus, guard: Guard) -> None:
+    """Follow telemetry: live, by each replica for itself, since it is kept only as long as it is of use."""
+    async with bus.following(SAMPLES) as samples:
+        async for heard in samples:
+            if isinstance(heard.event, SliceSampled):
+                guard.on_sampled(heard.event)
+
+
+async def _watch(bus: Bus, guard: Guard) -> None:
+    async for changes in bus.state.watch("guard.*", GuardState):
+        guard.on_states(changes)
+
+
+async def _tick(guard: Guard, clock: Clock) -> None:
+    while True:
+        await clock.sleep(TICK_S)
+        try:
+            await guard.on_tick()
+        except BusError as error:
+            log.warning("%s; trying again in %.0f s", error, TICK_S)
 
 
 if __name__ == "__main__":

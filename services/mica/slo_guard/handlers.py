@@ -1,4 +1,4 @@
-"""Turns reports into judgements, and judgements into commands and events.
+"""Turns reports, refusals and telemetry into judgements, and judgements into commands and events.
 
 Invariant: the decision to act is in KV before anything is published, so that no replica and no restart acts on a report twice;
 what is published carries message ids made from the report's sequence.
@@ -7,32 +7,44 @@ what is published carries message ids made from the report's sequence.
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
-import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 
-from mica.bus import Bus, BusError, Clock, Delivery, Entry, StaleRevisionError
+from mica.bus import Bus, BusError, Change, Clock, Delivery, Entry, StaleRevisionError
 from mica.events import (
     TERMINAL_PHASES,
     EventError,
+    Guarding,
+    GuardMode,
     GuardState,
     Phase,
-    ResizeSlice,
     SliceRecord,
     SliceRefused,
-    SloActed,
-    SloBreached,
+    SliceSampled,
     SloReported,
+    StepPhase,
     decode,
 )
 from mica.observability import Tracer
-from mica.slo_guard.judge import NONE, RESIZE, Action, Breach, Policy, Standing, decide, judge, refused, stale
+from mica.slo_guard import intake, steps
+from mica.slo_guard.blaming import Case, Finding, find
+from mica.slo_guard.burning import tally
+from mica.slo_guard.carrying import Carrier
+from mica.slo_guard.deciding import Moment, Patience, Weighed, Window, act, cleared, refused, upkeep, weigh
+from mica.slo_guard.desk import Desk
+from mica.slo_guard.intake import Intake
+from mica.slo_guard.judge import judge
+from mica.slo_guard.ladder import Scene, standing_in, standing_of
+from mica.slo_guard.sightings import Sightings
+from mica.slo_guard.steps import NS_PER_S
 
-GUARD_TTL_S: Final = 3600.0
 RETRY_S: Final = 0.5
 ATTEMPTS: Final = 5
-RACES_MAX: Final = 4
+RACES_MAX: Final = 6
+COMMANDS: Final = frozenset({"slice.resize", "slice.control", "slice.move", "slice.evict"})
 
 log = logging.getLogger(__name__)
 
@@ -40,11 +52,16 @@ log = logging.getLogger(__name__)
 class Guard:
     """One replica of the guard."""
 
-    def __init__(self, bus: Bus, policy: Policy, clock: Clock, tracer: Tracer) -> None:
+    def __init__(self, bus: Bus, patience: Patience, clock: Clock, tracer: Tracer) -> None:
         self._bus = bus
-        self._policy = policy
+        self._patience = patience
         self._clock = clock
         self._tracer = tracer
+        self._desk = Desk(bus)
+        self._carrier = Carrier(bus, self._desk, clock)
+        self._intake = Intake(patience.stale_s)
+        self._open: set[str] = set()
+        self.sightings = Sightings()
 
     async def on_batch(self, deliveries: Sequence[Delivery]) -> None:
         """Handle messages, those of one slice in order and slices side by side. Settles every one of them."""
@@ -53,12 +70,77 @@ class Guard:
             by_subject[delivery.subject].append(delivery)
         await asyncio.gather(*(self._in_order(group) for group in by_subject.values()))
 
+    def on_sampled(self, sample: SliceSampled) -> None:
+        """Remember what a slice does."""
+        self.sightings.see(sample, self._clock.unix_ns() / NS_PER_S)
+
+    def on_states(self, changes: Iterable[Change[GuardState]]) -> None:
+        """Learn of which slices something is in force, or a breach goes on."""
+        for change in changes:
+            self._watch(change.key.partition(".")[2], change.value)
+
+    async def on_report(self, report: SloReported, sequence: int, traceparent: str = "") -> None:
+        """Judge one window.
+
+        Raises:
+            BusError: its effect may not be durable; handle the same report again.
+        """
+        now = self._clock.unix_ns()
+        if self._intake.refuse(report, now):
+            return
+        record = await self._desk.record(report.id)
+        if record is None:
+            self._intake.ignore(intake.UNKNOWN, report.id, report.source, now)
+            return
+        self._intake.knows(report.id)
+        if record.phase is not Phase.PLACED or not record.placements:
+            await self._upkeep(report.id)
+            return
+        window = _window(record, report, sequence, now)
+        if window is None:
+            return
+        await self._on_window(record, replace(window, traceparent=traceparent))
+
+    async def on_refused(self, fact: SliceRefused) -> None:
+        """Go on to something else when it was the guard's own command that the planner refused.
+
+        Raises:
+            BusError: handle the same fact again.
+        """
+        if fact.command not in COMMANDS or not fact.id:
+            return
+        for victim in dict.fromkeys((fact.id, await self._desk.victim_of(fact.id))):
+            entry = await self._desk.state(victim) if victim else None
+            if entry is None:
+                continue
+            if any(step.phase is StepPhase.DECIDED and step.target == fact.id for step in entry.value.steps):
+                raise BusError(f"guard.{victim}: the command is being published")
+            after = refused(entry.value, fact.sequence, self._clock.unix_ns(), fact.message)
+            if after is not None:
+                step = next(s for s in after.steps if fact.sequence in (s.command_sequence, s.undo_sequence))
+                await self._carrier.tell_refused(after, step)
+                await self._desk.remember(entry, after)
+                await self._carrier.let_go(entry.value, after)
+
+    async def on_tick(self) -> None:
+        """Look after what is in force and nobody reports of, finish what was interrupted, and tell what was turned away.
+
+        Raises:
+            BusError: the bus does not answer; the next tick goes on.
+        """
+        for slice_id in sorted(self._open):
+            await self._upkeep(slice_id)
+        for event in self._intake.tell(self._clock.unix_ns()):
+            log.warning("%d reports were not looked at: %s (%s)", event.count, event.reason, event.example)
+            await self._bus.publish(event)
+
     async def _in_order(self, deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:
             try:
                 await self._settle(delivery)
             except EventError as error:
                 log.warning("message %d on %s is dropped: %s", delivery.sequence, delivery.subject, error)
+                self._intake.ignore(intake.MALFORMED, "", str(error), self._clock.unix_ns())
                 await delivery.terminate()
             except BusError as error:
                 log.info("message %d on %s comes again: %s", delivery.sequence, delivery.subject, error)
@@ -86,88 +168,124 @@ class Guard:
             await self.on_refused(event)
         await delivery.ack()
 
-    async def on_report(self, report: SloReported, sequence: int, traceparent: str = "") -> None:
-        """Judge one window.
-
-        Raises:
-            BusError: its effect may not be durable; handle the same report again.
-        """
-        if stale(self._policy, report, self._clock.unix_ns()):
+    async def _on_window(self, record: SliceRecord, window: Window) -> None:
+        breach = window.breach
+        self.sightings.hear(window.report, breach.ratio if breach is not None else window.tally.part, window.end / NS_PER_S)
+        entry = await self._desk.state(record.id)
+        known = entry.value if entry is not None else GuardState(id=record.id)
+        if entry is not None and window.sequence == known.sequence:
+            self._keep(await self._carrier.finish(entry))
+        if window.sequence <= known.sequence:
             return
-        record = await self._bus.state.get(f"slice.{report.id}", SliceRecord)
-        if record is None or record.value.phase is not Phase.PLACED or not record.value.placements:
-            await self._forget(report.id, record)
+        weighed = weigh(self._patience, known, window)
+        if weighed.state is None:
             return
-        slo, placement = record.value.request.slo, record.value.placements[0]
-        if slo is None:
-            return
-        standing = Standing(share_ppm=placement.share_ppm, mode=placement.mode, control=record.value.control)
-        breach = judge(slo, report)
-        state = await self._state(report.id)
-        known = state.value if state else GuardState(id=report.id)
-        verdict = decide(self._policy, known, standing, (sequence, self._clock.unix_ns(), breach))
-        if verdict.state is not None:
-            state = await self._remember(state, verdict.state)
-        if verdict.action is not None and breach is not None and state is not None:
-            with self._tracer.span("guard", traceparent, slice=report.id, action=verdict.action.kind) as span:
-                await self._act(state, verdict.action, breach, span.traceparent)
-
-    async def on_refused(self, fact: SliceRefused) -> None:
-        """Give up for a while when it was the guard's own command that the planner refused.
-
-        Raises:
-            BusError: handle the same fact again.
-        """
-        if fact.command != "slice.resize" or not fact.id:
-            return
-        state = await self._state(fact.id)
+        state = await self._consider(record, weighed, window)
         if state is None:
             return
-        if state.value.last_action == RESIZE and not state.value.command_sequence:
-            raise BusError(f"guard.{fact.id}: the command is being published")
-        now = self._clock.unix_ns()
-        after = refused(state.value, fact.sequence, now)
-        if after is None:
+        with self._tracer.span("guard", window.traceparent, slice=record.id):
+            self._keep(await self._carrier.finish(await self._desk.remember(entry, state)))
+
+    async def _consider(self, record: SliceRecord, weighed: Weighed, window: Window) -> GuardState | None:
+        """What to do about a window; None where the guard is off and nothing of it is left."""
+        state = weighed.state
+        assert state is not None
+        if weighed.fire is None:
+            return state
+        pool, policy = await self._desk.policy(record.placements[0].node, window.now)
+        if policy.mode is GuardMode.OFF:
+            return state if steps.holding(state) else None
+        if not weighed.wants:
+            return state
+        return await self._act(record, state, _Ground(pool, policy, window))
+
+    async def _act(self, record: SliceRecord, state: GuardState, ground: "_Ground") -> GuardState:
+        """Decide on the next action; take the lease on its target and a part of the pool's budget first."""
+        window, policy = ground.window, ground.policy
+        terms = (policy, self._patience)
+        scene = await self._scene(record, state, window)
+        after = act(terms, state, scene, Moment(window=window))
+        fresh = after.steps[-1] if after.steps and after.steps[-1].phase is StepPhase.DECIDED else None
+        if fresh is None or fresh.id != f"{state.id}-{window.sequence}":
+            return after
+        if fresh.target != record.id and not await self._desk.lease(fresh.target, record.id, window.now):
+            other = await self._desk.leased_to(fresh.target, record.id, window.now)
+            scene = replace(scene, leased_to=other or "another slice")
+            after = act(terms, state, scene, Moment(window=window))
+            fresh = after.steps[-1]
+        if fresh.phase is StepPhase.DECIDED and not await self._desk.spend(
+            ground.pool, fresh.id, policy.fleet_actions_per_hour, window.now
+        ):
+            after = act(terms, state, scene, Moment(window=window, fleet_spent=True))
+        return after
+
+    async def _scene(self, record: SliceRecord, state: GuardState, window: Window) -> Scene:
+        finding = find(
+            Case(
+                victim=record.id,
+                devices=tuple(placement.device_id for placement in record.placements),
+                onset_s=(state.bad_since or window.end) / NS_PER_S,
+                now_s=window.now / NS_PER_S,
+                cleared=cleared(state),
+            ),
+            self.sightings,
+        )
+        target = finding.target or (state.episode.blamed if state.episode is not None else "")
+        other = await self._desk.neighbour(record, target) if target and target not in cleared(state) else None
+        if finding.kind == "neighbour" and other is None:
+            finding = Finding(kind="nobody", why=f"{finding.target} is gone", held_back=finding.held_back)
+        suspect = standing_in(other) if other is not None and finding.kind != "own" else None
+        leased_to = await self._desk.leased_to(target, record.id, window.now) if suspect is not None else ""
+        return Scene(victim=standing_of(record), finding=finding, suspect=suspect, leased_to=leased_to)
+
+    async def _upkeep(self, slice_id: str) -> None:
+        """What is due for a slice without a report of its own."""
+        entry = await self._desk.state(slice_id)
+        if entry is None:
+            self._open.discard(slice_id)
             return
-        message = f"share to {state.value.last_share_ppm} ppm was refused: {fact.message}"
-        log.info("slice %s: %s", fact.id, message)
-        event = SloActed(at=now, id=fact.id, action=NONE, message=message[:256])
-        await self._bus.publish(event, message_id=f"slo.action-{fact.id}-refused-{fact.sequence}")
-        await self._remember(state, after)
+        record = await self._desk.record(slice_id)
+        try:
+            after = upkeep(entry.value, record, self._clock.unix_ns())
+            if after != entry.value:
+                entry = await self._desk.remember(entry, after)
+            entry = await self._carrier.finish(entry)
+            gone = record is None or record.phase in TERMINAL_PHASES
+            if gone and not steps.holding(entry.value):
+                await self._desk.forget(entry)
+                self._open.discard(slice_id)
+                return
+            self._keep(entry)
+        except StaleRevisionError:
+            log.debug("guard.%s: another replica is at it", slice_id)
 
-    async def _act(self, state: Entry[GuardState], action: Action, breach: Breach, traceparent: str) -> None:
-        slice_id, cause = state.value.id, state.value.sequence
-        now = self._clock.unix_ns()
-        told = f"{breach.objective} is {breach.observed:g}, promised {breach.promised:g}"
-        log.info("slice %s: %s; %s: %s", slice_id, told, action.kind, action.message)
-        await self._bus.publish(
-            SloBreached(at=now, id=slice_id, objective=breach.objective, observed=breach.observed, promised=breach.promised),
-            traceparent=traceparent,
-            message_id=f"slo.breached-{slice_id}-{cause}",
-        )
-        share_ppm, sent = None, 0
-        if action.kind == RESIZE:
-            share_ppm = action.share_ppm
-            command = ResizeSlice(id=slice_id, share_ppm=share_ppm, reason=f"slo_guard: {told}"[:256])
-            sent = await self._bus.publish(command, traceparent=traceparent, message_id=f"slice.resize-{slice_id}-slo-{cause}")
-        await self._bus.publish(
-            SloActed(at=now, id=slice_id, action=action.kind, share_ppm=share_ppm, message=action.message),
-            traceparent=traceparent,
-            message_id=f"slo.action-{slice_id}-{cause}",
-        )
-        if sent:
-            await self._remember(state, msgspec.structs.replace(state.value, command_sequence=sent))
+    def _keep(self, entry: Entry[GuardState]) -> None:
+        self._watch(entry.value.id, entry.value)
 
-    async def _state(self, slice_id: str) -> Entry[GuardState] | None:
-        return await self._bus.state.get(f"guard.{slice_id}", GuardState)
+    def _watch(self, slice_id: str, state: GuardState | None) -> None:
+        episode = state.episode if state is not None else None
+        if state is not None and (steps.holding(state) or steps.outbox(state) or (episode is not None and not episode.ended_at)):
+            self._open.add(slice_id)
+        else:
+            self._open.discard(slice_id)
 
-    async def _remember(self, before: Entry[GuardState] | None, after: GuardState) -> Entry[GuardState]:
-        key = f"guard.{after.id}"
-        if before is None:
-            return Entry(key, after, await self._bus.state.create(key, after, ttl_s=GUARD_TTL_S))
-        return Entry(key, after, await self._bus.state.update(key, after, before.revision, ttl_s=GUARD_TTL_S))
 
-    async def _forget(self, slice_id: str, record: Entry[SliceRecord] | None) -> None:
-        """What is remembered of a slice that has ended is of no use; of one that waits or leaves, it stays."""
-        if record is not None and record.value.phase in TERMINAL_PHASES and await self._state(slice_id) is not None:
-            await self._bus.state.delete(f"guard.{slice_id}")
+class _Ground(Struct, frozen=True):
+    """A slice's pool, its policy, and the window that something is to be done about."""
+
+    pool: str
+    policy: Guarding
+    window: Window
+
+
+def _window(record: SliceRecord, report: SloReported, sequence: int, now: int) -> Window | None:
+    """The report as it is judged; None where there is nothing to judge."""
+    slo = record.request.slo
+    if slo is None:
+        return None
+    breach = judge(slo, report)
+    counts = tally(slo, report, breach)
+    if counts is None:
+        return None
+    end = report.at if 0 < report.at <= now else now
+    return Window(sequence=sequence, now=now, end=end, report=report, tally=counts, breach=breach)

@@ -1,0 +1,140 @@
+"""How fast a slice spends its error budget. Pure.
+
+An SLO's bound is to hold for all but ``BUDGET`` of the requests. The burn rate is how many times faster than that they go wrong,
+over a long span (it matters) and a short one (it goes on), as in the SRE workbook's chapter on alerting, whose hours are seconds
+here. Spans are decaying means instead of sliding windows, and windows weigh by their time and not by their requests: a flood
+makes a slice answer fewer, and would make its own bad seconds count for less.
+
+Invariant: what is remembered is four numbers for each span, whatever is reported; and a second weighs as one second, however
+many reports tell of it.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+from msgspec import Struct
+
+from mica.events import Burn, Slo, SloReported
+from mica.slo_guard.judge import Breach
+
+BUDGET: Final = 0.01
+"""The part of the requests that may break a bound: latencies are promised as 99th percentiles."""
+
+CERTAIN: Final = math.log(1e6)
+"""What is counted must be so unlikely, were the SLO kept: of a million healthy looks one is mistaken (Chernoff's bound)."""
+
+CALM: Final = 2.0
+"""Below this burn rate, over the shortest span, a breach is thought to be over: far below what begins one."""
+
+
+class Pair(Struct, frozen=True, kw_only=True):
+    """Two spans in seconds, and the burn rate that both must reach; ``blind``: where nobody counted and not in a row."""
+
+    short_s: float
+    long_s: float
+    enter: float
+    blind: float
+
+
+FAST: Final = Pair(short_s=1.0, long_s=8.0, enter=14.4, blind=math.inf)
+"""A flood: two seconds of it are enough, one is not, and two in ten are not unless they follow each other."""
+
+SLOW: Final = Pair(short_s=10.0, long_s=120.0, enter=2.0, blind=30.0)
+"""What goes wrong for minutes at twice the rate that was promised."""
+
+SPANS_S: Final = (FAST.short_s, FAST.long_s, SLOW.short_s, SLOW.long_s)
+
+
+class Tally(Struct, frozen=True, kw_only=True):
+    """A window's requests: ``bad`` of ``total``. Not ``counted``: the window as a whole was good, or so bad."""
+
+    window_s: float
+    total: float
+    bad: float
+    counted: bool = True
+
+    @property
+    def part(self) -> float:
+        """The part that was bad; 0 of nothing."""
+        return min(1.0, self.bad / self.total) if self.total else 0.0
+
+    @property
+    def is_bad(self) -> bool:
+        """More than may be."""
+        return self.part > BUDGET
+
+
+class Fire(Struct, frozen=True, kw_only=True):
+    """The budget burns: at these rates over these spans (s)."""
+
+    short: float
+    long: float
+    short_s: float
+    long_s: float
+
+
+def tally(slo: Slo, report: SloReported, breach: Breach | None) -> Tally | None:
+    """What a report counts for; None when it says nothing, as when everybody was turned away."""
+    ended = report.requests + report.errors
+    if report.late is not None and ended:
+        bad = report.late + report.errors
+        return Tally(window_s=report.window_s, total=ended, bad=bad)
+    if report.refused and not ended:
+        return None
+    failing = bool(ended) and report.errors / ended > BUDGET
+    part = 1.0 if failing else _part(slo, report, breach)
+    return Tally(window_s=report.window_s, total=1.0, bad=part, counted=False)
+
+
+def burned(burns: Sequence[Burn], window: Tally, elapsed_s: float) -> tuple[Burn, ...]:
+    """The spans after a window that ends ``elapsed_s`` after what ``burns`` know. What nobody remembered was good."""
+    before = tuple(burns) if len(burns) == len(SPANS_S) else (Burn(),) * len(SPANS_S)
+    return tuple(_after(burn, over_s, window, elapsed_s) for burn, over_s in zip(before, SPANS_S, strict=True))
+
+
+def burning(burns: Sequence[Burn], *, counted: bool, in_a_row: int, windows: int) -> Fire | None:
+    """Whether the budget burns, and how. ``in_a_row``: bad windows up to now, of which ``windows`` do where nobody counted."""
+    for pair, short, long in ((FAST, burns[0], burns[1]), (SLOW, burns[2], burns[3])):
+        rates = short.spent / BUDGET, long.spent / BUDGET
+        sure = in_a_row >= 2 and certain(long) if counted else in_a_row >= windows or (in_a_row > 0 and rates[1] >= pair.blind)
+        if in_a_row and sure and min(rates) >= pair.enter:
+            return Fire(short=rates[0], long=rates[1], short_s=pair.short_s, long_s=pair.long_s)
+    return None
+
+
+def calm(burns: Sequence[Burn]) -> bool:
+    """Whether it is over, as far as the last second tells."""
+    return burns[0].spent / BUDGET < CALM
+
+
+def certain(burn: Burn) -> bool:
+    """Whether so many bad requests of so many are more than chance, were only ``BUDGET`` of all to be bad."""
+    if not burn.total or burn.bad / burn.total <= BUDGET:
+        return False
+    part = min(1.0, burn.bad / burn.total)
+    rest = (1 - part) * math.log((1 - part) / (1 - BUDGET)) if part < 1 else 0.0
+    return burn.total * (part * math.log(part / BUDGET) + rest) >= CERTAIN
+
+
+def _part(slo: Slo, report: SloReported, breach: Breach | None) -> float:
+    """How bad a window was of which only percentiles are known: as little as they allow, and all of it without any."""
+    if breach is None:
+        return 0.0
+    if breach.objective != "p99_ms" or slo.p99_ms is None or report.p95_ms is None:
+        return 1.0
+    if report.p95_ms <= slo.p99_ms:
+        return 0.05
+    return 1.0 if (report.p50_ms or 0.0) > slo.p99_ms else 0.5
+
+
+def _after(burn: Burn, over_s: float, window: Tally, elapsed_s: float) -> Burn:
+    weight_s = min(window.window_s, elapsed_s)
+    keep, fresh = math.exp(-elapsed_s / over_s), math.exp(-weight_s / over_s)
+    scale = weight_s / window.window_s
+    unseen = window.total / window.window_s * over_s * (fresh - keep)
+    return Burn(
+        spent=burn.spent * keep + window.part * (1 - fresh),
+        total=burn.total * keep + window.total * scale + unseen,
+        bad=burn.bad * keep + min(window.bad, window.total) * scale,
+    )
