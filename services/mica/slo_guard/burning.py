@@ -40,8 +40,18 @@ class Pair(Struct, frozen=True, kw_only=True):
 FAST: Final = Pair(short_s=1.0, long_s=8.0, enter=14.4, blind=math.inf)
 """A flood: two seconds of it are enough, one is not, and two in ten are not unless they follow each other."""
 
-SLOW: Final = Pair(short_s=10.0, long_s=120.0, enter=2.0, blind=30.0)
-"""What goes wrong for minutes at twice the rate that was promised."""
+SLOW: Final = Pair(short_s=5.0, long_s=60.0, enter=2.0, blind=30.0)
+"""What goes wrong for a minute at twice the rate that was promised."""
+
+SLOW_CAP: Final = 0.2
+"""More than that a counted window does not weigh over the slow spans: a second in which all is late is no minute of 2 %."""
+
+RUN_S: Final = 1.5
+RUN_WINDOWS: Final = 3
+RUN_PART: Final = 0.1
+RUN_LEAST: Final = 0.05
+"""So many windows in a row, over so long, with so many bad requests in all and so many in each, are a flood as well: one in which
+not every request is late. One bad window never is, nor a hiccup that two of them see."""
 
 SPANS_S: Final = (FAST.short_s, FAST.long_s, SLOW.short_s, SLOW.long_s)
 
@@ -90,7 +100,29 @@ def tally(slo: Slo, report: SloReported, breach: Breach | None) -> Tally | None:
 def burned(burns: Sequence[Burn], window: Tally, elapsed_s: float) -> tuple[Burn, ...]:
     """The spans after a window that ends ``elapsed_s`` after what ``burns`` know. What nobody remembered was good."""
     before = tuple(burns) if len(burns) == len(SPANS_S) else (Burn(),) * len(SPANS_S)
-    return tuple(_after(burn, over_s, window, elapsed_s) for burn, over_s in zip(before, SPANS_S, strict=True))
+    caps = (1.0, 1.0, *([SLOW_CAP if window.counted else 1.0] * 2))
+    return tuple(_after(burn, (over_s, cap), window, elapsed_s) for burn, over_s, cap in zip(before, SPANS_S, caps, strict=True))
+
+
+def run_on(run: Burn, window: Tally, elapsed_s: float) -> Burn:
+    """The run of clearly bad windows, with one more; an end of it with any other."""
+    if window.part < RUN_LEAST:
+        return Burn()
+    weight_s = min(window.window_s, elapsed_s)
+    scale = weight_s / window.window_s
+    return Burn(
+        spent=run.spent + window.part * weight_s,
+        total=run.total + window.total * scale,
+        bad=run.bad + min(window.bad, window.total) * scale,
+        seconds=run.seconds + weight_s,
+    )
+
+
+def flooded(run: Burn, in_a_row: int, burns: Sequence[Burn]) -> Fire | None:
+    """Whether a run of counted windows is a flood."""
+    if in_a_row < RUN_WINDOWS or run.seconds < RUN_S or run.spent < RUN_PART * run.seconds or not certain(run):
+        return None
+    return Fire(short=burns[0].spent / BUDGET, long=burns[1].spent / BUDGET, short_s=FAST.short_s, long_s=FAST.long_s)
 
 
 def burning(burns: Sequence[Burn], *, counted: bool, in_a_row: int, windows: int) -> Fire | None:
@@ -128,13 +160,14 @@ def _part(slo: Slo, report: SloReported, breach: Breach | None) -> float:
     return 1.0 if (report.p50_ms or 0.0) > slo.p99_ms else 0.5
 
 
-def _after(burn: Burn, over_s: float, window: Tally, elapsed_s: float) -> Burn:
+def _after(burn: Burn, span: tuple[float, float], window: Tally, elapsed_s: float) -> Burn:
+    over_s, cap = span
     weight_s = min(window.window_s, elapsed_s)
     keep, fresh = math.exp(-elapsed_s / over_s), math.exp(-weight_s / over_s)
     scale = weight_s / window.window_s
     unseen = window.total / window.window_s * over_s * (fresh - keep)
     return Burn(
-        spent=burn.spent * keep + window.part * (1 - fresh),
+        spent=burn.spent * keep + min(window.part, cap) * (1 - fresh),
         total=burn.total * keep + window.total * scale + unseen,
         bad=burn.bad * keep + min(window.bad, window.total) * scale,
     )

@@ -66,7 +66,7 @@ class Carrier:
             await self._say(telling.acted(state, step), state)
         else:
             log.info("slice %s: %s of %s helped: %s", state.id, step.rung, step.target, step.helped)
-            await self._say(telling.measured(state, step, was_undone=False), state)
+            await self._say(telling.measured(state, step), state)
         return steps.with_step(state, replace(step, told=True))
 
     async def _send(self, state: GuardState, step: GuardStep) -> GuardState:
@@ -91,7 +91,7 @@ class Carrier:
         else:
             after = steps.left(step, now, why)
         log.info("slice %s: %s of %s is taken back (%s): %s", state.id, step.rung, step.target, step.note, why or "sent")
-        await self._say(telling.measured(state, after, was_undone=not why), state)
+        await self._say(telling.measured(state, after), state)
         if step.rung is GuardRung.RESIZE:
             state = replace(state, last_share_ppm=0)
         return replace(steps.with_step(state, after), command_sequence=sequence or state.command_sequence)

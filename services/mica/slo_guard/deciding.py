@@ -15,6 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from mica.events import (
+    Burn,
     Episode,
     Guarding,
     GuardMode,
@@ -27,13 +28,16 @@ from mica.events import (
     StepPhase,
 )
 from mica.slo_guard import steps
-from mica.slo_guard.burning import BUDGET, FAST, Fire, Tally, burned, burning, calm
+from mica.slo_guard.burning import BUDGET, FAST, Fire, Tally, burned, burning, calm, flooded, run_on
 from mica.slo_guard.judge import LATE, Breach, better
 from mica.slo_guard.ladder import Plan, Scene, choose
 from mica.slo_guard.steps import HARMLESS, HOLDING, KEPT_AFTER, LASTING, NS_PER_S, SILENCE_S
 
 HOUR_NS: Final = 3600 * NS_PER_S
 REST_MAX_S: Final = 3600.0
+QUIET_TIMES: Final = 1.5
+QUIET_SPARE_S: Final = 0.25
+"""While nothing is to be taken back by mistake, so many times the budget may be bad, and so many seconds beside."""
 CLOSE_S: Final = 30.0
 """A breach is over when the SLO has been kept for so long and nothing is in force for it."""
 BEAT_S: Final = 20.0
@@ -45,8 +49,8 @@ PROVEN: Final = frozenset({GuardRung.PAUSE, GuardRung.MOVE, GuardRung.EVICT})
 class Patience(Struct, frozen=True, kw_only=True):
     """How patient the guard is where a pool's policy does not say.
 
-    ``windows`` bad ones in a row are enough where nobody counts requests. Actions are ``cooldown_s`` apart; where nothing could be
-    done it rests ``rest_s``, then twice that, up to an hour. A report older than ``stale_s`` says nothing about now.
+    ``windows`` bad ones in a row are enough where nobody counts requests. Actions are ``cooldown_s`` apart; where nothing could
+    be done it rests ``rest_s``, then twice that, up to an hour. A report older than ``stale_s`` says nothing about now.
     """
 
     windows: int = 3
@@ -68,7 +72,7 @@ class Window(Struct, frozen=True, kw_only=True):
 
 
 class Weighed(Struct, frozen=True, kw_only=True):
-    """What to remember of a window; None: nothing new. ``fire``: the budget burns; ``wants``: something is to be done about it."""
+    """What to remember of a window; None: nothing new. ``fire``: the budget burns; ``wants``: something is to be done."""
 
     state: GuardState | None = None
     fire: Fire | None = None
@@ -78,9 +82,9 @@ class Weighed(Struct, frozen=True, kw_only=True):
 def weigh(patience: Patience, state: GuardState, window: Window) -> Weighed:
     """What a window says about a slice of which ``state`` is remembered. Not for a report that was counted before."""
     counted = _counted(state, window)
-    fire = burning(
-        counted.burns, counted=window.tally.counted, in_a_row=counted.breaches, windows=patience.windows
-    )  # fmt: skip
+    fire = burning(counted.burns, counted=window.tally.counted, in_a_row=counted.breaches, windows=patience.windows)
+    if fire is None and window.tally.counted:
+        fire = flooded(counted.run, counted.breaches, counted.burns)
     after = _episode(counted, window, fire)
     after = _measured(patience, after, window)
     after = take_back(after, window.now)
@@ -99,6 +103,8 @@ def _counted(state: GuardState, window: Window) -> GuardState:
         sequence=window.sequence,
         reported_at=max(state.reported_at, window.end),
         burns=burns,
+        run=run_on(state.run, window.tally, elapsed_s),
+        run_since=(state.run_since or began) if bad else 0,
         breaches=state.breaches + 1 if bad else 0,
         bad_since=bad_since,
     )
@@ -114,12 +120,24 @@ def _episode(state: GuardState, window: Window, fire: Fire | None) -> GuardState
         episode = replace(episode, worst=observed)
     loud = window.tally.is_bad and state.burns[0].spent / BUDGET >= FAST.enter
     if fire is not None and state.quiet_since:
-        episode = replace(episode, returned=episode.returned + 1, kept_at=0, sequence=window.sequence, told=False)
+        episode = replace(episode, returned=episode.returned + 1, returned_at=window.now, observed=observed, kept_at=0)
+        episode = replace(episode, sequence=window.sequence, told=False)
+    state = _quiet(state, window)
     if fire is not None or loud:
         state = replace(state, quiet_since=0)
     elif calm(state.burns) and not window.tally.is_bad and not state.quiet_since:
-        state, episode = replace(state, quiet_since=window.end), replace(episode, kept_at=window.end)
+        state = replace(state, quiet_since=window.end, quiet_bad_s=0.0)
+        episode = replace(episode, kept_at=window.end)
     return replace(state, episode=_ended(state, episode, window.now))
+
+
+def _quiet(state: GuardState, window: Window) -> GuardState:
+    """What is bad while the SLO is thought to be kept; more of it than may be, and it is not kept."""
+    if not state.quiet_since or not window.tally.is_bad:
+        return state
+    bad_s = state.quiet_bad_s + window.tally.part * window.tally.window_s
+    allowed_s = BUDGET * QUIET_TIMES * max(0, window.end - state.quiet_since) / NS_PER_S + QUIET_SPARE_S
+    return replace(state, quiet_bad_s=bad_s, quiet_since=state.quiet_since if bad_s <= allowed_s else 0)
 
 
 def _begun(state: GuardState, window: Window, fire: Fire | None) -> GuardState:
@@ -130,6 +148,8 @@ def _begun(state: GuardState, window: Window, fire: Fire | None) -> GuardState:
     episode = Episode(
         began_at=state.bad_since or window.end, detected_at=window.now, objective=breach.objective, promised=breach.promised,
         observed=breach.observed, worst=breach.observed, burn_short=round(fire.short, 2), burn_long=round(fire.long, 2),
+        short_s=fire.short_s,
+        long_s=fire.long_s,
         sequence=window.sequence, told=False,
     )  # fmt: skip
     return replace(state, episode=episode, quiet_since=0)
@@ -154,11 +174,13 @@ def _measured(patience: Patience, state: GuardState, window: Window) -> GuardSta
 
 
 def take_back(state: GuardState, now: int) -> GuardState:
-    """The state with what is not needed any more about to be taken back: the newest step, and the next after a hold of its own."""
+    """The state with the newest step that is not needed any more about to be taken back; the next has a hold of its own."""
     step = steps.due(state, now)
     if step is None:
         return state
-    return replace(steps.with_step(state, steps.to_be_undone(step, "it is not needed any more")), quiet_since=now)
+    return replace(
+        steps.with_step(state, steps.to_be_undone(step, "it is not needed any more")), quiet_since=now, quiet_bad_s=0.0
+    )
 
 
 def _is_news(before: GuardState, after: GuardState, window: Window) -> bool:
@@ -201,6 +223,7 @@ def act(terms: tuple[Guarding, Patience], state: GuardState, scene: Scene, momen
     return replace(
         steps.with_step(state, step),
         breaches=0,
+        run=Burn(),
         last_action_at=now,
         last_action=plan.rung.value,
         last_share_ppm=plan.to.share_ppm or state.last_share_ppm if plan.rung is GuardRung.RESIZE else state.last_share_ppm,
@@ -254,7 +277,7 @@ def refused(state: GuardState, command_sequence: int, now: int, why: str) -> Gua
 
 
 def upkeep(state: GuardState, record: SliceRecord | None, now: int) -> GuardState:
-    """The state when nobody reports: what nobody measures or needs any more is taken back, all of it where the slice has ended."""
+    """The state when nobody reports: what nobody measures or needs is taken back, all of it where the slice has ended."""
     ended = record is None or record.phase is not Phase.PLACED
     silent = now - state.reported_at >= SILENCE_S * NS_PER_S
     for step in steps.holding(state):
@@ -334,6 +357,7 @@ def _told(patience: Patience, state: GuardState, step: GuardStep, now: int) -> G
     return replace(
         steps.with_step(state, replace(step, ended_at=now)),
         breaches=0,
+        run=Burn(),
         last_action_at=now,
         last_action=step.rung.value,
         action_sequence=state.sequence,

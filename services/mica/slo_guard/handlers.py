@@ -220,16 +220,7 @@ class Guard:
         return after
 
     async def _scene(self, record: SliceRecord, state: GuardState, window: Window) -> Scene:
-        finding = find(
-            Case(
-                victim=record.id,
-                devices=tuple(placement.device_id for placement in record.placements),
-                onset_s=(state.bad_since or window.end) / NS_PER_S,
-                now_s=window.now / NS_PER_S,
-                cleared=cleared(state),
-            ),
-            self.sightings,
-        )
+        finding = self._finding(record, state, window)
         target = finding.target or (state.episode.blamed if state.episode is not None else "")
         other = await self._desk.neighbour(record, target) if target and target not in cleared(state) else None
         if finding.kind == "neighbour" and other is None:
@@ -237,6 +228,20 @@ class Guard:
         suspect = standing_in(other) if other is not None and finding.kind != "own" else None
         leased_to = await self._desk.leased_to(target, record.id, window.now) if suspect is not None else ""
         return Scene(victim=standing_of(record), finding=finding, suspect=suspect, leased_to=leased_to)
+
+    def _finding(self, record: SliceRecord, state: GuardState, window: Window) -> Finding:
+        """Who is to blame, by when the present run of bad windows began; else by when there were bad ones at all."""
+        case = Case(
+            victim=record.id,
+            devices=tuple(placement.device_id for placement in record.placements),
+            onset_s=(state.run_since or window.end) / NS_PER_S,
+            now_s=window.now / NS_PER_S,
+            cleared=cleared(state),
+        )
+        finding = find(case, self.sightings)
+        if finding.kind != "nobody" or state.bad_since in (0, state.run_since):
+            return finding
+        return find(replace(case, onset_s=state.bad_since / NS_PER_S), self.sightings)
 
     async def _upkeep(self, slice_id: str) -> None:
         """What is due for a slice without a report of its own."""

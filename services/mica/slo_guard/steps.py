@@ -90,22 +90,14 @@ def to_be_undone(step: GuardStep, why: str) -> GuardStep:
 def measured(step: GuardStep, report: SloReported, now: int, *, kept: bool, cooldown_s: float) -> GuardStep:
     """The step after one more window; ``kept``: the SLO was kept in it. Nothing changes before it has settled."""
     since_s = (now - step.at) / NS_PER_S - settle_s(step)
+    if step.phase is not StepPhase.SENT or since_s < 0:
+        return step
     value = value_of(report, step.objective)
-    if step.phase is not StepPhase.SENT or since_s < 0 or (value is None and not kept):
+    if value is None and not kept:
         return step
     first = step.first_after if step.first_after is not None else value
     step = replace(step, windows=step.windows + 1, after=value if value is not None else step.after, first_after=first)
-    if step.windows < WINDOWS or since_s < MEASURE_S:
-        return step
-    if kept or (step.after is not None and better(step.objective, step.before, step.after, IMPROVED)):
-        return _helped(step, now)
-    falls = None not in (step.after, first) and better(step.objective, first or 0.0, step.after or 0.0, FALLING)
-    wait_s = max(cooldown_s if step.rung is GuardRung.RESIZE else 0.0, PATIENCE_S if falls else 0.0)
-    if since_s < wait_s:
-        return step
-    if step.rung in LASTING:
-        return replace(step, phase=StepPhase.DONE, ready_at=now, ended_at=now, told=False, note="it did not help")
-    return to_be_undone(replace(step, ready_at=now), "it did not help")
+    return step if step.windows < WINDOWS or since_s < MEASURE_S else _judged(step, now, since_s, (kept, cooldown_s))
 
 
 def settle_s(step: GuardStep) -> float:
@@ -143,6 +135,20 @@ def is_ours(step: GuardStep, record: SliceRecord | None, commands: Iterable[int]
 def back(step: GuardStep) -> Setting:
     """What is set to take it back."""
     return step.was
+
+
+def _judged(step: GuardStep, now: int, since_s: float, terms: tuple[bool, float]) -> GuardStep:
+    """Whether it helped, as far as that can be told ``since_s`` after it had settled."""
+    kept, cooldown_s = terms
+    if kept or (step.after is not None and better(step.objective, step.before, step.after, IMPROVED)):
+        return _helped(step, now)
+    first, last = step.first_after, step.after
+    falls = first is not None and last is not None and better(step.objective, first, last, FALLING)
+    if since_s < max(cooldown_s if step.rung is GuardRung.RESIZE else 0.0, PATIENCE_S if falls else 0.0):
+        return step
+    if step.rung in LASTING:
+        return replace(step, phase=StepPhase.DONE, ready_at=now, ended_at=now, told=False, note="it did not help")
+    return to_be_undone(replace(step, ready_at=now), "it did not help")
 
 
 def _helped(step: GuardStep, now: int) -> GuardStep:

@@ -22,7 +22,6 @@ from mica.events import (
     SloMeasured,
     StepPhase,
 )
-from mica.slo_guard.burning import FAST
 
 TEXT_MAX: Final = 256
 
@@ -39,8 +38,9 @@ def breached(state: GuardState) -> Said:
     episode = state.episode
     assert episode is not None
     event = SloBreached(
-        at=episode.detected_at, id=state.id, objective=episode.objective, observed=episode.observed, promised=episode.promised,
-        burn_short=episode.burn_short, burn_long=episode.burn_long, short_s=FAST.short_s, long_s=FAST.long_s,
+        at=episode.returned_at or episode.detected_at, id=state.id, objective=episode.objective,
+        observed=episode.observed, promised=episode.promised, burn_short=episode.burn_short,
+        burn_long=episode.burn_long, short_s=episode.short_s, long_s=episode.long_s,
     )  # fmt: skip
     return Said(event, f"slo.breached-{state.id}-{episode.sequence}")
 
@@ -84,14 +84,16 @@ def in_vain(state: GuardState, step: GuardStep, now: int) -> Said:
     return Said(event, f"slo.action-{step.id}-refused")
 
 
-def measured(state: GuardState, step: GuardStep, *, was_undone: bool) -> Said:
-    """What it brought; ``was_undone``: it is taken back."""
+def measured(state: GuardState, step: GuardStep) -> Said:
+    """What it brought, when that is known, and again when it is taken back or left as it is."""
+    ended = step.phase in (StepPhase.UNDONE, StepPhase.LEFT)
     event = SloMeasured(
-        at=step.ended_at if was_undone else step.ready_at, id=state.id, action_id=step.id, action=step.rung.value,
+        at=step.ended_at if ended else step.ready_at, id=state.id, action_id=step.id, action=step.rung.value,
         target="" if step.target == state.id else step.target, objective=step.objective, before=step.before,
-        after=step.after if step.after is not None else 0.0, helped=step.helped, undone=was_undone, message=step.note,
+        after=step.after if step.after is not None else 0.0, helped=step.helped, undone=step.phase is StepPhase.UNDONE,
+        message=step.note,
     )  # fmt: skip
-    return Said(event, f"slo.measured-{step.id}{'-undone' if was_undone else ''}")
+    return Said(event, f"slo.measured-{step.id}{f'-{step.phase}' if ended else ''}")
 
 
 def _set(target: str, to: Setting, reason: str) -> Command:
