@@ -43,6 +43,7 @@ from mica.events._facts import (
     SliceFailed,
     SliceIntruder,
     SliceLost,
+    SliceOverran,
     SlicePlaced,
     SliceQueued,
     SliceReady,
@@ -57,6 +58,7 @@ from mica.events._facts import (
     SloMeasured,
     SloReported,
 )
+from mica.events._overruns import Grace, Overruns
 from mica.events._placement import (
     NO_LIMITS,
     Alternative,
@@ -132,6 +134,7 @@ from mica.events._vocabulary import (
     Nanoseconds,
     NodeName,
     ObservedState,
+    OverrunStep,
     Phase,
     PoolName,
     Preemption,
@@ -197,6 +200,7 @@ __all__ = [
     "EvictSlice",
     "ExplainSlice",
     "Fact",
+    "Grace",
     "GuardState",
     "Health",
     "Held",
@@ -219,6 +223,8 @@ __all__ = [
     "Observed",
     "ObservedSlice",
     "ObservedState",
+    "OverrunStep",
+    "Overruns",
     "Partition",
     "PartitionProfile",
     "Phase",
@@ -257,6 +263,7 @@ __all__ = [
     "SliceId",
     "SliceIntruder",
     "SliceLost",
+    "SliceOverran",
     "SlicePlaced",
     "SliceQueued",
     "SliceReady",

@@ -15,10 +15,12 @@ from mica.events._vocabulary import (
     Health,
     Nanoseconds,
     NodeName,
+    OverrunStep,
     Severity,
     SharePpm,
     SliceId,
     TenantName,
+    Tier,
     UnixNs,
 )
 
@@ -191,6 +193,28 @@ class SliceIntruder(Fact, tag="slice.intruder", frozen=True, kw_only=True):
     action: str
     id: str = ""
     charged_bytes: Bytes = 0
+
+
+class SliceOverran(SliceFact, tag="slice.overran", frozen=True, kw_only=True):
+    """A process's work stays on a device beyond its time, or has stopped to; what is done about it is now ``step``.
+
+    ``before`` is the step before: a process that has behaved for a while climbs down. ``ran_ns`` is how long its oldest
+    unfinished work has been on the device, ``allowed_ns`` how long it may be: the slice's window, where it has one (the last
+    three fields), else a number of turns.
+    """
+
+    node: NodeName
+    device_id: DeviceId
+    pid: int
+    step: OverrunStep
+    before: OverrunStep = OverrunStep.NONE
+    ran_ns: Nanoseconds = 0
+    allowed_ns: Nanoseconds = 0
+    tier: Tier = Tier.GUARANTEED
+    message: str = ""
+    window_offset_ns: Nanoseconds = 0
+    window_length_ns: Nanoseconds = 0
+    window_period_ns: Nanoseconds = 0
 
 
 class NodeInventoryChanged(Fact, tag="node.inventory", frozen=True, kw_only=True):
