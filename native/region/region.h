@@ -255,7 +255,7 @@ bool mica_hold_comes_first(const struct mica_token_region *token, const struct m
  *
  * Who has a deadline goes before those without, the earliest first, while it is at most MICA_DEADLINE_LEAD_NS (of its virtual time) ahead of the one that is
  * furthest behind of those that wait. All others go by weight. So deadlines put work forward, and no process gets more of the slice for long. */
-#define MICA_DEADLINE_LEAD_NS 20000000ULL
+#define MICA_DEADLINE_LEAD_NS 10000000ULL
 void mica_process_enter(struct mica_usage_region *usage, unsigned slot, uint64_t deadline_ns, uint64_t now_ns);
 int mica_process_wait(struct mica_usage_region *usage, unsigned slot, uint64_t quantum_ns, uint64_t now_ns);
 void mica_process_charge(struct mica_usage_region *usage, unsigned slot, uint64_t cost_ns);

@@ -18,7 +18,11 @@
 #define DRIVER_SLICE_NS 2000000ULL /* a turn of a driver that shares a device among processes by time */
 #define DRIVER_SLICES_NS (2 * DRIVER_SLICE_NS)
 #define CLAIM_NS 2000000ULL /* how long a claim on the device waits for it to run dry */
-#define PROCESS_LAG_NS 20000000ULL /* what a process keeps of what others of its slice went ahead of it: of its virtual time, so that weights do not matter */
+/* What a process keeps of what others of its slice went ahead of it: of its virtual time, so that weights do not matter. More than a deadline may put one ahead, or those
+ * behind would be brought up to it. */
+#define PROCESS_LAG_NS 20000000ULL
+
+static_assert(MICA_DEADLINE_LEAD_NS < PROCESS_LAG_NS, "see PROCESS_LAG_NS");
 
 static uint64_t share_of(const struct mica_slice_limits *limits)
 {
