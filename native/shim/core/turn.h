@@ -25,7 +25,7 @@ static inline bool mica_turn_is_edge(const struct mica_work *work)
 {
     return work->first || work->last;
 }
-/* The end of the work, which takes `cost_ns` by itself, was seen at `seen_ns`. */
+/* The end of the work, which takes `cost_ns` by itself, was seen at `seen_ns`, as soon as it came: an end that nobody looked for in time says nothing. */
 void mica_turn_seen(struct mica_device *device, const struct mica_work *work, uint64_t cost_ns, uint64_t seen_ns);
 
 #endif

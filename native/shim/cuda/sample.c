@@ -24,6 +24,7 @@
 #define EARLY_NS 20000ULL   /* an end that comes earlier than this before its estimate puts the device's clock back */
 #define GAP_NS 4000ULL      /* from a start event to its launch, at most: more is small only beside long work */
 #define FLIGHT_POLL_NS 200000ULL /* how often the watcher looks which launches in flight have ended */
+#define LOOK_NS 500000ULL   /* an end that was looked for so late may have come long before: the machine did not run this process */
 #define STUCK_NS 20000000ULL /* an end that is so late is said to be late */
 #define COUNT_NS 1000000ULL /* launches on credit are counted so long after they were made */
 
@@ -201,6 +202,7 @@ static enum mica_trust trust_in(const struct sample *sample, bool was_alone, uin
 
 static void settle(struct context *context, struct sample *sample, uint64_t now_ns)
 {
+    bool in_time = now_ns <= sample->due_ns + LOOK_NS;
     struct mica_device *device = context->device;
     const struct mica_work *work = &sample->work;
     struct mica_token_region *token = work->token;
@@ -219,7 +221,9 @@ static void settle(struct context *context, struct sample *sample, uint64_t now_
     uint64_t device_ns = mica_part_device_ns(device, elapsed_ns);
     struct mica_settlement settlement = mica_cost_measured(sample->cost, device_ns, trust, token == NULL);
     mica_launch_correct(device, settlement.charged_ns, settlement.actual_ns, was_alone ? NULL : token);
-    mica_turn_seen(device, work, mica_cost_estimate(sample->cost), now_ns);
+    if (in_time) {
+        mica_turn_seen(device, work, mica_cost_estimate(sample->cost), now_ns);
+    }
 }
 
 /* Its end should have been seen: the device is behind its clock. What was submitted after it may have run before it, where the driver lets processes take
