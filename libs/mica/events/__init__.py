@@ -58,7 +58,7 @@ from mica.events._facts import (
     SloMeasured,
     SloReported,
 )
-from mica.events._overruns import Grace, Overruns
+from mica.events._overruns import BurstGrace, Grace, Overruns, SpotGrace
 from mica.events._placement import (
     NO_LIMITS,
     Alternative,
@@ -182,6 +182,7 @@ __all__ = [
     "AnyCommand",
     "AskedLimits",
     "Automation",
+    "BurstGrace",
     "Bytes",
     "Candidate",
     "Channel",
@@ -280,6 +281,7 @@ __all__ = [
     "SloMeasured",
     "SloReported",
     "SpatialChoice",
+    "SpotGrace",
     "StepState",
     "Storage",
     "StoredProfile",

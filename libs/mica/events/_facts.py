@@ -241,7 +241,12 @@ class NodeHealthChanged(Fact, tag="node.health", frozen=True, kw_only=True):
 
 
 class DeviceSampled(Fact, tag="telemetry.device", frozen=True, kw_only=True):
-    """One reading of a device's own counters."""
+    """One reading of a device's own counters.
+
+    Of a time-sliced device also what the change from one slice's window to the next costs, as the shims saw it so far:
+    ``switch_ns`` after its window opened the first work of a slice began that waited for it, ``switch_late_ns`` after its end
+    the last of a slice's work was still there (both means over the last few), and ``switches`` were timed.
+    """
 
     node: NodeName
     device_id: DeviceId
@@ -250,6 +255,9 @@ class DeviceSampled(Fact, tag="telemetry.device", frozen=True, kw_only=True):
     utilisation_ppm: int
     power_mw: int = 0
     temperature_c: int = 0
+    switches: int = 0
+    switch_ns: Nanoseconds = 0
+    switch_late_ns: Nanoseconds = 0
 
 
 class SliceSampled(Fact, tag="telemetry.slice", frozen=True, kw_only=True):

@@ -5,7 +5,7 @@ Invariant: a step comes only after the one before it, and after its own grace.
 
 from typing import Annotated
 
-from msgspec import Meta, field
+from msgspec import Meta
 
 from mica.events._state import Document
 from mica.events._vocabulary import OverrunStep, Tier
@@ -16,9 +16,25 @@ Seconds = Annotated[float, Meta(ge=0, le=86_400)]
 class Grace(Document, frozen=True, kw_only=True):
     """How long an overrun lasts before each step, counted from the step before (s)."""
 
-    throttle_s: Seconds
-    pause_s: Seconds
-    terminate_s: Seconds
+    throttle_s: Seconds = 1.0
+    pause_s: Seconds = 2.0
+    terminate_s: Seconds = 5.0
+
+
+class BurstGrace(Grace, frozen=True, kw_only=True):
+    """Of burst slices."""
+
+    throttle_s: Seconds = 0.5
+    pause_s: Seconds = 1.0
+    terminate_s: Seconds = 2.0
+
+
+class SpotGrace(Grace, frozen=True, kw_only=True):
+    """Of spot slices."""
+
+    throttle_s: Seconds = 0.25
+    pause_s: Seconds = 0.5
+    terminate_s: Seconds = 1.0
 
 
 class Overruns(Document, frozen=True, kw_only=True):
@@ -28,9 +44,9 @@ class Overruns(Document, frozen=True, kw_only=True):
     elsewhere the driver takes turns. A process that has behaved for ``calm_s`` climbs down a step.
     """
 
-    guaranteed: Grace = field(default_factory=lambda: Grace(throttle_s=1.0, pause_s=2.0, terminate_s=5.0))
-    burst: Grace = field(default_factory=lambda: Grace(throttle_s=0.5, pause_s=1.0, terminate_s=2.0))
-    spot: Grace = field(default_factory=lambda: Grace(throttle_s=0.25, pause_s=0.5, terminate_s=1.0))
+    guaranteed: Grace = Grace()
+    burst: BurstGrace = BurstGrace()
+    spot: SpotGrace = SpotGrace()
     timeslice: OverrunStep = OverrunStep.TERMINATED
     fcsp: OverrunStep = OverrunStep.THROTTLED
     calm_s: Seconds = 5.0

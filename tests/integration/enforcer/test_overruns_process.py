@@ -12,7 +12,18 @@ from enforcer_site import LIMIT_S, Site
 
 from mica.bench._device import TenantProcess
 from mica.bus import JetStreamBus
-from mica.events import Grace, LedgerEntry, Mode, Overruns, OverrunStep, PoolPolicy, SliceOverran, Tier, Window
+from mica.events import (
+    Grace,
+    LedgerEntry,
+    Mode,
+    Overruns,
+    OverrunStep,
+    PoolPolicy,
+    SliceOverran,
+    SpotGrace,
+    Tier,
+    Window,
+)
 from mica.region import read_usage
 
 GIB = 1 << 30
@@ -21,8 +32,8 @@ COSTS = """[costs]
 timeslice_ns = 0
 kernel = [{ name = "endless", block_ns = 3_600_000_000_000 }, { name = "brief", block_ns = 200_000 }]
 """
-QUICK = Grace(throttle_s=0.1, pause_s=0.1, terminate_s=0.1)
-PATIENT = Grace(throttle_s=3600, pause_s=3600, terminate_s=3600)
+QUICK = SpotGrace(throttle_s=0.1, pause_s=0.1, terminate_s=0.1)
+PATIENT = SpotGrace(throttle_s=3600, pause_s=3600, terminate_s=3600)
 
 ENDLESS = """
 import ctypes, signal, sys, time
@@ -102,7 +113,7 @@ async def until_step(site: Site, step: OverrunStep) -> list[SliceOverran]:
 @pytest.mark.timeout(90)
 async def test_a_program_with_a_kernel_that_never_ends_is_throttled_paused_and_ended_and_the_device_is_free(slow: Site) -> None:
     """Though it never calls the driver again; its neighbour, whose work was behind it all the time, is not blamed."""
-    await two_halves(slow, Overruns(spot=QUICK, guaranteed=QUICK))
+    await two_halves(slow, Overruns(spot=QUICK, guaranteed=Grace(throttle_s=0.1, pause_s=0.1, terminate_s=0.1)))
     meek = neighbour(slow)
     try:
         await until_more_launches(slow, 10)
