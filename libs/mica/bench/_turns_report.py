@@ -8,7 +8,7 @@ from msgspec import Struct
 from mica.bench._isolation_report import Spread
 from mica.bench._machine import Machine
 from mica.bench._shares import jain
-from mica.events import Overruns, Tier
+from mica.events import Mode, Overruns, Tier
 
 JAIN_LEAST: Final = 0.99
 LOOKS_S: Final = 0.5
@@ -71,9 +71,10 @@ class Scenario(Struct, frozen=True):
 class Lending(Struct, frozen=True):
     """A borrower beside an owner: its part of the device while the owner is idle, and while both work (percent of its share).
 
-    ``back_ms``: from the moment at which the owner goes on, inside its window, until its work is on the device.
+    ``back_ms``: from the moment at which the owner goes on (inside its window, where it has one) until its work is on the device.
     """
 
+    mode: Mode
     lent_pct: float
     both_pct: float
     owner_pct: float
@@ -98,7 +99,7 @@ class Measured(Struct, frozen=True):
     """Everything, without the machine."""
 
     scenarios: tuple[Scenario, ...]
-    lending: Lending
+    lending: tuple[Lending, ...]
     holds: tuple[Hold, ...]
 
 
@@ -110,7 +111,7 @@ class Report(Struct, frozen=True, kw_only=True):
     kept: bool
     targets: dict[str, str]
     scenarios: tuple[Scenario, ...]
-    lending: Lending
+    lending: tuple[Lending, ...]
     holds: tuple[Hold, ...]
     machine: Machine
 
@@ -135,11 +136,16 @@ def report_of(measured: Measured, machine: Machine) -> Report:
     worst = min(scenario.jain for scenario in measured.scenarios)
     windows = sum(scenario.switch.windows for scenario in measured.scenarios)
     lost_ms = sum(scenario.switch.lost_ms * scenario.switch.windows for scenario in measured.scenarios) / max(1, windows)
-    lent = measured.lending.lent_pct
     targets = {
         "Jain's index, worst scenario": _target(worst >= JAIN_LEAST, f"{worst:g}, at least {JAIN_LEAST:g}"),
-        "lent while the owner is idle": _target(lent >= LENT_LEAST_PCT, f"{lent:g} %, at least {LENT_LEAST_PCT:g} %"),
-    } | {
+    }
+    targets |= {
+        f"lent while the owner is idle, {each.mode}": _target(
+            each.lent_pct >= LENT_LEAST_PCT, f"{each.lent_pct:g} %, at least {LENT_LEAST_PCT:g} %"
+        )
+        for each in measured.lending
+    }
+    targets |= {
         f"a kernel without end, {hold.tier}": _target(
             hold.is_kept, f"{hold.hold_s:g} s, at most {hold.grace_s:g} s of grace and {LOOKS_S:g} s"
         )
@@ -183,13 +189,14 @@ def rows(report: Report) -> list[tuple[str, ...]]:
 
 def remarks(report: Report) -> list[str]:
     """What stands below the table."""
-    lending, worst = report.lending, max(report.scenarios, key=lambda each: each.withheld_pct)
+    worst = max(report.scenarios, key=lambda each: each.withheld_pct)
     lines = [f"{name}: {said}" for name, said in report.targets.items()]
-    back = lending.back_ms
-    lines.append(
-        f"an owner that goes on has its window back after {back.median:g} ms ({back.most:g} at most, {back.runs} times); "
-        f"with both at work the owner has {lending.owner_pct:g} % and the borrower {lending.both_pct:g} %"
-    )
+    for each in report.lending:
+        back = each.back_ms
+        lines.append(
+            f"{each.mode}: an owner that goes on has the device back after {back.median:g} ms ({back.most:g} at most, "
+            f"{back.runs} times); with both at work the owner has {each.owner_pct:g} % and the borrower {each.both_pct:g} %"
+        )
     lines += [f"{hold.tier}: {', '.join(hold.steps)}; the neighbour stood still for {hold.hold_s:g} s" for hold in report.holds]
     lines.append(f"the machine kept processors from the programs for up to {worst.withheld_pct:g} % of the time")
     return lines

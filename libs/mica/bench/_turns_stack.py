@@ -31,8 +31,8 @@ SETTLE_S = 1.0
 LENT_S = 1.5
 PATIENCE_S = 60.0
 READ_S = 0.002
-IDLE_S = 0.15
-"""How long an owner is idle before it comes back: longer than a period."""
+IDLE_S = 0.3
+"""How long an owner is idle before it comes back: longer than a period of the windows, and of the lending."""
 INTO_WINDOW_NS = 5_000_000
 VRAM_BYTES = 1 << 30
 NS = 1e9
@@ -50,29 +50,37 @@ class Bench:
         self.bus = bus
         self.runtime = RuntimeDir(stack.runtime_dir)
         self._books = BooksReader(stack.sim_dir)
+        self._parts = 0
+        self._ids: dict[str, str] = {}
 
     @asynccontextmanager
-    async def slices(self, wanted: dict[str, tuple[float, Tier]]) -> AsyncIterator[dict[str, SliceReady]]:
-        """Slices of the device by id, with their shares (percent) and tiers."""
+    async def slices(
+        self, wanted: dict[str, tuple[float, Tier]], mode: Mode = Mode.TIMESLICE
+    ) -> AsyncIterator[dict[str, SliceReady]]:
+        """Slices of the device by name, with their shares (percent) and tiers; their ids are never used again."""
+        self._parts += 1
+        self._ids = {name: f"{name}-{self._parts}" for name in wanted}
         ready = {}
         try:
-            for id_, (share_pct, tier) in wanted.items():
-                ready[id_] = await self._request(id_, share_pct, tier)
+            for name, (share_pct, tier) in wanted.items():
+                request = RequestSlice(
+                    id=self._ids[name],
+                    tenant="bench",
+                    vram_bytes=VRAM_BYTES,
+                    share_ppm=round(share_pct / PERCENT * PPM),
+                    tier=tier,
+                    mode=mode,
+                    queue_s=PATIENCE_S,
+                )
+                ready[name] = await self._request(self._ids[name], request)
             yield ready
         finally:
-            for id_ in ready:
-                await self.bus.publish(ReleaseSlice(id=id_, grace_s=0))
-            await self._until(lambda: all(not self.runtime.attach_path(id_).exists() for id_ in ready), "slices are not released")
+            for name in ready:
+                await self.bus.publish(ReleaseSlice(id=self._ids[name], grace_s=0))
+            paths = [self.runtime.attach_path(self._ids[name]) for name in ready]
+            await self._until(lambda: not any(path.exists() for path in paths), "slices are not released")
 
-    async def _request(self, id_: str, share_pct: float, tier: Tier) -> SliceReady:
-        request = RequestSlice(
-            id=id_,
-            tenant="bench",
-            vram_bytes=VRAM_BYTES,
-            share_ppm=round(share_pct / PERCENT * PPM),
-            tier=tier,
-            mode=Mode.TIMESLICE,
-        )
+    async def _request(self, id_: str, request: RequestSlice) -> SliceReady:
         async with self.bus.following(f"slice.*.{id_}") as facts, asyncio.timeout(PATIENCE_S):
             await self.bus.publish(request)
             async for heard in facts:
@@ -82,6 +90,12 @@ class Bench:
                     raise BenchError(f"slice {id_}: {heard.event}")
         raise BenchError(f"slice {id_} is not ready")
 
+    async def steps(self, name: str, pid: int) -> tuple[str, ...]:
+        """What was done about a process that overran its time, and after how long."""
+        heard = await self.bus.history("SLICES", [f"slice.overran.{self._ids[name]}"])
+        facts = [each.event for each in heard if isinstance(each.event, SliceOverran) and each.event.pid == pid]
+        return tuple(f"{fact.step} at {fact.ran_ns / NS:.2f} s" for fact in facts)
+
     async def _until(self, condition: Callable[[], bool], otherwise: str) -> None:
         deadline = time.monotonic() + PATIENCE_S
         while not condition():
@@ -89,9 +103,9 @@ class Bench:
                 raise BenchError(otherwise)
             await asyncio.sleep(0.02)
 
-    def start(self, slice_id: str, kernel_us: int, depth: int) -> TenantProcess:
-        """A program inside the slice that may begin."""
-        env = msgspec.json.decode(self.runtime.attach_path(slice_id).read_bytes(), type=_Attach).env
+    def start(self, name: str, kernel_us: int, depth: int) -> TenantProcess:
+        """A program inside the slice of that name that may begin."""
+        env = msgspec.json.decode(self.runtime.attach_path(self._ids[name]).read_bytes(), type=_Attach).env
         program = TenantProcess(("work", kernel(kernel_us), str(depth)), env)
         program.wait_ready()
         return program
@@ -127,11 +141,11 @@ async def measure(plan: Plan) -> Measured:
         try:
             bench = Bench(stack, bus)
             scenarios = [await _share(bench, each, plan.seconds) for each in plan.scenarios]
-            lending = await _lend(bench, plan.comebacks)
+            lending = [await _lend(bench, mode, plan.comebacks) for mode in (Mode.TIMESLICE, Mode.FCSP)]
             holds = [await _hold(bench, tier, endless_us) for tier in plan.holds]
         finally:
             await bus.close()
-    return Measured(tuple(scenarios), lending, tuple(holds))
+    return Measured(tuple(scenarios), tuple(lending), tuple(holds))
 
 
 async def _share(bench: Bench, shares: Sequence[Share], seconds: float) -> Scenario:
@@ -166,9 +180,10 @@ def _switch(lost_ns: int, windows_before: int, token: TokenSnapshot) -> Switch:
     return Switch(lost, began, late, guard, windows)
 
 
-async def _lend(bench: Bench, comebacks: int) -> Lending:
+async def _lend(bench: Bench, mode: Mode, comebacks: int) -> Lending:
     """A borrower that always works, beside an owner that is not there, that works, and that comes back now and then."""
-    async with bench.slices({"owner": (50, Tier.GUARANTEED), "borrower": (50, Tier.BURST)}) as ready:
+    wanted = {"owner": (50.0, Tier.GUARANTEED), "borrower": (50.0, Tier.BURST)}
+    async with bench.slices(wanted, mode) as ready:
         programs = [bench.start("borrower", 200, 0)]
         try:
             programs[0].go()
@@ -179,12 +194,11 @@ async def _lend(bench: Bench, comebacks: int) -> Lending:
             await asyncio.sleep(SETTLE_S)
             both_pct, owner_pct = await _parts(bench, programs)
             window = ready["owner"].placements[0].window
-            assert window is not None
             back_ms = [await _come_back(bench, programs[1], window) for _ in range(comebacks)]
         finally:
             for program in programs:
                 program.kill()
-    return Lending(lent_pct, both_pct, owner_pct, spread(back_ms))
+    return Lending(mode, lent_pct, both_pct, owner_pct, spread(back_ms))
 
 
 async def _parts(bench: Bench, programs: Sequence[TenantProcess]) -> list[float]:
@@ -197,13 +211,13 @@ async def _parts(bench: Bench, programs: Sequence[TenantProcess]) -> list[float]
     return [round(PERCENT * (after.kernel_ns[pid] - before.kernel_ns[pid]) / whole_ns, 2) for pid in pids]
 
 
-async def _come_back(bench: Bench, owner: TenantProcess, window: Window) -> float:
-    """The owner is stopped for some time, and goes on inside its window: until its work is on the device (ms)."""
+async def _come_back(bench: Bench, owner: TenantProcess, window: Window | None) -> float:
+    """The owner is stopped for some time, and goes on, inside its window if it has one: until its work is on the device (ms)."""
     os.kill(owner.pid, signal.SIGSTOP)
     await asyncio.sleep(IDLE_S)
-    now_ns = monotonic_ns()
-    phase_ns = (now_ns - window.offset_ns - INTO_WINDOW_NS) % window.period_ns
-    await asyncio.sleep((window.period_ns - phase_ns) / NS)
+    if window is not None:
+        phase_ns = (monotonic_ns() - window.offset_ns - INTO_WINDOW_NS) % window.period_ns
+        await asyncio.sleep((window.period_ns - phase_ns) / NS)
     before = bench.read([owner.pid]).kernel_ns[owner.pid]
     from_ns = monotonic_ns()
     os.kill(owner.pid, signal.SIGCONT)
@@ -231,10 +245,8 @@ async def _hold(bench: Bench, tier: Tier, endless_us: int) -> Hold:
         finally:
             for program in programs:
                 program.kill()
-        heard = await bench.bus.history("SLICES", ["slice.overran.hog"])
-    facts = [each.event for each in heard if isinstance(each.event, SliceOverran) and each.event.pid == hog]
-    steps = [f"{fact.step} at {fact.ran_ns / NS:.2f} s" for fact in facts]
-    return Hold(tier, round(hold_s, 3), grace_s(tier, window.length_ns / NS, Overruns()), tuple(steps))
+        steps = await bench.steps("hog", hog)
+    return Hold(tier, round(hold_s, 3), grace_s(tier, window.length_ns / NS, Overruns()), steps)
 
 
 async def _until_it_goes_on(bench: Bench, hog: int, meek: int) -> float:
