@@ -96,7 +96,8 @@ struct mica_region_header {
     X(quantum_ns)         /* longest turn on the device while others wait; 0: no device token, see struct mica_token_region */             \
     X(spatial_kind)       /* enum mica_spatial_kind */                                                                                     \
     X(spatial_ppm)        /* the part of the device that the mechanism gives; 0 with MICA_SPATIAL_NONE */                                  \
-    X(spatial_offset_ppm) /* where that part begins, for mechanisms that give certain units: no two slices' parts overlap */
+    X(spatial_offset_ppm) /* where that part begins, for mechanisms that give certain units: no two slices' parts overlap */               \
+    X(borrows)            /* time slices: 1: may also launch in windows that their owners leave idle, and in no one's time */
 
 #define MICA_FIELD_SHARED(name) MICA_ATOMIC_U64 name;
 #define MICA_FIELD_PLAIN(name) uint64_t name;
@@ -106,7 +107,7 @@ struct mica_slice_record {
     MICA_ATOMIC_U64 sequence;
     MICA_ATOMIC_U64 slice_id[MICA_ID_WORDS];
     MICA_SLICE_FIELDS(MICA_FIELD_SHARED)
-    uint64_t reserved[3];
+    uint64_t reserved[2];
 };
 
 /* What a reader gets: one consistent copy of a record. */
@@ -157,7 +158,8 @@ struct mica_process_slot {
     MICA_ATOMIC_U64 vram_peak_bytes; /* of this process */
     MICA_ATOMIC_U64 last_seen_ns;    /* CLOCK_MONOTONIC of its last sampled call */
     MICA_ATOMIC_U64 others_bytes;    /* device memory of the slice's other processes when this one last added up: a guess */
-    uint64_t reserved_memory[2];
+    MICA_ATOMIC_U64 deadline_ns; /* CLOCK_MONOTONIC by which its launch that waits should be done; 0: it has no deadlines */
+    MICA_ATOMIC_U64 stuck_ns;    /* CLOCK_MONOTONIC when work was submitted that should have ended and is seen not to have; 0: none is */
 
     MICA_ATOMIC_U64 virtual_time_ns; /* the process's own, within the slice: work of cost c adds c * 100 / weight */
     MICA_ATOMIC_U64 weight;          /* MICA_WEIGHT_DEFAULT unless the process asked for another */
@@ -190,7 +192,13 @@ struct mica_usage_region {
     MICA_ATOMIC_U64 rate_basis;      /* ceiling_ppm << 32 | share_ppm, by which the times above were advanced */
     MICA_ATOMIC_U64 process_floor_ns; /* the same floor as the token region's, among the slice's processes */
     MICA_ATOMIC_U64 context_bytes; /* device memory that a process's first context took when that was last measured; 0: not yet */
-    MICA_ATOMIC_U64 reserved[16];
+    /* Windows of time-sliced devices; all of device time. */
+    MICA_ATOMIC_U64 window_seen_ns; /* when the window opened in which the slice last asked to launch */
+    MICA_ATOMIC_U64 window_debt_ns; /* what it took beyond its windows, and gives back from the next ones */
+    MICA_ATOMIC_U64 window_paid_ns; /* so long that window stays shut for it */
+    MICA_ATOMIC_U64 window_owed_ns; /* what others took from its windows: it may have that back from time that nobody uses */
+    MICA_ATOMIC_U64 window_lost_ns; /* how much later than it could have its first work began there */
+    MICA_ATOMIC_U64 reserved[11];
     struct mica_process_slot processes[MICA_PROCESSES_MAX];
 };
 
@@ -239,7 +247,15 @@ struct mica_token_region {
     MICA_ATOMIC_U64 brief_until_ns; /* when, by estimate, the last brief work of a slice within its share ends */
     MICA_ATOMIC_U64 hold;           /* see above; devices whose slices must not overlap only */
     MICA_ATOMIC_U64 prompt_ns;      /* CLOCK_MONOTONIC when such a program last asked for a device that must be held */
-    uint64_t reserved[21];
+    /* Windows. Whoever owns the open one says in `owner_ns` until when it wants it: when it last asked to launch, or when by estimate its work ends. */
+    MICA_ATOMIC_U64 owner_ns;
+    MICA_ATOMIC_U64 switches;     /* how often a window's first work was timed */
+    MICA_ATOMIC_U64 switch_ns;    /* mean of how long after its window opened the first work of a slice began that waited for it */
+    MICA_ATOMIC_U64 switch_max_ns;
+    MICA_ATOMIC_U64 late_ns;      /* mean of how long after its window's end a slice's last work was still there */
+    MICA_ATOMIC_U64 late_max_ns;
+    MICA_ATOMIC_U64 guard_ns;     /* mean of how much later than estimated that last work ended: so much before a window's end nothing is launched */
+    uint64_t reserved[14];
     struct mica_token_waiter waiters[MICA_SLICES_MAX];
 };
 

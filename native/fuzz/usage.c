@@ -40,7 +40,7 @@ static void take_part(struct mica_usage_region *usage, const unsigned char *doin
         } else {
             mica_charge_refund(usage, (unsigned)slot, &charge);
         }
-        mica_process_enter(usage, (unsigned)slot, i);
+        mica_process_enter(usage, (unsigned)slot, i % 3 ? 0 : i * 7, i);
         (void)mica_process_wait(usage, (unsigned)slot, 2000000, i);
         mica_process_charge(usage, (unsigned)slot, bytes);
     }

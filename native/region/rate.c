@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Compute: one virtual time per slice, and the windows of time-sliced devices.
+ * Compute: one virtual time per slice.
  *
  * The virtual time T is the theoretical arrival time of the generic cell rate algorithm (ITU-T I.371, annex A). Work of
  * cost c takes c * 1e6 / ceiling_ppm of it:
@@ -13,9 +13,6 @@
  * atomic object is all that the compare-and-sets below rely on.
  */
 #include "region.h"
-
-/* How much of a window, from its beginning, is still "its beginning" for work that does not fit: one part in this many. */
-#define WINDOW_BEGINNING_PARTS 8
 
 /* cost_ns * 1e6 / ceiling_ppm, saturated. `ceiling_ppm` > 0. */
 static uint64_t virtual_cost_ns(uint64_t cost_ns, uint64_t ceiling_ppm)
@@ -98,21 +95,4 @@ uint64_t mica_cell_admit(MICA_ATOMIC_U64 *word, uint64_t charge_ns, uint64_t bur
         if (atomic_compare_exchange_weak_explicit(word, &time_ns, add_saturated(arrival_ns, charge_ns), memory_order_relaxed, memory_order_relaxed))
             return 0;
     }
-}
-
-uint64_t mica_window_wait(const struct mica_slice_limits *limits, uint64_t cost_ns, uint64_t now_ns)
-{
-    uint64_t period_ns = limits->window_period_ns;
-    uint64_t length_ns = limits->window_length_ns;
-    if (period_ns == 0 || length_ns >= period_ns)
-        return 0;
-    /* Time since the window last opened; a window may lie across the period's end. */
-    uint64_t phase_ns = now_ns % period_ns;
-    uint64_t offset_ns = limits->window_offset_ns % period_ns;
-    uint64_t since_ns = phase_ns >= offset_ns ? phase_ns - offset_ns : period_ns - (offset_ns - phase_ns);
-    uint64_t longest_ns = length_ns - length_ns / WINDOW_BEGINNING_PARTS;
-    uint64_t needed_ns = cost_ns < longest_ns ? cost_ns : longest_ns;
-    if (since_ns < length_ns && length_ns - since_ns >= needed_ns)
-        return 0;
-    return period_ns - since_ns;
 }

@@ -111,9 +111,51 @@ uint64_t mica_rate_take(struct mica_usage_region *region, const struct mica_slic
  * most `burst_ns` ahead of the clock, else the nanoseconds to wait. */
 uint64_t mica_cell_admit(MICA_ATOMIC_U64 *word, uint64_t charge_ns, uint64_t burst_ns, uint64_t now_ns);
 
-/* Nanoseconds until the slice's window opens; 0 when it is open for at least `cost_ns` more (or has no window). Work
- * longer than seven eighths of a window may start in the window's first eighth. */
+/* --- Windows of time-sliced devices ------------------------------------------------------------------------------------ */
+
+/* The slice's window that is open at some moment, or was last. */
+struct mica_window {
+    uint64_t opens_ns; /* CLOCK_MONOTONIC */
+    uint64_t closes_ns;
+};
+/* What a launch needs of a window. */
+struct mica_window_ask {
+    uint64_t cost_ns;
+    uint64_t backlog_ns; /* by the device's clock still before it */
+    uint64_t guard_ns;   /* so much of the window's end is kept free */
+    uint64_t shut_ns;    /* so much of the window's beginning is not the slice's: it pays what it took beyond earlier ones */
+};
+bool mica_window_has(const struct mica_slice_limits *limits);
+struct mica_window mica_window_at(const struct mica_slice_limits *limits, uint64_t now_ns);
+/* 0 when the work may go to the device: it has no window, or ends within the open one. Work that takes longer than seven eighths of a window may begin in the
+ * window's first eighth, on a device that is about to run dry. Else the nanoseconds until the window opens again. */
+uint64_t mica_window_fit(const struct mica_slice_limits *limits, const struct mica_window_ask *ask, uint64_t now_ns);
+/* The same for work of which nothing but the cost is known. */
 uint64_t mica_window_wait(const struct mica_slice_limits *limits, uint64_t cost_ns, uint64_t now_ns);
+
+/* The slice asks to launch in its own open window. True: for the first time in it; what it owes is then taken from this window. */
+bool mica_window_begin(struct mica_usage_region *usage, const struct mica_slice_limits *limits, uint64_t now_ns);
+/* How much of the beginning of the window that opened at `opens_ns` is shut for the slice. */
+uint64_t mica_window_shut(const struct mica_usage_region *usage, uint64_t opens_ns);
+/* The slice was on the device `by_ns` longer than it may be (debt), or others were in its window (owed). Bounded: what lies further back is forgotten. */
+#define MICA_WINDOW_DEBT_MAX_NS 1000000000ULL
+void mica_window_owe(MICA_ATOMIC_U64 *word, uint64_t by_ns);
+
+/* Borrowing. The owner of the open window says until when it wants the device; it is idle when it has not said so for this time. */
+#define MICA_WINDOW_IDLE_NS 1000000ULL
+void mica_window_claim(struct mica_token_region *token, uint64_t until_ns, uint64_t now_ns);
+/* Whose window is open, and until when it is so; in no one's time until when that lasts. */
+struct mica_window_look {
+    uint64_t owner; /* 1 + record index; 0: nobody's window is open */
+    struct mica_window window;
+};
+struct mica_window_look mica_window_look(const struct mica_quota_region *quota, uint64_t now_ns);
+/* 0 when work may go to the device outside its slice's window: it ends before anybody else's window opens, and whoever owns the open one is idle. Else the
+ * nanoseconds after which to ask again. Work asks before each launch: so of each thread that borrows at most one launch can come after the owner's word. */
+uint64_t mica_window_borrow(const struct mica_quota_region *quota, const struct mica_token_region *token, const struct mica_window_ask *ask, uint64_t now_ns);
+
+/* A mean that a new value moves by an eighth, and a maximum; both may be NULL. */
+void mica_window_note(MICA_ATOMIC_U64 *mean, MICA_ATOMIC_U64 *most, uint64_t value_ns);
 
 /* --- Order on the device: between the slices, and between a slice's processes ------------------------------------------ */
 
@@ -208,9 +250,13 @@ bool mica_hold_renew(struct mica_token_region *token, uint64_t record, uint64_t 
 int mica_hold_leave(struct mica_token_region *token, struct mica_usage_region *usage, uint64_t record, uint64_t stays_ns, uint64_t now_ns);
 /* Whether the slice, were it to ask again, would come before all that wait, and somebody waits. */
 bool mica_hold_comes_first(const struct mica_token_region *token, const struct mica_usage_region *usage, uint64_t now_ns);
-/* Processes of one slice, by weight. mica_process_enter begins a wait; mica_process_wait says whether another process goes first (then
- * 1); mica_process_charge ends it. */
-void mica_process_enter(struct mica_usage_region *usage, unsigned slot, uint64_t now_ns);
+/* Processes of one slice, by deadline and weight. mica_process_enter begins a wait for work that should be done at `deadline_ns` (0: no matter when);
+ * mica_process_wait says whether another process goes first (then 1); mica_process_charge ends it.
+ *
+ * Who has a deadline goes before those without, the earliest first, while it is at most MICA_DEADLINE_LEAD_NS (of its virtual time) ahead of the one that is
+ * furthest behind of those that wait. All others go by weight. So deadlines put work forward, and no process gets more of the slice for long. */
+#define MICA_DEADLINE_LEAD_NS 10000000ULL
+void mica_process_enter(struct mica_usage_region *usage, unsigned slot, uint64_t deadline_ns, uint64_t now_ns);
 int mica_process_wait(struct mica_usage_region *usage, unsigned slot, uint64_t quantum_ns, uint64_t now_ns);
 void mica_process_charge(struct mica_usage_region *usage, unsigned slot, uint64_t cost_ns);
 
@@ -218,6 +264,7 @@ void mica_process_charge(struct mica_usage_region *usage, unsigned slot, uint64_
 
 /* Copy a usage file. MICA_REGION_OK, a defect, or -errno. */
 int mica_usage_pread(int fd, struct mica_usage_region *out);
+int mica_token_pread(int fd, struct mica_token_region *out);
 /* Free a dead owner's slot: its amounts first, the one HELD byte last. 1: freed. 0: not held by `owner` any more. -errno. */
 int mica_slot_reclaim(int fd, unsigned slot, uint64_t owner);
 

@@ -22,6 +22,8 @@ static void slot_clear(struct mica_process_slot *slot)
     atomic_store_explicit(&slot->pinned_word, 0, memory_order_seq_cst);
     atomic_store_explicit(&slot->vram_peak_bytes, 0, memory_order_relaxed);
     atomic_store_explicit(&slot->others_bytes, 0, memory_order_relaxed);
+    atomic_store_explicit(&slot->deadline_ns, 0, memory_order_relaxed);
+    atomic_store_explicit(&slot->stuck_ns, 0, memory_order_relaxed);
     atomic_store_explicit(&slot->gpu_ns, 0, memory_order_relaxed);
     atomic_store_explicit(&slot->launches, 0, memory_order_relaxed);
     atomic_store_explicit(&slot->inflight, 0, memory_order_relaxed);
@@ -136,17 +138,27 @@ static int pwrite_whole(int fd, const void *data, size_t size, off_t offset)
     return 0;
 }
 
-int mica_usage_pread(int fd, struct mica_usage_region *out)
+static int region_pread(int fd, void *out, size_t size, uint64_t kind)
 {
     char boot_id[37];
     int rc = mica_boot_id(boot_id);
     if (rc < 0)
         return rc;
-    memset(out, 0, sizeof *out);
-    ssize_t got = pread_whole(fd, out, sizeof *out, 0);
+    memset(out, 0, size);
+    ssize_t got = pread_whole(fd, out, size, 0);
     if (got < 0)
         return (int)got;
-    return mica_region_check(&out->header, (uint64_t)got, MICA_REGION_USAGE, boot_id);
+    return mica_region_check(out, (uint64_t)got, kind, boot_id);
+}
+
+int mica_usage_pread(int fd, struct mica_usage_region *out)
+{
+    return region_pread(fd, (void *)out, sizeof *out, MICA_REGION_USAGE);
+}
+
+int mica_token_pread(int fd, struct mica_token_region *out)
+{
+    return region_pread(fd, (void *)out, sizeof *out, MICA_REGION_TOKEN);
 }
 
 /* The words that follow the owner, all zero. No atomics are needed: their only other writer is dead, and whoever sums

@@ -18,7 +18,11 @@
 #define DRIVER_SLICE_NS 2000000ULL /* a turn of a driver that shares a device among processes by time */
 #define DRIVER_SLICES_NS (2 * DRIVER_SLICE_NS)
 #define CLAIM_NS 2000000ULL /* how long a claim on the device waits for it to run dry */
-#define PROCESS_LAG_NS 20000000ULL /* what a process keeps of what others of its slice went ahead of it: of its virtual time, so that weights do not matter */
+/* What a process keeps of what others of its slice went ahead of it: of its virtual time, so that weights do not matter. More than a deadline may put one ahead, or those
+ * behind would be brought up to it. */
+#define PROCESS_LAG_NS 20000000ULL
+
+static_assert(MICA_DEADLINE_LEAD_NS < PROCESS_LAG_NS, "see PROCESS_LAG_NS");
 
 static uint64_t share_of(const struct mica_slice_limits *limits)
 {
@@ -294,11 +298,31 @@ static uint64_t weighted(const struct mica_process_slot *slot, uint64_t cost_ns)
     return scaled(cost_ns, MICA_WEIGHT_DEFAULT, weight != 0 ? weight : MICA_WEIGHT_DEFAULT);
 }
 
-void mica_process_enter(struct mica_usage_region *usage, unsigned slot_index, uint64_t now_ns)
+void mica_process_enter(struct mica_usage_region *usage, unsigned slot_index, uint64_t deadline_ns, uint64_t now_ns)
 {
     struct mica_process_slot *slot = &usage->processes[slot_index];
     raise_to(&slot->virtual_time_ns, difference(load(&usage->process_floor_ns), PROCESS_LAG_NS));
+    if (load(&slot->deadline_ns) != deadline_ns)
+        store(&slot->deadline_ns, deadline_ns);
     store(&slot->waiting_ns, now_ns);
+}
+
+static bool process_waits(const struct mica_process_slot *slot, uint64_t now_ns)
+{
+    return is_recent(load(&slot->waiting_ns), now_ns) && (load(&slot->owner) & MICA_OWNER_HELD) != 0;
+}
+
+/* A process's place in the order: the lower rank first, of equal ranks the lower key. At one moment this is one order of all that wait. */
+struct place {
+    unsigned rank;
+    uint64_t key_ns;
+};
+
+static struct place place_of(const struct mica_process_slot *slot, uint64_t virtual_ns, uint64_t least_ns)
+{
+    uint64_t deadline_ns = load(&slot->deadline_ns);
+    bool goes_by_deadline = deadline_ns != 0 && virtual_ns <= sum(least_ns, MICA_DEADLINE_LEAD_NS);
+    return (struct place){.rank = goes_by_deadline ? 0 : 1, .key_ns = goes_by_deadline ? deadline_ns : virtual_ns};
 }
 
 int mica_process_wait(struct mica_usage_region *usage, unsigned slot_index, uint64_t quantum_ns, uint64_t now_ns)
@@ -306,12 +330,20 @@ int mica_process_wait(struct mica_usage_region *usage, unsigned slot_index, uint
     struct mica_process_slot *own = &usage->processes[slot_index];
     uint64_t high = load(&usage->slots_high);
     uint64_t own_ns = difference(load(&own->virtual_time_ns), weighted(own, quantum_ns / 2));
+    uint64_t least_ns = own_ns;
     store(&own->waiting_ns, now_ns);
     for (uint64_t i = 0; i < high && i < MICA_PROCESSES_MAX; i++) {
+        uint64_t virtual_ns = load(&usage->processes[i].virtual_time_ns);
+        if (virtual_ns < least_ns && process_waits(&usage->processes[i], now_ns))
+            least_ns = virtual_ns;
+    }
+    struct place mine = place_of(own, own_ns, least_ns);
+    for (uint64_t i = 0; i < high && i < MICA_PROCESSES_MAX; i++) {
         const struct mica_process_slot *slot = &usage->processes[i];
-        if (i == slot_index || !is_recent(load(&slot->waiting_ns), now_ns))
+        if (i == slot_index || !process_waits(slot, now_ns))
             continue;
-        if ((load(&slot->owner) & MICA_OWNER_HELD) != 0 && load(&slot->virtual_time_ns) < own_ns)
+        struct place other = place_of(slot, load(&slot->virtual_time_ns), least_ns);
+        if (other.rank < mine.rank || (other.rank == mine.rank && other.key_ns < mine.key_ns))
             return 1;
     }
     return 0;

@@ -349,14 +349,14 @@ static void test_processes_share_by_weight(void)
     for (unsigned i = 0; i < 2; i++) {
         atomic_store(&usages[0].processes[i].owner, MICA_OWNER_HELD | (i + 1));
         atomic_store(&usages[0].processes[i].weight, i == 0 ? 300 : 100);
-        mica_process_enter(&usages[0], i, NOW);
+        mica_process_enter(&usages[0], i, 0, NOW);
     }
     for (uint64_t at_ns = NOW; at_ns < NOW + 100000000; at_ns += 100000) {
         unsigned goes = mica_process_wait(&usages[0], 0, QUANTUM, at_ns) ? 1 : 0;
         (void)mica_process_wait(&usages[0], 1, QUANTUM, at_ns);
         mica_process_charge(&usages[0], goes, 100000);
         used[goes] += 100000;
-        mica_process_enter(&usages[0], goes, at_ns);
+        mica_process_enter(&usages[0], goes, 0, at_ns);
     }
     CHECK(used[0] > 70000000 && used[0] < 80000000); /* three quarters */
     atomic_store(&usages[0].processes[0].waiting_ns, 1); /* stopped long ago */

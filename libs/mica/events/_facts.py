@@ -15,10 +15,12 @@ from mica.events._vocabulary import (
     Health,
     Nanoseconds,
     NodeName,
+    OverrunStep,
     Severity,
     SharePpm,
     SliceId,
     TenantName,
+    Tier,
     UnixNs,
 )
 
@@ -193,6 +195,28 @@ class SliceIntruder(Fact, tag="slice.intruder", frozen=True, kw_only=True):
     charged_bytes: Bytes = 0
 
 
+class SliceOverran(SliceFact, tag="slice.overran", frozen=True, kw_only=True):
+    """A process's work stays on a device beyond its time, or has stopped to; what is done about it is now ``step``.
+
+    ``before`` is the step before: a process that has behaved for a while climbs down. ``ran_ns`` is how long its oldest
+    unfinished work has been on the device, ``allowed_ns`` how long it may be: the slice's window, where it has one (the last
+    three fields), else a number of turns.
+    """
+
+    node: NodeName
+    device_id: DeviceId
+    pid: int
+    step: OverrunStep
+    before: OverrunStep = OverrunStep.NONE
+    ran_ns: Nanoseconds = 0
+    allowed_ns: Nanoseconds = 0
+    tier: Tier = Tier.GUARANTEED
+    message: str = ""
+    window_offset_ns: Nanoseconds = 0
+    window_length_ns: Nanoseconds = 0
+    window_period_ns: Nanoseconds = 0
+
+
 class NodeInventoryChanged(Fact, tag="node.inventory", frozen=True, kw_only=True):
     """The devices of a node were read anew; the state is in KV ``inventory.<node>``."""
 
@@ -217,7 +241,12 @@ class NodeHealthChanged(Fact, tag="node.health", frozen=True, kw_only=True):
 
 
 class DeviceSampled(Fact, tag="telemetry.device", frozen=True, kw_only=True):
-    """One reading of a device's own counters."""
+    """One reading of a device's own counters.
+
+    Of a time-sliced device also what the change from one slice's window to the next costs, as the shims saw it so far:
+    ``switch_ns`` after its window opened the first work of a slice began that waited for it, ``switch_late_ns`` after its end
+    the last of a slice's work was still there (both means over the last few), and ``switches`` were timed.
+    """
 
     node: NodeName
     device_id: DeviceId
@@ -226,6 +255,9 @@ class DeviceSampled(Fact, tag="telemetry.device", frozen=True, kw_only=True):
     utilisation_ppm: int
     power_mw: int = 0
     temperature_c: int = 0
+    switches: int = 0
+    switch_ns: Nanoseconds = 0
+    switch_late_ns: Nanoseconds = 0
 
 
 class SliceSampled(Fact, tag="telemetry.slice", frozen=True, kw_only=True):

@@ -8,10 +8,11 @@ from typing import Annotated
 from msgspec import Meta, field
 
 from mica.events._guarding import Guarding
+from mica.events._overruns import Overruns
 from mica.events._repacking import Repacking
 from mica.events._rightsizing import Rightsizing
 from mica.events._state import Document, TenantQuota
-from mica.events._vocabulary import IntruderAction, Mode, Preemption, Severity, SpatialChoice, Switching, UnixNs
+from mica.events._vocabulary import IntruderAction, Mode, Preemption, Severity, SpatialChoice, Switching, Tier, UnixNs
 
 
 class PoolPolicy(Document, frozen=True, kw_only=True):
@@ -23,7 +24,9 @@ class PoolPolicy(Document, frozen=True, kw_only=True):
     slices of several tenants share a device by it only with ``mps_across_tenants``. ``preemption``: whose slices may be evicted
     there for a request that does not fit. ``repacking``: whether, and which, slices are moved so that they need fewer devices.
     ``prices``: of an hour of a whole device, by model, in any currency; of places that are otherwise as good, the cheapest is
-    taken. A model without one costs nothing. ``guard``: what the SLO guard may do there.
+    taken. A model without one costs nothing. ``guard``: what the SLO guard may do there. ``overruns``: what becomes of work that
+    stays on a device beyond its time.
+    ``borrowers``: the tiers whose slices may use the windows that others leave idle on a time-sliced device.
     """
 
     modes: tuple[Mode, ...] = ()
@@ -36,6 +39,8 @@ class PoolPolicy(Document, frozen=True, kw_only=True):
     repacking: Repacking = Repacking()
     guard: Guarding = Guarding()
     prices: dict[str, Annotated[float, Meta(ge=0)]] = field(default_factory=dict)
+    overruns: Overruns = Overruns()
+    borrowers: tuple[Tier, ...] = (Tier.BURST, Tier.SPOT)
 
 
 class NodePolicy(Document, frozen=True, kw_only=True):
@@ -46,6 +51,8 @@ class NodePolicy(Document, frozen=True, kw_only=True):
     mps_across_tenants: bool | None = None
     switching: Switching | None = None
     drain_at: Severity | None = None
+    overruns: Overruns | None = None
+    borrowers: tuple[Tier, ...] | None = None
 
 
 class TenantPolicy(Document, frozen=True, kw_only=True):

@@ -91,6 +91,7 @@ CHANNELS: Final = (
     _slice(facts.SliceReleased, "slice.released", "enforcer"),
     _slice(facts.SliceEvicted, "slice.evicted", "enforcer"),
     _slice(facts.SliceAttached, "slice.attached", "enforcer"),
+    _slice(facts.SliceOverran, "slice.overran", "enforcer"),
     _slice(facts.SliceIntruder, "slice.intruder", "enforcer", key="node"),
     Channel(event=facts.NodeInventoryChanged, subject="node.inventory", key="node", stream="NODES", publisher="discovery"),
     Channel(event=facts.NodeHealthChanged, subject="node.health", key="node", stream="NODES", publisher="discovery"),

@@ -266,6 +266,15 @@ class SpatialChoice(StrEnum):
     SUBDEVICE = "subdevice"
 
 
+class OverrunStep(StrEnum):
+    """What was done about a process whose work stays on a device beyond its time; each step after the one before."""
+
+    NONE = "none"
+    THROTTLED = "throttled"
+    PAUSED = "paused"
+    TERMINATED = "terminated"
+
+
 SliceId = Annotated[str, Meta(pattern=ID_PATTERN, description="1 to 64 of A-Z a-z 0-9 _ -")]
 TenantName = Annotated[str, Meta(pattern=ID_PATTERN, description="1 to 64 of A-Z a-z 0-9 _ -")]
 NodeName = Annotated[str, Meta(pattern=ID_PATTERN, description="1 to 64 of A-Z a-z 0-9 _ -")]

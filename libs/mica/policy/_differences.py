@@ -35,4 +35,5 @@ def differences(before: Policy | None, after: Policy | None) -> list[Difference]
         return []
     nothing = type(either)()
     old, new = fields_of(before or nothing), fields_of(after or nothing)
-    return [Difference(field, old[field], value) for field, value in new.items() if old[field] != value]
+    names = dict.fromkeys((*old, *new))
+    return [Difference(name, old.get(name), new.get(name)) for name in names if old.get(name) != new.get(name)]

@@ -21,7 +21,8 @@ from mica.region._names import RuntimeDir
 from mica.region._owner import Owner, find_process, owner_of, process_start_ticks
 from mica.region._quota import RECORDS_MAX, QuotaRegion
 from mica.region._tenant import TenantRegion
-from mica.region._usage import SLOTS_MAX, ProcessSlot, UsageSnapshot, create_token, create_usage, read_usage, reclaim_slot
+from mica.region._token import TokenSnapshot, create_token, read_token
+from mica.region._usage import SLOTS_MAX, ProcessSlot, UsageSnapshot, create_usage, read_usage, reclaim_slot
 
 __all__ = [
     "ATTACH_BYTES",
@@ -45,6 +46,7 @@ __all__ = [
     "SliceState",
     "Spatial",
     "TenantRegion",
+    "TokenSnapshot",
     "UsageSnapshot",
     "create_token",
     "create_usage",
@@ -53,6 +55,7 @@ __all__ = [
     "find_process",
     "owner_of",
     "process_start_ticks",
+    "read_token",
     "read_usage",
     "reclaim_slot",
 ]

@@ -47,7 +47,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     virtual time may run ahead of the clock. Launches start only in [window_offset_ns, window_offset_ns +
     window_length_ns) of every ``window_period_ns`` of CLOCK_MONOTONIC. ``quantum_ns`` is the longest turn of a slice that
     shares the device by time (0: it needs no device token), ``spatial_ppm`` the part that ``spatial_kind`` gives it,
-    from ``spatial_offset_ppm`` on.
+    from ``spatial_offset_ppm`` on. ``borrows`` 1: it may also launch in windows that their owners leave idle.
     """
 
     slice_id: str
@@ -71,6 +71,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     spatial_kind: Spatial = Spatial.NONE
     spatial_ppm: int = 0
     spatial_offset_ppm: int = 0
+    borrows: int = 0
 
 
 def _numeric_fields() -> tuple[str, ...]:

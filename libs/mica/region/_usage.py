@@ -1,4 +1,4 @@
-"""Usage and token regions as services see them: created, read and reclaimed through the file, never through a mapping.
+"""Usage regions as services see them: created, read and reclaimed through the file, never through a mapping.
 
 Invariant: nothing a tenant writes into its file, or does to it, can harm the reader.
 """
@@ -24,7 +24,9 @@ SLOTS_MAX = lib.MICA_PROCESSES_MAX
 class ProcessSlot(Struct, frozen=True, kw_only=True):
     """One process of a slice, as it accounts for itself. ``pid`` is the one in its own pid namespace.
 
-    ``waiting_ns`` is CLOCK_MONOTONIC when it last said that it waits to launch, 0 when it does not.
+    ``waiting_ns`` is CLOCK_MONOTONIC when it last said that it waits to launch, 0 when it does not; ``stuck_ns`` when work was
+    submitted that should have ended long ago and has not, 0 when there is none; ``deadline_ns`` by when its launch that waits
+    should be done.
     """
 
     slot: int
@@ -42,12 +44,16 @@ class ProcessSlot(Struct, frozen=True, kw_only=True):
     copied_bytes: int = 0
     waiting_ns: int = 0
     weight: int = 0
+    deadline_ns: int = 0
+    stuck_ns: int = 0
 
 
 class UsageSnapshot(Struct, frozen=True, kw_only=True):
     """A copy of a usage region. The totals are cumulative and include processes that are gone.
 
-    ``vram_bytes`` sums ``processes``. Words are copied one by one: each is exact, together they may be microseconds apart.
+    ``window_debt_ns`` is what the slice took beyond its windows and has not given back yet, ``window_owed_ns`` what others took
+    from its windows. ``vram_bytes`` sums ``processes``. Words are copied one by one: each is exact, together they may be
+    microseconds apart.
     """
 
     slice_id: str
@@ -60,6 +66,8 @@ class UsageSnapshot(Struct, frozen=True, kw_only=True):
     vram_peak_bytes: int
     generation_seen: int
     copied_bytes: int = 0
+    window_debt_ns: int = 0
+    window_owed_ns: int = 0
     processes: tuple[ProcessSlot, ...]
 
     @property
@@ -77,6 +85,8 @@ _TOTALS = (
     "refusals",
     "vram_peak_bytes",
     "generation_seen",
+    "window_debt_ns",
+    "window_owed_ns",
 )
 _HELD = lib.MICA_OWNER_HELD >> 56
 _HELD_FLAGS = slice(
@@ -95,6 +105,8 @@ _SLOT_FIELDS = (
     "last_seen_ns",
     "waiting_ns",
     "weight",
+    "deadline_ns",
+    "stuck_ns",
 )
 
 
@@ -114,7 +126,7 @@ def create_usage(path: Path | str, device_id: str, slice_id: str, uid: int, mode
         raise_errno(code, path, "create the usage region")
     if code == 0 and uid == os.geteuid():
         return True
-    with _opened(path, os.O_RDWR) as fd:
+    with opened(path, os.O_RDWR) as fd:
         if code == -errno.EEXIST:
             found = _read(fd, path)
             if (found.slice_id, found.device_id) != (slice_id, device_id):
@@ -127,21 +139,6 @@ def create_usage(path: Path | str, device_id: str, slice_id: str, uid: int, mode
     return code == 0
 
 
-def create_token(path: Path | str, device_id: str, mode: int = 0o666) -> bool:
-    """Make the device's token region.
-
-    Returns:
-        True when it was made, False when one was there, which is left alone.
-
-    Raises:
-        RegionAccessError: the system refuses.
-    """
-    code = lib.mica_region_create(os.fsencode(path), lib.MICA_REGION_TOKEN, check_device_id(device_id).encode(), ffi.NULL, mode)
-    if code not in (0, -errno.EEXIST):
-        raise_errno(code, path, "create the token region")
-    return code == 0
-
-
 def read_usage(path: Path | str) -> UsageSnapshot:
     """Copy a usage region.
 
@@ -150,7 +147,7 @@ def read_usage(path: Path | str) -> UsageSnapshot:
         RegionDefectError: it is truncated, foreign, of a newer layout or of another boot.
         RegionAccessError: the system refuses.
     """
-    with _opened(path, os.O_RDONLY) as fd:
+    with opened(path, os.O_RDONLY) as fd:
         return _read(fd, path)
 
 
@@ -165,7 +162,7 @@ def reclaim_slot(path: Path | str, slot: int, owner: int) -> bool:
     """
     if not 0 <= slot < SLOTS_MAX:
         raise RegionError(f"{path}: slot {slot}, allowed are 0 to {SLOTS_MAX - 1}")
-    with _opened(path, os.O_RDWR) as fd:
+    with opened(path, os.O_RDWR) as fd:
         code = lib.mica_slot_reclaim(fd, slot, owner)
     if code < 0:
         raise_errno(code, path, f"reclaim slot {slot}")
@@ -173,12 +170,12 @@ def reclaim_slot(path: Path | str, slot: int, owner: int) -> bool:
 
 
 @contextmanager
-def _opened(path: Path | str, flags: int) -> Iterator[int]:
+def opened(path: Path | str, flags: int) -> Iterator[int]:
     """Open a file that a tenant owns: no symbolic link is followed, and a FIFO in its place holds nobody up."""
     try:
         fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
-        raise_errno(-(error.errno or errno.EIO), path, "open the usage region")
+        raise_errno(-(error.errno or errno.EIO), path, "open the region")
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise RegionError(f"{path}: not a regular file, expected a usage region")

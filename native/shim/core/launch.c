@@ -8,6 +8,7 @@
 
 #include "credit.h"
 #include "nap.h"
+#include "turn.h"
 
 /* How long a process of the slice that goes first is waited for when it could go: another slice's turn and its own longest nap. Shorter, and it is passed
  * over while it sleeps, however much it weighs. */
@@ -29,6 +30,7 @@ struct attempt {
         struct mica_token_ask ask;
         struct mica_hold_ask hold; /* of work that is strict; begins with an ask */
     };
+    struct mica_turn turn;
     uint64_t heard; /* the bell, before the device was asked for */
     uint64_t grant_ns; /* the cost with its credit */
     uint64_t rank_since_ns;
@@ -96,7 +98,7 @@ static void describe(struct attempt *attempt, const struct mica_slice_limits *li
     attempt->ask.cost_ns = attempt->grant_ns;
     attempt->ask.quantum_ns = limits->quantum_ns;
     attempt->ask.alone = attempt->work->alone;
-    attempt->ask.urgent = attempt->work->urgent;
+    attempt->ask.urgent = attempt->work->urgent || attempt->turn.owns; /* nobody is before a slice in its own window */
 }
 
 static uint64_t rate_wait(const struct attempt *attempt, const struct mica_slice_limits *limits, uint64_t now_ns)
@@ -161,8 +163,8 @@ static uint64_t try_submit(struct attempt *attempt, const struct mica_slice_limi
         return MICA_NAP_MAX_NS;
     }
     attempt->grant_ns = grant(limits, attempt->work);
+    uint64_t wait_ns = mica_turn_wait(&attempt->turn, attempt->device, limits, attempt->token, attempt->work, now_ns);
     describe(attempt, limits);
-    uint64_t wait_ns = mica_window_wait(limits, attempt->grant_ns, now_ns);
     if (wait_ns == 0) {
         wait_ns = rate_wait(attempt, limits, now_ns);
     }
@@ -212,17 +214,28 @@ static void submitted(struct attempt *attempt, const struct mica_slice_limits *l
     work->claim_ns = attempt->token != NULL ? attempt->ask.claim_ns : 0;
     work->clean = attempt->token != NULL ? (enum mica_clean)attempt->ask.clean : MICA_CLEAN_NO;
     work->turns = attempt->token != NULL ? atomic_load_explicit(&attempt->token->turns, memory_order_relaxed) : 0;
+    mica_turn_taken(&attempt->turn, attempt->device, limits, work);
 }
 
-/* Control word throttle: no borrowing, the guaranteed share only. */
+/* Control word throttle: no borrowing, the guaranteed share and the own window only. */
 static const struct mica_slice_limits *throttled(const struct mica_slice_limits *limits, struct mica_slice_limits *copy)
 {
     if (limits->control != MICA_CONTROL_THROTTLE) {
         return limits;
     }
     *copy = *limits;
-    copy->ceiling_ppm = limits->share_ppm;
+    copy->ceiling_ppm = limits->window_period_ns != 0 ? limits->ceiling_ppm : limits->share_ppm;
+    copy->borrows = 0;
     return copy;
+}
+
+/* Work that waits is not in flight, whatever it was counted as when it last asked. */
+static void uncount(struct attempt *attempt)
+{
+    if (attempt->work->counted) {
+        mica_launch_ended(attempt->device, 1);
+        attempt->work->counted = false;
+    }
 }
 
 static enum mica_verdict give_up(struct attempt *attempt, enum mica_verdict verdict)
@@ -230,10 +243,7 @@ static enum mica_verdict give_up(struct attempt *attempt, enum mica_verdict verd
     if (attempt->token != NULL) {
         mica_token_leave(attempt->token, &attempt->ask);
     }
-    if (attempt->work->counted) {
-        mica_launch_ended(attempt->device, 1);
-        attempt->work->counted = false;
-    }
+    uncount(attempt);
     atomic_store_explicit(&own_slot(attempt->device)->waiting_ns, 0, memory_order_relaxed);
     return verdict;
 }
@@ -281,7 +291,8 @@ enum mica_verdict mica_launch_admit(struct mica_device *device, struct mica_work
         if (last_ns == 0) {
             attempt.was_empty = now_ns >= atomic_load_explicit(&device->usage->active_until_ns, memory_order_relaxed);
             enter(&attempt, limits, now_ns);
-            mica_process_enter(device->usage, device->slot, now_ns);
+            work->asked_ns = now_ns;
+            mica_process_enter(device->usage, device->slot, device->deadline_ns != 0 ? now_ns + device->deadline_ns : 0, now_ns);
         } else {
             add_waited(device, now_ns - last_ns);
         }
@@ -290,6 +301,7 @@ enum mica_verdict mica_launch_admit(struct mica_device *device, struct mica_work
             submitted(&attempt, limits, now_ns);
             return MICA_GRANTED;
         }
+        uncount(&attempt);
         last_ns = now_ns;
         if (bell != NULL) {
             mica_nap_by(bell, attempt.heard, wait_ns);

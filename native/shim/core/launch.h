@@ -27,6 +27,11 @@ struct mica_work {
     uint64_t turns;      /* of the device token, at the admission */
     enum mica_clean clean; /* NO also where nothing is on the device before it */
     uint64_t made_ns;    /* CLOCK_MONOTONIC when the driver had it; on a token only */
+    uint64_t asked_ns;   /* CLOCK_MONOTONIC when it was first asked for */
+    uint64_t opens_ns;   /* the own window in which it was admitted; both 0: none */
+    uint64_t closes_ns;
+    bool first;          /* of that window's work: when it began tells what the switch took */
+    bool last;           /* nothing as long fits into that window after it: when it ends tells how late */
     bool limited;        /* launches in flight are limited */
     bool counted;        /* in the slot's in-flight count */
 };

@@ -23,6 +23,7 @@ struct mica_device {
     unsigned slot;                   /* of this process in `usage`; MICA_PROCESSES_MAX: none */
     _Atomic unsigned record;         /* of the slice in `quota`; changes only if the enforcer moves the slice */
     struct mica_slice_limits limits; /* as they were when the slice was opened */
+    uint64_t deadline_ns;            /* within which this process's launches should be done; 0: no matter when */
     _Atomic uint64_t part_ppm;       /* what this process's work has of the device to itself by a mechanism of the driver's; 0: no such part */
 };
 

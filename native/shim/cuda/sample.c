@@ -4,6 +4,7 @@
 #include "../core/cost.h"
 #include "../core/credit.h"
 #include "../core/part.h"
+#include "../core/turn.h"
 #include "../core/watch.h"
 #include "capture.h"
 #include "graph.h"
@@ -23,6 +24,8 @@
 #define EARLY_NS 20000ULL   /* an end that comes earlier than this before its estimate puts the device's clock back */
 #define GAP_NS 4000ULL      /* from a start event to its launch, at most: more is small only beside long work */
 #define FLIGHT_POLL_NS 200000ULL /* how often the watcher looks which launches in flight have ended */
+#define LOOK_NS 500000ULL   /* an end that was looked for so late may have come long before: the machine did not run this process */
+#define STUCK_NS 20000000ULL /* an end that is so late is said to be late */
 #define COUNT_NS 1000000ULL /* launches on credit are counted so long after they were made */
 
 /* Held by whoever asks for events of a context that is not its own, and around what ends contexts. Launches never take it. */
@@ -73,11 +76,32 @@ void sample_events_make(struct context *context)
     capture_restore(mode);
 }
 
+/* What the enforcer sees of work that does not end: since when the oldest of it has been there. */
+static void note_stuck(struct mica_device *device, const struct sample *sample, uint64_t now_ns)
+{
+    MICA_ATOMIC_U64 *word = &device->usage->processes[device->slot].stuck_ns;
+    uint64_t since_ns = atomic_load_explicit(word, memory_order_relaxed);
+    if (now_ns > sample->work.end_ns + STUCK_NS && (since_ns == 0 || since_ns > sample->work.now_ns)) {
+        atomic_store_explicit(word, sample->work.now_ns, memory_order_relaxed);
+    }
+}
+
+/* It has ended after all, or is gone; if other work is stuck, too, the next look says so. */
+static void note_unstuck(struct mica_device *device, const struct sample *sample)
+{
+    uint64_t since_ns = sample->work.now_ns;
+    atomic_compare_exchange_strong_explicit(&device->usage->processes[device->slot].stuck_ns, &since_ns, 0, memory_order_relaxed, memory_order_relaxed);
+}
+
 void sample_events_forget(struct context *context)
 {
     for (unsigned i = 0; i < SAMPLES_MAX; i++) {
         struct sample *sample = &context->samples[i];
-        if (atomic_exchange(&sample->state, SAMPLE_NONE) == SAMPLE_PENDING && sample->work.claim_ns != 0) {
+        if (atomic_exchange(&sample->state, SAMPLE_NONE) != SAMPLE_PENDING) {
+            continue;
+        }
+        note_unstuck(context->device, sample);
+        if (sample->work.claim_ns != 0) {
             mica_token_release(sample->work.token, sample->work.claim_ns, mica_monotonic_ns());
         }
     }
@@ -117,7 +141,7 @@ static bool is_in_order(struct context *context, CUstream stream)
 struct sample *sample_begin(struct context *context, struct mica_cost *cost, const struct mica_work *work, CUstream stream)
 {
     bool in_order = is_in_order(context, stream);
-    if (work->claim_ns == 0 && !mica_cost_is_unknown(cost) &&
+    if (work->claim_ns == 0 && !mica_cost_is_unknown(cost) && !mica_turn_is_edge(work) &&
         work->now_ns < atomic_load_explicit(&context->next_sample_ns, memory_order_relaxed)) {
         return NULL;
     }
@@ -178,6 +202,7 @@ static enum mica_trust trust_in(const struct sample *sample, bool was_alone, uin
 
 static void settle(struct context *context, struct sample *sample, uint64_t now_ns)
 {
+    bool in_time = now_ns <= sample->due_ns + LOOK_NS;
     struct mica_device *device = context->device;
     const struct mica_work *work = &sample->work;
     struct mica_token_region *token = work->token;
@@ -196,6 +221,9 @@ static void settle(struct context *context, struct sample *sample, uint64_t now_
     uint64_t device_ns = mica_part_device_ns(device, elapsed_ns);
     struct mica_settlement settlement = mica_cost_measured(sample->cost, device_ns, trust, token == NULL);
     mica_launch_correct(device, settlement.charged_ns, settlement.actual_ns, was_alone ? NULL : token);
+    if (in_time) {
+        mica_turn_seen(device, work, mica_cost_estimate(sample->cost), now_ns);
+    }
 }
 
 /* Its end should have been seen: the device is behind its clock. What was submitted after it may have run before it, where the driver lets processes take
@@ -236,6 +264,7 @@ static uint64_t poll_one(struct context *context, struct sample *sample, uint64_
     CUresult result = driver.cuEventQuery(sample->end);
     if (result == CUDA_ERROR_NOT_READY) {
         note_late(sample, now_ns);
+        note_stuck(context->device, sample, now_ns);
         put_off(sample, now_ns);
         uint64_t due_ns = sample->due_ns;
         move(sample, SAMPLE_POLLED, SAMPLE_PENDING);
@@ -246,6 +275,7 @@ static uint64_t poll_one(struct context *context, struct sample *sample, uint64_
     } else if (sample->work.claim_ns != 0) {
         mica_token_release(sample->work.token, sample->work.claim_ns, now_ns);
     }
+    note_unstuck(context->device, sample);
     atomic_fetch_sub_explicit(&context->pending, 1, memory_order_relaxed);
     move(sample, SAMPLE_POLLED, SAMPLE_FREE);
     return MICA_WATCH_NEVER;

@@ -5,6 +5,7 @@
 #include "../core/cost.h"
 #include "../core/credit.h"
 #include "../core/part.h"
+#include "../core/turn.h"
 #include "../core/watch.h"
 #include "devices.h"
 #include "held.h"
@@ -112,7 +113,7 @@ static cl_int admit(struct command *command, struct place *place)
         mica_watch_with(look_round);
         mica_watch_by(now_ns + MICA_HOLD_RENEW_NS);
     }
-    command->is_followed = is_due || command->work.counted || command->work.claim_ns != 0 || mica_cost_is_unknown(command->cost);
+    command->is_followed = is_due || mica_turn_is_edge(&command->work) || command->work.counted || command->work.claim_ns != 0 || mica_cost_is_unknown(command->cost);
     if (is_due) {
         atomic_store_explicit(&place->next_timed_ns, now_ns + QUANTUM_NS, memory_order_relaxed);
         mica_device_touch(command->device, now_ns);
@@ -202,6 +203,7 @@ static void settle(struct command *command, uint64_t measured_ns, uint64_t now_n
     }
     struct mica_settlement settlement = mica_cost_measured(command->cost, measured_ns, trust, token == NULL);
     mica_launch_correct(command->device, settlement.charged_ns, settlement.actual_ns, was_alone || is_held(command) ? NULL : token);
+    mica_turn_seen(command->device, work, measured_ns, now_ns);
 }
 
 /* On a thread of the target's: nothing here waits. */

@@ -108,7 +108,7 @@ def policy_lines(policy: Policy) -> list[tuple[str, ...]]:
     """Every field with its value, and whether that is the default."""
     usual = fields_of(type(policy)())
     return [
-        (field, show_value(field, value), "default" if value == usual[field] else "")
+        (field, show_value(field, value), "default" if value == usual.get(field) else "")
         for field, value in fields_of(policy).items()
     ]
 

@@ -16,6 +16,7 @@ from mica.enforcer.lending import PERIOD_S
 from mica.enforcer.processes import NodeProcesses
 from mica.enforcer.region_files import RegionFiles
 from mica.enforcer.tenancy import Libraries
+from mica.enforcer.turns import LOOK_S as TURNS_S
 from mica.enforcer.world import World
 from mica.events import Inventory, Ledger, NodePolicy, PoolPolicy
 from mica.native import NativeBuildError, opencl_layer, shims, sim_cuda, sim_nvml
@@ -108,6 +109,7 @@ async def serve(enforcer: Enforcer, world: World) -> None:
         group.create_task(_look_at_partitions(enforcer, clock))
         group.create_task(_beat(enforcer, clock))
         group.create_task(_lend(enforcer, clock))
+        group.create_task(_look_at_turns(enforcer, clock))
 
 
 async def _settle(enforcer: Enforcer, clock: Clock) -> None:
@@ -187,6 +189,12 @@ async def _lend(enforcer: Enforcer, clock: Clock) -> None:
     while True:
         borrowing = enforcer.lend()
         await clock.sleep(PERIOD_S if borrowing else BEAT_S)
+
+
+async def _look_at_turns(enforcer: Enforcer, clock: Clock) -> None:
+    while True:
+        at_work = enforcer.look_at_turns()
+        await clock.sleep(TURNS_S if at_work else BEAT_S)
 
 
 def main() -> None:

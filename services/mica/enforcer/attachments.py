@@ -68,6 +68,19 @@ class Attachments:
             process.signal(number)
         return bool(processes)
 
+    def signal_one(self, place: Place, holder: Holder, number: int) -> bool:
+        """Send a signal to one process of a place; False when it is gone."""
+        process = self._watched.get(place, {}).get(holder)
+        return process is not None and process.signal(number)
+
+    def holders(self, place: Place) -> tuple[Holder, ...]:
+        """The slots whose processes are watched."""
+        return tuple(self._watched.get(place, ()))
+
+    def pid_of(self, place: Place, holder: Holder) -> int:
+        """The host's pid of a watched process."""
+        return self._watched[place][holder].pid
+
     def places(self) -> Iterator[Place]:
         """The places with processes."""
         yield from self._watched

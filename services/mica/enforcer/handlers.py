@@ -16,13 +16,14 @@ from mica.enforcer.attachments import NO_SLOT, Attachments
 from mica.enforcer.drains import Drain, due_signal, grace_of
 from mica.enforcer.errors import CannotApplyError, PartitionBusyError
 from mica.enforcer.lending import PERIOD_NS, Neighbour, ceilings
-from mica.enforcer.node import Node, entries_of, is_orphan
-from mica.enforcer.places import UNUSED, Holder, Place
+from mica.enforcer.node import Node, entries_of
+from mica.enforcer.places import UNUSED, Holder, Place, is_orphan
 from mica.enforcer.placing import Part, part_in
 from mica.enforcer.policy import Policy
 from mica.enforcer.ports import Process
 from mica.enforcer.spatial import divisible, parts, whole
 from mica.enforcer.steps import DestroyPartition
+from mica.enforcer.turns import Turns
 from mica.enforcer.voice import Voice
 from mica.enforcer.watch import Watch
 from mica.enforcer.world import World
@@ -52,6 +53,7 @@ class Enforcer:
         self._sweep_from = 0
         self.policy = Policy(world.node)
         self._watch = Watch(world, voice, self.attachments)
+        self._turns = Turns(world, voice, node, self.attachments)
         self.due = asyncio.Event()
         self.jobs_due = asyncio.Event()
         self.telling_due = asyncio.Event()
@@ -88,6 +90,7 @@ class Enforcer:
             self.node.access[place] = await asyncio.to_thread(_access_or_none, ask, place.device_id, partition)
 
     def _settle_now(self) -> None:
+        self.node.set_borrowers(self.policy.rules.borrowers)
         self.node.apply(self.ledger, self.devices, self._parts())
         self._press(self._world.clock.monotonic_ns())
         if self.node.jobs:
@@ -201,6 +204,7 @@ class Enforcer:
         self.node.stuck.clear()
         self._sweep()
         self._press(now_ns)
+        self.look_at_turns(timeslice=False)
         if self._voice.lease_over and not self.node.fence:
             log.warning("the lease of node %s has run out: its slices stand still until the bus is back", self._world.node)
             self.node.set_fence(True)
@@ -214,6 +218,13 @@ class Enforcer:
         devices = {place.device_id for place, held in self.node.held.items() if held.has_usage}
         if await self._watch.look(devices, self.policy.rules.intruders):
             self.due.set()
+
+    def look_at_turns(self, *, timeslice: bool = True) -> bool:
+        """Judge whose work stays too long on the time-sliced devices, or on the others; whether any process is on them."""
+        at_work = self._turns.look(self.ledger, self.policy.rules.overruns, timeslice=timeslice)
+        if self._voice.has_news:
+            self.due.set()
+        return at_work
 
     def lend(self) -> bool:
         """Lend idle compute to the burst slices at work; whether there are any, so that it is worth asking again soon."""

@@ -1,5 +1,6 @@
 """From a ledger entry to the limits in a record. Invariant: pure; the same entry always gives the same limits."""
 
+from collections.abc import Container
 from typing import Final
 
 from msgspec.structs import replace
@@ -36,15 +37,39 @@ def base_ceiling(entry: LedgerEntry) -> int:
     return PPM if entry.window is not None or entry.mode is not Mode.FCSP else entry.share_ppm
 
 
+INFLIGHT_MAX: Final = 1024
+"""Launches that a slice with a window may have unfinished. More than a driver queues; but with a limit each launch is followed
+to its end, so that one that does not end is seen, whatever its program does after it.
+"""
+
+BORROWERS: Final = (Tier.BURST, Tier.SPOT)
+
+
 def quantum_ns(entry: LedgerEntry, part: Part = NO_PART) -> int:
-    """The turn on the device token; 0 where a window says when the slice runs, or a part or hardware keeps it apart."""
-    return QUANTUM_NS if entry.mode is Mode.FCSP and entry.window is None and part == NO_PART else 0
+    """The turn on the device token; 0 where a part or hardware keeps the slice apart.
+
+    A slice with a window needs the token, too: it is by the device's clock that the last work of a window is known to end in it.
+    """
+    return QUANTUM_NS if entry.mode is not Mode.HARDWARE and part == NO_PART else 0
+
+
+def restrained(limits: Limits, restraint: Control) -> Limits:
+    """The limits with a control word that allows no more than ``restraint``."""
+    order = list(Control)
+    return replace(limits, control=max(limits.control, restraint, key=order.index))
 
 
 def limits_of(
-    slice_id: str, entry: LedgerEntry, part: Part = NO_PART, *, ceiling_ppm: int | None = None, fence: bool = False
+    slice_id: str,
+    entry: LedgerEntry,
+    part: Part = NO_PART,
+    *,
+    ceiling_ppm: int | None = None,
+    borrowers: Container[Tier] = BORROWERS,
 ) -> Limits:
-    """The record that the entry asks for. ``ceiling_ppm`` is what is lent on top of the share, if anything.
+    """The record that the entry asks for.
+
+    ``ceiling_ppm`` is what is lent on top of the share, if anything; ``borrowers``: whose slices may use idle windows.
 
     To a slice with a part of its own nothing is lent: it could not use more of the device than its part.
     """
@@ -53,7 +78,7 @@ def limits_of(
         slice_id=slice_id,
         generation=entry.generation,
         tier=entry.tier,
-        control=fenced(entry.control, entry.tier) if fence else entry.control,
+        control=entry.control,
         priority=entry.priority,
         vram_limit_bytes=entry.vram_bytes,
         share_ppm=entry.share_ppm,
@@ -61,7 +86,7 @@ def limits_of(
         burst_ns=own.burst_ns or BURST_NS,
         pinned_limit_bytes=own.pinned_bytes or 0,
         launch_rate_hz=own.launch_rate_hz or 0,
-        inflight_max=own.inflight_max or 0,
+        inflight_max=own.inflight_max or (INFLIGHT_MAX if entry.window is not None else 0),
         copy_bytes_per_s=own.copy_bytes_per_s or 0,
         quantum_ns=quantum_ns(entry, part),
         spatial_kind=part.kind,
@@ -70,6 +95,7 @@ def limits_of(
         window_offset_ns=window.offset_ns,
         window_length_ns=window.length_ns,
         window_period_ns=window.period_ns,
+        borrows=int(entry.window is not None and entry.tier in borrowers),
     )
 
 

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from mica.bus import Bus, Clock
 from mica.enforcer.errors import CannotApplyError, PartitionBusyError
-from mica.enforcer.places import UNUSED, Holder, Place, Reading
+from mica.enforcer.places import UNUSED, Holder, Place, Reading, Work
 from mica.enforcer.ports import Found, Identity
 from mica.enforcer.steps import same_slots
 from mica.enforcer.tenancy import Libraries
@@ -37,6 +37,7 @@ class MemoryRegions:
         self.slots: dict[Place, dict[Holder, int]] = {}
         self.gpu_ns: dict[Place, int] = {}
         self.waiting_ns: dict[Place, int] = {}
+        self.at_work: dict[Place, dict[Holder, Work]] = {}
         self.documents: dict[str, bytes] = {}
         self.reclaimed: list[tuple[Place, Holder, int]] = []
         self.heartbeat_ns = 0
@@ -79,6 +80,10 @@ class MemoryRegions:
     def charges(self, place: Place) -> dict[Holder, int]:
         """What the slots say."""
         return dict(self.slots.get(place, {}))
+
+    def work(self, place: Place) -> dict[Holder, Work]:
+        """What a test says that the processes have on the device."""
+        return {holder: work for holder, work in self.at_work.get(place, {}).items() if holder in self.slots.get(place, {})}
 
     def reclaim(self, place: Place, slot: int, owner: int) -> bool:
         """Free a slot."""

@@ -11,14 +11,13 @@ from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from typing import Final
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from mica.enforcer.drift import drift, is_fixed, orphan_at, owners_of
 from mica.enforcer.errors import CannotApplyError, PartitionBusyError
 from mica.enforcer.jobs import Job, Made, Outcome
-from mica.enforcer.limits import limits_of
-from mica.enforcer.places import UNUSED, Held, Place
+from mica.enforcer.limits import BORROWERS, fenced, limits_of, restrained
+from mica.enforcer.places import UNUSED, Failure, Held, Place, is_orphan
 from mica.enforcer.placing import NO_PART, Part
 from mica.enforcer.ports import Found, Partitions, Regions
 from mica.enforcer.steps import (
@@ -34,7 +33,7 @@ from mica.enforcer.steps import (
     next_step,
     same_slots,
 )
-from mica.events import Ledger, LedgerEntry, Mode, Observed, Partition
+from mica.events import Control, Ledger, LedgerEntry, Mode, Observed, Partition, Tier
 from mica.region import Limits, SliceState
 from mica.vendors import NO_ACCESS, Access
 
@@ -46,21 +45,9 @@ _NOTHING: Final = Held()
 log = logging.getLogger(__name__)
 
 
-class Failure(Struct, frozen=True):
-    """Why a place could not be given what generation ``generation`` asks."""
-
-    generation: int
-    message: str
-
-
 def entries_of(ledger: Ledger) -> dict[Place, LedgerEntry]:
     """The ledger by place."""
     return {Place(device, id_): entry for device, slices in ledger.devices.items() for id_, entry in slices.items()}
-
-
-def is_orphan(place: Place) -> bool:
-    """Whether the place stands for a partition that belongs to no slice. No slice id contains a colon."""
-    return place.slice_id.startswith(":")
 
 
 class Node:
@@ -73,6 +60,9 @@ class Node:
         self.failed: dict[Place, Failure] = {}
         self.jobs: dict[Place, Job] = {}
         self.lent: dict[Place, int] = {}
+        self.restraints: dict[Place, Control] = {}
+        """What slices may do beside what the ledger says, because a process of theirs overruns its time."""
+        self.borrowers: tuple[Tier, ...] = BORROWERS
         self.parts: dict[Place, Part] = {}
         self.divided: set[str] = set()
         self.stuck: set[Place] = set()
@@ -178,6 +168,21 @@ class Node:
         """Set what a burst slice may use now; its share if that is more."""
         self.lent[place] = ceiling_ppm
         self._advance(place, entry)
+
+    def restrain(self, place: Place, entry: LedgerEntry, control: Control) -> None:
+        """Allow a slice no more than ``control``; ``run`` takes it back."""
+        if control is self.restraints.get(place, Control.RUN):
+            return
+        self.restraints[place] = control
+        if control is Control.RUN:
+            del self.restraints[place]
+        self._advance(place, entry)
+
+    def set_borrowers(self, tiers: tuple[Tier, ...]) -> None:
+        """Let the next ``apply`` write every record anew, with these tiers as those that may use idle windows."""
+        if tiers != self.borrowers:
+            self.borrowers = tiers
+            self._settled.clear()
 
     def in_force(self, place: Place, entry: LedgerEntry) -> bool:
         """Whether the place gives what the entry asks, and holds no more than that."""
@@ -322,8 +327,7 @@ class Node:
             entry = None
         target = None
         if entry is not None:
-            part = self.parts.get(place, NO_PART)
-            target = limits_of(place.slice_id, entry, part, ceiling_ppm=self.lent.get(place), fence=self.fence)
+            target = self._limits(place, entry)
         for _ in range(STEPS_MAX):
             step = next_step(place, Wish(entry, target, self._must_be_whole(place)), held, fence=self.fence)
             if step is None:
@@ -341,6 +345,12 @@ class Node:
                 return False
             self._keep(place, held)
         raise AssertionError(f"{place}: no end of steps, last {step}")
+
+    def _limits(self, place: Place, entry: LedgerEntry) -> Limits:
+        part = self.parts.get(place, NO_PART)
+        asked = limits_of(place.slice_id, entry, part, ceiling_ppm=self.lent.get(place), borrowers=self.borrowers)
+        limits = restrained(asked, self.restraints.get(place, Control.RUN))
+        return replace(limits, control=fenced(limits.control, entry.tier)) if self.fence else limits
 
     def _must_be_whole(self, place: Place) -> bool:
         """Whether the device is partitioned, and nobody is on it yet who would have found it so."""
@@ -377,6 +387,7 @@ class Node:
         if held.gone:
             self.held.pop(place, None)
             self.lent.pop(place, None)
+            self.restraints.pop(place, None)
         else:
             self.held[place] = held
 

@@ -42,6 +42,24 @@ class Reading(Struct, frozen=True):
 UNUSED: Final = Reading()
 
 
+class Work(Struct, frozen=True):
+    """What a process has on a device: launches so far, and those not known to be finished.
+
+    ``stuck_ns``: when work was submitted that should have ended long ago and has not (monotonic; 0: none).
+    """
+
+    launches: int = 0
+    inflight: int = 0
+    stuck_ns: int = 0
+
+
+class Failure(Struct, frozen=True):
+    """Why a place could not be given what generation ``generation`` asks."""
+
+    generation: int
+    message: str
+
+
 class Held(Struct, frozen=True, kw_only=True):
     """What is really there for one place.
 
@@ -76,3 +94,8 @@ def window_of(limits: Limits) -> Window | None:
     if limits.window_period_ns == 0:
         return None
     return Window(offset_ns=limits.window_offset_ns, length_ns=limits.window_length_ns, period_ns=limits.window_period_ns)
+
+
+def is_orphan(place: Place) -> bool:
+    """Whether the place stands for a partition that belongs to no slice. No slice id contains a colon."""
+    return place.slice_id.startswith(":")

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from mica.bus import Bucket, Change
-from mica.events import IntruderAction, NodePolicy, PoolPolicy, SpatialChoice
+from mica.events import IntruderAction, NodePolicy, Overruns, PoolPolicy, SpatialChoice, Tier
 from mica.policy import in_force, newest
 
 
@@ -18,6 +18,8 @@ class Rules(Struct, frozen=True, kw_only=True):
     intruders: IntruderAction = IntruderAction.REPORT
     spatial: SpatialChoice = SpatialChoice.AUTO
     mps_across_tenants: bool = False
+    overruns: Overruns = Overruns()
+    borrowers: tuple[Tier, ...] = (Tier.BURST, Tier.SPOT)
 
 
 def rules_of(pool: PoolPolicy | None, node: NodePolicy | None) -> Rules:

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from mica.enforcer.places import Holder, Place, Reading
+from mica.enforcer.places import Holder, Place, Reading, Work
 from mica.events import Partition
 from mica.region import Limits
 from mica.vendors import Access
@@ -53,6 +53,9 @@ class Regions(Protocol):
 
     def charges(self, place: Place) -> Mapping[Holder, int]:
         """The device memory that each process of the slice has charged, in bytes; nothing when the file is missing or damaged."""
+
+    def work(self, place: Place) -> Mapping[Holder, Work]:
+        """What each process of the slice has on the device; nothing when the file is missing or damaged."""
 
     def reclaim(self, place: Place, slot: int, owner: int) -> bool:
         """Free a dead owner's slot, once. False when it is not held by that owner any more."""

@@ -12,7 +12,7 @@ from heapq import heapify, heappop, heappush
 
 from mica.bus import Clock
 from mica.enforcer.errors import CannotApplyError, EnforcerError
-from mica.enforcer.places import UNUSED, Holder, Place, Reading
+from mica.enforcer.places import UNUSED, Holder, Place, Reading, Work
 from mica.enforcer.ports import Found
 from mica.region import (
     RECORDS_MAX,
@@ -145,6 +145,14 @@ class RegionFiles:
         except RegionError:
             return {}
         return {Holder(slot.slot, slot.owner): slot.vram_bytes for slot in found.processes}
+
+    def work(self, place: Place) -> dict[Holder, Work]:
+        """What each process has on the device; see the port."""
+        try:
+            found = read_usage(self._usage_name(place))
+        except RegionError:
+            return {}
+        return {Holder(slot.slot, slot.owner): Work(slot.launches, slot.inflight, slot.stuck_ns) for slot in found.processes}
 
     def reclaim(self, place: Place, slot: int, owner: int) -> bool:
         """Free a dead owner's slot; see the port."""

@@ -5,8 +5,8 @@ from typing import Final
 
 from msgspec import Struct
 
-from mica.enforcer.node import Failure, Node, is_orphan
-from mica.enforcer.places import Held, Place, window_of
+from mica.enforcer.node import Node
+from mica.enforcer.places import Failure, Held, Place, is_orphan, window_of
 from mica.events import (
     Command,
     Departure,

@@ -38,6 +38,7 @@ from mica.events import (
     SliceAttached,
     SliceEvicted,
     SliceIntruder,
+    SliceOverran,
     SliceReady,
     SliceReleased,
     SliceResized,
@@ -91,6 +92,11 @@ class Voice:
         return self._age_s is None or self._age_s >= RENEW_S
 
     @property
+    def has_news(self) -> bool:
+        """Whether something waits for the next ``speak``."""
+        return bool(self._outbox)
+
+    @property
     def lease_over(self) -> bool:
         """Whether others may take this node's slices for lost.
 
@@ -140,6 +146,11 @@ class Voice:
             charged_bytes=sighting.charged_bytes,
         )
         self._outbox.append(Announcement(fact, "", f"slice.intruder-{node}-{stranger.device_id}-{stranger.pid}-{action}-{at}"))
+
+    def overran(self, fact: SliceOverran, traceparent: str) -> None:
+        """A process overruns its time, or does not any more; told with the next ``speak``."""
+        message_id = f"slice.overran-{fact.id}-{fact.device_id}-{fact.pid}-{fact.step}-{fact.at}"
+        self._outbox.append(Announcement(fact, traceparent, message_id))
 
     def speak(self, ledger: Ledger, node: Node, devices: Mapping[str, Device]) -> None:
         """Send what is new on its way; ``flush`` sees to it that it arrived. Not to be called while ``unsure``."""

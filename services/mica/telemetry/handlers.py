@@ -11,7 +11,7 @@ from typing import Final, Protocol
 from mica.bus import Bus, BusError, Clock, Entry, StaleRevisionError
 from mica.events import DeviceSampled, Fact, Ledger, Observed, SliceSampled, UsageLedger
 from mica.telemetry.accounting import Book, Moment, Reading
-from mica.telemetry.sources import Sampled, SliceReading
+from mica.telemetry.sources import COUNTER_MAX, Sampled, SliceReading
 from mica.telemetry.targets import Target, targets, tenants
 
 FLUSH_S: Final = 10.0
@@ -134,8 +134,12 @@ class Sampler:
                 utilisation_ppm=reading.utilisation_ppm or 0,
                 power_mw=reading.power_mw or 0,
                 temperature_c=reading.temperature_c or 0,
+                switches=min(token.switches, COUNTER_MAX) if token is not None else 0,
+                switch_ns=min(token.switch_ns, COUNTER_MAX) if token is not None else 0,
+                switch_late_ns=min(token.late_ns, COUNTER_MAX) if token is not None else 0,
             )
             for device_id, reading in sampled.devices
+            for token in [sampled.tokens.get(device_id)]
         ]
         return devices + [self._slice_event(reading, now) for reading in sampled.slices]
 

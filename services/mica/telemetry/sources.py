@@ -4,14 +4,15 @@ Calls block; the service makes them off the event loop.
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
 from msgspec import Struct
 
 from mica.events import Mode
-from mica.region import RegionError, RuntimeDir, read_usage
+from mica.region import RegionError, RuntimeDir, TokenSnapshot, read_token, read_usage
 from mica.telemetry.targets import Target
 from mica.vendors import DeviceReading, Patience, VendorDriver, VendorError, open_drivers
 
@@ -46,6 +47,7 @@ class Sampled(Struct, frozen=True, kw_only=True):
 
     slices: tuple[SliceReading, ...]
     devices: tuple[tuple[str, DeviceReading], ...]
+    tokens: Mapping[str, TokenSnapshot] = {}
 
 
 class Sources:
@@ -76,7 +78,16 @@ class Sources:
         return Sampled(
             slices=tuple(reading for reading in found if reading is not None),
             devices=tuple((device_id, reading) for device_id, reading in counters if reading is not None),
+            tokens=self._tokens(targets),
         )
+
+    def _tokens(self, targets: tuple[Target, ...]) -> dict[str, TokenSnapshot]:
+        """What slices that share a device by windows know of it; a region that can't be read has nothing to tell."""
+        found = {}
+        for device_id in {target.device_id for target in targets if target.mode is Mode.TIMESLICE}:
+            with suppress(RegionError):
+                found[device_id] = read_token(self._runtime.token_path(device_id))
+        return found
 
     def close(self) -> None:
         """Let go of the vendors' libraries."""

@@ -35,7 +35,8 @@ def shared_memory() -> Path:
 class Site:
     """One simulated node, its bus, and the enforcer process that a test starts and kills."""
 
-    def __init__(self, root: Path, url: str, bus: JetStreamBus) -> None:
+    def __init__(self, root: Path, url: str, bus: JetStreamBus, costs: str = "") -> None:
+        """``costs``: TOML of what kernels take on the node."""
         self.root, self.url, self.bus = root, url, bus
         self.runtime = RuntimeDir(root / "run")
         self.sim = root / "sim"
@@ -49,7 +50,10 @@ class Site:
             "MICA_SIM_DIR": str(self.sim),
         }
         write_node_desc(
-            NodeFile.parse(b'name = "n1"\n[[device]]\nmodel = "L4"\n[[device]]\nmodel = "H100-SXM-80GB"\nmig = true\n'), self.sim
+            NodeFile.parse(
+                f'name = "n1"\n{costs}[[device]]\nmodel = "L4"\n[[device]]\nmodel = "H100-SXM-80GB"\nmig = true\n'.encode()
+            ),
+            self.sim,
         )
 
     def command(self) -> list[str]:

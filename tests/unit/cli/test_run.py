@@ -121,6 +121,16 @@ def test_a_program_is_told_its_weight(tmp_path: Path, arguments: list[str], weig
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == f"{weight}\n"
 
 
+def test_a_program_is_told_its_deadline(tmp_path: Path) -> None:
+    """In the environment, from which its shim reads it; beside its weight."""
+    describe(tmp_path, "fcsp", {})
+    show = "import os; print(os.environ['MICA_DEADLINE_MS'], os.environ['MICA_WEIGHT'])"
+    options = ["--deadline-ms", "25", "--weight", "7"]
+    program = [sys.executable, "-c", show]
+    command = [sys.executable, "-m", "mica.cli", "run", "--runtime-dir", str(tmp_path), *options, "s1", "--", *program]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "25 7\n"
+
+
 @pytest.mark.parametrize(("mode", "weight", "message"), [("hardware", "300", "no shim"), ("fcsp", "0", "1<=x<=10000")])
 def test_a_weight_that_nobody_would_enforce_is_one_clear_error(tmp_path: Path, mode: str, weight: str, message: str) -> None:
     """In hardware mode, or out of range."""

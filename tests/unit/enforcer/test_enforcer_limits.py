@@ -24,8 +24,8 @@ def test_what_nobody_said_is_no_limit_and_the_nodes_own_burst() -> None:
 
 
 def test_only_a_slice_that_shares_its_device_by_time_has_turns() -> None:
-    """A window or hardware already says when it runs."""
+    """In a window, too, it is by the device's clock that its last work is known to end there; hardware keeps it apart."""
     window = Window(offset_ns=0, length_ns=1, period_ns=2)
     assert limits_of("s1", entry()).quantum_ns == QUANTUM_NS
-    assert limits_of("s1", entry(mode=Mode.TIMESLICE, window=window)).quantum_ns == 0
+    assert limits_of("s1", entry(mode=Mode.TIMESLICE, window=window)).quantum_ns == QUANTUM_NS
     assert limits_of("h1", hardware()).quantum_ns == 0

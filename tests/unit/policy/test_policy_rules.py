@@ -2,7 +2,18 @@
 
 import pytest
 
-from mica.events import EventError, IntruderAction, Mode, NodePolicy, PoolPolicy, Severity, TenantPolicy, TenantQuota
+from mica.events import (
+    EventError,
+    IntruderAction,
+    Mode,
+    NodePolicy,
+    Overruns,
+    PoolPolicy,
+    Severity,
+    SpotGrace,
+    TenantPolicy,
+    TenantQuota,
+)
 from mica.policy import Difference, check, differences, in_force
 
 REFUSED = {
@@ -40,6 +51,17 @@ REFUSED = {
         '{"points": [{"share_ppm": 1, "p99_ms": 1, "rate_hz": 1}, {"share_ppm": 2, "p99_ms": 2, "rate_hz": 1}]}',
         "points: got p99_ms 1, then 2 at 1 and 2 ppm, batch 1, allowed: no slower with more compute",
     ),
+    "a step that nobody knows": (
+        "node.a",
+        '{"overruns": {"timeslice": "killed"}}',
+        "overruns.timeslice: got killed, allowed: one of none, throttled, paused, terminated",
+    ),
+    "a grace that nobody knows": (
+        "pool.a",
+        '{"overruns": {"spot": {"kill_s": 1}}}',
+        "overruns.spot.kill_s: got 1, allowed: one of",
+    ),
+    "patience without end": ("pool.a", '{"overruns": {"calm_s": -1}}', "overruns.calm_s: got -1, allowed: "),
     "no commands at all": ("tenant.a", '{"commands_per_s": 0}', "commands_per_s: got 0, allowed: int >= 1"),
 }
 
@@ -83,3 +105,16 @@ def test_a_nodes_own_words_stand_in_place_of_its_pools() -> None:
     assert in_force(pool, node) == PoolPolicy(drain_at=Severity.WARNING)
     assert in_force(None, NodePolicy(drain_at=Severity.INFO)) == PoolPolicy(drain_at=Severity.INFO)
     assert in_force(pool, None) == pool
+
+
+def test_what_a_node_says_in_place_of_its_pool_is_told_field_by_field() -> None:
+    """Also where the version before said nothing of it; a tier's other graces keep their defaults."""
+    after = check("node.a", b'{"overruns": {"spot": {"throttle_s": 0.1}}}')
+    assert isinstance(after, NodePolicy)
+    assert after.overruns == Overruns(spot=SpotGrace(throttle_s=0.1))
+    found = {each.field: (each.before, each.after) for each in differences(NodePolicy(), after)}
+    assert found["overruns.spot.throttle_s"] == (None, 0.1)
+    assert found["overruns.spot.pause_s"] == (None, 0.5)
+    assert found["overruns.timeslice"] == (None, "terminated")
+    back = {each.field: each.after for each in differences(after, NodePolicy())}
+    assert back["overruns.spot.throttle_s"] is None

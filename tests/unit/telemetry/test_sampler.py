@@ -24,7 +24,7 @@ from mica.events import (
     UsageLedger,
     Vendor,
 )
-from mica.region import RuntimeDir, create_usage
+from mica.region import RuntimeDir, create_token, create_usage
 from mica.region._binding import ffi
 from mica.telemetry.__main__ import sample_period_s
 from mica.telemetry.handlers import Sampler
@@ -175,6 +175,23 @@ async def test_devices(world: World) -> None:
     (sample,) = world.bus.published("telemetry.device.*")
     assert isinstance(sample, DeviceSampled)
     assert (sample.device_id, sample.vram_used_bytes, sample.utilisation_ppm) == (GPU, 5 << 30, 370_000)
+
+
+async def test_a_time_sliced_device_tells_what_its_switches_cost(world: World) -> None:
+    """As its slices' shims have seen it; a device without windows says nothing, nor does a region that is damaged."""
+    world.place("s1", mode=Mode.TIMESLICE)
+    world.runtime.ensure_device(GPU)
+    create_token(world.runtime.token_path(GPU), GPU)
+    with world.runtime.token_path(GPU).open("r+b") as file:
+        for name, value in {"switches": 7, "switch_ns": 150_000, "late_ns": (1 << 64) - 1}.items():
+            file.seek(ffi.offsetof("struct mica_token_region", name))
+            file.write(value.to_bytes(8, "little"))
+    await world.tick()
+    with world.runtime.token_path(GPU).open("r+b") as file:
+        file.truncate(100)
+    await world.tick()
+    samples = [each for each in world.bus.published("telemetry.device.*") if isinstance(each, DeviceSampled)]
+    assert [(each.switches, each.switch_ns, each.switch_late_ns) for each in samples] == [(7, 150_000, (1 << 63) - 1), (0, 0, 0)]
 
 
 async def test_an_idle_node(world: World) -> None:

@@ -346,6 +346,25 @@ def topology(*, as_json: bool, folder: Path, states: int) -> int:
     return 0 if report.best_percent == 100 else 1
 
 
+@bench.command(help="How a time-sliced device is shared, what a change of hands costs, and how long an endless kernel holds it.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--quick", is_flag=True, help="A few seconds: whether everything works, not how well.")
+def turns(*, as_json: bool, quick: bool) -> int:
+    """Run the benchmark of time slicing."""
+    from mica.bench import turns as measured
+    from mica.cli._table import show_table
+
+    report = _carry_out(lambda: measured.run(measured.quick() if quick else measured.full()))
+    if as_json:
+        _print(report, as_json=True, title="")
+        return 0
+    click.echo("mica bench turns (simulated device that nothing preempts)")
+    show_table(measured.HEAD, measured.rows(report), empty="")
+    for line in measured.remarks(report):
+        click.echo(line)
+    return 0
+
+
 @bench.command(help="What a placement costs the planner in a fleet of thousands of nodes, how that grows, and what replicas add.")
 @click.option("--nodes", default=10_000, show_default=True, type=click.IntRange(10, 100_000), help="Nodes of eight devices each.")
 @click.option(

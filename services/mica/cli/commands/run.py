@@ -21,9 +21,10 @@ from mica.cli._runtime import runtime_dir as usual_runtime_dir
 PREPENDED: Final = {"LD_PRELOAD": " ", "LD_LIBRARY_PATH": ":"}
 """Variables that add to what the caller has, with what separates their parts there."""
 
-WEIGHT: Final = "MICA_WEIGHT"
-"""The variable by which a process tells its shim how much it weighs."""
+VARIABLES: Final = {"weight": "MICA_WEIGHT", "deadline_ms": "MICA_DEADLINE_MS"}
+"""By which a process tells its shim how much it weighs, and how soon its work should be done."""
 WEIGHT_MAX: Final = 10_000
+DEADLINE_MAX_MS: Final = 60_000
 
 
 class Mount(Struct, frozen=True):
@@ -53,10 +54,15 @@ class Attach(Struct, frozen=True):
     type=click.IntRange(1, WEIGHT_MAX),
     help="What this program gets of the slice's compute, beside 100 for each program that says nothing.",
 )
+@click.option(
+    "--deadline-ms",
+    type=click.IntRange(1, DEADLINE_MAX_MS),
+    help="How soon this program's work should be done: of the slice's programs that wait the earliest deadline goes first.",
+)
 @click.option("--bind-cpus", is_flag=True, help="Run it on the processors that are near the slice's devices only.")
 @click.argument("slice_id", metavar="SLICE")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD…")
-def run(slice_id: str, command: Sequence[str], runtime_dir: Path | None, weight: int | None, *, bind_cpus: bool) -> None:
+def run(slice_id: str, command: Sequence[str], runtime_dir: Path | None, *, bind_cpus: bool, **asked: int | None) -> None:
     """Start CMD inside SLICE: it sees the slice as its device, unmodified."""
     program = without_dashes(command)
     root = (runtime_dir or usual_runtime_dir()).absolute()
@@ -67,10 +73,13 @@ def run(slice_id: str, command: Sequence[str], runtime_dir: Path | None, weight:
     missing = [path for path in shims(attach) if not path.is_file()]
     if missing:
         raise CliError(f"slice {slice_id}: its shim {missing[0]} is not here; without it the program would see no device")
-    if weight is not None:
+    for name, value in asked.items():
+        if value is None:
+            continue
+        option = f"--{name.replace('_', '-')} {value}"
         if attach.mode == "hardware":
-            raise CliError(f"slice {slice_id}: --weight {weight} in hardware mode, where no shim weighs programs; allowed: none")
-        environment[WEIGHT] = str(weight)
+            raise CliError(f"slice {slice_id}: {option} in hardware mode, where no shim weighs programs; allowed: none")
+        environment[VARIABLES[name]] = str(value)
     if bind_cpus:
         os.sched_setaffinity(0, near_cpus(attach, os.sched_getaffinity(0)))
     try:
