@@ -190,7 +190,8 @@ struct mica_usage_region {
     MICA_ATOMIC_U64 rate_basis;      /* ceiling_ppm << 32 | share_ppm, by which the times above were advanced */
     MICA_ATOMIC_U64 process_floor_ns; /* the same floor as the token region's, among the slice's processes */
     MICA_ATOMIC_U64 context_bytes; /* device memory that a process's first context took when that was last measured; 0: not yet */
-    MICA_ATOMIC_U64 reserved[16];
+    MICA_ATOMIC_U64 return_ns; /* how soon its program comes back, as a rule, when its work has ended; 0: not soon */
+    MICA_ATOMIC_U64 reserved[15];
     struct mica_process_slot processes[MICA_PROCESSES_MAX];
 };
 
@@ -239,7 +240,10 @@ struct mica_token_region {
     MICA_ATOMIC_U64 brief_until_ns; /* when, by estimate, the last brief work of a slice within its share ends */
     MICA_ATOMIC_U64 hold;           /* see above; devices whose slices must not overlap only */
     MICA_ATOMIC_U64 prompt_ns;      /* CLOCK_MONOTONIC when such a program last asked for a device that must be held */
-    uint64_t reserved[21];
+    MICA_ATOMIC_U64 kept_until_ns; /* until then the device is kept for the program that waits for what is on it, and comes back */
+    MICA_ATOMIC_U64 kept_record;   /* 1 + record index of its slice */
+    MICA_ATOMIC_U64 kept_tag_ns;   /* the order tag that its next work will have */
+    uint64_t reserved[18];
     struct mica_token_waiter waiters[MICA_SLICES_MAX];
 };
 
