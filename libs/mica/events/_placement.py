@@ -4,7 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct, field
 
-from mica.events._vocabulary import Bytes, CpuMilli, DeviceId, HostBytes, Mode, Nanoseconds, NodeName, SharePpm, Vendor
+from mica.events._vocabulary import PPM, Bytes, CpuMilli, DeviceId, HostBytes, Mode, Nanoseconds, NodeName, SharePpm, Vendor
 
 
 class WorkLimits(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
@@ -12,6 +12,7 @@ class WorkLimits(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True
 
     Left out: nothing is said (in ``slice.resize``: it stays). 0: no limit; of ``burst_ns``, the node's own. ``pinned_bytes`` is
     pinned host memory, ``inflight_max`` launches submitted and not finished, ``burst_ns`` how far it may run ahead of its share.
+    ``ceiling_ppm``: what it may use of the device while others leave it idle, where that is more than its share.
     """
 
     pinned_bytes: Annotated[int, Meta(ge=0, le=(1 << 48) - 1)] | None = None
@@ -19,6 +20,7 @@ class WorkLimits(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True
     inflight_max: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
     copy_bytes_per_s: Annotated[int, Meta(ge=0, le=1 << 50)] | None = None
     burst_ns: Annotated[int, Meta(ge=0, le=1_000_000_000)] | None = None
+    ceiling_ppm: Annotated[int, Meta(ge=0, le=PPM)] | None = None
 
     @property
     def given(self) -> tuple[str, ...]:
