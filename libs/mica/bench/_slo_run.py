@@ -5,8 +5,11 @@ Owns the programs of a run. Invariant: none of them outlives it, and a program t
 
 import asyncio
 import json
+import os
+import signal
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -182,19 +185,27 @@ class _Program:
 
     async def errors(self) -> str:
         """The end of what it said on stderr, once it is killed."""
-        if self._process.returncode is None:
-            self._process.kill()
+        await end(self._process)
         assert self._process.stderr is not None
         return (await self._process.stderr.read()).decode().strip()[-500:]
 
     async def kill(self) -> None:
         """End it, whatever it does."""
-        if self._process.returncode is None:
-            self._process.kill()
-        await self._process.wait()
+        await end(self._process)
         if self._reading is not None:
             await self._reading
         self._process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+async def end(process: Process) -> None:
+    """Kill a program that still runs, and wait for its end.
+
+    Not by ``process.kill``, which may take its status from its watcher.
+    """
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
+    await process.wait()
 
 
 def told(line: str) -> dict[str, int]:

@@ -90,7 +90,7 @@ def _carry_out(order: Order) -> Outcome:
 async def _measure(stack: Stack, order: Order) -> Outcome:
     bus = await JetStreamBus.connect(stack.url)
     try:
-        await _grant(bus, order)
+        await grant(bus, order)
         listener = Listener(bus)
         heard = asyncio.create_task(listener.listen())
         await listener.ready.wait()
@@ -106,7 +106,7 @@ async def _measure(stack: Stack, order: Order) -> Outcome:
         await bus.close()
 
 
-async def _grant(bus: Bus, order: Order) -> None:
+async def grant(bus: Bus, order: Order) -> None:
     """Ask for both slices; the flood may use whatever the server leaves, and the server what the flood does."""
     runtime = Runtime.OPENCL if order.ns_per_round else Runtime.CUDA
     tiers = {SERVER: Tier.GUARANTEED, FLOOD: order.flood_tier}
@@ -138,13 +138,14 @@ class _Attach(Struct):
     env: dict[str, str]
 
 
-def _environment(stack: Stack, slice_id: str) -> Mapping[str, str]:
+def environment_in(stack: Stack, slice_id: str) -> Mapping[str, str]:
+    """What a program needs to start inside a slice."""
     path = RuntimeDir(stack.runtime_dir).attach_path(slice_id)
     return plain_environment() | msgspec.json.decode(path.read_bytes(), type=_Attach).env
 
 
 def _programs(stack: Stack, order: Order, path: Path) -> Programs:
-    inside = {slice_id: _environment(stack, slice_id) for slice_id in (SERVER, FLOOD)}
+    inside = {slice_id: environment_in(stack, slice_id) for slice_id in (SERVER, FLOOD)}
     if order.ns_per_round:
         device = OpenCl(order.kernels, order.ns_per_round)
         server, flood = device.server(path, inside[SERVER]), device.flood(inside[FLOOD])
