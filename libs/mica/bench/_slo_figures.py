@@ -5,6 +5,7 @@ Invariant: pure; latencies are those that the tenant's own clock saw, device tim
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from math import ceil
 from typing import Final
 
 from msgspec import Struct
@@ -38,7 +39,7 @@ class Answer(Struct, frozen=True):
 def quantile(values: Sequence[float], part: float) -> float:
     """The smallest value that so large a part of them does not exceed; 0 of none."""
     ordered = sorted(values)
-    return ordered[max(0, -int(-part * len(ordered)) - 1)] if ordered else 0.0
+    return ordered[max(0, ceil(part * len(ordered)) - 1)] if ordered else 0.0
 
 
 def p99_ms(answers: Sequence[Answer]) -> float:
