@@ -192,13 +192,14 @@ struct mica_usage_region {
     MICA_ATOMIC_U64 rate_basis;      /* ceiling_ppm << 32 | share_ppm, by which the times above were advanced */
     MICA_ATOMIC_U64 process_floor_ns; /* the same floor as the token region's, among the slice's processes */
     MICA_ATOMIC_U64 context_bytes; /* device memory that a process's first context took when that was last measured; 0: not yet */
+    MICA_ATOMIC_U64 return_ns; /* how soon its program comes back, as a rule, when its work has ended; 0: not soon */
     /* Windows of time-sliced devices; all of device time. */
     MICA_ATOMIC_U64 window_seen_ns; /* when the window opened in which the slice last asked to launch */
     MICA_ATOMIC_U64 window_debt_ns; /* what it took beyond its windows, and gives back from the next ones */
     MICA_ATOMIC_U64 window_paid_ns; /* so long that window stays shut for it */
     MICA_ATOMIC_U64 window_owed_ns; /* what others took from its windows: it may have that back from time that nobody uses */
     MICA_ATOMIC_U64 window_lost_ns; /* how much later than it could have its first work began there */
-    MICA_ATOMIC_U64 reserved[11];
+    MICA_ATOMIC_U64 reserved[10];
     struct mica_process_slot processes[MICA_PROCESSES_MAX];
 };
 
@@ -247,6 +248,9 @@ struct mica_token_region {
     MICA_ATOMIC_U64 brief_until_ns; /* when, by estimate, the last brief work of a slice within its share ends */
     MICA_ATOMIC_U64 hold;           /* see above; devices whose slices must not overlap only */
     MICA_ATOMIC_U64 prompt_ns;      /* CLOCK_MONOTONIC when such a program last asked for a device that must be held */
+    MICA_ATOMIC_U64 kept_until_ns; /* until then the device is kept for the program that waits for what is on it, and comes back */
+    MICA_ATOMIC_U64 kept_record;   /* 1 + record index of its slice */
+    MICA_ATOMIC_U64 kept_tag_ns;   /* the order tag that its next work will have */
     /* Windows. Whoever owns the open one says in `owner_ns` until when it wants it: when it last asked to launch, or when by estimate its work ends. */
     MICA_ATOMIC_U64 owner_ns;
     MICA_ATOMIC_U64 switches;     /* how often a window's first work was timed */
@@ -255,7 +259,7 @@ struct mica_token_region {
     MICA_ATOMIC_U64 late_ns;      /* mean of how long after its window's end a slice's last work was still there */
     MICA_ATOMIC_U64 late_max_ns;
     MICA_ATOMIC_U64 guard_ns;     /* mean of how much later than estimated that last work ended: so much before a window's end nothing is launched */
-    uint64_t reserved[14];
+    uint64_t reserved[11];
     struct mica_token_waiter waiters[MICA_SLICES_MAX];
 };
 

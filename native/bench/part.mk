@@ -13,8 +13,13 @@ $(BENCH_DIR)/libcuda.so.1: bench/driver.c bench/refused.c
 ALL += $(BENCH_DIR)/call_cost $(BENCH_DIR)/libcuda.so.1
 
 # The tenants of `mica bench isolation`.
-$(BENCH_DIR)/tenant: bench/tenant.c
+$(BENCH_DIR)/tenant: bench/tenant.c bench/program.c bench/program.h
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< -ldl
+	$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.c,$^) -ldl
 
-ALL += $(BENCH_DIR)/tenant
+# The inference server of `mica bench slo`.
+$(BENCH_DIR)/server: bench/server.c bench/program.c bench/program.h
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.c,$^) -ldl
+
+ALL += $(BENCH_DIR)/tenant $(BENCH_DIR)/server

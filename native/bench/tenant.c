@@ -9,7 +9,8 @@
  * Each says "ready" when it could begin and begins at a line on stdin. `work` and `pace` end at SIGTERM. All end with one line of JSON.
  */
 #define _GNU_SOURCE
-#include <dlfcn.h>
+#include "program.h"
+
 #include <inttypes.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -17,25 +18,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define KERNELS_MAX 16
 #define SAMPLES_MAX 1000000
 #define OUT_OF_MEMORY 2
-
-static struct {
-    int (*init)(unsigned);
-    int (*retain)(void **, int);
-    int (*set_current)(void *);
-    int (*load)(void **, const void *);
-    int (*function)(void **, void *, const char *);
-    int (*launch)(void *, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, void *, void **, void **);
-    int (*synchronize)(void);
-    int (*event)(void **, unsigned);
-    int (*record)(void *, void *);
-    int (*wait)(void *);
-    int (*allocate)(uint64_t *, size_t);
-} driver;
 
 static void *kernels[KERNELS_MAX];
 static unsigned kernel_count;
@@ -49,62 +35,11 @@ static void stop(int number)
     stopping = 1;
 }
 
-static void require(bool holds, const char *what)
-{
-    if (!holds) {
-        fprintf(stderr, "tenant: %s\n", what);
-        exit(1);
-    }
-}
-
-static uint64_t now_ns(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
-}
-
-static void sleep_until(uint64_t at_ns)
-{
-    struct timespec time = {.tv_sec = (time_t)(at_ns / 1000000000), .tv_nsec = (long)(at_ns % 1000000000)};
-    clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &time, NULL);
-}
-
-static void symbol(void *library, const char *name, void *pointer)
-{
-    void *found = dlsym(library, name);
-    require(found != NULL, name);
-    memcpy(pointer, &found, sizeof found);
-}
-
-static void open_driver(void)
-{
-    void *context;
-    void *library = dlopen("libcuda.so.1", RTLD_NOW);
-    require(library != NULL, "libcuda.so.1 can not be opened");
-    symbol(library, "cuInit", &driver.init);
-    symbol(library, "cuDevicePrimaryCtxRetain", &driver.retain);
-    symbol(library, "cuCtxSetCurrent", &driver.set_current);
-    symbol(library, "cuModuleLoadData", &driver.load);
-    symbol(library, "cuModuleGetFunction", &driver.function);
-    symbol(library, "cuLaunchKernel", &driver.launch);
-    symbol(library, "cuCtxSynchronize", &driver.synchronize);
-    symbol(library, "cuEventCreate", &driver.event);
-    symbol(library, "cuEventRecord", &driver.record);
-    symbol(library, "cuEventSynchronize", &driver.wait);
-    symbol(library, "cuMemAlloc_v2", &driver.allocate);
-    require(driver.init(0) == 0 && driver.retain(&context, 0) == 0 && driver.set_current(context) == 0, "the driver does not start");
-}
-
 static void load_kernels(char *names)
 {
     for (char *name = strtok(names, ","); name != NULL; name = strtok(NULL, ",")) {
-        char code[256];
-        void *module;
-        snprintf(code, sizeof code, ".version 7.0\n.target sm_70\n.address_size 64\n.visible .entry %s() { ret; }\n", name);
         require(kernel_count < KERNELS_MAX, "too many kernels");
-        require(driver.load(&module, code) == 0 && driver.function(&kernels[kernel_count], module, name) == 0, name);
-        kernel_count++;
+        kernels[kernel_count++] = load_kernel(name);
     }
     require(kernel_count > 0, "no kernel is named");
 }
@@ -119,7 +54,7 @@ static void begin(void)
 
 static void launch(unsigned index)
 {
-    require(driver.launch(kernels[index % kernel_count], 1, 1, 1, 32, 1, 1, 0, NULL, NULL, NULL) == 0, "a launch failed");
+    launch_kernel(kernels[index % kernel_count]);
 }
 
 /* Two events take turns: while one half of the depth runs, the other is submitted. */

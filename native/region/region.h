@@ -178,6 +178,8 @@ void mica_window_note(MICA_ATOMIC_U64 *mean, MICA_ATOMIC_U64 *most, uint64_t val
  * tag, which it keeps while it waits. `token` may be NULL. */
 uint64_t mica_order_enter(struct mica_usage_region *usage, const struct mica_token_region *token, const struct mica_slice_limits *limits,
                           uint64_t now_ns);
+/* The order tag of the slice's next work, when work of this cost that has `tag_ns` is submitted. */
+uint64_t mica_order_after(const struct mica_slice_limits *limits, uint64_t tag_ns, uint64_t cost_ns);
 /* The work was submitted, at a clock that now ends at `end_ns`. */
 void mica_order_charge(struct mica_usage_region *usage, struct mica_token_region *token, const struct mica_slice_limits *limits, uint64_t tag_ns,
                        uint64_t cost_ns, uint64_t end_ns);
@@ -198,6 +200,8 @@ struct mica_token_ask {
     uint64_t urgent;     /* 1: communication: goes ahead of the order, not of the clock */
     uint64_t jumps;      /* 1: nothing of the slice is on the device, and this is short: it need not wait until the device runs dry, once it comes first */
     uint64_t brief;      /* 1: it jumps, and its slice is within its share: others' long work is not to go in the middle of it */
+    uint64_t keep_ns;    /* how long the device is to be kept for the slice when this work has ended; 0: not at all */
+    uint64_t next_tag_ns; /* the order tag of what it submits next */
     uint64_t spared_ns;  /* in and out, 0 at first: since when it has waited for such work */
     uint64_t claim_ns;   /* in and out, 0 at first: the alone_until word while it is this asker's */
     uint64_t end_ns;     /* out: where the clock stands after the work */
@@ -211,6 +215,10 @@ uint64_t mica_token_admit(struct mica_token_region *token, struct mica_token_ask
 uint64_t mica_token_active_until(const struct mica_token_ask *ask, uint64_t now_ns);
 /* Whether the slice has nothing on the device now, although it had when it began to ask, and more than a turn of others' work is there. */
 bool mica_token_let_by(const struct mica_token_region *token, const struct mica_usage_region *usage, uint64_t quantum_ns, uint64_t now_ns);
+/* How soon a program comes back that waits for each of its works, as a decoder does for each token: its next work was asked for at `now_ns`. The device is kept
+ * for it so long (anticipatory scheduling: Iyer, Druschel, SOSP 2001); of work that goes on in the gap, the driver would give it a whole turn. */
+#define MICA_KEEP_MAX_NS 1000000ULL
+void mica_return_note(struct mica_usage_region *usage, uint64_t now_ns);
 /* The asker gives up. */
 void mica_token_leave(struct mica_token_region *token, const struct mica_token_ask *ask);
 /* The end of the work that has the device alone will not be seen: let others come. */

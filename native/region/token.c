@@ -90,6 +90,11 @@ uint64_t mica_hold_enter(struct mica_usage_region *usage, const struct mica_toke
     return tag_ns;
 }
 
+uint64_t mica_order_after(const struct mica_slice_limits *limits, uint64_t tag_ns, uint64_t cost_ns)
+{
+    return sum(tag_ns, scaled(cost_ns, MICA_PPM, share_of(limits)));
+}
+
 void mica_order_charge(struct mica_usage_region *usage, struct mica_token_region *token, const struct mica_slice_limits *limits, uint64_t tag_ns,
                        uint64_t cost_ns, uint64_t end_ns)
 {
@@ -148,6 +153,36 @@ static uint64_t spares_ns(const struct mica_token_region *token, struct mica_tok
     return left_ns < most_ns ? left_ns : most_ns;
 }
 
+void mica_return_note(struct mica_usage_region *usage, uint64_t now_ns)
+{
+    uint64_t gap_ns = difference(now_ns, load(&usage->active_until_ns));
+    uint64_t usual_ns = load(&usage->return_ns);
+    if (gap_ns == 0)
+        return;
+    if (gap_ns > MICA_KEEP_MAX_NS)
+        usual_ns /= 2;
+    else if (gap_ns > usual_ns)
+        usual_ns = gap_ns + gap_ns / 4 < MICA_KEEP_MAX_NS ? gap_ns + gap_ns / 4 : MICA_KEEP_MAX_NS;
+    else
+        usual_ns -= (usual_ns - gap_ns) / 16;
+    store(&usage->return_ns, usual_ns);
+}
+
+/* How long work is kept off the device because a slice that comes before it is about to come back. Who is owed the device by the order waits for nobody. */
+static uint64_t kept_ns(const struct mica_token_region *token, const struct mica_token_ask *ask, uint64_t now_ns)
+{
+    uint64_t left_ns = difference(load(&token->kept_until_ns), now_ns);
+    bool passes = load(&token->kept_record) == ask->record + 1 || ask->urgent || ask->tag_ns < load(&token->kept_tag_ns);
+    return passes || left_ns > MICA_TOKEN_BACKLOG_MAX_NS + MICA_KEEP_MAX_NS ? 0 : left_ns;
+}
+
+static void keep(struct mica_token_region *token, const struct mica_token_ask *ask)
+{
+    store(&token->kept_tag_ns, ask->next_tag_ns);
+    store(&token->kept_record, ask->record + 1);
+    store(&token->kept_until_ns, sum(ask->end_ns, ask->keep_ns));
+}
+
 uint64_t mica_token_active_until(const struct mica_token_ask *ask, uint64_t now_ns)
 {
     uint64_t passed_ns = sum(now_ns + DRIVER_SLICE_NS, ask->cost_ns);
@@ -198,6 +233,8 @@ static void submitted(struct mica_token_region *token, struct mica_token_ask *as
     }
     if (ask->brief)
         store(&token->brief_until_ns, ask->end_ns);
+    if (ask->keep_ns != 0)
+        keep(token, ask);
     ask->clean = own_turn ? cleanness(load(&token->clean_from_ns), now_ns) : MICA_CLEAN_NO;
     store(&token->waiters[ask->record].seen_ns, 0);
 }
@@ -242,7 +279,9 @@ uint64_t mica_token_admit(struct mica_token_region *token, struct mica_token_ask
             wait_ns = (look_ns > at_ns ? look_ns : at_ns) - now_ns;
             break;
         }
-        wait_ns = holds ? 0 : spares_ns(token, ask, now_ns);
+        wait_ns = holds ? 0 : kept_ns(token, ask, now_ns);
+        if (wait_ns == 0 && !holds)
+            wait_ns = spares_ns(token, ask, now_ns);
         if (wait_ns != 0)
             break;
         uint64_t dry_ns = ask->alone ? backlog_at(sum(busy_ns, MICA_TOKEN_BEHIND_NS), now_ns) : 0;
@@ -282,6 +321,9 @@ uint64_t mica_token_made(struct mica_token_region *token, uint64_t end_ns, uint6
     uint64_t seen = end_ns, brief_ns = end_ns;
     atomic_compare_exchange_strong_explicit(&token->busy_until_ns, &seen, late_ns, memory_order_relaxed, memory_order_relaxed);
     atomic_compare_exchange_strong_explicit(&token->brief_until_ns, &brief_ns, late_ns, memory_order_relaxed, memory_order_relaxed);
+    uint64_t kept_ns = load(&token->kept_until_ns);
+    if (kept_ns > end_ns && kept_ns - end_ns <= MICA_KEEP_MAX_NS)
+        move(&token->kept_until_ns, true, late_ns - end_ns);
     return late_ns;
 }
 

@@ -131,7 +131,7 @@ class OpenClDevice(Regions):
         self.settle_ns = int(settle_s * 1e9)
         super().__init__(RuntimeDir(root / "run"), device_id(NODE, platform, name, 0))
         self._plain = {key: value for key, value in os.environ.items() if not key.startswith(_FOREIGN)}
-        self._ns_per_round = self._teach()
+        self.ns_per_round = self._teach()
 
     def __enter__(self) -> Self:
         return self
@@ -152,7 +152,7 @@ class OpenClDevice(Regions):
         started: list[Program] = []
         try:
             for job in jobs:
-                rounds = max(1, int(job.kernel_us * 1000 / self._ns_per_round))
+                rounds = max(1, int(job.kernel_us * 1000 / self.ns_per_round))
                 environment = self.environment(job.slice_id) | dict(job.environment)
                 started.append(Program((job.kind, str(rounds), str(job.argument)), environment))
             for program in started:
@@ -184,7 +184,7 @@ class OpenClDevice(Regions):
 
     def _teach(self) -> float:
         """How long a round of the kernel takes alone (ns), so that kernels can be made of any length."""
-        self._ns_per_round = 1.0
+        self.ns_per_round = 1.0
         job = Job(kind="work", kernel_us=TEACH_ROUNDS / 1000, argument=4, slice_id=None)
         rates = []
         for _ in range(3):

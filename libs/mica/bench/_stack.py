@@ -57,8 +57,8 @@ def mica_command(*arguments: str) -> list[str]:
 
 
 @contextmanager
-def running_stack(node_toml: str, environment: Mapping[str, str] | None = None) -> Iterator[Stack]:
-    """Start everything on a simulated node described by ``node_toml``.
+def running_stack(node_toml: str, environment: Mapping[str, str] | None = None, *, opencl: bool = False) -> Iterator[Stack]:
+    """Start everything on a simulated node described by ``node_toml``, with this machine's processor beside it if ``opencl``.
 
     Raises:
         BenchError: it was not ready in time; carries what it printed.
@@ -72,6 +72,7 @@ def running_stack(node_toml: str, environment: Mapping[str, str] | None = None) 
         port = _free_port()
         arguments = ["up", "--node", str(node_file), "--port", str(port), "--json"]
         arguments += ["--runtime-dir", str(home / "run"), "--data-dir", str(store)]
+        arguments += ["--opencl"] if opencl else []
         log = (store / "log").open("w+")
         begun = time.monotonic()
         process = subprocess.Popen(

@@ -80,6 +80,11 @@ def bench_tenant() -> Path:
     return _built(LIB_DIR / "bench" / "tenant")
 
 
+def bench_server() -> Path:
+    """Return the inference server's program of the SLO bench. Raises NativeBuildError."""
+    return _built(LIB_DIR / "bench" / "server")
+
+
 def bench_call_cost() -> Path:
     """Return the program that times the driver's calls. Raises NativeBuildError."""
     return _built(LIB_DIR / "bench" / "call_cost")

@@ -4,6 +4,6 @@ Owns the drawing; knows nothing of what is drawn. Invariant: equal input gives e
 (extra ``plots``) is loaded by the first drawing only.
 """
 
-from mica.plots._draw import Line, Panel, Plot, PlotError, draw
+from mica.plots._draw import Line, Mark, Panel, Plot, PlotError, draw
 
-__all__ = ["Line", "Panel", "Plot", "PlotError", "draw"]
+__all__ = ["Line", "Mark", "Panel", "Plot", "PlotError", "draw"]

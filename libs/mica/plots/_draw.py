@@ -35,13 +35,21 @@ class Line(Struct, frozen=True):
     faint: bool = False
 
 
+class Mark(Struct, frozen=True):
+    """Something that happened at ``x``: a thin upright line with its name beside it."""
+
+    x: float
+    name: str
+
+
 class Panel(Struct, frozen=True):
-    """Some lines over one axis. ``bounds``: of the y axis, where the data shall not decide."""
+    """Some lines over one axis. ``bounds``: of the y axis, where the data shall not decide. ``marks``: what happened when."""
 
     title: str
     y_label: str
     lines: Sequence[Line]
     bounds: tuple[float | None, float | None] = (None, None)
+    marks: Sequence[Mark] = ()
 
 
 class Plot(Struct, frozen=True):
@@ -92,6 +100,12 @@ def _panel(panel: Panel, axes: "Axes", names: Sequence[str]) -> None:
         number = names.index(line.name)
         style = STYLES[number % len(STYLES)]
         axes.plot(line.x, line.y, label=line.name, color=COLOURS[number % len(COLOURS)], linewidth=1.4, linestyle=style)
+    for mark in panel.marks:
+        axes.axvline(mark.x, color="#444444", linewidth=0.9, linestyle=":")
+        axes.annotate(
+            mark.name, (mark.x, 1.0), xycoords=("data", "axes fraction"), xytext=(2, -2), textcoords="offset points",
+            rotation=90, va="top", fontsize=8, color="#444444",
+        )  # fmt: skip
     axes.set_title(panel.title, fontsize=10, loc="left")
     axes.set_ylabel(panel.y_label)
     axes.set_ylim(*panel.bounds)

@@ -99,6 +99,8 @@ static void describe(struct attempt *attempt, const struct mica_slice_limits *li
     attempt->ask.quantum_ns = limits->quantum_ns;
     attempt->ask.alone = attempt->work->alone;
     attempt->ask.urgent = attempt->work->urgent || attempt->turn.owns; /* nobody is before a slice in its own window */
+    attempt->ask.keep_ns = atomic_load_explicit(&attempt->device->usage->return_ns, memory_order_relaxed);
+    attempt->ask.next_tag_ns = mica_order_after(limits, attempt->ask.tag_ns, attempt->grant_ns);
 }
 
 static uint64_t rate_wait(const struct attempt *attempt, const struct mica_slice_limits *limits, uint64_t now_ns)
@@ -257,6 +259,7 @@ static void enter(struct attempt *attempt, const struct mica_slice_limits *limit
         attempt->ask.tag_ns = mica_hold_enter(usage, attempt->token, limits, now_ns, &has_kept);
         attempt->hold.prompt = has_kept && attempt->work->prompt;
     } else {
+        mica_return_note(usage, now_ns);
         attempt->ask.tag_ns = mica_order_enter(usage, attempt->token, limits, now_ns);
     }
 }

@@ -33,8 +33,14 @@ def fenced(control: Control, tier: Tier) -> Control:
 
 
 def base_ceiling(entry: LedgerEntry) -> int:
-    """The ceiling while nobody's idle time is lent. A window is a limit of its own, so no rate binds inside it."""
-    return PPM if entry.window is not None or entry.mode is not Mode.FCSP else entry.share_ppm
+    """What the slice may use while others leave it idle. A window is a limit of its own, so no rate binds inside it.
+
+    A burst slice may use all of the device, unless it was given a ceiling. What it borrows it gives back within a quantum: the device
+    token asks by share who comes next, at every launch.
+    """
+    if entry.window is not None or entry.mode is not Mode.FCSP:
+        return PPM
+    return max(entry.share_ppm, entry.limits.ceiling_ppm or (PPM if entry.tier is Tier.BURST else 0))
 
 
 INFLIGHT_MAX: Final = 1024

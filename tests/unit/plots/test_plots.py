@@ -7,7 +7,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from mica.plots import Line, Panel, Plot, PlotError, draw
+from mica.plots import Line, Mark, Panel, Plot, PlotError, draw
 
 PLOT = Plot(
     "Two policies",
@@ -36,6 +36,15 @@ def test_a_line_has_one_colour_in_all_panels_and_a_faint_one_is_grey(tmp_path: P
     assert text.count("stroke: #0072b2") == 4  # a line and its legend, twice
     assert text.count("stroke: #d55e00") == 2
     assert "stroke: #888888" in text
+
+
+def test_what_happened_is_marked_when_it_did(tmp_path: Path) -> None:
+    """An upright line for each mark, and its name, which is drawn and so not the same plot."""
+    panel = Panel("Latency", "ms", [Line("p99", [0, 10], [5, 9])], marks=[Mark(4, "throttle")])
+    draw(Plot("A breach", "s", [panel]), tmp_path / "marked.svg")
+    draw(Plot("A breach", "s", [Panel("Latency", "ms", panel.lines)]), tmp_path / "plain.svg")
+    marked, plain = ((tmp_path / name).read_text() for name in ("marked.svg", "plain.svg"))
+    assert marked.count("#444444") > plain.count("#444444")
 
 
 def test_without_matplotlib_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import click
 import msgspec
 
 from mica.bench import BenchError
+from mica.cli.commands.bench_slo import slo
 
 if TYPE_CHECKING:
     from mica.bench._isolation_report import Report
@@ -19,6 +20,9 @@ R = TypeVar("R")
 @click.group(help="Measure this machine; every report names it.")
 def bench() -> None:
     """The benchmarks."""
+
+
+bench.add_command(slo)
 
 
 _profiles_option = click.option(

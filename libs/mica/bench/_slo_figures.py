@@ -1,0 +1,132 @@
+"""The arithmetic of ``mica bench slo``: from answered requests and the device's books to percentiles, windows and moments.
+
+Invariant: pure; latencies are those that the tenant's own clock saw, device time is what the device's books say.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from math import ceil
+from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from mica.events import Slo, SloReported
+
+NS_PER_MS: Final = 1e6
+NS_PER_S: Final = 1_000_000_000
+
+
+class Answer(Struct, frozen=True):
+    """An answered request: its number, and when it arrived and its first and last token came (CLOCK_MONOTONIC, ns)."""
+
+    number: int
+    arrived_ns: int
+    first_ns: int
+    ended_ns: int
+
+    @property
+    def latency_ms(self) -> float:
+        """From its arrival to its last token."""
+        return (self.ended_ns - self.arrived_ns) / NS_PER_MS
+
+    @property
+    def ttft_ms(self) -> float:
+        """From its arrival to its first token."""
+        return (self.first_ns - self.arrived_ns) / NS_PER_MS
+
+
+def quantile(values: Sequence[float], part: float) -> float:
+    """The smallest value that so large a part of them does not exceed; 0 of none."""
+    ordered = sorted(values)
+    return ordered[max(0, ceil(part * len(ordered)) - 1)] if ordered else 0.0
+
+
+def p99_ms(answers: Sequence[Answer]) -> float:
+    """Of the latencies."""
+    return quantile([answer.latency_ms for answer in answers], 0.99)
+
+
+def attained_pct(answers: Sequence[Answer], slo_ms: float) -> float:
+    """The part of the requests that were answered in time."""
+    return 100.0 * sum(answer.latency_ms <= slo_ms for answer in answers) / len(answers) if answers else 0.0
+
+
+class Stretch(Struct, frozen=True, kw_only=True):
+    """A window of the workload's own: how long it was (s), what was answered in it, and how many wait at its end."""
+
+    seconds: float
+    answers: Sequence[Answer]
+    waiting: int
+
+
+def report_of(slice_id: str, stretch: Stretch, slo: Slo, at: int) -> SloReported:
+    """What a workload says of one window."""
+    answers = stretch.answers
+    latencies = [answer.latency_ms for answer in answers]
+    late = sum(slo.p99_ms is not None and latency > slo.p99_ms for latency in latencies)
+    report = SloReported(
+        at=at,
+        id=slice_id,
+        window_s=stretch.seconds,
+        requests=len(answers),
+        rate_hz=len(answers) / stretch.seconds,
+        late=late,
+        inflight=stretch.waiting,
+    )
+    if not answers:
+        return report
+    return replace(
+        report,
+        p50_ms=quantile(latencies, 0.5),
+        p95_ms=quantile(latencies, 0.95),
+        p99_ms=quantile(latencies, 0.99),
+        ttft_ms=quantile([answer.ttft_ms for answer in answers], 0.99),
+    )
+
+
+class Window(Struct, frozen=True):
+    """One stretch of a run: when it began after the run's beginning (s), the answers that ended in it and what was late."""
+
+    at_s: float
+    p99_ms: float
+    requests: int
+    late: int
+
+
+def windows(answers: Sequence[Answer], begin_ns: int, seconds: float, every_s: float, slo_ms: float) -> list[Window]:
+    """The run in stretches of ``every_s``."""
+    count = max(1, round(seconds / every_s))
+    found: list[list[float]] = [[] for _ in range(count)]
+    for answer in answers:
+        index = int((answer.ended_ns - begin_ns) / NS_PER_S / every_s)
+        if 0 <= index < count:
+            found[index].append(answer.latency_ms)
+    return [
+        Window(round(index * every_s, 3), quantile(each, 0.99), len(each), sum(latency > slo_ms for latency in each))
+        for index, each in enumerate(found)
+    ]
+
+
+def recovered_s(answers: Sequence[Answer], from_ns: int, slo_ms: float, quiet_s: float) -> float | None:
+    """How long after ``from_ns`` the last of a series of late requests ended: none is late for ``quiet_s`` after it, or ever.
+
+    A late request that stands alone after that is the tail that any p99 allows. None: it never came to rest.
+    """
+    ends = sorted((answer.ended_ns, answer.latency_ms > slo_ms) for answer in answers if answer.ended_ns >= from_ns)
+    last = from_ns
+    for end_ns, is_late in ends:
+        if end_ns - last > quiet_s * NS_PER_S:
+            break
+        last = end_ns if is_late else last
+    else:
+        if ends and ends[-1][0] - last < quiet_s * NS_PER_S:
+            return None
+    return (last - from_ns) / NS_PER_S
+
+
+def busy_seconds(kernel_ns: Sequence[tuple[int, int]]) -> Iterator[tuple[int, float]]:
+    """From cumulative kernel time at moments (both ns): the moment, and the part of the device since the one before (percent)."""
+    for (before_ns, before), (at_ns, now) in pairwise(kernel_ns):
+        if at_ns > before_ns:
+            yield at_ns, 100.0 * (now - before) / (at_ns - before_ns)
