@@ -12,7 +12,6 @@ from mica.enforcer.errors import EnforcerError
 from mica.enforcer.handlers import Enforcer, take_over
 from mica.enforcer.hardware import VendorOccupants, VendorPartitions
 from mica.enforcer.intruders import LOOK_S
-from mica.enforcer.lending import PERIOD_S
 from mica.enforcer.processes import NodeProcesses
 from mica.enforcer.region_files import RegionFiles
 from mica.enforcer.tenancy import Libraries
@@ -95,7 +94,7 @@ def libraries(sim_dir: Path | None) -> Libraries:
 
 
 async def serve(enforcer: Enforcer, world: World) -> None:
-    """Feed the handlers: the ledger and the inventory, partition jobs, the heartbeat, lending, and the watch for intruders."""
+    """Feed the handlers: the ledger and the inventory, partition jobs, the heartbeat, and the watch for intruders."""
     bus, clock, node = world.bus, world.clock, world.node
     async with asyncio.TaskGroup() as group:
         group.create_task(_settle(enforcer, clock))
@@ -108,7 +107,6 @@ async def serve(enforcer: Enforcer, world: World) -> None:
         group.create_task(_look_for_intruders(enforcer, clock))
         group.create_task(_look_at_partitions(enforcer, clock))
         group.create_task(_beat(enforcer, clock))
-        group.create_task(_lend(enforcer, clock))
         group.create_task(_look_at_turns(enforcer, clock))
 
 
@@ -183,12 +181,6 @@ async def _look_at_partitions(enforcer: Enforcer, clock: Clock) -> None:
     while True:
         await clock.sleep(LOOK_S)
         await enforcer.look_at_partitions()
-
-
-async def _lend(enforcer: Enforcer, clock: Clock) -> None:
-    while True:
-        borrowing = enforcer.lend()
-        await clock.sleep(PERIOD_S if borrowing else BEAT_S)
 
 
 async def _look_at_turns(enforcer: Enforcer, clock: Clock) -> None:

@@ -15,9 +15,8 @@ from mica.bus import Change
 from mica.enforcer.attachments import NO_SLOT, Attachments
 from mica.enforcer.drains import Drain, due_signal, grace_of
 from mica.enforcer.errors import CannotApplyError, PartitionBusyError
-from mica.enforcer.lending import PERIOD_NS, Neighbour, ceilings
-from mica.enforcer.node import Node, entries_of
-from mica.enforcer.places import UNUSED, Holder, Place, is_orphan
+from mica.enforcer.node import Node
+from mica.enforcer.places import Holder, Place, is_orphan
 from mica.enforcer.placing import Part, part_in
 from mica.enforcer.policy import Policy
 from mica.enforcer.ports import Process
@@ -27,7 +26,7 @@ from mica.enforcer.turns import Turns
 from mica.enforcer.voice import Voice
 from mica.enforcer.watch import Watch
 from mica.enforcer.world import World
-from mica.events import Control, Device, Inventory, Ledger, LedgerEntry, Mode, NodePolicy, Observed, Partition, PoolPolicy, Tier
+from mica.events import Control, Device, Inventory, Ledger, NodePolicy, Observed, Partition, PoolPolicy
 from mica.region import AttachMessage
 from mica.vendors import NO_ACCESS, Access
 
@@ -49,7 +48,6 @@ class Enforcer:
         self.attachments = Attachments(world.processes, world.regions, self._on_exit)
         self._drains: dict[Place, Drain] = {}
         self._stopped: set[Place] = set()
-        self._gpu_ns: dict[Place, int] = {}
         self._sweep_from = 0
         self.policy = Policy(world.node)
         self._watch = Watch(world, voice, self.attachments)
@@ -226,29 +224,6 @@ class Enforcer:
             self.due.set()
         return at_work
 
-    def lend(self) -> bool:
-        """Lend idle compute to the burst slices at work; whether there are any, so that it is worth asking again soon."""
-        entries = entries_of(self.ledger)
-        attached = set(self.attachments.places())
-        borrowing = {p.device_id for p in attached if p in entries and _may_borrow(entries[p])}
-        for device_id in borrowing | {place.device_id for place in self.node.lent}:
-            here = {p: entry for p, entry in entries.items() if p.device_id == device_id and p in self.node.held}
-            neighbours = {
-                place.slice_id: Neighbour(
-                    entry.tier, entry.share_ppm, place in attached and self._at_work(place), entry.limits.ceiling_ppm or 0
-                )
-                for place, entry in here.items()
-            }
-            ceiling_of = ceilings(neighbours)
-            for place, entry in here.items():
-                if _may_borrow(entry):
-                    self.node.lend(place, entry, ceiling_of[place.slice_id])
-                elif place in self.node.lent:
-                    self.node.lend(place, entry, 0)
-        if not borrowing:
-            self.node.lent.clear()
-        return bool(borrowing)
-
     def adopt_processes(self) -> None:
         """After a restart: find the processes that hold slots, and free the slots of those that ended meanwhile."""
         for place, held in list(self.node.held.items()):
@@ -264,15 +239,6 @@ class Enforcer:
     def _attached(self, place: Place, process: Process, slot: int) -> None:
         self._voice.attached(place, process.pid, slot, self.ledger)
         self.due.set()
-
-    def _at_work(self, place: Place) -> bool:
-        """Whether the slice used the device since the last look, or waits for it now: its next kernel may be long in coming."""
-        held = self.node.refresh(place)
-        reading = held.reading if held is not None else UNUSED
-        before = self._gpu_ns.get(place, reading.gpu_ns)
-        self._gpu_ns[place] = reading.gpu_ns
-        waits = 0 < self._world.clock.monotonic_ns() - PERIOD_NS < reading.waiting_ns
-        return reading.gpu_ns > before or waits
 
     def _on_exit(self, place: Place, pid: int) -> None:
         self.node.guest_left(place, pid)
@@ -356,10 +322,6 @@ def _access_or_none(ask: Callable[[str, Partition | None], Access], device_id: s
 
 def _generation(ledger: Ledger) -> int:
     return ledger.generation
-
-
-def _may_borrow(entry: LedgerEntry) -> bool:
-    return entry.mode is Mode.FCSP and (entry.tier is Tier.BURST or (entry.limits.ceiling_ppm or 0) > entry.share_ppm)
 
 
 async def take_over(world: World) -> Enforcer:

@@ -32,15 +32,17 @@ def fenced(control: Control, tier: Tier) -> Control:
     return Control.KILL if control is Control.KILL else _FENCE[tier]
 
 
-def base_ceiling(entry: LedgerEntry) -> int:
-    """What the slice may use while others leave it idle. A window is a limit of its own, so no rate binds inside it.
+def ceiling_ppm(entry: LedgerEntry, part: Part = NO_PART) -> int:
+    """The most that the slice may use, while others leave it idle.
 
-    A burst slice may use all of the device, unless it was given a ceiling. What it borrows it gives back within a quantum: the device
-    token asks by share who comes next, at every launch.
+    A burst slice may use all of the device, and any other what it was given a ceiling for. Nobody has to lend it that, and take
+    it back: the device token asks by share who comes next at every launch, so that whoever comes back has his share within a
+    quantum. A slice with a part of its own could not use more than that. A window is a limit of its own, so no rate binds in it.
     """
     if entry.window is not None or entry.mode is not Mode.FCSP:
         return PPM
-    return max(entry.share_ppm, entry.limits.ceiling_ppm or (PPM if entry.tier is Tier.BURST else 0))
+    most = entry.limits.ceiling_ppm or (PPM if entry.tier is Tier.BURST else 0)
+    return max(entry.share_ppm, most if part == NO_PART else 0)
 
 
 INFLIGHT_MAX: Final = 1024
@@ -70,15 +72,9 @@ def limits_of(
     entry: LedgerEntry,
     part: Part = NO_PART,
     *,
-    ceiling_ppm: int | None = None,
     borrowers: Container[Tier] = BORROWERS,
 ) -> Limits:
-    """The record that the entry asks for.
-
-    ``ceiling_ppm`` is what is lent on top of the share, if anything; ``borrowers``: whose slices may use idle windows.
-
-    To a slice with a part of its own nothing is lent: it could not use more of the device than its part.
-    """
+    """The record that the entry asks for. ``borrowers``: whose slices may use idle windows."""
     window, own = entry.window or _NO_WINDOW, entry.limits
     return Limits(
         slice_id=slice_id,
@@ -88,7 +84,7 @@ def limits_of(
         priority=entry.priority,
         vram_limit_bytes=entry.vram_bytes,
         share_ppm=entry.share_ppm,
-        ceiling_ppm=max(base_ceiling(entry), ceiling_ppm or 0) if part == NO_PART else base_ceiling(entry),
+        ceiling_ppm=ceiling_ppm(entry, part),
         burst_ns=own.burst_ns or BURST_NS,
         pinned_limit_bytes=own.pinned_bytes or 0,
         launch_rate_hz=own.launch_rate_hz or 0,

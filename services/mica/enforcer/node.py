@@ -59,7 +59,6 @@ class Node:
         self.held: dict[Place, Held] = {}
         self.failed: dict[Place, Failure] = {}
         self.jobs: dict[Place, Job] = {}
-        self.lent: dict[Place, int] = {}
         self.restraints: dict[Place, Control] = {}
         """What slices may do beside what the ledger says, because a process of theirs overruns its time."""
         self.borrowers: tuple[Tier, ...] = BORROWERS
@@ -163,11 +162,6 @@ class Node:
             return self.held
         making = {place: job.step.partition for place, job in self.jobs.items() if isinstance(job.step, MakePartition)}
         return self.held | {place: replace(self.held.get(place, _NOTHING), partition=its) for place, its in making.items()}
-
-    def lend(self, place: Place, entry: LedgerEntry, ceiling_ppm: int) -> None:
-        """Set what a burst slice may use now; its share if that is more."""
-        self.lent[place] = ceiling_ppm
-        self._advance(place, entry)
 
     def restrain(self, place: Place, entry: LedgerEntry, control: Control) -> None:
         """Allow a slice no more than ``control``; ``run`` takes it back."""
@@ -348,7 +342,7 @@ class Node:
 
     def _limits(self, place: Place, entry: LedgerEntry) -> Limits:
         part = self.parts.get(place, NO_PART)
-        asked = limits_of(place.slice_id, entry, part, ceiling_ppm=self.lent.get(place), borrowers=self.borrowers)
+        asked = limits_of(place.slice_id, entry, part, borrowers=self.borrowers)
         limits = restrained(asked, self.restraints.get(place, Control.RUN))
         return replace(limits, control=fenced(limits.control, entry.tier)) if self.fence else limits
 
@@ -386,7 +380,6 @@ class Node:
         self._touched.add(place)
         if held.gone:
             self.held.pop(place, None)
-            self.lent.pop(place, None)
             self.restraints.pop(place, None)
         else:
             self.held[place] = held

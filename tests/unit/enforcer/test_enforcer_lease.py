@@ -5,7 +5,6 @@ from enforcer_house import GIB, S1, House, entry
 
 from mica.bus import BusUnavailableError
 from mica.enforcer.drains import Drain, due_signal
-from mica.enforcer.lending import Neighbour, ceilings
 from mica.enforcer.limits import fenced
 from mica.enforcer.places import Place
 from mica.events import Control, Tier
@@ -103,62 +102,3 @@ def test_signals_come_in_order_and_only_when_due() -> None:
     assert due_signal(Drain(0, 15), 2.0, 2_500_000_000) == 0
     assert due_signal(Drain(0, 15), 2.0, 3_000_000_000) == 9
     assert due_signal(Drain(0, 9), 2.0, 9_000_000_000) == 9
-
-
-def test_idle_compute_is_lent_to_the_burst_slices_at_work() -> None:
-    """Alone at work a burst slice has the device; with an active neighbour only what that one leaves."""
-    burst, quiet = Neighbour(Tier.BURST, 200_000, active=True), Neighbour(Tier.GUARANTEED, 500_000, active=False)
-    assert ceilings({"b": burst, "g": quiet}) == {"b": 1_000_000}
-    busy = Neighbour(Tier.GUARANTEED, 500_000, active=True)
-    assert ceilings({"b": burst, "g": busy}) == {"b": 500_000}
-
-
-def test_loans_never_add_up_to_more_than_the_device() -> None:
-    """Two borrowers divide what is idle by their shares; an idle one keeps its own."""
-    lent = ceilings(
-        {
-            "a": Neighbour(Tier.BURST, 100_000, active=True),
-            "b": Neighbour(Tier.BURST, 300_000, active=True),
-            "c": Neighbour(Tier.BURST, 100_000, active=False),
-            "g": Neighbour(Tier.GUARANTEED, 200_000, active=True),
-        }
-    )
-    assert lent == {"a": 200_000, "b": 600_000, "c": 100_000}
-
-
-async def test_a_loan_reaches_the_record_and_is_withdrawn_when_the_neighbour_wakes(house: House) -> None:
-    """Within one period of lending the neighbour has its share again."""
-    enforcer = await house.start()
-    await house.ledger(entry("s1"), entry("b1", tier=Tier.BURST))
-    burst = Place("GPU-0", "b1")
-    house.attach(pid=100, place=burst)
-    house.attach(pid=101, place=S1)
-    await house.tick(1)
-    enforcer.lend()
-    house.regions.gpu_ns[burst] = 10
-    assert enforcer.lend()
-    assert house.regions.records[burst].ceiling_ppm == 1_000_000
-    house.regions.gpu_ns |= {burst: 20, S1: 5}
-    enforcer.lend()
-    assert house.regions.records[burst].ceiling_ppm == 700_000
-    house.processes.running[100].exit()
-    enforcer.lend()
-    assert house.regions.records[burst].ceiling_ppm == 300_000
-    assert not enforcer.lend()
-
-
-async def test_a_neighbour_that_waits_to_launch_is_not_idle(house: House) -> None:
-    """Its next kernel may be long in coming: what it waits for is not lent, and is again once it stopped waiting."""
-    enforcer = await house.start()
-    borrower, quiet = Place("GPU-0", "s1"), Place("GPU-0", "s2")
-    await house.ledger(entry("s1", tier=Tier.BURST, share_ppm=300_000), entry("s2", share_ppm=300_000))
-    house.attach(pid=100, place=borrower)
-    house.attach(pid=101, place=quiet)
-    await house.tick(1)
-    enforcer.lend()
-    for at_work, ceiling_ppm in ((False, 1_000_000), (True, 700_000), (False, 1_000_000)):
-        house.clock.advance(0.1)
-        house.regions.gpu_ns[borrower] = house.regions.gpu_ns.get(borrower, 0) + 1
-        house.regions.waiting_ns[quiet] = house.clock.monotonic_ns() if at_work else 0
-        enforcer.lend()
-        assert house.regions.records[borrower].ceiling_ppm == ceiling_ppm

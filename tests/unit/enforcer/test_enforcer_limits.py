@@ -1,9 +1,10 @@
 """What stands in a slice's record."""
 
+import pytest
 from enforcer_house import GIB, S1, House, entry, hardware
 
 from mica.enforcer.limits import BURST_NS, QUANTUM_NS, limits_of
-from mica.events import Mode, Window, WorkLimits
+from mica.events import Mode, Tier, Window, WorkLimits
 
 
 async def test_every_limit_of_the_ledger_reaches_the_record(house: House) -> None:
@@ -29,3 +30,22 @@ def test_only_a_slice_that_shares_its_device_by_time_has_turns() -> None:
     assert limits_of("s1", entry()).quantum_ns == QUANTUM_NS
     assert limits_of("s1", entry(mode=Mode.TIMESLICE, window=window)).quantum_ns == QUANTUM_NS
     assert limits_of("h1", hardware()).quantum_ns == 0
+
+
+@pytest.mark.parametrize(
+    ("tier", "given_ppm", "expected_ppm"),
+    [
+        (Tier.GUARANTEED, None, 300_000),
+        (Tier.SPOT, None, 300_000),
+        (Tier.BURST, None, 1_000_000),
+        (Tier.GUARANTEED, 800_000, 800_000),
+        (Tier.SPOT, 1_000_000, 1_000_000),
+        (Tier.BURST, 600_000, 600_000),
+        (Tier.BURST, 200_000, 300_000),
+        (Tier.SPOT, 0, 300_000),
+    ],
+)
+def test_what_a_slice_may_use_while_others_are_idle(tier: Tier, given_ppm: int | None, expected_ppm: int) -> None:
+    """A burst slice all of the device, unless it was given less; another what it was given. Nobody less than his share."""
+    wanted = entry("s1", tier=tier, share_ppm=300_000, limits=WorkLimits(ceiling_ppm=given_ppm))
+    assert limits_of("s1", wanted).ceiling_ppm == expected_ppm
