@@ -37,6 +37,7 @@ from mica.events import (
     SliceRecord,
     SliceRejected,
     SliceReleased,
+    Slo,
     SloActed,
     SloReported,
 )
@@ -109,7 +110,7 @@ class _Chaos:
         begun = time.monotonic()
         bus = await JetStreamBus.connect(self._stack.url)
         try:
-            await grant(bus, Order(kernels=self._kernels, load=poisson(8, 8), slo_ms=5.0, shares_ppm=(100_000, 50_000)))
+            await grant(bus, Order(kernels=self._kernels, load=poisson(8, 8), slo=Slo(p99_ms=5.0), shares_ppm=(100_000, 50_000)))
             busy = [
                 asyncio.create_task(work) for work in (self._serve(), self._flood(), self._report(bus), self._come_and_go(bus))
             ]

@@ -17,6 +17,10 @@ NS_PER_MS: Final = 1e6
 NS_PER_S: Final = 1_000_000_000
 
 
+TOKENS_LEAST: Final = 5
+"""Of a shorter answer nobody asks how fast its tokens came."""
+
+
 class Answer(Struct, frozen=True):
     """An answered request: its number, and when it arrived and its first and last token came (CLOCK_MONOTONIC, ns)."""
 
@@ -24,6 +28,7 @@ class Answer(Struct, frozen=True):
     arrived_ns: int
     first_ns: int
     ended_ns: int
+    tokens: int = 1
 
     @property
     def latency_ms(self) -> float:
@@ -34,6 +39,16 @@ class Answer(Struct, frozen=True):
     def ttft_ms(self) -> float:
         """From its arrival to its first token."""
         return (self.first_ns - self.arrived_ns) / NS_PER_MS
+
+    @property
+    def tpot_ms(self) -> float | None:
+        """From token to token, on average; None of a short answer."""
+        return (self.ended_ns - self.first_ns) / NS_PER_MS / (self.tokens - 1) if self.tokens >= TOKENS_LEAST else None
+
+    def keeps(self, slo: Slo) -> bool:
+        """Whether it is what was promised."""
+        pairs = ((self.latency_ms, slo.p99_ms), (self.ttft_ms, slo.ttft_ms), (self.tpot_ms, slo.tpot_ms))
+        return all(seen is None or bound is None or seen <= bound for seen, bound in pairs)
 
 
 def quantile(values: Sequence[float], part: float) -> float:
@@ -47,9 +62,14 @@ def p99_ms(answers: Sequence[Answer]) -> float:
     return quantile([answer.latency_ms for answer in answers], 0.99)
 
 
-def attained_pct(answers: Sequence[Answer], slo_ms: float) -> float:
-    """The part of the requests that were answered in time."""
-    return 100.0 * sum(answer.latency_ms <= slo_ms for answer in answers) / len(answers) if answers else 0.0
+def tpots_ms(answers: Sequence[Answer]) -> list[float]:
+    """Of those that are long enough."""
+    return [answer.tpot_ms for answer in answers if answer.tpot_ms is not None]
+
+
+def attained_pct(answers: Sequence[Answer], slo: Slo) -> float:
+    """The part of the requests for which the promise was kept."""
+    return 100.0 * sum(answer.keeps(slo) for answer in answers) / len(answers) if answers else 0.0
 
 
 class Stretch(Struct, frozen=True, kw_only=True):
@@ -64,7 +84,8 @@ def report_of(slice_id: str, stretch: Stretch, slo: Slo, at: int) -> SloReported
     """What a workload says of one window."""
     answers = stretch.answers
     latencies = [answer.latency_ms for answer in answers]
-    late = sum(slo.p99_ms is not None and latency > slo.p99_ms for latency in latencies)
+    late = sum(not answer.keeps(slo) for answer in answers)
+    tpots = tpots_ms(answers)
     report = SloReported(
         at=at,
         id=slice_id,
@@ -82,38 +103,46 @@ def report_of(slice_id: str, stretch: Stretch, slo: Slo, at: int) -> SloReported
         p95_ms=quantile(latencies, 0.95),
         p99_ms=quantile(latencies, 0.99),
         ttft_ms=quantile([answer.ttft_ms for answer in answers], 0.99),
+        tpot_ms=quantile(tpots, 0.99) if tpots else None,
     )
 
 
 class Window(Struct, frozen=True):
-    """One stretch of a run: when it began after the run's beginning (s), the answers that ended in it and what was late."""
+    """One stretch of a run: when it began after the run's beginning (s), what ended in it, what of that was late; p99 (ms)."""
 
     at_s: float
-    p99_ms: float
+    latency_ms: float
+    tpot_ms: float
     requests: int
     late: int
 
 
-def windows(answers: Sequence[Answer], begin_ns: int, seconds: float, every_s: float, slo_ms: float) -> list[Window]:
+def windows(answers: Sequence[Answer], begin_ns: int, seconds: float, every_s: float, slo: Slo) -> list[Window]:
     """The run in stretches of ``every_s``."""
     count = max(1, round(seconds / every_s))
-    found: list[list[float]] = [[] for _ in range(count)]
+    found: list[list[Answer]] = [[] for _ in range(count)]
     for answer in answers:
         index = int((answer.ended_ns - begin_ns) / NS_PER_S / every_s)
         if 0 <= index < count:
-            found[index].append(answer.latency_ms)
+            found[index].append(answer)
     return [
-        Window(round(index * every_s, 3), quantile(each, 0.99), len(each), sum(latency > slo_ms for latency in each))
+        Window(
+            round(index * every_s, 3),
+            p99_ms(each),
+            quantile(tpots_ms(each), 0.99),
+            len(each),
+            sum(not answer.keeps(slo) for answer in each),
+        )
         for index, each in enumerate(found)
     ]
 
 
-def recovered_s(answers: Sequence[Answer], from_ns: int, slo_ms: float, quiet_s: float) -> float | None:
+def recovered_s(answers: Sequence[Answer], from_ns: int, slo: Slo, quiet_s: float) -> float | None:
     """How long after ``from_ns`` the last of a series of late requests ended: none is late for ``quiet_s`` after it, or ever.
 
     A late request that stands alone after that is the tail that any p99 allows. None: it never came to rest.
     """
-    ends = sorted((answer.ended_ns, answer.latency_ms > slo_ms) for answer in answers if answer.ended_ns >= from_ns)
+    ends = sorted((answer.ended_ns, not answer.keeps(slo)) for answer in answers if answer.ended_ns >= from_ns)
     last = from_ns
     for end_ns, is_late in ends:
         if end_ns - last > quiet_s * NS_PER_S:

@@ -9,17 +9,18 @@ def timeline_plot(device: Device) -> Plot:
     incident = device.incident
     marks = [Mark(incident.began_s, "the flood begins"), *(Mark(at_s, name) for at_s, name in incident.marks)]
     ends = [incident.seconds[0], incident.seconds[-1]]
-    latency = Panel(
-        "Latency of the requests that ended in each half second",
+    tokens = Panel(
+        "From token to token, answers that ended in each half second",
         "p99, ms",
         [
-            Line("server", incident.seconds, incident.p99_ms),
-            Line("promised", ends, [device.slo_ms, device.slo_ms], faint=True),
-            Line("alone", ends, [device.p99_ms["alone"]] * 2, faint=True),
+            Line("server", incident.seconds, incident.tpot_ms),
+            Line("promised", ends, [incident.promised_ms] * 2, faint=True),
         ],
         (0, None),
         marks,
     )
+    quiet = [Mark(mark.x, "") for mark in marks]
+    latency = Panel("Whole requests", "p99, ms", [Line("server", incident.seconds, incident.latency_ms)], (0, None), quiet)
     shares = Panel(
         "Who had the device",
         "% of the time",
@@ -28,8 +29,8 @@ def timeline_plot(device: Device) -> Plot:
             Line("flood", incident.server_at_s, incident.flood_pct),
         ],
         (0, None),
-        [Mark(mark.x, "") for mark in marks],
+        quiet,
     )
     small, floor = incident.shares_pct
     title = f"A flood beside a server whose slice of {small:g} % is too small (floor of the flood {floor:g} %): {device.device}"
-    return Plot(title, "seconds since the first request", [latency, shares])
+    return Plot(title, "seconds since the first request", [tokens, latency, shares])

@@ -13,7 +13,8 @@ from mica.bench._slo_figures import NS_PER_S, Answer, attained_pct, busy_seconds
 from mica.bench._slo_load import Load
 from mica.bench._slo_run import Run
 from mica.bench._slo_sim import Kernels
-from mica.bench._slo_system import Outcome, Told
+from mica.bench._slo_system import Order, Outcome, Told
+from mica.events import PPM, Slo
 
 ALONE, UNGUARDED, GUARDED = "alone", "shared_unguarded", "shared_guarded"
 VALID_RATIO: Final = 1.5
@@ -49,9 +50,12 @@ class Incident(Struct, frozen=True, kw_only=True):
     """A flood that comes beside a server whose slice is too small, and what the guard made of it (seconds).
 
     ``detect_s``: from its beginning until the breach was told; ``recover_s``: from then until the last of the late requests
-    ended, 3 s without any after it; ``began_s``: when it came. What is None did not come about.
+    ended, 3 s without any after it; ``began_s``: when it came. What is None did not come about. ``promised_ms``: from token to
+    token; ``latency_ms`` and ``tpot_ms`` are p99s of half seconds.
     """
 
+    load: dict[str, float | str]
+    promised_ms: float
     shares_pct: tuple[float, float]
     began_s: float
     detect_s: float | None
@@ -60,7 +64,8 @@ class Incident(Struct, frozen=True, kw_only=True):
     actions: int
     told: tuple[str, ...]
     seconds: tuple[float, ...]
-    p99_ms: tuple[float, ...]
+    latency_ms: tuple[float, ...]
+    tpot_ms: tuple[float, ...]
     server_at_s: tuple[float, ...]
     server_pct: tuple[float, ...]
     flood_pct: tuple[float, ...]
@@ -117,7 +122,7 @@ class Report(Struct, frozen=True, kw_only=True):
     machine: Machine
 
 
-def figures_of(run: Run, load: Load, slo_ms: float, told: Sequence[Told] = (), whole: float = 1.0) -> Figures:
+def figures_of(run: Run, load: Load, slo: Slo, told: Sequence[Told] = (), whole: float = 1.0) -> Figures:
     """A run in numbers. ``whole``: what a flood alone has of the device's time, by whoever counts it."""
     inside = [each for each in run.readings if each.server_ns or each.at_ns < run.begin_ns + load.seconds * NS_PER_S]
     first = next((each for each in inside if each.at_ns >= run.begin_ns), inside[0])
@@ -127,7 +132,7 @@ def figures_of(run: Run, load: Load, slo_ms: float, told: Sequence[Told] = (), w
     flood_pct = 100.0 * (last.flood_ns - first.flood_ns) / span_ns / whole
     return Figures(
         p99_ms=round(p99_ms(run.answers), 2),
-        attained_pct=round(attained_pct(run.answers, slo_ms) * len(run.answers) / len(load.requests), 3),
+        attained_pct=round(attained_pct(run.answers, slo) * len(run.answers) / len(load.requests), 3),
         server_pct=round(server_pct, 2),
         flood_pct=round(flood_pct, 2),
         kept_pct=round(100.0 * flood_pct / max(1e-9, 100.0 - server_pct), 2) if flood_pct else None,
@@ -141,25 +146,28 @@ def acted(told: Sequence[Told]) -> int:
     return sum(each.kind == "action" and each.action != "none" for each in told)
 
 
-def incident_of(outcome: Outcome, load: Load, slo_ms: float, shares_pct: tuple[float, float]) -> Incident:
+def incident_of(outcome: Outcome, order: Order) -> Incident:
     """What became of the flood that came."""
-    run = outcome.run
+    run, load, slo = outcome.run, order.load, order.slo
     began = run.flood_ns
     breached = next((each.at_ns for each in outcome.told if each.kind == "breached" and each.at_ns >= began), None)
-    stretches = windows(run.answers, run.begin_ns, load.seconds, 0.5, slo_ms)
+    stretches = windows(run.answers, run.begin_ns, load.seconds, 0.5, slo)
     server = list(busy_seconds([(each.at_ns, each.server_ns) for each in run.readings[::5]]))
     flood = list(busy_seconds([(each.at_ns, each.flood_ns) for each in run.readings[::5]]))
-    recovered = recovered_s(run.answers, breached, slo_ms, QUIET_S) if breached is not None else None
+    recovered = recovered_s(run.answers, breached, slo, QUIET_S) if breached is not None else None
     return Incident(
-        shares_pct=shares_pct,
+        load=described(load),
+        promised_ms=slo.tpot_ms or 0.0,
+        shares_pct=percent(order.shares_ppm),
         began_s=round((began - run.begin_ns) / NS_PER_S, 3),
         detect_s=round((breached - began) / NS_PER_S, 3) if breached is not None else None,
         recover_s=round(recovered, 3) if recovered is not None else None,
-        attained_pct=round(attained_pct(_after(run.answers, began), slo_ms), 3),
+        attained_pct=round(attained_pct(_after(run.answers, began), slo), 3),
         actions=acted(outcome.told),
         told=tuple(f"{(each.at_ns - run.begin_ns) / NS_PER_S:.2f} s: {sentence(each)}" for each in outcome.told),
         seconds=tuple(each.at_s for each in stretches),
-        p99_ms=tuple(round(each.p99_ms, 2) for each in stretches),
+        latency_ms=tuple(round(each.latency_ms, 2) for each in stretches),
+        tpot_ms=tuple(round(each.tpot_ms, 2) for each in stretches),
         server_at_s=tuple(round((at_ns - run.begin_ns) / NS_PER_S, 2) for at_ns, _ in server),
         server_pct=tuple(round(part, 2) for _, part in server),
         flood_pct=tuple(round(part, 2) for _, part in flood),
@@ -207,13 +215,7 @@ def device_of(measured: Measured) -> Device:
         slo_ms=round(measured.slo_ms, 2),
         shares_pct=measured.shares_pct,
         runs=len(single[ALONE]),
-        load={
-            "source": load.source,
-            "requests": len(load.requests),
-            "seconds": load.seconds,
-            "rate_hz": round(load.rate_hz, 2),
-            "device_pct": median(each.server_pct for each in single[ALONE]),
-        },
+        load=described(load) | {"device_pct": median(each.server_pct for each in single[ALONE])},
         p99_ms={how: median(each.p99_ms for each in runs) for how, runs in single.items()},
         slo_attainment_pct={how: median(each.attained_pct for each in runs) for how, runs in single.items()},
         utilisation_pct={how: round(median(each.busy_pct for each in runs), 2) for how, runs in single.items()},
@@ -229,6 +231,22 @@ def device_of(measured: Measured) -> Device:
         targets=(),
     )
     return replace(device, targets=tuple(_targets(measured.kind, device)))
+
+
+def described(load: Load) -> dict[str, float | str]:
+    """Where a load is from, and how much it is."""
+    return {
+        "source": load.source,
+        "requests": len(load.requests),
+        "seconds": load.seconds,
+        "rate_hz": round(load.rate_hz, 2),
+    }
+
+
+def percent(shares_ppm: tuple[int, int]) -> tuple[float, float]:
+    """Shares as they are shown."""
+    server, flood = shares_ppm
+    return 100.0 * server / PPM, 100.0 * flood / PPM
 
 
 def _ratios(runs: Sequence[Figures], alone: Sequence[Figures]) -> Spread:

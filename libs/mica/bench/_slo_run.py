@@ -96,6 +96,7 @@ async def run_programs(load: Load, programs: Programs, path: Path, on_tick: OnTi
     started: list[_Program] = []
     try:
         server = await _Program.start(programs.server, started)
+        server.tokens = [request.tokens for request in load.requests]
         flood = await _Program.start(programs.flood, started) if programs.flood is not None else None
         flood_ns = 0
         if flood is not None and programs.flood_after_s is None:
@@ -143,6 +144,7 @@ class _Program:
         self._process = process
         self.pid = process.pid
         self.answers: list[Answer] = []
+        self.tokens: list[int] = []
         self.said = ""
         self._reading: asyncio.Task[None] | None = None
 
@@ -174,7 +176,7 @@ class _Program:
         async for line in self._process.stdout:
             if line[:1].isdigit():
                 number, arrived_ns, first_ns, ended_ns = map(int, line.split())
-                self.answers.append(Answer(number, arrived_ns, first_ns, ended_ns))
+                self.answers.append(Answer(number, arrived_ns, first_ns, ended_ns, self.tokens[number]))
             else:
                 self.said = line.decode()
 

@@ -42,7 +42,7 @@ class Order(Struct, frozen=True, kw_only=True):
 
     kernels: Kernels
     load: Load
-    slo_ms: float
+    slo: Slo
     shares_ppm: tuple[int, int]
     flood_tier: Tier = Tier.SPOT
     flood_after_s: float | None = None
@@ -112,7 +112,7 @@ async def grant(bus: Bus, order: Order) -> None:
     tiers = {SERVER: Tier.GUARANTEED, FLOOD: order.flood_tier}
     async with bus.following("slice.ready.*", "slice.rejected.*", "slice.failed.*") as answers:
         for (slice_id, tier), share_ppm in zip(tiers.items(), order.shares_ppm, strict=True):
-            slo = Slo(p99_ms=order.slo_ms) if slice_id == SERVER else None
+            slo = order.slo if slice_id == SERVER else None
             wanted = RequestSlice(
                 id=slice_id,
                 tenant=slice_id,
@@ -159,7 +159,7 @@ class Reporter:
 
     def __init__(self, bus: Bus, order: Order) -> None:
         self._bus = bus
-        self._slo = Slo(p99_ms=order.slo_ms)
+        self._slo = order.slo
         self._due_ns = 0
         self._reported = 0
 

@@ -20,7 +20,7 @@ from mica.bench._columns import shared_memory_dir
 from mica.bench._device import Device as SimDevice
 from mica.bench._machine import describe_machine
 from mica.bench._opencl_device import OpenClDevice
-from mica.bench._slo_figures import p99_ms
+from mica.bench._slo_figures import p99_ms, quantile, tpots_ms
 from mica.bench._slo_load import Load, from_trace, poisson
 from mica.bench._slo_opencl import KERNELS as OPENCL_KERNELS
 from mica.bench._slo_opencl import OpenCl, on_device
@@ -30,16 +30,18 @@ from mica.bench._slo_report import (
     UNGUARDED,
     Device,
     Figures,
+    Incident,
     Measured,
     Report,
     device_of,
     figures_of,
     incident_of,
+    percent,
 )
 from mica.bench._slo_run import Command, Meter, Programs, Run, Watch, run_programs
 from mica.bench._slo_sim import BooksMeter, Kernels, flood_command, server_command
 from mica.bench._slo_system import Order, run_in_system
-from mica.events import PPM, Tier
+from mica.events import Slo, Tier
 
 __all__ = ["Plan", "Report", "run"]
 
@@ -47,14 +49,14 @@ SLO_MARGIN: Final = 1.1
 """What is promised: the p99 alone, and a tenth."""
 SHARES_PPM: Final = (970_000, 30_000)
 """Of the server and the flood: a scavenger, with a floor that it has whatever the server wants."""
-SMALL_PPM: Final = (100_000, 50_000)
+SMALL_PPM: Final = (50_000, 200_000)
 """Of a server whose slice is too small, and a neighbour that may use what it leaves."""
 FLOOD_AFTER_S: Final = 8.0
 ALONE_S: Final = 3.0
 
 
 class Plan(Struct, frozen=True, kw_only=True):
-    """What to run. ``trace``: the Azure trace, else a Poisson stream. ``rate_hz``: of requests, by device."""
+    """What to run. ``trace``: the Azure trace, else a Poisson stream. ``rates_hz``, ``incident_hz``: of requests, by device."""
 
     trace: Path | None = None
     devices: tuple[str, ...] = ("sim", "opencl")
@@ -62,13 +64,14 @@ class Plan(Struct, frozen=True, kw_only=True):
     seconds: float = 40.0
     incident_s: float = 40.0
     rates_hz: dict[str, float] = field(default_factory=lambda: {"sim": 8.0, "opencl": 2.0})
+    incident_hz: dict[str, float] = field(default_factory=lambda: {"sim": 16.0, "opencl": 6.0})
     sim_kernels: Kernels = Kernels()
     opencl_kernels: Kernels = OPENCL_KERNELS
 
-    def load(self, device: str, seconds: float) -> Load:
+    def load(self, device: str) -> Load:
         """The requests for one device."""
         rate_hz = self.rates_hz[device]
-        return from_trace(self.trace, rate_hz, seconds) if self.trace is not None else poisson(rate_hz, seconds)
+        return from_trace(self.trace, rate_hz, self.seconds) if self.trace is not None else poisson(rate_hz, self.seconds)
 
 
 Say = Callable[[str], None]
@@ -144,29 +147,37 @@ def _whole(programs: OpenCl, house: _House) -> float:
 
 
 def _device(plan: Plan, kind: str, house: _House, say: Say, false_actions: int) -> Device:
-    load = plan.load(kind, plan.seconds)
+    load = plan.load(kind)
     single: dict[str, list[Figures]] = {ALONE: [], UNGUARDED: [], GUARDED: []}
-    slo_ms = 0.0
+    slo = Slo()
     for index in range(plan.runs):
         alone = _on_driver(load, house, flooded=False)
-        slo_ms = slo_ms or SLO_MARGIN * p99_ms(alone.answers)
-        single[ALONE].append(figures_of(alone, load, slo_ms))
-        single[UNGUARDED].append(figures_of(_on_driver(load, house, flooded=True), load, slo_ms, whole=house.whole))
-        outcome = run_in_system(_order(house, load, slo_ms))
-        single[GUARDED].append(figures_of(outcome.run, load, slo_ms, outcome.told, house.whole))
+        slo = slo if slo.p99_ms else Slo(p99_ms=SLO_MARGIN * p99_ms(alone.answers))
+        single[ALONE].append(figures_of(alone, load, slo))
+        single[UNGUARDED].append(figures_of(_on_driver(load, house, flooded=True), load, slo, whole=house.whole))
+        outcome = run_in_system(_order(house, load, slo))
+        single[GUARDED].append(figures_of(outcome.run, load, slo, outcome.told, house.whole))
         told = ", ".join(f"{how} {each[-1].p99_ms:.1f} ms" for how, each in single.items())
         say(f"{kind}, run {index + 1} of {plan.runs}: p99 {told}")
-    busy = plan.load(kind, plan.incident_s)
-    small = replace(_order(house, busy, slo_ms), shares_ppm=SMALL_PPM, flood_tier=Tier.SPOT, flood_after_s=FLOOD_AFTER_S)
-    incident = incident_of(run_in_system(small), busy, slo_ms, _percent(SMALL_PPM))
-    for line in incident.told:
-        say(f"{kind}, incident: {line}")
     return device_of(
         Measured(
-            name=house.name, kind=kind, kernels=house.kernels, load=load, slo_ms=slo_ms, shares_pct=_percent(SHARES_PPM),
-            single=single, incident=incident, false_actions=false_actions,
+            name=house.name, kind=kind, kernels=house.kernels, load=load, slo_ms=slo.p99_ms or 0.0,
+            shares_pct=percent(SHARES_PPM), single=single, incident=_incident(plan, kind, house, say),
+            false_actions=false_actions,
         )
     )  # fmt: skip
+
+
+def _incident(plan: Plan, kind: str, house: _House, say: Say) -> Incident:
+    """The flood comes in the middle of a steady stream."""
+    steady = poisson(plan.incident_hz[kind], plan.incident_s)
+    alone = _on_driver(steady, house, flooded=False)
+    slo = Slo(tpot_ms=SLO_MARGIN * quantile(tpots_ms(alone.answers), 0.99))
+    order = replace(_order(house, steady, slo), shares_ppm=SMALL_PPM, flood_tier=Tier.SPOT, flood_after_s=FLOOD_AFTER_S)
+    incident = incident_of(run_in_system(order), order)
+    for line in incident.told:
+        say(f"{kind}, incident: {line}")
+    return incident
 
 
 def _on_driver(load: Load, house: _House, *, flooded: bool) -> Run:
@@ -177,13 +188,8 @@ def _on_driver(load: Load, house: _House, *, flooded: bool) -> Run:
     return asyncio.run(run_programs(load, programs, house.path, beat))
 
 
-def _order(house: _House, load: Load, slo_ms: float) -> Order:
-    return Order(kernels=house.kernels, load=load, slo_ms=slo_ms, shares_ppm=SHARES_PPM, ns_per_round=house.ns_per_round)
-
-
-def _percent(shares_ppm: tuple[int, int]) -> tuple[float, float]:
-    server, flood = shares_ppm
-    return 100.0 * server / PPM, 100.0 * flood / PPM
+def _order(house: _House, load: Load, slo: Slo) -> Order:
+    return Order(kernels=house.kernels, load=load, slo=slo, shares_ppm=SHARES_PPM, ns_per_round=house.ns_per_round)
 
 
 _HOUSES: Final[dict[str, Callable[[Plan, Say, int], Device]]] = {"sim": _sim, "opencl": _opencl}

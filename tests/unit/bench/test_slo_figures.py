@@ -46,8 +46,16 @@ def test_a_quantile_is_a_value_that_was_seen(values: Sequence[float], part: floa
 
 def test_what_is_late_is_counted_against_the_promise() -> None:
     """Exactly as long as promised is in time."""
-    assert attained_pct(answers(10, 20, 30, 40), 30) == 75
+    assert attained_pct(answers(10, 20, 30, 40), Slo(p99_ms=30)) == 75
     assert p99_ms(answers(10, 20, 30, 40)) == 40
+
+
+def test_how_fast_tokens_come_is_asked_of_long_answers_only() -> None:
+    """Ten gaps in 50 ms; of three tokens nobody asks, and what is not asked breaks no promise."""
+    long, short = Answer(0, 0, 5 * MS, 55 * MS, tokens=11), Answer(1, 0, 5 * MS, 500 * MS, tokens=3)
+    assert (long.tpot_ms, short.tpot_ms) == (5.0, None)
+    assert [each.keeps(Slo(tpot_ms=4)) for each in (long, short)] == [False, True]
+    assert [each.keeps(Slo(tpot_ms=5, ttft_ms=4)) for each in (long, short)] == [False, False]
 
 
 def test_a_report_tells_what_ended_and_what_waits() -> None:
@@ -60,8 +68,8 @@ def test_a_report_tells_what_ended_and_what_waits() -> None:
 
 def test_windows_hold_what_ended_in_them() -> None:
     """The last answers of an overlong run are in none."""
-    found = windows(answers(10, 90, 20, 30), begin_ns=0, seconds=3, every_s=1.5, slo_ms=50)
-    assert [(each.requests, each.late, each.p99_ms) for each in found] == [(1, 0, 10), (1, 1, 90)]
+    found = windows(answers(10, 90, 20, 30), begin_ns=0, seconds=3, every_s=1.5, slo=Slo(p99_ms=50))
+    assert [(each.requests, each.late, each.latency_ms) for each in found] == [(1, 0, 10), (1, 1, 90)]
 
 
 @pytest.mark.parametrize(
@@ -75,7 +83,7 @@ def test_windows_hold_what_ended_in_them() -> None:
 )
 def test_recovery_is_the_end_of_a_series_of_late_requests(latencies: list[float], expected: float | None) -> None:
     """From one second on, answers end each second."""
-    assert recovered_s(answers(*latencies), S, slo_ms=50, quiet_s=2.5) == expected
+    assert recovered_s(answers(*latencies), S, Slo(p99_ms=50), quiet_s=2.5) == expected
 
 
 def test_device_time_becomes_parts_of_the_time() -> None:
@@ -129,7 +137,7 @@ def test_what_is_kept_is_of_what_the_server_left() -> None:
     load = poisson(1, 10)
     readings = tuple(Reading(at_ns=second * S, server_ns=second * S // 5, flood_ns=second * S * 3 // 5) for second in range(11))
     run = Run(begin_ns=0, answers=tuple(answers(10, 10)), readings=readings, unanswered=len(load.requests) - 2)
-    found = figures_of(run, load, slo_ms=50)
+    found = figures_of(run, load, Slo(p99_ms=50))
     assert (found.server_pct, found.flood_pct, found.kept_pct) == (20.0, 60.0, 75.0)
     assert found.attained_pct == pytest.approx(200 / len(load.requests), abs=0.01)
 
@@ -141,8 +149,9 @@ def measured(unguarded_ms: float, guarded_ms: float, kept_pct: float = 90.0) -> 
         return Figures(p99_ms=p99, attained_pct=99.5, server_pct=20, flood_pct=0 if kept is None else 70, kept_pct=kept)
 
     incident = Incident(
-        shares_pct=(10, 5), began_s=8, detect_s=1.0, recover_s=None, attained_pct=90, actions=1, told=(), seconds=(0.0,),
-        p99_ms=(1.0,), server_at_s=(), server_pct=(), flood_pct=(), marks=(),
+        load={}, promised_ms=5, shares_pct=(10, 5), began_s=8, detect_s=1.0, recover_s=None, attained_pct=90, actions=1,
+        told=(), seconds=(0.0,),
+        latency_ms=(1.0,), tpot_ms=(1.0,), server_at_s=(), server_pct=(), flood_pct=(), marks=(),
     )  # fmt: skip
     single = {
         "alone": [figures(100)] * 2,
