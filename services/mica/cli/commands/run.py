@@ -21,7 +21,7 @@ from mica.cli.launch.options import ContainerOptions
 from mica.cli.launch.programs import Entrance, become
 
 WEIGHT_MAX: Final = 10_000
-RESTARTS: Final = [each for each in Restart if each is not Restart.NEVER]
+RESTARTS: Final = [str(each) for each in Restart if each is not Restart.NEVER]
 
 SUPERVISION: Final = (
     click.option("--restart", type=click.Choice(RESTARTS), help="Stay, and start it again: after a move, a failure."),
