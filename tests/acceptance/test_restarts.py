@@ -1,4 +1,4 @@
-"""``mica run --restart``: the launcher looks after a program through moves, crashes and the end of its slice, with real processes."""
+"""``mica run --restart``: a launcher looks after a program through moves, crashes and the end of its slice; real processes."""
 
 import json
 import os
@@ -52,13 +52,13 @@ class Launcher:
 
 
 @pytest.fixture
-def house(house: Stack, tmp_path: Path) -> Iterator[Stack]:
+def house(house: Stack, tmp_path: Path) -> Stack:
     """A node of two devices with a slice on one of them."""
     node = tmp_path / "two.toml"
     node.write_text(NODE)
     house.start("--port", "0", "--node", str(node))
     house.request("work", "4GiB", "--mode", "fcsp", "--share", "30%")
-    yield house
+    return house
 
 
 @pytest.fixture

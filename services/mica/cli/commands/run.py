@@ -40,6 +40,7 @@ CONTAINER: Final = (
     click.option("--network", help="Of the container, as for docker run."),
     click.option("-w", "--workdir", help="Directory in which CMD starts."),
     click.option("--entrypoint", help="Instead of the image's."),
+    click.option("--init", "init", is_flag=True, default=None, help="An init in front of CMD: as pid 1 many ignore SIGTERM."),
     click.option("--read-only", is_flag=True, default=None, help="The container's root can't be written."),
     click.option("--shm-size", "shm_bytes", type=BYTES, help="Of /dev/shm in the container."),
     click.option("--pull", type=click.Choice(["missing", "never", "always"]), help="When to fetch the image [missing]."),

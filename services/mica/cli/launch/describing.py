@@ -72,6 +72,7 @@ def describe(attach: Attach, image: Image, engine: EngineFacts, request: Request
         network=options.network,
         workdir=options.workdir,
         entrypoint=options.entrypoint,
+        init=options.init,
         read_only=options.read_only,
         shm_bytes=options.shm_bytes,
         nano_cpus=attach.cpu_milli * NANO_CPUS_PER_MILLI,

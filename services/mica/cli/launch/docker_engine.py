@@ -166,6 +166,7 @@ class DockerEngine:
             "mem_limit": spec.memory_bytes or None,
             "memswap_limit": spec.memory_bytes or None,
             "cpuset_cpus": spec.cpuset or None,
+            "init": spec.init or None,
             "read_only": spec.read_only or None,
             "shm_size": spec.shm_bytes,
             "userns_mode": "host" if spec.host_users else None,

@@ -61,6 +61,7 @@ class ContainerSpec(Struct, frozen=True, kw_only=True):
     network: str | None = None
     workdir: str | None = None
     entrypoint: str | None = None
+    init: bool = False
     read_only: bool = False
     shm_bytes: int | None = None
     nano_cpus: int = 0

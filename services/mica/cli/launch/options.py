@@ -15,6 +15,7 @@ class ContainerOptions(Struct, frozen=True, kw_only=True):
     network: str | None = None
     workdir: str | None = None
     entrypoint: str | None = None
+    init: bool = False
     read_only: bool = False
     shm_bytes: int | None = None
     pull: str = "missing"
