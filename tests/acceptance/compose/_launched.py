@@ -160,7 +160,7 @@ def it_sees_its_slice(stack: Stack, launcher: Launcher, report: Report) -> None:
 async def it_follows_its_slice(stack: Stack, bus: Outsider, launcher: Launcher, report: Report) -> None:
     here = await device_of(bus)
     inventory = await bus.state(f"inventory.{NODE}")
-    there = next(each["id"] for each in inventory["devices"] if each["model"] == "Tesla P40")
+    there = next(each["id"] for each in inventory["devices"] if each["model"] == "NVIDIA L4" and each["id"] != here)
     await bus.command("slice.move", {"id": SLICE, "device_id": there, "grace_s": 60})
     again = await asyncio.to_thread(launcher.said, "allocation", 1)
     report.check("moved, it is started again and takes its memory there", again["allocation"] == "CUDA_SUCCESS", again)

@@ -46,12 +46,13 @@ class Entrance(Struct, frozen=True, kw_only=True):
         return environment_of(attach, inherited, self.weight)
 
     def cpus(self, attach: Attach) -> set[int]:
-        """On which processors it runs. Raises CliError where there are none."""
-        allowed = os.sched_getaffinity(0)
-        return near_cpus(attach, allowed) if self.bind_cpus else allowed
+        """To which processors it is bound, none for no others than we. Raises CliError where there are none."""
+        return near_cpus(attach, os.sched_getaffinity(0)) if self.bind_cpus else set()
 
-    def enter(self, attach: Attach) -> None:
-        """Say so where no shim will; by the process itself."""
+    def enter(self, attach: Attach, cpus: set[int]) -> None:
+        """What the process itself does before it becomes the program; it says that it is there where no shim will."""
+        if cpus:
+            os.sched_setaffinity(0, cpus)
         if attach.mode == HARDWARE:
             tell_enforcer(self.root, attach)
 
@@ -63,8 +64,7 @@ def become(command: list[str], attach: Attach, entrance: Entrance) -> None:
         CliError: it can't be started.
     """
     environment = entrance.environment(attach, os.environ)
-    os.sched_setaffinity(0, entrance.cpus(attach))
-    entrance.enter(attach)
+    entrance.enter(attach, entrance.cpus(attach))
     try:
         os.execvpe(command[0], command, environment)  # noqa: S606 - starting the user's program is the purpose
     except OSError as error:
@@ -94,8 +94,7 @@ class Program:
             _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
             if os.getppid() != parent:
                 os._exit(1)
-            os.sched_setaffinity(0, cpus)
-            entrance.enter(attach)
+            entrance.enter(attach, cpus)
             signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
 
         try:

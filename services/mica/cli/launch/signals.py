@@ -11,7 +11,7 @@ from typing import Final
 from msgspec import Struct
 
 ASKING: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
-"""Who sends one of these wants the end. SIGHUP means that only when the terminal is gone; sent by hand, it is the program's."""
+"""Who sends one of these wants the end. SIGHUP means that only where there is a terminal, which is gone then."""
 PASSED_ON: Final = frozenset({signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2})
 SI_KERNEL: Final = 0x80
 

@@ -1,5 +1,7 @@
 """Joins the parts for one launch. Invariant: the exit status is the work's own where it ended by itself."""
 
+import sys
+
 import click
 from msgspec import Struct
 
@@ -87,6 +89,7 @@ def supervise(wanted: Launch, work: Work, ears: Ears) -> State:
         sights=RuntimeSight(wanted.entrance.root, wanted.slice_id),
         wait=ears.wait,
         why=lambda node: ask_bus(wanted.server, wanted.slice_id, node),
+        at_terminal=sys.stdin is not None and sys.stdin.isatty(),
         say=lambda text: say(wanted.slice_id, text),
     )
     return Supervisor(world, wanted.rules).run()

@@ -5,6 +5,7 @@ Invariant: before an end of the program is judged, the slice is looked at anew, 
 
 import time
 from collections.abc import Callable, Iterable
+from signal import SIGHUP
 from typing import Final, Protocol
 
 from msgspec import Struct
@@ -43,6 +44,7 @@ class World(Struct, frozen=True, kw_only=True):
     wait: Callable[[float], Iterable[Heard]]
     why: Callable[[str], Sight]
     say: Callable[[str], None]
+    at_terminal: bool = False
     now_s: Callable[[], float] = time.monotonic
 
 
@@ -105,8 +107,8 @@ class Supervisor:
     def _hear(self, heard: Heard) -> None:
         if self.state.phase is Phase.ENDED:
             return
-        if heard.number in ASKING or heard.from_terminal:
-            delivered = heard.from_terminal and self._world.work.shares_terminal
+        if heard.number in ASKING or (heard.number == SIGHUP and self._world.at_terminal):
+            delivered = heard.from_terminal and heard.number in ASKING and self._world.work.shares_terminal
             self._take(deciding.Ask(heard.number, delivered=delivered))
         elif self._inside():
             self._world.work.forward(heard.number)
