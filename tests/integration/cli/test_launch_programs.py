@@ -150,16 +150,16 @@ def test_a_program_that_is_not_there_is_one_clear_line(node: Node) -> None:
 
 def test_ctrl_c_at_a_terminal_is_the_end(node: Node) -> None:
     """From the terminal, once, and no failure to restart on; Ctrl-Z stops launcher and program, and fg continues both."""
-    script = "import sys, time\nwhile True: print(sys.stdin.isatty(), flush=True); time.sleep(0.1)"
+    script = "import sys, time\nwhile True: print(f'<{sys.stdin.isatty()}>', flush=True); time.sleep(0.1)"
     job = shlex.join(node.command("always", sys.executable, "-c", script))
     pid, terminal = pty.fork()
     if pid == 0:
         os.execvp("bash", ["bash", "-m", "-c", f"{job}; echo stopped $?; fg; echo ended $?"])
     said = Terminal(terminal)
-    said.until("True")
+    said.until("<True>")
     os.write(terminal, b"\x1a")
     said.until(f"stopped {128 + signal.SIGTSTP}")
-    said.until("True")
+    said.until("<True>")
     os.write(terminal, b"\x03")
     said.until("ended 130")
     os.close(terminal)
@@ -179,7 +179,10 @@ class Terminal:
         while text not in self._text:
             assert time.monotonic() < deadline, self._text
             if select.select([self._descriptor], [], [], 0.1)[0]:
-                self._text += os.read(self._descriptor, 1024).decode()
+                try:
+                    self._text += os.read(self._descriptor, 1024).decode()
+                except OSError as error:
+                    raise AssertionError(f"{error}, after {self._text!r}") from None
         before, _, self._text = self._text.partition(text)
         return before
 
