@@ -18,7 +18,7 @@ from mica.cli.launch.signals import ASKING, Heard
 from mica.cli.launch.work import PassingError, Work
 
 LOOK_S: Final = 0.1
-"""Between two looks at the slice. Its records are memory, of whose change nobody is told; a look costs some 50 us."""
+"""Between two looks at the slice. Its records are memory, of whose change nobody is told; a look costs some 0.1 ms."""
 ASK_S: Final = 2.0
 """Between two questions to the bus."""
 
