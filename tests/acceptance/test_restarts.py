@@ -181,5 +181,5 @@ def test_a_launcher_waits_for_a_slice_that_is_queued(house: Stack, launchers: li
 def test_a_slice_that_nobody_knows_is_one_clear_error(house: Stack, launchers: list[Launcher]) -> None:
     """The bus knows that there is none: nobody waits."""
     launchers.append(launcher := Launcher(house, "no-such", "--restart", "always"))
-    assert launcher.end() == 1
+    assert launcher.end() == GONE_STATUS
     assert "slice no-such: there is no such slice" in launcher.errors.read_text()

@@ -90,13 +90,17 @@ async def containers_are_launched(stack: Stack, bus: Outsider, report: Report) -
     options = ("--restart", "on-move", "--stop-timeout", "20s", "--init", "--rm", "--network", "none", "--read-only")
     words = (*options, "--name", NAME, "--env", "GREETING=hello", "--image", images.TENANT, SLICE, "--", str(TAKEN_BYTES))
     with launched(stack, *words) as launcher:
+        await asyncio.to_thread(it_dies, stack, launcher, report)
+    with launched(stack, *words) as launcher:
         await asyncio.to_thread(it_sees_its_slice, stack, launcher, report)
         await it_follows_its_slice(stack, bus, launcher, report)
         await bus.command("slice.release", {"id": SLICE})
         await bus.fact(SLICE, "slice.released", timeout_s=30)
         status = await asyncio.to_thread(launcher.process.wait, TIMEOUT_S)
         ending = launcher.errors.read_text()
-        report.check("the launcher ends with its slice, and says so", (status, "it is released" in ending) == (69, True), ending)
+        report.check(
+            "the launcher ends with its slice, and says so", (status, "it is released" in ending) == (GONE_STATUS, True), ending
+        )
     left = await asyncio.to_thread(stack.docker, "ps", "--all", "--quiet", "--filter", f"label=mica.slice={SLICE}")
     report.check("none of its containers is left", not left.strip(), left)
 
@@ -139,6 +143,14 @@ def one_is_detached(stack: Stack, report: Report) -> None:
     stack.docker("rm", "--force", "--volumes", container)
 
 
+def it_dies(stack: Stack, launcher: Launcher, report: Report) -> None:
+    """SIGKILL of the launcher leaves its container; the next launcher, which wants the same name, removes it first."""
+    launcher.said("allocation")
+    launcher.process.kill()
+    launcher.process.wait()
+    report.check("the container of a killed launcher runs on", stack.runs(NAME), NAME)
+
+
 def it_sees_its_slice(stack: Stack, launcher: Launcher, report: Report) -> None:
     sees = launcher.said("total_bytes")
     report.check(
@@ -149,6 +161,8 @@ def it_sees_its_slice(stack: Stack, launcher: Launcher, report: Report) -> None:
         "it can't write the quota region", bool(sees["quota_writes"]) and set(sees["quota_writes"]) <= {"EROFS", "EACCES"}, sees
     )
     report.check("it sees no other slice's usage", sees["usage_files"] == 1, sees)
+    removed = launcher.errors.read_text()
+    report.check("what a killed launcher has left is removed first", "whose launcher is gone" in removed, removed)
     taken = launcher.said("allocation")
     report.check("it takes what is its own", taken["allocation"] == "CUDA_SUCCESS", taken)
     config = json.loads(stack.docker("inspect", NAME))[0]["HostConfig"]

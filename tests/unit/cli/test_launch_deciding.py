@@ -216,7 +216,7 @@ def test_without_restart_it_ends_with_its_place() -> None:
 @pytest.mark.parametrize(("restart", "passing", "phase"), [
     (Restart.ON_FAILURE, True, Phase.WAITING),
     (Restart.ON_FAILURE, False, Phase.ENDED),
-    (Restart.ON_MOVE, True, Phase.ENDED),
+    (Restart.NEVER, True, Phase.ENDED),
 ])  # fmt: skip
 def test_what_can_not_start_is_tried_again_only_where_that_may_help(restart: Restart, phase: Phase, *, passing: bool) -> None:
     """A program that is not there will not be; an engine that is away may come back."""

@@ -202,7 +202,7 @@ def _begin(state: State, _: object, __: Rules, now_s: float) -> Next:
 
 
 def _refuse(state: State, event: Refused, rules: Rules, now_s: float) -> Next:
-    if event.passing and rules.restart in (Restart.ON_FAILURE, Restart.ALWAYS):
+    if event.passing and rules.restart is not Restart.NEVER:
         return _again(state, 1, event.message, rules, now_s)
     return _end(state, now_s, 1, event.message)
 
