@@ -16,7 +16,7 @@ from tests.acceptance.compose import _images as images
 from tests.acceptance.compose._bus import FINAL, Outsider
 from tests.acceptance.compose._report import Report, say
 from tests.acceptance.compose._shell import ROOT, wait_for
-from tests.acceptance.compose._stack import HOST_DIR, Stack
+from tests.acceptance.compose._stack import HOST_DIR, PROJECT, Stack, free_port
 
 GIB = 1 << 30
 NODE = "compose-node"
@@ -136,10 +136,14 @@ def one_container_ends_with_its_status(stack: Stack, report: Report) -> None:
 
 
 def one_is_detached(stack: Stack, report: Report) -> None:
-    done = run_once(stack, "--detach", "--init", "--image", images.TENANT, SLICE, "--", str(TAKEN_BYTES))
+    port = free_port()
+    network = ("--network", f"{PROJECT}_default", "--publish", f"127.0.0.1:{port}:8000/udp")
+    done = run_once(stack, "--detach", "--init", *network, "--image", images.TENANT, SLICE, "--", str(TAKEN_BYTES))
     container = done.stdout.strip()
     printed = wait_for("the detached container's output", lambda: stack.docker("logs", container), TIMEOUT_S)
     report.check("a detached container runs without its launcher", done.returncode == 0 and stack.runs(container), printed)
+    published = stack.docker("port", container).strip()
+    report.check("its port is published here", published == f"8000/udp -> 127.0.0.1:{port}", published)
     stack.docker("rm", "--force", "--volumes", container)
 
 

@@ -91,6 +91,7 @@ def test_no_limit_is_set_that_nobody_asked_for() -> None:
         (ATTACH, replace(FACTS, architecture="arm64"), {}, "it is for amd64, allowed on this node: arm64"),
         (ATTACH, replace(FACTS, rootless=True), {}, "it is rootless"),
         (ATTACH, FACTS, {"env": ("=x",)}, "--env =x, allowed: NAME=VALUE"),
+        (ATTACH, FACTS, {"ports": ("80",)}, "--publish 80, allowed: PORT:PORT"),
         (ATTACH, FACTS, {"volumes": ("/etc",)}, "--volume /etc, allowed: SOURCE:TARGET"),
         (ATTACH, FACTS, {"volumes": ("/no/such:/data",)}, "/no/such is not here"),
     ],
@@ -281,7 +282,8 @@ def test_a_launcher_is_known_by_when_it_began() -> None:
     ("arguments", "message"),
     [
         (["--name", "x", "s1", "--", "true"], "--name without --image"),
-        (["--restarts-max", "1", "s1", "--", "true"], "--restarts-max without --restart"),
+        (["--restarts-max", "1", "s1", "--", "true"], "--restarts-max, and nobody stays"),
+        (["-d", "--stop-timeout", "1s", "--image", "img", "s1"], "--stop-timeout, and nobody stays"),
         (["-d", "--restart", "always", "--image", "img", "s1"], "--detach with --restart"),
         (["--restart", "always", "s1"], "no program is named"),
         (["--restart", "never", "s1", "--", "true"], "never"),

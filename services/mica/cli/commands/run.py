@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import click
 import msgspec
+from msgspec.structs import replace
 
 from mica.cli._errors import CliError
 from mica.cli._quantities import BYTES, SECONDS
@@ -38,6 +39,7 @@ CONTAINER: Final = (
     click.option("-u", "--user", metavar="UID[:GID]", help="The slice's user, who is taken unless said."),
     click.option("--group-add", "groups", multiple=True, metavar="GROUP", help="One more group."),
     click.option("--network", help="Of the container, as for docker run."),
+    click.option("-p", "--publish", "ports", multiple=True, metavar="[IP:]PORT:PORT", help="A port of the container, here."),
     click.option("-w", "--workdir", help="Directory in which CMD starts."),
     click.option("--entrypoint", help="Instead of the image's."),
     click.option("--init", "init", is_flag=True, default=None, help="An init in front of CMD: as pid 1 many ignore SIGTERM."),
@@ -76,19 +78,15 @@ def run(slice_id: str, command: Sequence[str], runtime_dir: Path | None, server:
     root = (runtime_dir or usual_runtime_dir()).absolute()
     entrance = Entrance(root=root, weight=given.pop("weight"), bind_cpus=given.pop("bind_cpus"))
     said = {name: value for name, value in given.items() if value not in (None, ())}
-    image = said.get("image")
-    rules = rules_of(said, supervised=image is not None or "restart" in said)
+    rules = rules_of(said, supervised="restart" in said or ("image" in said and "detach" not in said))
     container = container_of(said)
     if container is None and rules is None:
         become(without_dashes(command), read_attach(root, slice_id), entrance)
     from mica.cli.launch.starting import Launch, launch
 
-    words = without_dashes(command) if container is None else list(command[command[:1] == ("--",) :])
-    return launch(
-        Launch(
-            slice_id=slice_id, command=tuple(words), entrance=entrance, rules=rules or Rules(), container=container, server=server
-        )
-    )  # fmt: skip
+    words = tuple(after_dashes(command) if container is not None else without_dashes(command))
+    wanted = Launch(slice_id=slice_id, command=words, entrance=entrance, container=container, server=server)
+    return launch(wanted if rules is None else replace(wanted, rules=rules))
 
 
 def rules_of(said: dict[str, Any], *, supervised: bool) -> Rules | None:
@@ -99,7 +97,7 @@ def rules_of(said: dict[str, Any], *, supervised: bool) -> Rules | None:
     """
     names = [name for name in ("restarts_max", "stop_timeout_s", "wait_s") if name in said]
     if names and not supervised:
-        raise CliError(f"run: --{option_of(names[0])} without --restart; allowed: with --restart or --image")
+        raise CliError(f"run: --{option_of(names[0])}, and nobody stays; allowed: with --restart, or --image without --detach")
     return msgspec.convert({name: said[name] for name in (*names, "restart") if name in said}, Rules) if supervised else None
 
 
@@ -128,13 +126,18 @@ def option_of(field: str) -> str:
     return names[field].removeprefix("--")
 
 
+def after_dashes(command: Sequence[str]) -> list[str]:
+    """What follows the ``--``, where there is one; perhaps nothing."""
+    return list(command[1:] if command and command[0] == "--" else command)
+
+
 def without_dashes(command: Sequence[str]) -> list[str]:
     """The program and its arguments, without the ``--`` before them.
 
     Raises:
         UsageError: nothing follows.
     """
-    program = list(command[1:] if command[:1] in (["--"], ("--",)) else command)
+    program = after_dashes(command)
     if not program:
         raise click.UsageError("no program is named after --")
     return program

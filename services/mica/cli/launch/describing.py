@@ -29,6 +29,8 @@ LOADERS: Final = {
 }
 """Where a program's loader is, by architecture: of glibc, of musl. An image with neither has only static programs."""
 
+PORT: Final = re.compile(r"([0-9.]+:|\[[0-9a-fA-F:]+\]:)?\d{1,5}:\d{1,5}(/(tcp|udp|sctp))?")
+
 OLDEST_GLIBC: Final = (2, 17)
 OLD_LOADER: Final = re.compile(r"/ld-(\d+)\.(\d+)\.so$")
 """Until 2.34 glibc's loader is a link to a file that carries the version."""
@@ -70,6 +72,7 @@ def describe(attach: Attach, image: Image, engine: EngineFacts, request: Request
         name=options.name,
         groups=options.groups,
         network=options.network,
+        ports=tuple(map(port, options.ports)),
         workdir=options.workdir,
         entrypoint=options.entrypoint,
         init=options.init,
@@ -159,6 +162,17 @@ def volume(text: str) -> str:
     if not os.path.exists(path):  # noqa: PTH110 - as above
         raise CliError(f"run: --volume {text}: {path} is not here; an engine would make an empty directory of it")
     return f"{path}{colon}{rest}"
+
+
+def port(text: str) -> str:
+    """A port as engines take it.
+
+    Raises:
+        CliError: it is no port.
+    """
+    if PORT.fullmatch(text) is None:
+        raise CliError(f"run: --publish {text}, allowed: PORT:PORT or IP:PORT:PORT, of this machine and of the container")
+    return text
 
 
 def cpuset(attach: Attach, engine: EngineFacts) -> str:

@@ -14,6 +14,7 @@ from docker import APIClient
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from docker.types import DeviceRequest, Mount
 from docker.utils import parse_repository_tag
+from docker.utils.ports import build_port_bindings
 from requests.exceptions import RequestException
 
 from mica.cli._errors import CliError
@@ -92,6 +93,7 @@ class DockerEngine:
                 user=spec.user or None,
                 name=spec.name,
                 working_dir=spec.workdir,
+                ports=[port_and_protocol(each) for each in build_port_bindings(spec.ports)] or None,
                 labels=dict(spec.labels),
                 host_config=self._host_config(spec),
             )
@@ -162,6 +164,7 @@ class DockerEngine:
             "device_requests": [DeviceRequest(driver="cdi", device_ids=list(spec.cdi))] if spec.cdi else None,
             "group_add": list(spec.groups) or None,
             "network_mode": spec.network,
+            "port_bindings": build_port_bindings(spec.ports) or None,
             "nano_cpus": spec.nano_cpus or None,
             "mem_limit": spec.memory_bytes or None,
             "memswap_limit": spec.memory_bytes or None,
@@ -195,6 +198,12 @@ def image_of(found: Mapping[str, Any]) -> Image:
         env={name: value for name, _, value in pairs},
         stop_signal=config.get("StopSignal") or "SIGTERM",
     )
+
+
+def port_and_protocol(text: str) -> tuple[str, str]:
+    """A container's port in its two parts."""
+    number, _, protocol = text.partition("/")
+    return number, protocol or "tcp"
 
 
 def repository_and_tag(name: str) -> tuple[str, str | None]:

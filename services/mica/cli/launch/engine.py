@@ -45,7 +45,10 @@ class Bind(Struct, frozen=True):
 
 
 class ContainerSpec(Struct, frozen=True, kw_only=True):
-    """A container, whole. ``volumes`` as the user wrote them; 0 is no limit; ``cpuset`` as the kernel lists processors."""
+    """A container, whole.
+
+    ``volumes`` and ``ports`` as the user wrote them; 0 is no limit; ``cpuset`` as the kernel lists processors.
+    """
 
     image: str
     command: tuple[str, ...]
@@ -59,6 +62,7 @@ class ContainerSpec(Struct, frozen=True, kw_only=True):
     name: str | None = None
     groups: tuple[str, ...] = ()
     network: str | None = None
+    ports: tuple[str, ...] = ()
     workdir: str | None = None
     entrypoint: str | None = None
     init: bool = False

@@ -13,6 +13,7 @@ class ContainerOptions(Struct, frozen=True, kw_only=True):
     user: str | None = None
     groups: tuple[str, ...] = ()
     network: str | None = None
+    ports: tuple[str, ...] = ()
     workdir: str | None = None
     entrypoint: str | None = None
     init: bool = False

@@ -25,7 +25,7 @@ class Launch(Struct, frozen=True, kw_only=True):
     slice_id: str
     command: tuple[str, ...]
     entrance: Entrance
-    rules: Rules
+    rules: Rules = Rules()
     container: ContainerOptions | None = None
     server: str | None = None
 
