@@ -1,6 +1,5 @@
 """One connection per command. Invariant: it is closed before the command ends, and its errors come out as one line."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -44,6 +43,8 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     Raises:
         CliError: for what the bus could not do.
     """
+    import asyncio
+
     from mica.bus import BusError, BusUnavailableError
     from mica.events import EventError
 

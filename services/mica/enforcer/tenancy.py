@@ -53,7 +53,8 @@ class Attach(Struct, frozen=True):
     """The document; ``devices`` are the vendors' UUIDs, of the partitions in hardware mode.
 
     ``device_nodes`` and ``mounts`` are for containers; ``cdi``: the vendors' own names of the same, where they have some.
-    ``numa_nodes`` and ``cpus`` (as the kernel lists them) are near the devices, as far as that is known.
+    ``numa_nodes`` and ``cpus`` (as the kernel lists them) are near the devices, as far as that is known. ``cpu_milli`` and
+    ``host_memory_bytes``: what the slice has of this node's own processors and memory, over all of its devices here.
     """
 
     id: str
@@ -66,6 +67,8 @@ class Attach(Struct, frozen=True):
     cdi: tuple[str, ...] = ()
     numa_nodes: tuple[int, ...] = ()
     cpus: str = ""
+    cpu_milli: int = 0
+    host_memory_bytes: int = 0
 
 
 class Seat(Struct, frozen=True, kw_only=True):
@@ -106,7 +109,10 @@ def attach_document(node: str, slice_id: str, seats: Mapping[str, Seat], runtime
     cdi = _each((each.cdi,) if each.cdi else () for each in access)
     numa = tuple(sorted({seat.numa_node for seat in seats.values() if seat.numa_node >= 0}))
     cpus = ",".join(_each((seat.cpus,) if seat.cpus else () for seat in seats.values()))
-    return msgspec.json.encode(Attach(slice_id, node, mode, visible, env, tuple(mounts), nodes, cdi, numa, cpus))
+    cpu_milli = sum(seat.entry.cpu_milli for seat in seats.values())
+    memory_bytes = sum(seat.entry.host_memory_bytes for seat in seats.values())
+    own = (numa, cpus, cpu_milli, memory_bytes)
+    return msgspec.json.encode(Attach(slice_id, node, mode, visible, env, tuple(mounts), nodes, cdi, *own))
 
 
 def _each(lists: Iterable[Iterable[str]]) -> tuple[str, ...]:

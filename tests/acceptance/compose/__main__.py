@@ -38,8 +38,9 @@ def test_on(engine_env: Mapping[str, str], cache: Path, report: Report) -> None:
         images.make_nats()
     with report.stage("mica image (Dockerfile)"):
         stack.compose("build", "prepare")
-    with report.stage("tenant image (cuda-bindings)"):
+    with report.stage("tenants' images (cuda-bindings; static)"):
         images.make_tenant()
+        images.make_static()
     with report.stage("stack"), taken_down(stack):
         try:
             stack.up()

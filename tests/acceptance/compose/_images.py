@@ -20,6 +20,7 @@ BASE = "mica-test-base"
 TENANT = "mica-test-tenant"
 NATS = "mica-test-nats"
 MICA = "mica-test"
+STATIC = "mica-test-static"
 # The host's way to its packages is the builds' way, too. Proxies are build arguments that need no declaration.
 PASSED_ON = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST", "http_proxy", "https_proxy", "no_proxy")
 
@@ -55,6 +56,14 @@ class Images:
         with tempfile.TemporaryDirectory(prefix="mica-nats-") as context:
             shutil.copy(Path(sys.executable).parent / "nats-server", Path(context, "nats-server"))
             self.build(NATS, HERE / "nats.Dockerfile", Path(context))
+
+    def make_static(self) -> None:
+        """An image with one file and no loader, as those of static programs are."""
+        with tempfile.TemporaryDirectory(prefix="mica-static-") as context:
+            Path(context, "program").write_text("no program")
+            dockerfile = Path(context, "Dockerfile")
+            dockerfile.write_text('FROM scratch\nCOPY program /program\nENTRYPOINT ["/program"]\n')
+            self.build(STATIC, dockerfile, Path(context))
 
     def make_tenant(self) -> None:
         with tempfile.TemporaryDirectory(prefix="mica-tenant-") as context:

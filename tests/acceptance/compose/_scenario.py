@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from tests.acceptance.compose._bus import FINAL, Outsider, outsider
+from tests.acceptance.compose._launched import containers_are_launched
 from tests.acceptance.compose._report import Report, say
 from tests.acceptance.compose._shell import wait_for
 from tests.acceptance.compose._stack import SERVICES, Stack
@@ -33,6 +34,7 @@ async def play(stack: Stack, report: Report) -> None:
         async with killed(stack, bus, report, "planner"):
             pass
         await tenants_run_and_the_enforcer_dies(stack, bus, report)
+        await containers_are_launched(stack, bus, report)
         await all_is_released(stack, bus, report)
     for service in SERVICES:
         restarts = stack.restarts(service)

@@ -97,6 +97,7 @@ def new_stack(engine_env: Mapping[str, str]) -> Stack:
         "MICA_JAEGER_PORT": str(free_port()),
         "MICA_NATS_PORT": str(nats_port),
         "MICA_NODE": "compose-node",
+        "MICA_NODE_FILE": "./tests/acceptance/compose/node.toml",
         "MICA_TEST_OTLP_PORT": str(otlp_port),
         "NATS_IMAGE": images.NATS,
     }

@@ -35,6 +35,11 @@ def outcome_of_writing(path: Path) -> str:
     return "opened"
 
 
+def first_of(*paths: str) -> str:
+    """The content of the first file that is there."""
+    return next((Path(path).read_text().strip() for path in paths if Path(path).exists()), "")
+
+
 def say(**facts: Any) -> None:
     print(json.dumps(facts), flush=True)
 
@@ -45,6 +50,10 @@ def main() -> None:
     free_bytes, total_bytes = call(driver.cuMemGetInfo())
     runtime = Path(os.environ.get("MICA_RUNTIME_DIR", "/run/mica"))
     say(
+        user=os.getuid(),
+        greeting=os.environ.get("GREETING", ""),
+        memory_max=first_of("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+        cpu_max=first_of("/sys/fs/cgroup/cpu.max", "/sys/fs/cgroup/cpu/cpu.cfs_quota_us"),
         devices=call(driver.cuDeviceGetCount()),
         total_bytes=total_bytes,
         free_bytes=free_bytes,

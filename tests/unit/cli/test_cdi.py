@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from mica.cli._errors import CliError
 from mica.cli.commands.cdi import cdi, cdi_document
-from mica.cli.commands.run import Attach, Mount
+from mica.cli.launch.attach import Attach, Mount
 
 ATTACH = Attach(
     "chat",

@@ -11,7 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from mica.cli._errors import CliError
-from mica.cli.commands.run import Attach, device_ids, environment_of, read_attach, run
+from mica.cli.commands.run import run
+from mica.cli.launch.attach import Attach, device_ids, environment_of, read_attach
 from mica.region import RuntimeDir, decode_attach
 
 DEVICE = "GPU-1"

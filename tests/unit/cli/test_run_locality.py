@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mica.cli._errors import CliError
-from mica.cli.commands.run import Attach, near_cpus, parse_cpus
+from mica.cli.launch.attach import Attach, near_cpus, parse_cpus
 from mica.region import RuntimeDir
 
 

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from mica.enforcer.locality import cpus_of
 from mica.enforcer.tenancy import Libraries, Seat, attach_document
 from mica.events import LedgerEntry, Mode, Tier
@@ -30,3 +32,11 @@ def test_a_gang_is_near_the_processors_of_all_its_devices(tmp_path: Path) -> Non
     }
     document = json.loads(attach_document("n1", "s1", seats, RuntimeDir(tmp_path), Libraries(shims=())))
     assert (document["numa_nodes"], document["cpus"]) == ([0, 1], "0-3,4-7")
+
+
+def test_what_a_slice_has_of_its_node_is_summed_over_its_devices_here(tmp_path: Path) -> None:
+    """Each member of a gang has what the request says; a container that is started in the slice gets all of it."""
+    entry = replace(ENTRY, cpu_milli=1500, host_memory_bytes=1 << 30)
+    seats = {device: Seat(entry=entry, visible=device) for device in ("GPU-0", "GPU-1")}
+    document = json.loads(attach_document("n1", "s1", seats, RuntimeDir(tmp_path), Libraries(shims=())))
+    assert (document["cpu_milli"], document["host_memory_bytes"]) == (3000, 2 << 30)

@@ -13,7 +13,7 @@ import msgspec
 
 from mica.cli._errors import CliError
 from mica.cli._runtime import runtime_dir as usual_runtime_dir
-from mica.cli.commands.run import Attach, read_attach
+from mica.cli.launch.attach import Attach, read_attach
 
 VERSION: Final = "0.6.0"
 KIND: Final = "mica.dev/slice"

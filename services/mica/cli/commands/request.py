@@ -46,10 +46,16 @@ REQUEST_OPTIONS: Final = (
     click.option("--apart-within", help="device or node: of what the group has at most one slice [device]."),
     click.option("--apart-strict/--apart-preferred", default=None, help="Whether it must be apart, or had better be [must]."),
     click.option(
-        "--cpu", "cpu_milli", type=CPUS, help="Processors of its node for each member: 4, 0.5 or 500m. Counted, not enforced."
+        "--cpu",
+        "cpu_milli",
+        type=CPUS,
+        help="Processors of its node for each member: 4, 0.5 or 500m. Enforced by run --image.",
     ),
     click.option(
-        "--host-memory", "host_memory_bytes", type=BYTES, help="Memory of its node for each member: 32GiB. Counted, not enforced."
+        "--host-memory",
+        "host_memory_bytes",
+        type=BYTES,
+        help="Memory of its node for each member: 32GiB. Enforced by run --image.",
     ),
     click.option("--tier", help="guaranteed, burst or spot."),
     click.option("--mode", help="hardware, fcsp or timeslice; the planner chooses when left out."),

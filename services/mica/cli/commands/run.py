@@ -1,50 +1,62 @@
-"""``mica run``: start any program inside a slice.
+"""``mica run``: work in a slice, as a program or a container, once or again and again.
 
-Invariant: the program is entered by exec, so that it keeps our pid, our terminal and our signals, and nothing of mica stays
-beside it. Only ``attach.json`` says how: the bus is not asked.
+Invariant: a program that is started once is entered by exec, so that nothing of mica stays beside it. Only ``attach.json`` says
+how to enter; the bus is asked by ``--restart`` and ``--image`` alone, and only why the slice is no longer here.
 """
 
-import os
-import socket
-from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 import msgspec
-from msgspec import Struct
+from msgspec.structs import replace
 
 from mica.cli._errors import CliError
+from mica.cli._quantities import BYTES, SECONDS
 from mica.cli._runtime import runtime_dir as usual_runtime_dir
+from mica.cli._session import F, server_option
+from mica.cli.launch.attach import Rank, read_attach
+from mica.cli.launch.deciding import Restart, Rules
+from mica.cli.launch.options import ContainerOptions
+from mica.cli.launch.programs import Entrance, become
 
-PREPENDED: Final = {"LD_PRELOAD": " ", "LD_LIBRARY_PATH": ":"}
-"""Variables that add to what the caller has, with what separates their parts there."""
-
-VARIABLES: Final = {"weight": "MICA_WEIGHT", "deadline_ms": "MICA_DEADLINE_MS"}
-"""By which a process tells its shim how much it weighs, and how soon its work should be done."""
 WEIGHT_MAX: Final = 10_000
 DEADLINE_MAX_MS: Final = 60_000
+RESTARTS: Final = [str(each) for each in Restart if each is not Restart.NEVER]
+
+SUPERVISION: Final = (
+    click.option("--restart", type=click.Choice(RESTARTS), help="Stay, and start it again: after a move, a failure."),
+    click.option("--restarts-max", type=click.IntRange(0), help="Give up after so many of its own ends in a row [5]."),
+    click.option("--stop-timeout", "stop_timeout_s", type=SECONDS, help="From SIGTERM, when its place goes, to SIGKILL [10s]."),
+    click.option("--wait", "wait_s", type=SECONDS, help="For a slice that is not here, of which nobody says why [60s]."),
+)
+
+CONTAINER: Final = (
+    click.option("--image", help="Start a container of that image, with CMD or its own."),
+    click.option("-e", "--env", "env", multiple=True, metavar="NAME[=VALUE]", help="A variable; without a value the caller's."),
+    click.option("-v", "--volume", "volumes", multiple=True, metavar="SOURCE:TARGET[:ro]", help="A directory or volume."),
+    click.option("--name", help="Of the container."),
+    click.option("-u", "--user", metavar="UID[:GID]", help="The slice's user, who is taken unless said."),
+    click.option("--group-add", "groups", multiple=True, metavar="GROUP", help="One more group."),
+    click.option("--network", help="Of the container, as for docker run."),
+    click.option("-p", "--publish", "ports", multiple=True, metavar="[IP:]PORT:PORT", help="A port of the container, here."),
+    click.option("-w", "--workdir", help="Directory in which CMD starts."),
+    click.option("--entrypoint", help="Instead of the image's."),
+    click.option("--init", "init", is_flag=True, default=None, help="An init in front of CMD: as pid 1 many ignore SIGTERM."),
+    click.option("--read-only", is_flag=True, default=None, help="The container's root can't be written."),
+    click.option("--shm-size", "shm_bytes", type=BYTES, help="Of /dev/shm in the container."),
+    click.option("--pull", type=click.Choice(["missing", "never", "always"]), help="When to fetch the image [missing]."),
+    click.option("--rm", "remove", is_flag=True, default=None, help="Remove the container at the end."),
+    click.option("-d", "--detach", is_flag=True, default=None, help="Start it, print its id and go; nobody looks after it."),
+)  # fmt: skip
 
 
-class Mount(Struct, frozen=True):
-    """A path of the host that the slice's processes need."""
-
-    source: str
-    target: str = ""
-    read_only: bool = True
-
-
-class Attach(Struct, frozen=True):
-    """What ``attach.json`` says, as far as it matters here."""
-
-    id: str
-    mode: str
-    env: dict[str, str]
-    mounts: tuple[Mount, ...] = ()
-    device_nodes: tuple[str, ...] = ()
-    cdi: tuple[str, ...] = ()
-    cpus: str = ""
+def run_options(command: F) -> F:
+    """What is said of supervision and of containers."""
+    for option in reversed(SUPERVISION + CONTAINER):
+        command = option(command)
+    return command
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -60,55 +72,70 @@ class Attach(Struct, frozen=True):
     help="How soon this program's work should be done: of the slice's programs that wait the earliest deadline goes first.",
 )
 @click.option("--bind-cpus", is_flag=True, help="Run it on the processors that are near the slice's devices only.")
+@run_options
+@server_option
 @click.argument("slice_id", metavar="SLICE")
-@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD…")
-def run(slice_id: str, command: Sequence[str], runtime_dir: Path | None, *, bind_cpus: bool, **asked: int | None) -> None:
-    """Start CMD inside SLICE: it sees the slice as its device, unmodified."""
-    program = without_dashes(command)
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- CMD…")
+def run(slice_id: str, command: Sequence[str], runtime_dir: Path | None, server: str | None, **given: Any) -> int:
+    """Start CMD inside SLICE: it sees the slice as its device, unmodified.
+
+    Without --restart and --image it becomes CMD: same pid, same terminal.
+    """
     root = (runtime_dir or usual_runtime_dir()).absolute()
-    attach = read_attach(root, slice_id)
-    if attach.mode == "hardware":
-        tell_enforcer(root, attach)
-    environment = environment_of(attach, os.environ)
-    missing = [path for path in shims(attach) if not path.is_file()]
-    if missing:
-        raise CliError(f"slice {slice_id}: its shim {missing[0]} is not here; without it the program would see no device")
-    for name, value in asked.items():
-        if value is None:
-            continue
-        option = f"--{name.replace('_', '-')} {value}"
-        if attach.mode == "hardware":
-            raise CliError(f"slice {slice_id}: {option} in hardware mode, where no shim weighs programs; allowed: none")
-        environment[VARIABLES[name]] = str(value)
-    if bind_cpus:
-        os.sched_setaffinity(0, near_cpus(attach, os.sched_getaffinity(0)))
-    try:
-        os.execvpe(program[0], program, environment)  # noqa: S606 - starting the user's program is the purpose
-    except OSError as error:
-        raise CliError(f"run: {program[0]}: {error.strerror}") from None
+    rank = Rank(weight=given.pop("weight"), deadline_ms=given.pop("deadline_ms"))
+    entrance = Entrance(root=root, rank=rank, bind_cpus=given.pop("bind_cpus"))
+    said = {name: value for name, value in given.items() if value not in (None, ())}
+    rules = rules_of(said, supervised="restart" in said or ("image" in said and "detach" not in said))
+    container = container_of(said)
+    if container is None and rules is None:
+        become(without_dashes(command), read_attach(root, slice_id), entrance)
+    from mica.cli.launch.starting import Launch, launch
+
+    words = tuple(after_dashes(command) if container is not None else without_dashes(command))
+    wanted = Launch(slice_id=slice_id, command=words, entrance=entrance, container=container, server=server)
+    return launch(wanted if rules is None else replace(wanted, rules=rules))
 
 
-def near_cpus(attach: Attach, allowed: AbstractSet[int]) -> set[int]:
-    """The processors near the slice's devices, of those that we may run on.
+def rules_of(said: dict[str, Any], *, supervised: bool) -> Rules | None:
+    """How it is looked after; None for what nobody looks after.
 
     Raises:
-        CliError: they are not known, or we may run on none of them.
+        CliError: there is nothing to restart.
     """
-    near = parse_cpus(attach.cpus)
-    if not near:
-        raise CliError(f"slice {attach.id}: --bind-cpus, but which processors are near its devices is not known on this node")
-    if not near & allowed:
-        raise CliError(f"slice {attach.id}: --bind-cpus to {attach.cpus}, allowed here: {', '.join(map(str, sorted(allowed)))}")
-    return near & allowed
+    names = [name for name in ("restarts_max", "stop_timeout_s", "wait_s") if name in said]
+    if names and not supervised:
+        raise CliError(f"run: --{option_of(names[0])}, and nobody stays; allowed: with --restart, or --image without --detach")
+    return msgspec.convert({name: said[name] for name in (*names, "restart") if name in said}, Rules) if supervised else None
 
 
-def parse_cpus(listed: str) -> set[int]:
-    """A list as the kernel writes it: ``0-3,8``."""
-    found: set[int] = set()
-    for part in filter(None, listed.split(",")):
-        first, _, last = part.partition("-")
-        found |= set(range(int(first), int(last or first) + 1))
-    return found
+def container_of(said: dict[str, Any]) -> ContainerOptions | None:
+    """The container that is wanted, if one is.
+
+    Raises:
+        CliError: an option of containers, and no image; or a detached container that is to be restarted.
+    """
+    names = [name for name in ContainerOptions.__struct_fields__ if name in said]
+    if "image" not in said:
+        if names:
+            raise CliError(f"run: --{option_of(names[0])} without --image; allowed: with --image")
+        return None
+    if "detach" in said and "restart" in said:
+        raise CliError(
+            "run: --detach with --restart: somebody has to stay and look after it; allowed: one of them "
+            "(without --detach, as a service of the machine's init system)"
+        )
+    return msgspec.convert({name: said[name] for name in names}, ContainerOptions)
+
+
+def option_of(field: str) -> str:
+    """What the option of a field is called."""
+    names = {option.name: option.opts[-1] for option in run.params if isinstance(option, click.Option)}
+    return names[field].removeprefix("--")
+
+
+def after_dashes(command: Sequence[str]) -> list[str]:
+    """What follows the ``--``, where there is one; perhaps nothing."""
+    return list(command[1:] if command and command[0] == "--" else command)
 
 
 def without_dashes(command: Sequence[str]) -> list[str]:
@@ -117,81 +144,7 @@ def without_dashes(command: Sequence[str]) -> list[str]:
     Raises:
         UsageError: nothing follows.
     """
-    program = list(command[1:] if command[0] == "--" else command)
+    program = after_dashes(command)
     if not program:
         raise click.UsageError("no program is named after --")
     return program
-
-
-def read_attach(root: Path, slice_id: str) -> Attach:
-    """What a process needs to start inside the slice.
-
-    Raises:
-        CliError: this node has no such slice.
-    """
-    from mica.events import ID_PATTERN
-
-    try:
-        return msgspec.json.decode((root / "slices" / checked(slice_id, ID_PATTERN) / "attach.json").read_bytes(), type=Attach)
-    except FileNotFoundError:
-        raise CliError(
-            f"slice {slice_id}: not on this node (runtime dir {root}); `mica show {slice_id}` tells where it is"
-        ) from None
-    except (OSError, msgspec.DecodeError) as error:
-        raise CliError(f"slice {slice_id}: its attach.json in {root} can't be read: {error}") from None
-
-
-def checked(slice_id: str, pattern: str) -> str:
-    """``slice_id`` if it can be one; it becomes part of a path.
-
-    Raises:
-        CliError: it can't.
-    """
-    import re
-
-    if re.fullmatch(pattern, slice_id) is None:
-        raise CliError(f"slice {slice_id[:80]}: no slice id, allowed: 1 to 64 of A-Z a-z 0-9 _ -")
-    return slice_id
-
-
-def environment_of(attach: Attach, inherited: Mapping[str, str]) -> dict[str, str]:
-    """The environment inside the slice; what the caller preloads stays loaded, after the shims.
-
-    The shims' directory leads the library path, too: musl finds a preloaded library by its file's name only.
-    """
-    environment = dict(inherited) | attach.env
-    shim_dirs = dict.fromkeys(str(path.parent) for path in shims(attach))
-    for name, separator in PREPENDED.items():
-        first = shim_dirs if name == "LD_LIBRARY_PATH" else ()
-        parts = [part for part in (*first, attach.env.get(name), inherited.get(name)) if part]
-        if parts:
-            environment[name] = separator.join(parts)
-    return environment
-
-
-def shims(attach: Attach) -> list[Path]:
-    """The libraries that a slice in a software mode preloads."""
-    return [Path(part) for part in attach.env.get("LD_PRELOAD", "").split(":") if part]
-
-
-def tell_enforcer(root: Path, attach: Attach) -> None:
-    """In hardware mode no shim speaks up for the process, so that this does, with the pid it will keep.
-
-    An enforcer that is not there finds the process by the driver's own list.
-    """
-    from mica.region import AttachMessage, RuntimeDir, encode_attach, owner_of
-
-    runtime = RuntimeDir(root)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-        for device_id in device_ids(root, attach):
-            message = AttachMessage(slice_id=attach.id, device_id=device_id, owner=owner_of(os.getpid()), slot=None)
-            try:
-                sender.sendto(encode_attach(message), socket.MSG_DONTWAIT, str(runtime.attach_socket))
-            except OSError as error:
-                click.echo(f"mica run: the enforcer was not told ({error.strerror})", err=True)
-
-
-def device_ids(root: Path, attach: Attach) -> list[str]:
-    """The devices under the slice, whose quota regions stand among its mounts."""
-    quotas = [Path(mount.source) for mount in attach.mounts]
-    return [path.parent.name for path in quotas if path.name == "quota" and path.parent.parent == root / "devices"]
