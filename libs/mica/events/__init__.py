@@ -56,6 +56,7 @@ from mica.events._facts import (
     SloBreached,
     SloMeasured,
     SloReported,
+    SloTripped,
 )
 from mica.events._placement import (
     NO_LIMITS,
@@ -69,7 +70,7 @@ from mica.events._placement import (
     Window,
     WorkLimits,
 )
-from mica.events._policies import Clearances, NodePolicy, PoolPolicy, TenantPolicy
+from mica.events._policies import Clearances, GatePolicy, NodePolicy, PoolPolicy, TenantPolicy
 from mica.events._repacking import PlannedMove, PoolShape, Repacking, RepackState, RepackStep
 from mica.events._rightsizing import Rightsizing, SizeAdvice
 from mica.events._state import (
@@ -120,6 +121,7 @@ from mica.events._vocabulary import (
     PPM,
     TERMINAL_PHASES,
     Automation,
+    BreakerState,
     Bytes,
     Control,
     DeviceId,
@@ -179,6 +181,7 @@ __all__ = [
     "AnyCommand",
     "AskedLimits",
     "Automation",
+    "BreakerState",
     "Bytes",
     "Candidate",
     "Channel",
@@ -197,6 +200,7 @@ __all__ = [
     "EvictSlice",
     "ExplainSlice",
     "Fact",
+    "GatePolicy",
     "GuardState",
     "Health",
     "Held",
@@ -272,6 +276,7 @@ __all__ = [
     "SloBreached",
     "SloMeasured",
     "SloReported",
+    "SloTripped",
     "SpatialChoice",
     "StepState",
     "Storage",
