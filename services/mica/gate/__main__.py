@@ -8,7 +8,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import uvloop
@@ -23,8 +23,10 @@ from mica.observability import Tracer, configure_logging, tracer
 NAME: Final = "gate"
 
 
-async def run(plan: Plan, stop: asyncio.Event, tracing: Tracer, clock: Clock | None = None) -> None:
-    """Serve until ``stop``, then until what is under way has ended.
+async def run(
+    plan: Plan, stop: asyncio.Event, tracing: Tracer, *, clock: Clock | None = None, on_ready: Callable[[str], None] = print
+) -> None:
+    """Serve until ``stop``, then until what is under way has ended. ``on_ready`` hears the address.
 
     Raises:
         ServiceError: the address can't be listened at.
@@ -37,8 +39,7 @@ async def run(plan: Plan, stop: asyncio.Event, tracing: Tracer, clock: Clock | N
         if plan.bus:
             background.append(group.create_task(reporter.serve(lambda: _connect(plan), lambda bus: _listen(bus, plan, gate))))
         async with serving(plan, gate, reporter, upstreams) as address:
-            print(f"mica gate: slice {plan.slice} at {address}, before {', '.join(plan.upstreams)}", flush=True)
-            announce_ready(NAME)
+            on_ready(address)
             await stop.wait()
         _report(plan, gate, reporter)
         for task in background:
@@ -71,9 +72,14 @@ async def _main(plan: Plan, endpoint: str) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, told)
+
+    def ready(address: str) -> None:
+        print(f"mica gate: slice {plan.slice} at {address}, before {', '.join(plan.upstreams)}", flush=True)
+        announce_ready(NAME)
+
     tracing = tracer(NAME, endpoint)
     try:
-        await run(plan, stop, tracing)
+        await run(plan, stop, tracing, on_ready=ready)
     finally:
         tracing.close()
 

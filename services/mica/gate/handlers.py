@@ -6,7 +6,7 @@ Invariant: each request is counted once and gives its ticket back once, however 
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -27,6 +27,7 @@ from mica.observability import Tracer
 RATE: Final = 429
 FAILING: Final = 500
 DECLINING: Final = 400
+NS_PER_S: Final = 1_000_000_000
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ class Gate:
         self._tracer = tracer
         self._tell = tell
         self._via = f"1.1 mica-gate-{plan.slice}"
-        self._watches: set[Stopwatch] = set()
+        self._watches: dict[Stopwatch, asyncio.Task[Any] | None] = {}
 
     @property
     def load(self) -> Load:
@@ -68,7 +69,7 @@ class Gate:
             self.meter.refused(ticket.code, crowded=ticket.status != RATE)
             return answer(_said(ticket), path)
         relay = Relay(request, path, watch, self.clock)
-        self._watches.add(watch)
+        self._watches[watch] = asyncio.current_task()
         outcome = Outcome.UNKNOWN
         try:
             response, outcome = await self._answered(request, target, relay, forwarder)
@@ -80,7 +81,7 @@ class Gate:
             log.exception("a request for %s", path[:80])
             raise
         finally:
-            self._watches.discard(watch)
+            del self._watches[watch]
             self.guardrails.leave(ticket, outcome, self.clock.monotonic_ns())
             self._note_changes()
         return response
@@ -91,11 +92,18 @@ class Gate:
         self._note_changes()
 
     def end_window(self) -> SloReported | None:
-        """What this window was like; None if there is nothing to tell."""
+        """What this window was like; None if there is nothing to tell. Clients that were waited for too long are let go of."""
         now_ns = self.clock.monotonic_ns()
+        self._let_go(now_ns)
         self.guardrails.breaker.tick(now_ns, queue_empty=not self.guardrails.places.waiting)
         self._note_changes()
         return self.meter.report((now_ns, self.clock.unix_ns()), self.load)
+
+    def _let_go(self, now_ns: int) -> None:
+        """Who neither sends its request nor takes its answer must not keep a place for ever."""
+        for watch, task in self._watches.items():
+            if task is not None and watch.paused_for_ns(now_ns) > self.plan.client_timeout_s * NS_PER_S:
+                task.cancel()
 
     def _unfit(self, request: web.BaseRequest) -> Answer | None:
         """Why the gate can't pass a request on."""
@@ -136,7 +144,7 @@ class Gate:
         if not limit_ns:
             await turn.wait()
             return
-        waits = {asyncio.ensure_future(turn.wait()), asyncio.ensure_future(self.clock.sleep(limit_ns / 1e9))}
+        waits = {asyncio.ensure_future(turn.wait()), asyncio.ensure_future(self.clock.sleep(limit_ns / NS_PER_S))}
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:

@@ -19,7 +19,10 @@ LISTEN_ALLOWED: Final = "HOST:PORT, such as 127.0.0.1:9000 or [::1]:9000; port 0
 
 
 class Plan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One gate. Of the limits, and of ``body_max_bytes``, 0 is none. An upstream may be silent for ``upstream_timeout_s``."""
+    """One gate. Of the limits, and of ``body_max_bytes``, 0 is none.
+
+    An upstream may be silent for ``upstream_timeout_s``, and a client stand still for ``client_timeout_s``.
+    """
 
     slice: SliceId
     upstreams: tuple[str, ...]
@@ -38,6 +41,7 @@ class Plan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     window_s: float = 1.0
     connect_timeout_s: float = 2.0
     upstream_timeout_s: float = 600.0
+    client_timeout_s: float = 60.0
     body_max_bytes: int = 0
     grace_s: float = 10.0
     bus: bool = True

@@ -4,6 +4,8 @@ Invariant: a piece is written to the client before anything else is done with it
 is room for it; an answer that breaks off upstream breaks off at the client, too.
 """
 
+import socket
+import struct
 from enum import Enum
 from typing import Final
 
@@ -21,6 +23,7 @@ from mica.gate.domain.tokens import Timing, timing_of
 SERVER: Final = "mica-gate"
 BODILESS: Final = frozenset({204, 304})
 HTTP_1_1: Final = (1, 1)
+NO_LINGER: Final = struct.pack("ii", 1, 0)
 
 
 class End(Enum):
@@ -114,6 +117,7 @@ class Relay:
             transport.close()
         else:
             # To HTTP/1.0 the end of the connection is the end of the answer; only a reset tells it from a whole one.
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
             transport.abort()
 
 

@@ -36,6 +36,7 @@ from mica.cli._quantities import BYTES, REQUESTS, SECONDS, SHARE
 @click.option("--window", "window_s", type=SECONDS, default="1s", help="Length of a report's window.")
 @click.option("--connect-timeout", "connect_timeout_s", type=SECONDS, default="2s", help="For connecting to an upstream.")
 @click.option("--upstream-timeout", "upstream_timeout_s", type=SECONDS, default="10m", help="How long an upstream may be silent.")
+@click.option("--client-timeout", "client_timeout_s", type=SECONDS, default="1m", help="How long a client may stand still.")
 @click.option("--max-body", "body_max_bytes", type=BYTES, help="The longest request body  [default: any]", show_default=False)
 @click.option("--grace", "grace_s", type=SECONDS, default="10s", help="For what is under way when the gate is stopped.")
 @click.option("--bus/--no-bus", default=True, help="Publish slo.report, and follow the slice's SLO and policy.")

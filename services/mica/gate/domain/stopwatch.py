@@ -20,6 +20,10 @@ class Stopwatch:
         """Whether the client is waited for."""
         return self._pauses > 0
 
+    def paused_for_ns(self, now_ns: int) -> int:
+        """For how long the client has been waited for by now, this time."""
+        return now_ns - self._paused_at_ns if self._pauses else 0
+
     def pause(self, now_ns: int) -> None:
         """The client is waited for from now on."""
         if not self._pauses:
