@@ -107,7 +107,7 @@ async def told(bus: JetStreamBus, subject: str, count: int = 1) -> list[Any]:
 
 
 async def test_a_window_is_published(nats_server: Any) -> None:
-    """What a window was like is on slo.report.s1, with the requests that broke the SLO in the slice's record, and as it changes."""
+    """What a window was like is on slo.report.s1, with the requests that broke the SLO of the slice's record as it is then."""
     async with bus_at(nats_server.url) as bus:
         await bus.state.put("slice.s1", record(Slo(p99_ms=500)))
         async with site(nats_server.url) as here:

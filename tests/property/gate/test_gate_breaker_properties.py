@@ -48,7 +48,7 @@ def replay(events: list[tuple[str, int, int, bool]]) -> tuple[list[BreakerState]
 
 @given(EVENTS)
 def test_it_never_skips_half_open(events: list[tuple[str, int, int, bool]]) -> None:
-    """Open is followed by half open, closed is preceded by it, and no more trials than allowed are under way, whatever happens."""
+    """Open is followed by half open, closed is preceded by it, and never are more trials than allowed under way."""
     states, most = replay(events)
     pairs = set(pairwise(states))
     assert pairs <= {(CLOSED, OPEN), (OPEN, HALF_OPEN), (HALF_OPEN, OPEN), (HALF_OPEN, CLOSED)}
