@@ -21,6 +21,7 @@ from mica.gate.server import serving, upstreams_of
 from mica.observability import Tracer, configure_logging, tracer
 
 NAME: Final = "gate"
+CANCEL_AGAIN_S: Final = 2.0
 
 
 async def run(
@@ -42,8 +43,8 @@ async def run(
             on_ready(address)
             await stop.wait()
         _report(plan, gate, reporter)
-        for task in background:
-            task.cancel()
+        reporter.leave()
+        await _ended(set(background))
 
 
 def main(given: Mapping[str, Any]) -> None:
@@ -82,6 +83,14 @@ async def _main(plan: Plan, endpoint: str) -> None:
         await run(plan, stop, tracing, on_ready=ready)
     finally:
         tracing.close()
+
+
+async def _ended(tasks: set[asyncio.Task[None]]) -> None:
+    """Cancel these, repeatedly: a cancellation can get lost in a library's ``wait_for``."""
+    while tasks:
+        for task in tasks:
+            task.cancel()
+        _, tasks = await asyncio.wait(tasks, timeout=CANCEL_AGAIN_S)
 
 
 async def _windows(plan: Plan, gate: Gate, reporter: Reporter, clock: Clock) -> None:

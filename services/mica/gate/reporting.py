@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, Final
 
 from mica.bus import Bus, BusError, Clock
-from mica.events import EventError, Fact, GatePolicy, SliceRecord, Slo
+from mica.events import Fact, GatePolicy, SliceRecord, Slo
 from mica.policy import follow
 
 KEPT: Final = 64
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class Reporter:
-    """Tells events in the background."""
+    """Tells events in the background. ``connected``: the bus took what it was told last."""
 
     def __init__(self, clock: Clock) -> None:
         self.connected = False
@@ -30,6 +30,7 @@ class Reporter:
         self._clock = clock
         self._events: deque[Fact] = deque()
         self._news = asyncio.Event()
+        self._leaving = False
 
     def tell(self, event: Fact) -> None:
         """Keep an event to be told."""
@@ -40,25 +41,32 @@ class Reporter:
         self._news.set()
 
     async def serve(self, connect: Callable[[], Awaitable[Bus]], listen: Callable[[Bus], Coroutine[Any, Any, None]]) -> None:
-        """Connect, tell and ``listen`` until cancelled; begin anew whenever the bus fails."""
-        while True:
+        """Connect, tell and ``listen`` until cancelled; begin anew whenever that fails, whatever the reason."""
+        told = ""
+        while not self._leaving:
             try:
-                bus = await connect()
-            except BusError as error:
-                log.warning("without the bus for now: %s", error)
+                await self._session(await connect(), listen)
+            except Exception as error:  # noqa: BLE001 - nothing that is wrong with the bus may end the gate
+                reason = str(_first(error))
+                if reason != told:
+                    log.warning("without the bus for now: %s", reason)
+                told = reason
+            if not self._leaving:
                 await self._clock.sleep(RETRY_S)
-                continue
-            try:
-                self.connected = True
-                async with asyncio.TaskGroup() as group:
-                    group.create_task(self._publish(bus))
-                    group.create_task(listen(bus))
-            except* (BusError, EventError) as errors:
-                log.warning("the bus failed: %s", errors.exceptions[0])
-            finally:
-                self.connected = False
-                await bus.close()
-            await self._clock.sleep(RETRY_S)
+
+    async def _session(self, bus: Bus, listen: Callable[[Bus], Coroutine[Any, Any, None]]) -> None:
+        try:
+            self.connected = True
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._publish(bus))
+                group.create_task(listen(bus))
+        finally:
+            self.connected = False
+            await bus.close()
+
+    def leave(self) -> None:
+        """Before ``serve`` is cancelled: a task group with an error to tell hides that it was, and nothing must begin anew."""
+        self._leaving = True
 
     async def flush(self, bus: Bus) -> None:
         """Tell what waits; what the bus does not take is dropped."""
@@ -67,8 +75,10 @@ class Reporter:
             try:
                 await bus.publish(event)
                 self.told += 1
+                self.connected = True
             except BusError as error:
                 self.dropped += 1
+                self.connected = False
                 log.info("%s is not told: %s", type(event).__name__, error)
 
     async def _publish(self, bus: Bus) -> None:
@@ -87,6 +97,13 @@ class Reporter:
                 await self.flush(bus)
         except TimeoutError:
             self.dropped += len(self._events)
+
+
+def _first(error: Exception) -> Exception:
+    """The first error of a group, however deep."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 async def promises(bus: Bus, slice_id: str) -> AsyncIterator[Slo | None]:

@@ -191,3 +191,12 @@ async def test_a_breaker_that_opens_is_told(nats_server: Any) -> None:
         assert isinstance(tripped, SloTripped)
         assert (tripped.state, tripped.reason) == (BreakerState.OPEN, "too many requests fail")
         assert (tripped.requests, tripped.errors, tripped.source) == (2, 2, "gate")
+
+
+async def test_the_last_window_is_told(nats_server: Any) -> None:
+    """What came after the last report is told when the gate is stopped."""
+    async with bus_at(nats_server.url) as bus:
+        async with site(nats_server.url) as here:
+            await here.until(lambda stats: '"bus":true' in stats)
+            await here.one()
+        assert (await told(bus, "slo.report.s1"))[0].requests == 1
