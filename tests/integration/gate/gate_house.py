@@ -19,7 +19,7 @@ from mica.gate.reporting import Reporter
 from mica.gate.server import serving, upstreams_of
 from mica.observability import PassingTracer
 
-PATIENCE_S = 5
+PATIENCE_S = 25
 """How long a test waits for what must happen before it fails."""
 
 

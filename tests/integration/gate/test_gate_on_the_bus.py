@@ -69,7 +69,7 @@ class Site:
 async def site(url: str, **options: Any) -> AsyncIterator[Site]:
     """A gate before s1 with windows of a minute, whose bus is at ``url``."""
     clock, stop, addresses = ManualClock(), asyncio.Event(), asyncio.Queue[str]()
-    async with asyncio.timeout(4 * PATIENCE_S), upstream_by_hand() as upstream:
+    async with asyncio.timeout(3 * PATIENCE_S), upstream_by_hand() as upstream:
         given = {
             "slice": "s1",
             "upstreams": [upstream.url],
