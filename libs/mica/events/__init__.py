@@ -58,6 +58,7 @@ from mica.events._facts import (
     SloIgnored,
     SloMeasured,
     SloReported,
+    SloTripped,
 )
 from mica.events._guarding import Burn, Episode, GuardBudget, Guarding, GuardLease, GuardState, GuardStep, Setting
 from mica.events._overruns import BurstGrace, Grace, Overruns, SpotGrace
@@ -74,7 +75,7 @@ from mica.events._placement import (
     Window,
     WorkLimits,
 )
-from mica.events._policies import Clearances, NodePolicy, PoolPolicy, TenantPolicy
+from mica.events._policies import Clearances, GatePolicy, NodePolicy, PoolPolicy, TenantPolicy
 from mica.events._repacking import PlannedMove, PoolShape, Repacking, RepackState, RepackStep
 from mica.events._rightsizing import Rightsizing, SizeAdvice
 from mica.events._state import (
@@ -124,6 +125,7 @@ from mica.events._vocabulary import (
     PPM,
     TERMINAL_PHASES,
     Automation,
+    BreakerState,
     Bytes,
     Control,
     DeviceId,
@@ -188,6 +190,7 @@ __all__ = [
     "AnyCommand",
     "AskedLimits",
     "Automation",
+    "BreakerState",
     "Burn",
     "BurstGrace",
     "Bytes",
@@ -209,6 +212,7 @@ __all__ = [
     "EvictSlice",
     "ExplainSlice",
     "Fact",
+    "GatePolicy",
     "Grace",
     "GuardBudget",
     "GuardLease",
@@ -296,6 +300,7 @@ __all__ = [
     "SloIgnored",
     "SloMeasured",
     "SloReported",
+    "SloTripped",
     "SpatialChoice",
     "SpotGrace",
     "StepPhase",

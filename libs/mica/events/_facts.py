@@ -9,6 +9,7 @@ from mica.events._placement import Candidate, Decision, Placement, WaitsFor
 from mica.events._repacking import PlannedMove, PoolShape
 from mica.events._rightsizing import SizeAdvice
 from mica.events._vocabulary import (
+    BreakerState,
     Bytes,
     Control,
     DeviceId,
@@ -345,6 +346,25 @@ class SloActed(Fact, tag="slo.action", frozen=True, kw_only=True):
     evidence: dict[str, float] = {}
     expected: str = ""
     dry_run: bool = False
+
+
+class SloTripped(Fact, tag="slo.tripped", frozen=True, kw_only=True):
+    """The circuit breaker before slice ``id`` is ``state`` from now on, because of ``reason``.
+
+    Of the ``requests`` that ended in the ``window_s`` before, ``errors`` failed; ``crowded`` more found the queue full or waited
+    in it for too long. ``queued`` wait and ``inflight`` are being answered now. ``source``: whose breaker it is.
+    """
+
+    id: SliceId
+    state: BreakerState
+    reason: str = ""
+    window_s: float = 0.0
+    requests: int = 0
+    errors: int = 0
+    crowded: int = 0
+    queued: int = 0
+    inflight: int = 0
+    source: str = "gate"
 
 
 class SloMeasured(Fact, tag="slo.measured", frozen=True, kw_only=True):

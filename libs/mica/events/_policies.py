@@ -12,7 +12,17 @@ from mica.events._overruns import Overruns
 from mica.events._repacking import Repacking
 from mica.events._rightsizing import Rightsizing
 from mica.events._state import Document, TenantQuota
-from mica.events._vocabulary import IntruderAction, Mode, Preemption, Severity, SpatialChoice, Switching, Tier, UnixNs
+from mica.events._vocabulary import (
+    IntruderAction,
+    Mode,
+    Preemption,
+    Seconds,
+    Severity,
+    SpatialChoice,
+    Switching,
+    Tier,
+    UnixNs,
+)
 
 
 class PoolPolicy(Document, frozen=True, kw_only=True):
@@ -67,6 +77,21 @@ class TenantPolicy(Document, frozen=True, kw_only=True):
     commands_per_s: Annotated[int, Meta(ge=1)] | None = None
     weight: Annotated[float, Meta(gt=0, le=1000)] = 1.0
     rightsizing: Rightsizing = Rightsizing()
+
+
+class GatePolicy(Document, frozen=True, kw_only=True):
+    """``gate.<slice>`` in the ``policy`` bucket: the guardrails of the gates before that slice, each for itself.
+
+    What is left out is as a gate was started. ``rate_hz``: requests a second, ``burst`` of them at once. ``concurrency``: so many
+    are answered at a time; ``queue`` more wait, each for at most ``queue_timeout_s``. ``breaker``: whether there is one.
+    """
+
+    rate_hz: Annotated[float, Meta(gt=0, le=1e6)] | None = None
+    burst: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+    concurrency: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+    queue: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
+    queue_timeout_s: Seconds | None = None
+    breaker: bool | None = None
 
 
 class Clearances(Document, frozen=True, kw_only=True):

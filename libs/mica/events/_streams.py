@@ -112,6 +112,7 @@ CHANNELS: Final = (
         packed=True,
     ),
     Channel(event=facts.SloReported, subject="slo.report", key="id", stream="SLO", publisher="anyone"),
+    Channel(event=facts.SloTripped, subject="slo.tripped", key="id", stream="SLO", publisher="gate"),
     Channel(event=facts.SloBreached, subject="slo.breached", key="id", stream="SLO", publisher="slo_guard"),
     Channel(event=facts.SloActed, subject="slo.action", key="id", stream="SLO", publisher="slo_guard"),
     Channel(event=facts.SloMeasured, subject="slo.measured", key="id", stream="SLO", publisher="slo_guard"),

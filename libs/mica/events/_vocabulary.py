@@ -232,6 +232,14 @@ class Sizing(StrEnum):
     UNKNOWN = "unknown"
 
 
+class BreakerState(StrEnum):
+    """What a circuit breaker lets through: every request, a few to see how they fare, or none."""
+
+    CLOSED = "closed"
+    HALF_OPEN = "half_open"
+    OPEN = "open"
+
+
 class StepState(StrEnum):
     """What became of a move of a plan; ``skipped``: it no longer was what was planned, and nothing was done."""
 

@@ -4,15 +4,16 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from mica.events import ID_PATTERN, EventError, NodePolicy, PoolPolicy, StoredProfile, TenantPolicy
+from mica.events import ID_PATTERN, EventError, GatePolicy, NodePolicy, PoolPolicy, StoredProfile, TenantPolicy
 
-Policy = PoolPolicy | NodePolicy | TenantPolicy | StoredProfile
+Policy = PoolPolicy | NodePolicy | TenantPolicy | StoredProfile | GatePolicy
 
 KINDS: Final[Mapping[str, type[Policy]]] = {
     "pool": PoolPolicy,
     "node": NodePolicy,
     "tenant": TenantPolicy,
     "profile": StoredProfile,
+    "gate": GatePolicy,
 }
 """By the first part of the key; the second is a name."""
 

@@ -33,6 +33,7 @@ COMMANDS: Final[Mapping[str, Row]] = {
     "rightsize": ("mica.cli.commands.rightsize:rightsize", "Show which sizes would fit what slices use; --apply resizes."),
     "watch": ("mica.cli.commands.watch:watch", "Show events as they happen."),
     "run": ("mica.cli.commands.run:run", "Start any program inside a slice."),
+    "gate": ("mica.cli.commands.gate:gate", "Pass requests on to a slice's workload: measure, report, guard."),
     "profile": ("mica.cli.commands.profile:profile", "Measure a program over slice sizes; list and show what was measured."),
     "policy": ("mica.cli.commands.policy:policy", "Policies of pools, nodes and tenants: set, compare, roll back."),
     "cdi": ("mica.cli.commands.cdi:cdi", "Show a slice as a CDI document, for containers."),

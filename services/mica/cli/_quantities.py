@@ -29,6 +29,7 @@ LIFTED: Final = "none"
 """What lifts a limit."""
 LIMIT_ALLOWED: Final = f"; or {LIFTED}, which lifts the limit"
 RATE_ALLOWED: Final = "a whole number of launches a second such as 500, 500/s or 2kHz"
+REQUESTS_ALLOWED: Final = "requests a second or a minute such as 50/s, 0.5/s or 30/m"
 SPEED_ALLOWED: Final = "a size a second such as 10GiB/s"
 COUNT_ALLOWED: Final = "a whole number above 0"
 
@@ -103,6 +104,20 @@ def parse_pinned(text: str) -> int:
 def parse_rate(text: str) -> int:
     """Hertz in ``500``, ``500/s`` or ``2kHz``; 0 for ``none``. Raises QuantityError."""
     return 0 if _lifts(text) else _whole(text, text.strip().removesuffix("/s"), _HERTZ, RATE_ALLOWED)
+
+
+def parse_requests(text: str) -> float:
+    """Requests a second in ``50``, ``50/s``, ``0.5/s`` or ``30/m``; 0 for ``none``. Raises QuantityError."""
+    if _lifts(text):
+        return 0.0
+    number, _, each = text.strip().partition("/")
+    try:
+        value = _parse(number, _HERTZ, REQUESTS_ALLOWED) / _SECONDS[each.strip().upper() or "S"]
+    except (QuantityError, KeyError):
+        value = Fraction(0)
+    if value <= 0:
+        raise QuantityError(text, REQUESTS_ALLOWED + LIMIT_ALLOWED)
+    return float(value)
 
 
 def parse_speed(text: str) -> int:
@@ -200,6 +215,7 @@ CPUS: Final = _Quantity("processors", parse_cpus)
 SECONDS: Final = _Quantity("time", parse_seconds)
 PINNED: Final = _Quantity("size", parse_pinned)
 RATE: Final = _Quantity("rate", parse_rate)
+REQUESTS: Final = _Quantity("rate", parse_requests)
 SPEED: Final = _Quantity("speed", parse_speed)
 COUNT: Final = _Quantity("count", parse_count)
 BURST: Final = _Quantity("time", parse_burst)

@@ -1,20 +1,19 @@
 """``mica bench``: measures this machine, on systems of its own. Invariant: a figure that misses its target is printed too."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
 
-from mica.bench import BenchError
+from mica.cli._reports import carry_out as _carry_out
+from mica.cli._reports import print_report as _print
+from mica.cli.commands.bench_gate import gate
 from mica.cli.commands.bench_slo import slo
 
 if TYPE_CHECKING:
     from mica.bench._isolation_report import Report
     from mica.plots import Plot
-
-R = TypeVar("R")
 
 
 @click.group(help="Measure this machine; every report names it.")
@@ -32,30 +31,6 @@ _profiles_option = click.option(
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="prof_data_MODEL.csv and scenarios.csv, as ParvaGPU publishes them.",
 )
-
-
-def _carry_out(work: Callable[[], R]) -> R:
-    try:
-        return work()
-    except BenchError as error:
-        raise click.ClickException(f"bench: {error}") from error
-
-
-def _print(report: msgspec.Struct, *, as_json: bool, title: str) -> None:
-    plain = msgspec.to_builtins(report)
-    if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(plain), indent=2).decode())
-        return
-    click.echo(title)
-    for name, value in _flatten(plain):
-        click.echo(f"  {name:<34} {value}")
-
-
-def _flatten(value: dict[str, object], prefix: str = "") -> list[tuple[str, object]]:
-    rows: list[tuple[str, object]] = []
-    for name, item in value.items():
-        rows += _flatten(item, f"{prefix}{name}.") if isinstance(item, dict) else [(prefix + name, item)]
-    return rows
 
 
 @bench.command(help="From slice.request to slice.ready: latency at 50 requests/s, and how many a second.")
@@ -395,3 +370,6 @@ def scale(*, as_json: bool, plots: Path | None, **given: object) -> int:
     if report.replicas:
         click.echo(f"{len(report.replicas)} replicas at once: {report.replicas_per_s:g} placements/s")
     return 0
+
+
+bench.add_command(gate)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from mica.bench import BenchError
+from mica.cli._reports import carry_out
 
 if TYPE_CHECKING:
     from mica.bench.slo import Report
@@ -31,10 +31,7 @@ def slo(*, as_json: bool, plots: Path | None, devices: tuple[str, ...], **given:
     from mica.bench.slo import Plan, run
 
     plan = msgspec.convert({**given, "devices": devices or DEVICES, "incident_s": given["seconds"]}, Plan)
-    try:
-        report = run(plan, lambda line: click.echo(line, err=True))
-    except BenchError as error:
-        raise click.ClickException(f"bench: {error}") from error
+    report = carry_out(lambda: run(plan, lambda line: click.echo(line, err=True)))
     if plots is not None:
         _draw(report, plots)
     if as_json:

@@ -49,7 +49,10 @@ class How(Struct, frozen=True, kw_only=True):
 
 @click.group()
 def policy() -> None:
-    """Policies of pools (pool.NAME), nodes (node.NAME) and tenants (tenant.NAME, tenant._default); profiles (profile.NAME)."""
+    """Policies of pools (pool.NAME), nodes (node.NAME), tenants (tenant.NAME, tenant._default), gates (gate.SLICE).
+
+    Stored profiles (profile.NAME) have versions, too.
+    """
 
 
 @policy.command("ls")
