@@ -21,6 +21,8 @@
 /* Device time that is charged at once, and then used without asking: at most this, and at most this part of a quantum. */
 #define CREDIT_MAX_NS 50000ULL
 #define CREDIT_QUANTUM_PARTS 32
+/* In its own window a slice has nobody to give way to before the end, and may have more on the device: so the machine that runs it late leaves no gap. Within its burst. */
+#define OWN_WINDOW_QUANTA 4
 
 struct attempt {
     struct mica_device *device;
@@ -96,7 +98,7 @@ static void describe(struct attempt *attempt, const struct mica_slice_limits *li
 {
     attempt->ask.record = atomic_load_explicit(&attempt->device->record, memory_order_relaxed);
     attempt->ask.cost_ns = attempt->grant_ns;
-    attempt->ask.quantum_ns = limits->quantum_ns;
+    attempt->ask.quantum_ns = limits->quantum_ns * (attempt->turn.owns ? OWN_WINDOW_QUANTA : 1);
     attempt->ask.alone = attempt->work->alone;
     attempt->ask.urgent = attempt->work->urgent || attempt->turn.owns; /* nobody is before a slice in its own window */
 }
