@@ -60,17 +60,18 @@ static uint64_t grant(const struct mica_slice_limits *limits, const struct mica_
     return plain && work->cost_ns < credit_ns ? credit_ns : work->cost_ns;
 }
 
-/* Count the launch as in flight if the slice has room for it. The sum is taken with it counted, so that of several that race none is overlooked. */
+/* Count the launch as in flight if the slice has room for it; in a slice with a window always, because one that never ends has the device to itself there, and is
+ * seen by that. The sum is taken with it counted, so that of several that race none is overlooked. */
 static bool count_in_flight(struct attempt *attempt, const struct mica_slice_limits *limits)
 {
-    attempt->work->limited = limits->inflight_max != 0;
+    attempt->work->limited = limits->inflight_max != 0 || mica_window_has(limits);
     if (!attempt->work->limited || attempt->work->counted || holds(attempt)) {
         return true;
     }
     struct mica_usage_region *usage = attempt->device->usage;
     /* seq_cst, with the loads of the sum, in every racer: of two that count at once at least one sees both. */
     atomic_fetch_add_explicit(&own_slot(attempt->device)->inflight, 1, memory_order_seq_cst);
-    if (mica_inflight_sum(usage) > limits->inflight_max) {
+    if (limits->inflight_max != 0 && mica_inflight_sum(usage) > limits->inflight_max) {
         mica_launch_ended(attempt->device, 1);
         return false;
     }
