@@ -112,6 +112,18 @@ def test_the_isolation_bench_reports_every_figure_with_its_target() -> None:
 
 
 @pytest.mark.timeout(180)
+def test_the_turns_bench_shares_lends_and_frees_a_time_sliced_device() -> None:
+    """Through the whole system; every tenant had some of the device, and the endless kernel's process was ended, step by step."""
+    report = bench("turns", "--quick")
+    assert 0 < report["jain"] <= 1
+    assert all(tenant["measured_pct"] > 0 for scenario in report["scenarios"] for tenant in scenario["tenants"])
+    assert [each["mode"] for each in report["lending"]] == ["timeslice", "fcsp"]
+    assert [[step.split()[0] for step in hold["steps"]] for hold in report["holds"]] == [["throttled", "paused", "terminated"]]
+    assert report["holds"][0]["grace_s"] <= report["holds"][0]["hold_s"] < 10
+    assert {"switch_ms", "kept", "targets", "machine"} <= report.keys()
+
+
+@pytest.mark.timeout(180)
 def test_the_isolation_bench_runs_on_this_machines_own_device() -> None:
     """The same keys on real compute, every kernel's result checked, and memory to the byte; figures are not looked at here."""
     report = bench("isolation", "--backend", "opencl", "--quick")

@@ -23,7 +23,7 @@ from mica.bench._stack import Stack, running_stack
 from mica.bench._turns_report import Hold, Lending, Measured, Plan, Scenario, Share, Switch, grace_s, scenario_of
 from mica.bench._withheld import withheld_ns
 from mica.bus import JetStreamBus
-from mica.events import PPM, Mode, Overruns, ReleaseSlice, RequestSlice, SliceOverran, SliceReady, Tier, Window
+from mica.events import PPM, Mode, Overruns, OverrunStep, ReleaseSlice, RequestSlice, SliceOverran, SliceReady, Tier, Window
 from mica.hardware import BooksReader
 from mica.region import RuntimeDir, TokenSnapshot, read_token
 
@@ -91,10 +91,16 @@ class Bench:
         raise BenchError(f"slice {id_} is not ready")
 
     async def steps(self, name: str, pid: int) -> tuple[str, ...]:
-        """What was done about a process that overran its time, and after how long."""
-        heard = await self.bus.history("SLICES", [f"slice.overran.{self._ids[name]}"])
-        facts = [each.event for each in heard if isinstance(each.event, SliceOverran) and each.event.pid == pid]
-        return tuple(f"{fact.step} at {fact.ran_ns / NS:.2f} s" for fact in facts)
+        """What was done about a process that overran its time until it was ended, and after how long."""
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            heard = await self.bus.history("SLICES", [f"slice.overran.{self._ids[name]}"])
+            facts = [each.event for each in heard if isinstance(each.event, SliceOverran) and each.event.pid == pid]
+            if facts and facts[-1].step is OverrunStep.TERMINATED:
+                return tuple(f"{fact.step} at {fact.ran_ns / NS:.2f} s" for fact in facts)
+            if time.monotonic() > deadline:
+                raise BenchError(f"nobody said that process {pid} was ended for its overrun, only {facts}")
+            await asyncio.sleep(READ_S)
 
     async def _until(self, condition: Callable[[], bool], otherwise: str) -> None:
         deadline = time.monotonic() + PATIENCE_S

@@ -21,6 +21,8 @@
 /* Device time that is charged at once, and then used without asking: at most this, and at most this part of a quantum. */
 #define CREDIT_MAX_NS 50000ULL
 #define CREDIT_QUANTUM_PARTS 32
+/* In its own window a slice has nobody to give way to before the end, and may have more on the device: so the machine that runs it late leaves no gap. Within its burst. */
+#define OWN_WINDOW_QUANTA 4
 
 struct attempt {
     struct mica_device *device;
@@ -58,17 +60,18 @@ static uint64_t grant(const struct mica_slice_limits *limits, const struct mica_
     return plain && work->cost_ns < credit_ns ? credit_ns : work->cost_ns;
 }
 
-/* Count the launch as in flight if the slice has room for it. The sum is taken with it counted, so that of several that race none is overlooked. */
+/* Count the launch as in flight if the slice has room for it; in a slice with a window always, because one that never ends has the device to itself there, and is
+ * seen by that. The sum is taken with it counted, so that of several that race none is overlooked. */
 static bool count_in_flight(struct attempt *attempt, const struct mica_slice_limits *limits)
 {
-    attempt->work->limited = limits->inflight_max != 0;
+    attempt->work->limited = limits->inflight_max != 0 || mica_window_has(limits);
     if (!attempt->work->limited || attempt->work->counted || holds(attempt)) {
         return true;
     }
     struct mica_usage_region *usage = attempt->device->usage;
     /* seq_cst, with the loads of the sum, in every racer: of two that count at once at least one sees both. */
     atomic_fetch_add_explicit(&own_slot(attempt->device)->inflight, 1, memory_order_seq_cst);
-    if (mica_inflight_sum(usage) > limits->inflight_max) {
+    if (limits->inflight_max != 0 && mica_inflight_sum(usage) > limits->inflight_max) {
         mica_launch_ended(attempt->device, 1);
         return false;
     }
@@ -96,7 +99,7 @@ static void describe(struct attempt *attempt, const struct mica_slice_limits *li
 {
     attempt->ask.record = atomic_load_explicit(&attempt->device->record, memory_order_relaxed);
     attempt->ask.cost_ns = attempt->grant_ns;
-    attempt->ask.quantum_ns = limits->quantum_ns;
+    attempt->ask.quantum_ns = limits->quantum_ns * (attempt->turn.owns ? OWN_WINDOW_QUANTA : 1);
     attempt->ask.alone = attempt->work->alone;
     attempt->ask.urgent = attempt->work->urgent || attempt->turn.owns; /* nobody is before a slice in its own window */
     attempt->ask.keep_ns = atomic_load_explicit(&attempt->device->usage->return_ns, memory_order_relaxed);

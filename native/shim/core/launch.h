@@ -32,7 +32,7 @@ struct mica_work {
     uint64_t closes_ns;
     bool first;          /* of that window's work: when it began tells what the switch took */
     bool last;           /* nothing as long fits into that window after it: when it ends tells how late */
-    bool limited;        /* launches in flight are limited */
+    bool limited;        /* launches in flight are limited, or at least counted */
     bool counted;        /* in the slot's in-flight count */
 };
 

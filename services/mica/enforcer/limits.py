@@ -45,11 +45,6 @@ def ceiling_ppm(entry: LedgerEntry, part: Part = NO_PART) -> int:
     return max(entry.share_ppm, most if part == NO_PART else 0)
 
 
-INFLIGHT_MAX: Final = 1024
-"""Launches that a slice with a window may have unfinished. More than a driver queues; but with a limit each launch is followed
-to its end, so that one that does not end is seen, whatever its program does after it.
-"""
-
 BORROWERS: Final = (Tier.BURST, Tier.SPOT)
 
 
@@ -88,7 +83,7 @@ def limits_of(
         burst_ns=own.burst_ns or BURST_NS,
         pinned_limit_bytes=own.pinned_bytes or 0,
         launch_rate_hz=own.launch_rate_hz or 0,
-        inflight_max=own.inflight_max or (INFLIGHT_MAX if entry.window is not None else 0),
+        inflight_max=own.inflight_max or 0,
         copy_bytes_per_s=own.copy_bytes_per_s or 0,
         quantum_ns=quantum_ns(entry, part),
         spatial_kind=part.kind,

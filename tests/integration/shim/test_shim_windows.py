@@ -13,7 +13,7 @@ MS = 1_000_000
 PERIOD_NS = 100 * MS
 ALWAYS_BUT_A_MOMENT = {"window_offset_ns": 0, "window_length_ns": PERIOD_NS - 1, "window_period_ns": PERIOD_NS}
 NEVER = {"window_offset_ns": 0, "window_length_ns": 0, "window_period_ns": PERIOD_NS}
-USUAL = {"quantum_ns": 2 * MS, "inflight_max": 1024, "ceiling_ppm": 1_000_000}
+USUAL = {"quantum_ns": 2 * MS, "ceiling_ppm": 1_000_000}
 
 Eventually = Callable[[Callable[[], bool]], None]
 
