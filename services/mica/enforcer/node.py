@@ -14,6 +14,7 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
+from mica.enforcer.drains import is_known
 from mica.enforcer.drift import drift, is_fixed, orphan_at, owners_of
 from mica.enforcer.errors import CannotApplyError, PartitionBusyError
 from mica.enforcer.jobs import Job, Made, Outcome
@@ -34,7 +35,7 @@ from mica.enforcer.steps import (
     next_step,
     same_slots,
 )
-from mica.events import Ledger, LedgerEntry, Mode, Observed, Partition
+from mica.events import Control, Ledger, LedgerEntry, Mode, Observed, Partition
 from mica.region import Limits, SliceState
 from mica.vendors import NO_ACCESS, Access
 
@@ -77,6 +78,8 @@ class Node:
         self.divided: set[str] = set()
         self.stuck: set[Place] = set()
         self.fence = False
+        self.fenced: set[Place] = set()
+        """Where the lease ran out: a slice that the ledger no longer knows there may be elsewhere, and never runs here again."""
         self.carved: set[str] = set()
         """The devices that are partitioned, as far as is known."""
         self.access: dict[Place, Access] = {}
@@ -104,6 +107,9 @@ class Node:
                 place = next(theirs, orphan) if partition.uuid else orphan
                 if not (is_orphan(place) and is_fixed(device_id, partition)):
                     self.held[place] = replace(self.held.get(place, _NOTHING), partition=partition)
+        wanted = entries_of(known[1])
+        stopped = {place for place, its in found.records.items() if its.control in (Control.PAUSE, Control.KILL)}
+        self.fenced = stopped - wanted.keys()
         seen = {Place(device, id_) for device, slices in known[0].devices.items() for id_ in slices}
         self._touched = seen.union(self.held)
 
@@ -116,6 +122,8 @@ class Node:
         self._take_parts(parts or {})
         for place in [place for place in self.held if place.slice_id not in wanted.get(place.device_id, ())]:
             self._settled.get(place.device_id, {}).pop(place.slice_id, None)
+            if place in self.fenced and is_known(ledger, place.slice_id):
+                self.fenced.discard(place)
             self._advance(place, None)
         devices = frozenset(known_devices)
         for device_id, entries in wanted.items():
@@ -160,6 +168,7 @@ class Node:
     def set_fence(self, fence: bool) -> None:  # noqa: FBT001 - there is nothing else to say about a fence
         """Let the next ``apply`` write every record anew, fenced or not."""
         self.fence = fence
+        self.fenced |= self.held.keys() if fence else set()
         self._settled.clear()
 
     def take_touched(self) -> set[Place]:
@@ -324,8 +333,11 @@ class Node:
         if entry is not None:
             part = self.parts.get(place, NO_PART)
             target = limits_of(place.slice_id, entry, part, ceiling_ppm=self.lent.get(place), fence=self.fence)
+            if not self.fence:
+                self.fenced.discard(place)
+        fence = self.fence or place in self.fenced
         for _ in range(STEPS_MAX):
-            step = next_step(place, Wish(entry, target, self._must_be_whole(place)), held, fence=self.fence)
+            step = next_step(place, Wish(entry, target, self._must_be_whole(place)), held, fence=fence)
             if step is None:
                 return entry is not None
             if place in self.jobs:
@@ -377,6 +389,7 @@ class Node:
         if held.gone:
             self.held.pop(place, None)
             self.lent.pop(place, None)
+            self.fenced.discard(place)
         else:
             self.held[place] = held
 

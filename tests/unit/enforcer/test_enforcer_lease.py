@@ -48,7 +48,7 @@ async def test_what_the_ledger_still_has_goes_on_when_the_bus_is_back(house: Hou
     house.enforcer = enforcer
     await house.tick(1)
     assert house.regions.records[S1].control is Control.RUN
-    assert house.regions.records[Place("GPU-0", "s2")].control is Control.DRAIN
+    assert house.regions.records[Place("GPU-0", "s2")].control is Control.PAUSE
 
 
 async def test_what_could_not_be_told_ready_before_it_was_taken_out_is_never_told(house: House) -> None:
