@@ -339,7 +339,7 @@ class Node:
         for _ in range(STEPS_MAX):
             step = next_step(place, Wish(entry, target, self._must_be_whole(place)), held, fence=fence)
             if step is None:
-                return entry is not None
+                return entry is not None and held.limits == target
             if place in self.jobs:
                 return False
             if isinstance(step, MakePartition | DestroyPartition | MakeWhole):

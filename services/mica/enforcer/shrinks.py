@@ -59,11 +59,11 @@ class Shrinks:
         asked = self._asked.get(place)
         if asked is None or asked.change != change:
             asked = Asked(change, now_ns)
-        tell = now_ns >= asked.next_ns
+        number = due_signal(Drain(asked.since_ns, asked.sent), due.grace_s, now_ns) if entry.tier is Tier.SPOT else 0
+        tell = now_ns >= asked.next_ns and not number
         if tell:
             pause_s = min(AGAIN_MAX_S, FIRST_AGAIN_S * 2**asked.times)
             asked = replace(asked, times=asked.times + 1, next_ns=now_ns + int(pause_s * 1e9))
-        number = due_signal(Drain(asked.since_ns, asked.sent), due.grace_s, now_ns) if entry.tier is Tier.SPOT else 0
         if number:
             asked = replace(asked, sent=number)
         return Over(place, entry, due, used_bytes, asked.times, tell, number), asked

@@ -232,7 +232,7 @@ class Changes:
         if len(nodes) > 1:
             return Refusal("id", record.id, f"a slice on one node; this one is a gang over {len(nodes)}: request another slice")
         state = desk.fleet.node(node_of(record.placements))
-        _check_open(state.ledger, record.id)
+        _check_open(state.ledger, record)
         outcome = resized(state, record, command)
         if isinstance(outcome, Refusal):
             await desk.freshen(record.request.tenant)
@@ -267,7 +267,7 @@ class Changes:
     async def _move(self, call: Call, record: SliceRecord) -> Found:
         command = _of(call, MoveSlice)
         desk = self._desk
-        _check_open(desk.fleet.node(node_of(record.placements)).ledger, record.id)
+        _check_open(desk.fleet.node(node_of(record.placements)).ledger, record)
         await desk.freshen(record.request.tenant)
         outcome = moved(desk.fleet, record, command, pins_of(desk, record.request.tenant))
         if isinstance(outcome, Refusal):
@@ -295,14 +295,14 @@ def _of(call: Call, kind: type[C]) -> C:
     return call.command
 
 
-def _check_open(ledger: Ledger, slice_id: str) -> None:
+def _check_open(ledger: Ledger, record: SliceRecord) -> None:
     """A change may follow one that is not confirmed yet, unless the slice still has to leave another place.
 
     Raises:
-        NotYetError: it has.
+        NotYetError: it has, or a resize was given up and that is not told yet.
     """
-    if not is_open(ledger, slice_id):
-        raise NotYetError(f"slice {slice_id}: its last change is not confirmed yet")
+    if not is_open(ledger, record.id) or (record.resizing is not None and record.resizing.allowed):
+        raise NotYetError(f"slice {record.id}: its last change is not confirmed yet")
 
 
 def _sized(record: SliceRecord, command: ResizeSlice) -> SliceRecord:

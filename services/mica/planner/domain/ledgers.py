@@ -18,6 +18,7 @@ from mica.events import (
     LedgerEntry,
     Observed,
     ObservedSlice,
+    ObservedState,
     Phase,
     Placement,
     Runtime,
@@ -192,11 +193,16 @@ def has_left(slice_id: str, departure: Departure, observed: Observed) -> bool:
 
 
 def is_confirmed(held: Held, entry: LedgerEntry | None, seen: ObservedSlice | None, observed: Observed) -> bool:
-    """Whether the enforcer has confirmed that a slice has no more on a device than its entry says."""
+    """Whether the enforcer has confirmed that a slice has no more on a device than its entry says.
+
+    Where it could not make what the entry says, the slice may go back to what it had.
+    """
     if observed.generation < held.generation:
         return False
     if seen is None:
         return True
+    if entry is not None and seen.state is ObservedState.FAILED:
+        return False
     return entry is not None and seen.generation >= entry.generation and seen.vram_bytes <= entry.vram_bytes
 
 
