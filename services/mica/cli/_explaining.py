@@ -133,8 +133,9 @@ def _story(account: Account) -> list[str]:
 
 
 def _waiting(record: SliceRecord, told_at: list[int], now_ns: int) -> list[str]:
+    end = "lost" if record.lost is not None else "rejected"
     since = (told_at or [record.until - int(record.request.queue_s * 1e9)])[0]
-    return [item("since", when(since, now_ns)), item("until", f"{when(record.until, now_ns)}; then it is rejected")]
+    return [item("since", when(since, now_ns)), item("until", f"{when(record.until, now_ns)}; then it is {end}")]
 
 
 def _past(fact: SliceFact) -> str:

@@ -329,12 +329,7 @@ class Node:
             if held.limits is not None:
                 return False
             entry = None
-        target = None
-        if entry is not None:
-            part = self.parts.get(place, NO_PART)
-            target = limits_of(place.slice_id, entry, part, ceiling_ppm=self.lent.get(place), fence=self.fence)
-            if not self.fence:
-                self.fenced.discard(place)
+        target = self._target(place, entry) if entry is not None else None
         fence = self.fence or place in self.fenced
         for _ in range(STEPS_MAX):
             step = next_step(place, Wish(entry, target, self._must_be_whole(place)), held, fence=fence)
@@ -353,6 +348,13 @@ class Node:
                 return False
             self._keep(place, held)
         raise AssertionError(f"{place}: no end of steps, last {step}")
+
+    def _target(self, place: Place, entry: LedgerEntry) -> Limits:
+        """The record that an entry asks for; what stood still because the lease had run out goes on by it."""
+        if not self.fence:
+            self.fenced.discard(place)
+        part = self.parts.get(place, NO_PART)
+        return limits_of(place.slice_id, entry, part, ceiling_ppm=self.lent.get(place), fence=self.fence)
 
     def _must_be_whole(self, place: Place) -> bool:
         """Whether the device is partitioned, and nobody is on it yet who would have found it so."""

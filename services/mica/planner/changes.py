@@ -89,11 +89,20 @@ class Changes:
     async def _depart(self, call: Call, ending: Ending) -> Fact | None:
         for attempt in range(ATTEMPTS):
             epoch = self._desk.ledgers.epoch
-            entry = await (self._desk.records.get(call.id) if attempt == 0 else self._desk.records.read(call.id))
+            entry = await self._record(call, first=attempt == 0)
             answer = await (self._unknown(call) if entry is None else self._leave(call, entry, epoch, ending))
             if not isinstance(answer, Again):
                 return answer
         raise ContendedError(call.id)
+
+    async def _record(self, call: Call, *, first: bool) -> Entry[SliceRecord] | None:
+        """The record; from the server where the command may be in it already.
+
+        Then the ledger is brought up to the record as it is, and no compare-and-set would fail if that was an old one.
+        """
+        records = self._desk.records
+        new = first and call.delivery.deliveries == 1 and not call.waits
+        return await (records.get(call.id) if new else records.read(call.id))
 
     async def _unknown(self, call: Call) -> Answered:
         """Refuse, and remember it: a request that was sent before this must not come to life after it."""
@@ -139,7 +148,7 @@ class Changes:
     async def _change(self, call: Call, find: Callable[[Call, SliceRecord], Awaitable[Found]]) -> Fact | None:
         for attempt in range(ATTEMPTS):
             epoch = self._desk.ledgers.epoch
-            entry = await (self._desk.records.get(call.id) if attempt == 0 else self._desk.records.read(call.id))
+            entry = await self._record(call, first=attempt == 0)
             refusal = _not_placed(call.id, entry)
             if entry is None or (refusal is not None and call.sequence > entry.value.sequence):
                 return self._refuse(call, refusal or _no_such(call.id))

@@ -56,8 +56,17 @@ class Retreats:
         except StaleRevisionError:
             return
         log.warning("slice %s: its resize is given up: %s", slice_id, changed.resizing.allowed if changed.resizing else "")
+        await self._say(changed)
         await self._align(changed, epoch)
         await self.tell(slice_id)
+
+    async def _say(self, record: SliceRecord) -> None:
+        """Refuse the resize; before the old size is in force again, so that whoever waits hears of the refusal first."""
+        resizing = record.resizing
+        if resizing is not None and resizing.allowed:
+            refusal = Refusal("vram_bytes", resizing.given, resizing.allowed)
+            fact = refused(resizing.sequence, "slice.resize", record.id, refusal, self._desk.now_ns())
+            await self._desk.say(fact, record.traceparent)
 
     async def tell(self, slice_id: str) -> None:
         """Refuse a resize that was given up, and note that it was refused."""
@@ -66,8 +75,7 @@ class Retreats:
         resizing = entry.value.resizing if entry is not None else None
         if entry is None or resizing is None or not resizing.allowed:
             return
-        refusal = Refusal("vram_bytes", resizing.given, resizing.allowed)
-        await desk.say(refused(resizing.sequence, "slice.resize", slice_id, refusal, desk.now_ns()), entry.value.traceparent)
+        await self._say(entry.value)
         try:
             await desk.records.write(replace(entry.value, resizing=None), entry)
         except StaleRevisionError:
@@ -96,6 +104,7 @@ class Retreats:
             return True
         finally:
             desk.fleet.unreserve(record.id, outcome.placements)
+        await self._say(changed)
         await self._align(replace(changed, decision=outcome.decision), epoch)
         log.warning("slice %s: goes to %s, where it was moved to can not hold it", record.id, outcome.placements[0].device_id)
         await self.tell(record.id)
