@@ -99,8 +99,9 @@ class Followups:
                     await self._gangs.ready(each.slice_id)
                 else:
                     await self._failed(node, each.slice_id)
-        except Exception as error:  # noqa: BLE001 - what is due stays due, and the next review finds it again
+        except Exception as error:  # noqa: BLE001 - what is due stays due, or is untidy: the next review finds it again
             log.warning("slice %s: %s is not done yet: %s", each.slice_id, each.what, error)
+            self._desk.untidy.add(each.slice_id)
         finally:
             self._under_way.discard(each.slice_id)
 
