@@ -133,7 +133,8 @@ def _check_shrinks(world: World, node: str, tally: Tally) -> None:
     for device_id, slices in world.documents.ledgers[node].held.items():
         for slice_id, held in slices.items():
             entry = world.documents.entries(node).get((device_id, slice_id))
-            if held.until and entry is not None:
+            seen = world.documents.seen(node).get((device_id, slice_id))
+            if held.until and entry is not None and seen is not None and seen.vram_used_bytes > entry.vram_bytes:
                 late_s = (world.now_ns - held.until) / 1e9
                 subject = f"slice {slice_id} generation {entry.generation} on {device_id}"
                 message = f"its shrink to {entry.vram_bytes} bytes should have been over {late_s:.0f} s ago"

@@ -1,8 +1,8 @@
 """``mica bench resize``: from ``slice.resize`` to the limits in force in the region, for compute and memory, up and down.
 
 One private system, a program at work in the slice and others beside it. The moment is the one at which the quota record that the
-program's shim reads says the new generation with the new numbers; the fact that tells it comes after. The limit is measured in the
-same run: a bare chain of as many bus hops, without mica.
+program's shim reads says the new generation with the new numbers; the fact that tells it comes after. The limit is measured in
+the same run: a bare chain of as many bus hops, without mica.
 
 Invariant: a figure counts resizes of which the record said all that was asked for, under one generation, and a fact was told.
 """

@@ -18,7 +18,7 @@ from mica.planner.desk import AGAIN, ATTEMPTS, Again, Answered, Desk
 from mica.planner.domain import ledgers as edits
 from mica.planner.domain import records
 from mica.planner.domain.fleet import NodeState
-from mica.planner.domain.ledgers import Ending, has_left, is_barred, is_confirmed, nodes_of, present, stands
+from mica.planner.domain.ledgers import Ending, has_left, is_barred, is_confirmed, is_ignored, nodes_of, present, stands
 from mica.planner.domain.misfits import Refusal
 from mica.planner.requests import Requests
 from mica.planner.retreats import Retreats
@@ -52,7 +52,7 @@ def due(node: NodeState, now_ns: int) -> Iterator[Due]:
             entry = entries.get(id_)
             if id_ not in ledger.departures and is_confirmed(held, entry, present_there.get(id_), observed):
                 yield Due("settled", id_, device_id)
-            elif entry is not None and 0 < held.until <= now_ns and entry.tier is not Tier.SPOT:
+            elif held.entry.tier is not Tier.SPOT and is_ignored(held, entry, present_there.get(id_), observed, now_ns):
                 yield Due("overdue", id_, device_id)
     yield from (Due("failed", id_) for id_ in node.failing if _is_failed(ledger, observed, id_))
     yield from (Due("ready", id_) for id_, entry in node.gangs.items() if node.is_live(id_, entry.generation))

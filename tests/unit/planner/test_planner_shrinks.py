@@ -106,6 +106,16 @@ async def test_a_shrink_is_in_force_once_the_programs_have_let_go(house: House) 
     assert await charged(house) == 4 * GIB
 
 
+async def test_an_enforcer_that_is_slow_is_no_program_that_ignores_it(house: House) -> None:
+    """Nothing is given up as long as the node has not applied the shrink."""
+    await put(house, 1)
+    sequence = await house.bus.publish(ResizeSlice(id="s1", vram_bytes=4 * GIB, grace_s=2))
+    await house.pass_time(12)
+    assert house.said(f"slice.refused.{sequence}") == []
+    await house.settle()
+    assert [each.generation for each in house.said("slice.resized.s1")] == [2]
+
+
 async def test_the_processes_of_a_spot_slice_are_the_enforcers_to_end(house: House) -> None:
     """The planner does not give up: the ledger says how long they have, and the shrink stands."""
     await put(house, 8, Tier.SPOT)

@@ -160,4 +160,5 @@ def left_text(left: dict[str, str]) -> str:
 
 
 def _say(how: How, text: str) -> None:
-    click.echo(text, err=how.as_json)
+    if not how.as_json:
+        click.echo(text)

@@ -240,6 +240,13 @@ def _covers(before: LedgerEntry, after: LedgerEntry) -> bool:
     return before.window.offset_ns <= after.window.offset_ns and end_ns <= before.window.offset_ns + before.window.length_ns
 
 
+def is_ignored(held: Held, entry: LedgerEntry | None, seen: ObservedSlice | None, observed: Observed, now_ns: int) -> bool:
+    """Whether processes still hold more than a shrink leaves them, after the time that they had; the enforcer has applied it."""
+    if entry is None or seen is None or not 0 < held.until <= now_ns:
+        return False
+    return observed.generation >= held.generation and seen.vram_used_bytes > entry.vram_bytes
+
+
 def _replace_entries(
     ledger: Ledger, slice_id: str, wanted: Mapping[str, LedgerEntry], generation: int, patience: Patience = _USUAL
 ) -> Ledger:

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from mica.events import Mode, Observed, Placement, ResizeSlice, Resizing, SliceRecord
 from mica.planner.domain.fleet import NodeState
-from mica.planner.domain.ledgers import is_confirmed, is_shrinking
+from mica.planner.domain.ledgers import is_ignored, is_shrinking
 from mica.planner.domain.misfits import Misfit, Refusal
 from mica.planner.domain.packing import Fit, fit
 from mica.planner.domain.partitions import Geometry
@@ -105,9 +105,8 @@ def is_overdue(node: NodeState, slice_id: str, now_ns: int) -> bool:
     observed = node.observed or Observed(node=node.name, boot_id="")
     for device_id, slices in node.ledger.held.items():
         held, entry = slices.get(slice_id), node.ledger.devices.get(device_id, {}).get(slice_id)
-        if held is None or entry is None or not 0 < held.until <= now_ns:
-            continue
-        if not is_confirmed(held, entry, observed.devices.get(device_id, {}).get(slice_id), observed):
+        seen = observed.devices.get(device_id, {}).get(slice_id)
+        if held is not None and is_ignored(held, entry, seen, observed, now_ns):
             return True
     return False
 
