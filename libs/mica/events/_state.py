@@ -8,7 +8,7 @@ from typing import Annotated
 from msgspec import Meta, Struct, field
 
 from mica.events._commands import Profile, RequestSlice
-from mica.events._placement import NO_LIMITS, Decision, Partition, Placement, WaitsFor, Window, WorkLimits
+from mica.events._placement import NO_LIMITS, Decision, Loss, Partition, Placement, Resizing, WaitsFor, Window, WorkLimits
 from mica.events._vocabulary import (
     Bytes,
     Control,
@@ -164,28 +164,6 @@ class Inventory(Document, frozen=True, kw_only=True):
     warnings: tuple[str, ...] = ()
     cpu_milli: Annotated[int, Meta(ge=0)] = 0
     host_memory_bytes: Bytes = 0
-
-
-class Resizing(Document, frozen=True, kw_only=True):
-    """A resize that may have to be given up. ``before``: where the slice stands again then; ``sequence``: of the command.
-
-    ``until``: until when its processes may hold more than the new size, ``grace_s`` from the command on. ``allowed`` is why
-    it was given up, and ``given`` what was asked; both empty as long as it was not.
-    """
-
-    before: tuple[Placement, ...]
-    sequence: int
-    grace_s: float = 30.0
-    until: UnixNs = 0
-    given: str = ""
-    allowed: str = ""
-
-
-class Loss(Document, frozen=True, kw_only=True):
-    """A slice that was ready was taken off a node that is lost: why, and the last generation that it had there."""
-
-    message: str
-    generation: int
 
 
 class SliceRecord(Document, frozen=True, kw_only=True):

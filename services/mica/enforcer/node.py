@@ -18,7 +18,7 @@ from mica.enforcer.drains import is_known
 from mica.enforcer.drift import drift, is_fixed, orphan_at, owners_of
 from mica.enforcer.errors import CannotApplyError, PartitionBusyError
 from mica.enforcer.jobs import Job, Made, Outcome
-from mica.enforcer.limits import limits_of
+from mica.enforcer.limits import limits_of, tightens
 from mica.enforcer.places import UNUSED, Held, Place
 from mica.enforcer.placing import NO_PART, Part
 from mica.enforcer.ports import Found, Partitions, Regions
@@ -36,7 +36,7 @@ from mica.enforcer.steps import (
     same_slots,
 )
 from mica.events import Control, Ledger, LedgerEntry, Mode, Observed, Partition
-from mica.region import Limits, SliceState
+from mica.region import Limits
 from mica.vendors import NO_ACCESS, Access
 
 STEPS_MAX: Final = 8
@@ -375,7 +375,7 @@ class Node:
                 return replace(held, has_usage=True, reading=self._regions.make_usage(place, uid))
             case WriteRecord(limits=limits):
                 self._regions.write(place, limits)
-                reading = self._regions.usage(place) if held.has_usage and _tightens(held.limits, limits) else held.reading
+                reading = self._regions.usage(place) if held.has_usage and tightens(held.limits, limits) else held.reading
                 return replace(held, limits=limits, reading=reading)
             case FreeRecord():
                 self._regions.free(place)
@@ -394,8 +394,3 @@ class Node:
             self.fenced.discard(place)
         else:
             self.held[place] = held
-
-
-def _tightens(before: Limits | None, after: Limits) -> bool:
-    """Whether processes may hold more than the new limits allow, so that what they hold must be looked at."""
-    return before is not None and (after.state is SliceState.DRAINING or after.vram_limit_bytes < before.vram_limit_bytes)

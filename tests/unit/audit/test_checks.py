@@ -18,7 +18,6 @@ from mica.events import (
     Ledger,
     Mode,
     ObservedState,
-    Partition,
     Phase,
     Placement,
     Runtime,
@@ -74,20 +73,6 @@ def formerly(slice_id: str, **changes: Any) -> Break:
     """What the slice had before a change that is not confirmed yet."""
     held = Held(entry=w.entry(slice_id, **changes), generation=5)
     return lambda world: w.with_ledger(world, held={w.PARTS[slice_id][0]: {slice_id: held}})
-
-
-def shrinking(until: int = 0) -> Break:
-    """Half a GiB of four is to be left to the slice, of which its process holds one; it is charged for all four."""
-    small = {"generation": 2, "vram_bytes": GIB // 2}
-
-    def broken(world: World) -> World:
-        held = {w.SOFT: {"soft": Held(entry=w.entry("soft"), generation=5, until=until)}}
-        placement = replace(w.record("soft").placements[0], vram_bytes=GIB // 2)
-        record = w.record("soft", generation=2, placements=(placement,))
-        world = w.with_documents(world, records={**world.documents.records, "soft": record})
-        return w.with_ledger(ledger_entry("soft", **small)(world), held=held)
-
-    return broken
 
 
 def seen_slice(slice_id: str, **changes: Any) -> Break:
@@ -297,11 +282,6 @@ BROKEN: dict[str, tuple[str, Break]] = {
     "an entry that was applied otherwise": ("ledger-observed", seen_slice("soft", vram_bytes=3 * GIB)),
     "an entry that was applied long ago": ("ledger-observed", ledger_entry("soft", generation=2)),
     "a slice that the ledger does not know": ("observed-ledger", chained(unledgered, records(soft=None), holdings(soft=None))),
-    "a shrink that should have been given up long ago": ("ledger-held", chained(shrinking(until=1), at(40_000_000_000))),
-    "a charge above what is held": (
-        "tenant-record", chained(shrinking(), holdings(soft=Holding(vram_bytes=5 * GIB, share_ppm=500_000))),
-    ),
-    "a partition that nobody made, and nobody waits for": ("ledger-observed", ledger_entry("hard", generation=2)),
     "a charge without a slice": ("tenant-record", holdings(ghost=Holding(vram_bytes=1, share_ppm=1))),
     "a charge of another size": ("tenant-record", holdings(soft=Holding(vram_bytes=1, share_ppm=1))),
     "a region that cannot be read": ("region", lambda world: w.with_regions(world, broken={"/x": "truncated"})),
@@ -368,8 +348,6 @@ def releasing(world: World) -> World:
     return w.with_ledger(world, departures={"soft": Departure(tenant="t", generation=1)})
 
 
-OTHER = Partition(profile="1g.10gb", profile_id=19, start=1, size=1)
-
 LEGITIMATE: dict[str, Break] = {
     "a slice that is leaving": releasing,
     "a shrink that waits for what a process holds": chained(
@@ -387,18 +365,6 @@ LEGITIMATE: dict[str, Break] = {
                     tenant="t",
                     holdings={**world.documents.tenants["t"].holdings, "soft": Holding(vram_bytes=GIB // 2, share_ppm=500_000)},
                 )
-            },
-        ),
-    ),
-    "a shrink that waits and is charged for what it had": shrinking(until=1),
-    "a partition that is to be another once its processes have left": chained(
-        ledger_entry("hard", generation=2, partition=OTHER),
-        formerly("hard"),
-        lambda world: w.with_documents(
-            world,
-            records={
-                **world.documents.records,
-                "hard": w.record("hard", generation=2, placements=(replace(w.record("hard").placements[0], partition=OTHER),)),
             },
         ),
     ),
