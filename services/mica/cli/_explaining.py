@@ -23,6 +23,7 @@ from mica.events import (
     Phase,
     Placement,
     RequestSlice,
+    SliceAsked,
     SliceAttached,
     SliceFact,
     SlicePlaced,
@@ -116,7 +117,7 @@ def _story(account: Account) -> list[str]:
     """When it was decided, and what happened since."""
     record, facts = (
         account.record,
-        [each for each in sorted(account.facts, key=lambda each: each.at) if not isinstance(each, SliceAttached)],
+        [each for each in sorted(account.facts, key=lambda each: each.at) if not isinstance(each, SliceAttached | SliceAsked)],
     )
     deciding = [each.at for each in facts if isinstance(each, SlicePlaced | SliceRejected)]
     waited = [each.at for each in facts if isinstance(each, SliceQueued)]

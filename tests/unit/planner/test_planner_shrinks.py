@@ -281,3 +281,28 @@ async def test_a_software_slice_that_does_not_fit_goes_to_another_device_where_i
     sequence = await shrink(house, 40, may_move=True)
     [refused] = house.said(f"slice.refused.{sequence}")
     assert refused.offer == ()
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "allowed"),
+    [
+        (b'{"id":"s1","vram_bytes":1,"grace_s":-1}', "grace_s", ">= 0"),
+        (b'{"id":"s1","vram_bytes":1,"grace_s":1e9}', "grace_s", "86400"),
+        (b'{"id":"s1","vram_bytes":0}', "vram_bytes", ">= 1"),
+        (b'{"id":"s1","vram_bytes":1,"may_mvoe":true}', "may_mvoe", "no such field"),
+        (b'{"id":"s1","vram_bytes":1,"may_move":"yes"}', "may_move", "bool"),
+        (b'{"id":"s1","grace_s":5}', "vram_bytes", "share_ppm"),
+        (b'{"id":"nobody","vram_bytes":1}', "id", "the id of a slice"),
+    ],
+)
+async def test_a_resize_that_makes_no_sense_is_refused_with_one_clear_line(
+    house: House, body: bytes, field: str, allowed: str
+) -> None:
+    """The field, what was given, and what is allowed; the slice is as it was."""
+    await put(house, 2)
+    sequence = await house.bus.publish_raw("slice.resize", body)
+    await house.settle()
+    [refused] = house.said(f"slice.refused.{sequence}")
+    assert refused.field == field
+    assert allowed in refused.allowed
+    assert (await record(house)).generation == 1
