@@ -9,6 +9,7 @@ meanwhile. One that an operator drains still works: also what holds memory is mo
 """
 
 import logging
+from collections.abc import Collection
 from typing import Final
 
 from msgspec import Struct
@@ -59,9 +60,9 @@ class Drains:
         drained: dict[str, Device] = {}
         for device in node.inventory.devices:
             if not is_sick(device, drain_at):
-                self._recovered(node, device)
                 if pins.service(node.name, device.id) is Service.DRAINED:
                     drained[device.id] = device
+                self._recovered(node, device, drained)
             elif self._waited(node, device):
                 for entry in in_order(node.ledger.devices.get(device.id, {}).values()):
                     await self._drain(node, device, entry, Why(f"device {device.id}, {health_text(device)}"))
@@ -79,8 +80,9 @@ class Drains:
             wait_s = grace_s if grace_s is not None else GRACE_S[entry.tier]
             await self._drain(node, devices[device_id], entry, Why(f"device {device_id} of node {node.name} is drained", wait_s))
 
-    def _recovered(self, node: NodeState, device: Device) -> None:
-        if self._sick_since.pop((node.name, device.id), None) is not None:
+    def _recovered(self, node: NodeState, device: Device, drained: Collection[str]) -> None:
+        self._sick_since.pop((node.name, device.id), None)
+        if self._moving and device.id not in drained:
             self._moving = {key: looks for key, looks in self._moving.items() if key[0] != device.id}
 
     def _waited(self, node: NodeState, device: Device) -> bool:
