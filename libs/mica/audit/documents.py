@@ -20,6 +20,8 @@ from mica.events import (
 )
 
 HOLDING_PHASES: Final = frozenset({Phase.PLACED, Phase.RELEASING})
+OVERDUE_S: Final = 30.0
+"""How long after its time a shrink may still wait: for a planner to give it up, or for processes that were killed to be gone."""
 
 
 def check_documents(world: World, tally: Tally) -> None:
@@ -31,9 +33,10 @@ def check_documents(world: World, tally: Tally) -> None:
         for (device_id, slice_id), entry in documents.entries(node).items():
             _check_entry(documents, (node, device_id), entry, tally)
             seen = documents.seen(node).get((device_id, slice_id))
-            _check_seen(entry, device_id, seen, tally)
+            _check_seen(entry, device_id, (seen, is_replaced(documents, node, entry, device_id)), tally)
         _check_generations(documents, node, tally)
         _check_leftovers(documents, node, tally)
+        _check_shrinks(world, node, tally)
     for holdings in documents.tenants.values():
         _check_holdings(documents, holdings, tally)
 
@@ -79,7 +82,15 @@ def _check_entry(documents: Documents, where: tuple[str, str], entry: LedgerEntr
     tally.expect(placed and alive, "ledger-record", subject, f"stands in ledger {node}, but its record is {phase} or elsewhere")
 
 
-def _check_seen(entry: LedgerEntry, device_id: str, seen: ObservedSlice | None, tally: Tally) -> None:
+def is_replaced(documents: Documents, node: str, entry: LedgerEntry, device_id: str) -> bool:
+    """Whether the slice is to have another partition of the device than the one that its processes may still be in."""
+    held = documents.ledgers[node].held.get(device_id, {}).get(entry.id)
+    return held is not None and _slots(held.entry.partition) != _slots(entry.partition)
+
+
+def _check_seen(entry: LedgerEntry, device_id: str, sight: tuple[ObservedSlice | None, bool], tally: Tally) -> None:
+    """``sight``: what is observed, and whether it waits for the processes in another partition."""
+    seen, waits = sight
     subject = f"slice {entry.id} generation {entry.generation} on {device_id}"
     if not tally.expect(seen is not None, "ledger-observed", subject, "stands in the ledger, but the enforcer doesn't see it"):
         return
@@ -90,7 +101,7 @@ def _check_seen(entry: LedgerEntry, device_id: str, seen: ObservedSlice | None, 
     if seen.generation == entry.generation and seen.state is ObservedState.LIVE:
         tally.same("ledger-observed", subject, ("the ledger", _limits(entry)), ("the enforcer", _limits(seen)))
     elif seen.state is ObservedState.LIVE:
-        over = seen.vram_used_bytes > entry.vram_bytes
+        over = waits or seen.vram_used_bytes > entry.vram_bytes
         tally.expect(over, "ledger-observed", subject, f"still at generation {seen.generation}, though no process holds it back")
 
 
@@ -117,6 +128,32 @@ def _check_leftovers(documents: Documents, node: str, tally: Tally) -> None:
         tally.expect(draining, "observed-ledger", subject, f"is {seen.state} on {node}, but ledger {node} doesn't know it")
 
 
+def _check_shrinks(world: World, node: str, tally: Tally) -> None:
+    """What a resize took away is let go of, or is given up, in time."""
+    for device_id, slices in world.documents.ledgers[node].held.items():
+        for slice_id, held in slices.items():
+            entry = world.documents.entries(node).get((device_id, slice_id))
+            seen = world.documents.seen(node).get((device_id, slice_id))
+            if held.until and entry is not None and seen is not None and seen.vram_used_bytes > entry.vram_bytes:
+                late_s = (world.now_ns - held.until) / 1e9
+                subject = f"slice {slice_id} generation {entry.generation} on {device_id}"
+                message = f"its shrink to {entry.vram_bytes} bytes should have been over {late_s:.0f} s ago"
+                tally.expect(late_s < OVERDUE_S, "ledger-held", subject, message)
+
+
+def _most_held(documents: Documents, slice_id: str) -> Holding:
+    """What one slice had before changes that are not confirmed: the most of any one generation."""
+    sums: dict[int, tuple[int, int]] = {}
+    for ledger in documents.ledgers.values():
+        for slices in ledger.held.values():
+            if slice_id in slices:
+                its = slices[slice_id].entry
+                vram_bytes, share_ppm = sums.get(its.generation, (0, 0))
+                sums[its.generation] = (vram_bytes + its.vram_bytes, share_ppm + its.share_ppm)
+    vram_bytes, share_ppm = (max((each[at] for each in sums.values()), default=0) for at in (0, 1))
+    return Holding(vram_bytes=vram_bytes, share_ppm=share_ppm)
+
+
 def _check_holdings(documents: Documents, holdings: TenantHoldings, tally: Tally) -> None:
     for slice_id, held in holdings.holdings.items():
         record = documents.records.get(slice_id)
@@ -128,4 +165,10 @@ def _check_holdings(documents: Documents, holdings: TenantHoldings, tally: Tally
                 expected = Holding(
                     vram_bytes=sum(p.vram_bytes for p in record.placements), share_ppm=sum(p.share_ppm for p in record.placements)
                 )
-                tally.same("tenant-record", subject, ("the tenant", held), ("the record", expected))
+                most = _most_held(documents, slice_id)
+                wanted = (
+                    max(expected.vram_bytes, min(held.vram_bytes, most.vram_bytes)),
+                    max(expected.share_ppm, min(held.share_ppm, most.share_ppm)),
+                )
+                message = f"the record says {expected}, and of what it had before {most} is not confirmed to be gone"
+                tally.expect((held.vram_bytes, held.share_ppm) == wanted, "tenant-record", subject, message)

@@ -115,7 +115,10 @@ def check_compute(shares: list[_Share]) -> Iterator[tuple[str, str]]:
 
 
 def check_slots(device: Device, shares: list[_Share]) -> Iterator[tuple[str, str]]:
-    """I3, and that the profiles' compute slices sum up to what the device has."""
+    """I3, and that the profiles' compute slices sum up to what the device has.
+
+    Of a slice that is to have another partition of the device only one is there at a time, so that the larger counts.
+    """
     for one, other in combinations(shares, 2):
         for first in one.partitions:
             for second in other.partitions:
@@ -123,14 +126,13 @@ def check_slots(device: Device, shares: list[_Share]) -> Iterator[tuple[str, str
                     yield "I3", f"slices {one.slice_id} and {other.slice_id} have layouts {first.layout!r} and {second.layout!r}"
                 elif _overlap(first.start, first.size, second.start, second.size):
                     yield "I3", f"the slots of slices {one.slice_id} and {other.slice_id} overlap"
-    by_id = {profile.profile_id: profile for profile in device.profiles}
-    living = {(p.profile_id, p.start) for share in shares for p in share.partitions}
-    here = [by_id[profile_id] for profile_id, _ in living if profile_id in by_id and not by_id[profile_id].layout]
-    total = sum(profile.compute_slices for profile in here)
+    by_id = {profile.profile_id: profile for profile in device.profiles if not profile.layout}
+    here = [[by_id[each.profile_id] for each in share.partitions if each.profile_id in by_id] for share in shares]
+    total = sum(max((profile.compute_slices for profile in own), default=0) for own in here)
     if device.compute_slices and total > device.compute_slices:
         yield "I3", f"partitions have {total} compute slices, allowed: {device.compute_slices}"
     for name, budget in device.budgets.items():
-        needed = sum(profile.needs.get(name, 0) for profile in here)
+        needed = sum(max((profile.needs.get(name, 0) for profile in own), default=0) for own in here)
         if needed > budget:
             yield "I3", f"partitions need {needed} {name}, allowed: {budget}"
 

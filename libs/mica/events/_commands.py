@@ -159,13 +159,21 @@ class ReleaseSlice(Command, tag="slice.release", frozen=True, kw_only=True):
 
 
 class ResizeSlice(Command, tag="slice.resize", frozen=True, kw_only=True):
-    """Change a slice in place, on the device where it is. What is left out stays, and so does what it has of its node's own."""
+    """Change a slice in place, on the device where it is. What is left out stays, and so does what it has of its node's own.
+
+    With less memory than its processes hold it is in force once they have let go of the rest. They are asked to
+    (``slice.asked``). After ``grace_s`` those of a spot slice are terminated; for any other the resize is given up, and refused.
+    ``may_move``: where its place can not have that size, it goes to another on its node that can, and processes that are still in
+    the old one after ``grace_s`` are terminated. A later resize takes the place of one that still waits.
+    """
 
     id: SliceId
     vram_bytes: VramBytes | None = None
     share_ppm: SharePpm | None = None
     limits: AskedLimits = NOTHING_ASKED
     reason: ShortText = ""
+    grace_s: Seconds = 30.0
+    may_move: bool = False
 
 
 class ControlSlice(Command, tag="slice.control", frozen=True, kw_only=True):

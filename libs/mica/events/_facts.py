@@ -148,6 +148,24 @@ class SliceResized(SliceFact, tag="slice.resized", frozen=True, kw_only=True):
     placements: tuple[Placement, ...]
 
 
+class SliceAsked(SliceFact, tag="slice.asked", frozen=True, kw_only=True):
+    """The slice is to have less of a device than its processes hold, and they are asked to let go. Told again, ever less often.
+
+    ``what`` is ``shrink``: the device's memory is to be ``vram_bytes`` and ``used_bytes`` of it are held. ``until`` is when that
+    ends, by the planner's clock, and ``then`` what follows: ``terminated`` (the processes) or ``given_up`` (the shrink).
+    ``times``: so often it was told of this generation, this time included.
+    """
+
+    node: NodeName
+    device_id: DeviceId
+    what: str
+    vram_bytes: Bytes
+    used_bytes: Bytes
+    until: UnixNs = 0
+    then: str = ""
+    times: int = 1
+
+
 class SliceReleased(SliceFact, tag="slice.released", frozen=True, kw_only=True):
     """The slice is gone and every byte of it is free again."""
 
@@ -168,7 +186,11 @@ class SliceAttached(SliceFact, tag="slice.attached", frozen=True, kw_only=True):
 
 
 class SliceRefused(Fact, tag="slice.refused", frozen=True, kw_only=True):
-    """A command other than ``slice.request`` was not carried out. The subject ends in ``sequence``."""
+    """A command other than ``slice.request`` was not carried out. The subject ends in ``sequence``.
+
+    ``offer``: where a slice that can not have another size in its place could have it now; ``slice.resize`` with ``may_move``
+    takes it there.
+    """
 
     sequence: int
     command: str
@@ -177,6 +199,7 @@ class SliceRefused(Fact, tag="slice.refused", frozen=True, kw_only=True):
     given: str
     allowed: str
     message: str
+    offer: tuple[Placement, ...] = ()
 
 
 class SliceIntruder(Fact, tag="slice.intruder", frozen=True, kw_only=True):

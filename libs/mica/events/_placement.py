@@ -4,7 +4,19 @@ from typing import Annotated
 
 from msgspec import Meta, Struct, field
 
-from mica.events._vocabulary import PPM, Bytes, CpuMilli, DeviceId, HostBytes, Mode, Nanoseconds, NodeName, SharePpm, Vendor
+from mica.events._vocabulary import (
+    PPM,
+    Bytes,
+    CpuMilli,
+    DeviceId,
+    HostBytes,
+    Mode,
+    Nanoseconds,
+    NodeName,
+    SharePpm,
+    UnixNs,
+    Vendor,
+)
 
 
 class WorkLimits(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
@@ -156,3 +168,25 @@ class WaitsFor(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     free_now: str = ""
     victims: tuple[str, ...] = ()
     change: int = 0
+
+
+class Resizing(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """A resize that may have to be given up. ``before``: where the slice stands again then; ``sequence``: of the command.
+
+    ``until``: until when its processes may hold more than the new size, ``grace_s`` from the command on. ``allowed`` is why
+    it was given up, and ``given`` what was asked; both empty as long as it was not.
+    """
+
+    before: tuple[Placement, ...]
+    sequence: int
+    grace_s: float = 30.0
+    until: UnixNs = 0
+    given: str = ""
+    allowed: str = ""
+
+
+class Loss(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """A slice that was ready was taken off a node that is lost: why, and the last generation that it had there."""
+
+    message: str
+    generation: int

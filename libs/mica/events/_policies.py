@@ -13,10 +13,13 @@ from mica.events._repacking import Repacking
 from mica.events._rightsizing import Rightsizing
 from mica.events._state import Document, TenantQuota
 from mica.events._vocabulary import (
+    DeviceId,
     IntruderAction,
     Mode,
+    NodeLoss,
     Preemption,
     Seconds,
+    Service,
     Severity,
     SpatialChoice,
     Switching,
@@ -33,6 +36,7 @@ class PoolPolicy(Document, frozen=True, kw_only=True):
     which mechanism slices get a part of a device to themselves; MPS lets the fatal fault of one end its neighbours, so that
     slices of several tenants share a device by it only with ``mps_across_tenants``. ``preemption``: whose slices may be evicted
     there for a request that does not fit. ``repacking``: whether, and which, slices are moved so that they need fewer devices.
+    ``on_node_loss``: whose slices are placed elsewhere when their node is lost; ``loss_queue_s``: how long they may wait there.
     ``prices``: of an hour of a whole device, by model, in any currency; of places that are otherwise as good, the cheapest is
     taken. A model without one costs nothing. ``guard``: what the SLO guard may do there. ``overruns``: what becomes of work that
     stays on a device beyond its time.
@@ -46,6 +50,8 @@ class PoolPolicy(Document, frozen=True, kw_only=True):
     switching: Switching = Switching.AUTO
     drain_at: Severity = Severity.FATAL
     preemption: Preemption = Preemption.SPOT
+    on_node_loss: NodeLoss = NodeLoss.GUARANTEED
+    loss_queue_s: Seconds = 60.0
     repacking: Repacking = Repacking()
     guard: Guarding = Guarding()
     prices: dict[str, Annotated[float, Meta(ge=0)]] = field(default_factory=dict)
@@ -54,7 +60,11 @@ class PoolPolicy(Document, frozen=True, kw_only=True):
 
 
 class NodePolicy(Document, frozen=True, kw_only=True):
-    """``node.<name>`` in the ``policy`` bucket: what is given there holds on that node in place of its pool's policy."""
+    """``node.<name>`` in the ``policy`` bucket: what is given there holds on that node in place of its pool's policy.
+
+    ``service``: whether the node takes slices; ``devices``: the same of single devices, of which the stricter of both holds.
+    ``drain_grace_s``: how long programs may take to end when the node or device is drained; left out: by their slice's tier.
+    """
 
     intruders: IntruderAction | None = None
     spatial: SpatialChoice | None = None
@@ -63,6 +73,9 @@ class NodePolicy(Document, frozen=True, kw_only=True):
     drain_at: Severity | None = None
     overruns: Overruns | None = None
     borrowers: tuple[Tier, ...] | None = None
+    service: Service = Service.OPEN
+    devices: dict[DeviceId, Service] = field(default_factory=dict)
+    drain_grace_s: Seconds | None = None
 
 
 class TenantPolicy(Document, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ from typing import Annotated
 from msgspec import Meta, Struct, field
 
 from mica.events._commands import Profile, RequestSlice
-from mica.events._placement import NO_LIMITS, Decision, Partition, Placement, WaitsFor, Window, WorkLimits
+from mica.events._placement import NO_LIMITS, Decision, Loss, Partition, Placement, Resizing, WaitsFor, Window, WorkLimits
 from mica.events._vocabulary import (
     Bytes,
     Control,
@@ -175,7 +175,9 @@ class SliceRecord(Document, frozen=True, kw_only=True):
     ``ready_generation`` is used for slices over several nodes only: the last generation that was in force on all of them.
     ``grace_s``: how long processes may stay on the device that the last move took the slice from; ``moved_generation``: the
     generation with which that began. ``control_sequence`` and ``size_sequence``: the commands that have set its control word and
-    its size and limits last; 0: none has.
+    its size and limits last; 0: none has. ``resizing``: the last resize, while it may be given up. ``vram_bytes``, ``share_ppm``
+    and ``own_limits``: what resizes have made of what was requested, 0 and None where nothing. ``lost``: it was ready on a node
+    that was lost, and waits for another place or has it.
     """
 
     id: SliceId
@@ -202,6 +204,11 @@ class SliceRecord(Document, frozen=True, kw_only=True):
     moved_generation: int = 0
     control_sequence: int = 0
     size_sequence: int = 0
+    resizing: Resizing | None = None
+    vram_bytes: Bytes = 0
+    share_ppm: int = 0
+    own_limits: WorkLimits | None = None
+    lost: Loss | None = None
 
 
 class Holding(Document, frozen=True, kw_only=True):
@@ -231,7 +238,8 @@ class LedgerEntry(Document, frozen=True, kw_only=True):
 
     ``nodes``: over how many nodes the slice is; of more than one the planner says when it is ready, resized and gone. ``apart``,
     ``apart_within`` and ``apart_strict`` are the request's. ``cpu_milli`` and ``host_memory_bytes``: what it has of
-    the node's own beside the device.
+    the node's own beside the device. ``again``: it was ready before, on a node that was lost, so that it is not told ready
+    a second time.
     """
 
     id: SliceId
@@ -255,6 +263,7 @@ class LedgerEntry(Document, frozen=True, kw_only=True):
     apart_strict: bool = True
     cpu_milli: CpuMilli = 0
     host_memory_bytes: HostBytes = 0
+    again: bool = False
 
 
 class Departure(Document, frozen=True, kw_only=True):
@@ -277,12 +286,15 @@ class Departure(Document, frozen=True, kw_only=True):
 class Held(Document, frozen=True, kw_only=True):
     """What a slice had until ledger generation ``generation``: not sold again before the enforcer has applied that.
 
-    ``grace_s``: where it was moved away, how long its processes may stay there.
+    Of several changes that are not confirmed it is the most that any of them left behind. ``grace_s``: where the slice was moved
+    away, how long its processes may stay there; where it has less memory now, how long they may hold more:
+    until ``until`` by the planner's clock (0: without an end).
     """
 
     entry: LedgerEntry
     generation: int
     grace_s: float = 5.0
+    until: UnixNs = 0
 
 
 class Ledger(Document, frozen=True, kw_only=True):

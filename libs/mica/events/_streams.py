@@ -88,6 +88,7 @@ CHANNELS: Final = (
     _slice(facts.SlicesRightsized, "slice.rightsized", "planner", key="about"),
     _slice(facts.SliceReady, "slice.ready", "enforcer"),
     _slice(facts.SliceResized, "slice.resized", "enforcer"),
+    _slice(facts.SliceAsked, "slice.asked", "enforcer"),
     _slice(facts.SliceReleased, "slice.released", "enforcer"),
     _slice(facts.SliceEvicted, "slice.evicted", "enforcer"),
     _slice(facts.SliceAttached, "slice.attached", "enforcer"),

@@ -168,6 +168,22 @@ class Preemption(StrEnum):
     PRIORITY = "priority"
 
 
+class NodeLoss(StrEnum):
+    """Whose slices are placed elsewhere when their node is lost: nobody's, guaranteed ones, or burst ones too."""
+
+    LOST = "lost"
+    GUARANTEED = "guaranteed"
+    BURST = "burst"
+
+
+class Service(StrEnum):
+    """Whether a node or device takes slices: yes, no new ones, or none at all, so that those there are moved or evicted."""
+
+    OPEN = "open"
+    CORDONED = "cordoned"
+    DRAINED = "drained"
+
+
 class Automation(StrEnum):
     """How far the planner goes by itself: not at all, it says what it would do, or it does it."""
 

@@ -7,5 +7,6 @@ from mica.events import NodePolicy, PoolPolicy
 
 def in_force(pool: PoolPolicy | None, node: NodePolicy | None) -> PoolPolicy:
     """The pool's policy as it holds on a node; what nobody said has its default."""
-    own = {name: getattr(node, name) for name in NodePolicy.__struct_fields__} if node is not None else {}
+    common = set(NodePolicy.__struct_fields__) & set(PoolPolicy.__struct_fields__)
+    own = {name: getattr(node, name) for name in common} if node is not None else {}
     return replace(pool or PoolPolicy(), **{name: value for name, value in own.items() if value is not None})

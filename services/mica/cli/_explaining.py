@@ -23,6 +23,7 @@ from mica.events import (
     Phase,
     Placement,
     RequestSlice,
+    SliceAsked,
     SliceAttached,
     SliceFact,
     SlicePlaced,
@@ -116,7 +117,7 @@ def _story(account: Account) -> list[str]:
     """When it was decided, and what happened since."""
     record, facts = (
         account.record,
-        [each for each in sorted(account.facts, key=lambda each: each.at) if not isinstance(each, SliceAttached)],
+        [each for each in sorted(account.facts, key=lambda each: each.at) if not isinstance(each, SliceAttached | SliceAsked)],
     )
     deciding = [each.at for each in facts if isinstance(each, SlicePlaced | SliceRejected)]
     waited = [each.at for each in facts if isinstance(each, SliceQueued)]
@@ -133,8 +134,9 @@ def _story(account: Account) -> list[str]:
 
 
 def _waiting(record: SliceRecord, told_at: list[int], now_ns: int) -> list[str]:
+    end = "lost" if record.lost is not None else "rejected"
     since = (told_at or [record.until - int(record.request.queue_s * 1e9)])[0]
-    return [item("since", when(since, now_ns)), item("until", f"{when(record.until, now_ns)}; then it is rejected")]
+    return [item("since", when(since, now_ns)), item("until", f"{when(record.until, now_ns)}; then it is {end}")]
 
 
 def _past(fact: SliceFact) -> str:

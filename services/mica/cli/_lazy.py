@@ -28,6 +28,7 @@ COMMANDS: Final[Mapping[str, Row]] = {
     "control": ("mica.cli.commands.change:control", "Set a slice's control word."),
     "move": ("mica.cli.commands.change:move", "Place a slice on another device."),
     "evict": ("mica.cli.commands.change:evict", "Take a slice away, with a reason."),
+    "drain": ("mica.cli.commands.drain:drain", "Take all slices off a node or device; --undo opens it again."),
     "release": ("mica.cli.commands.change:release", "Give a slice back."),
     "repack": ("mica.cli.commands.repack:repack", "Show which moves would free devices; --apply makes them."),
     "rightsize": ("mica.cli.commands.rightsize:rightsize", "Show which sizes would fit what slices use; --apply resizes."),

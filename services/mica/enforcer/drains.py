@@ -5,7 +5,8 @@ from typing import Final
 
 from msgspec import Struct
 
-from mica.enforcer.places import Place
+from mica.enforcer.places import Held, Place
+from mica.enforcer.steps import same_slots
 from mica.events import Ledger
 
 KILL_AFTER_S: Final = 1.0
@@ -29,6 +30,19 @@ def grace_of(ledger: Ledger, place: Place) -> float:
         return departure.grace_s
     held = ledger.held.get(place.device_id, {}).get(place.slice_id)
     return held.grace_s if held is not None else DEFAULT_GRACE_S
+
+
+def is_known(ledger: Ledger, slice_id: str) -> bool:
+    """Whether the slice is still this node's, wherever on it, or is to leave it in the ordinary way."""
+    return slice_id in ledger.departures or any(slice_id in slices for slices in ledger.devices.values())
+
+
+def is_replaced(held: Held, ledger: Ledger, place: Place) -> bool:
+    """Whether the place is to get another partition than the one that its processes are in."""
+    entry = ledger.devices.get(place.device_id, {}).get(place.slice_id)
+    if held.partition is None or entry is None or entry.partition is None:
+        return False
+    return bool(held.guests) and not same_slots(held.partition, entry.partition)
 
 
 def due_signal(drain: Drain, grace_s: float, now_ns: int) -> int:

@@ -13,13 +13,14 @@ from typing import Final
 
 from mica.bus import Change
 from mica.enforcer.attachments import NO_SLOT, Attachments
-from mica.enforcer.drains import Drain, due_signal, grace_of
+from mica.enforcer.drains import Drain, due_signal, grace_of, is_replaced
 from mica.enforcer.errors import CannotApplyError, PartitionBusyError
 from mica.enforcer.node import Node
 from mica.enforcer.places import Holder, Place, is_orphan
 from mica.enforcer.placing import Part, part_in
 from mica.enforcer.policy import Policy
 from mica.enforcer.ports import Process
+from mica.enforcer.shrinks import Shrinks
 from mica.enforcer.spatial import divisible, parts, whole
 from mica.enforcer.steps import DestroyPartition
 from mica.enforcer.turns import Turns
@@ -47,6 +48,7 @@ class Enforcer:
         self.devices: dict[str, Device] = {}
         self.attachments = Attachments(world.processes, world.regions, self._on_exit)
         self._drains: dict[Place, Drain] = {}
+        self._shrinks = Shrinks()
         self._stopped: set[Place] = set()
         self._sweep_from = 0
         self.policy = Policy(world.node)
@@ -91,6 +93,7 @@ class Enforcer:
         self.node.set_borrowers(self.policy.rules.borrowers)
         self.node.apply(self.ledger, self.devices, self._parts())
         self._press(self._world.clock.monotonic_ns())
+        self._ask(self._world.clock.monotonic_ns())
         if self.node.jobs:
             self.jobs_due.set()
         self._voice.speak(self.ledger, self.node, self.devices)
@@ -208,7 +211,7 @@ class Enforcer:
             self.node.set_fence(True)
             self.node.apply(self.ledger, self.devices, self._parts())
             self._press(now_ns)
-        if self._voice.stale or self._drains or self.node.jobs:
+        if self._ask(now_ns) or self._voice.stale or self._drains or self.node.jobs:
             self.due.set()
 
     async def look_for_intruders(self) -> None:
@@ -278,7 +281,8 @@ class Enforcer:
 
     def _press(self, now_ns: int) -> None:
         """Signal the processes of what must go, and those that no shim holds to their control word."""
-        drains = {place: self._drains.get(place, Drain(now_ns)) for place, held in self.node.held.items() if held.draining}
+        leaving = [at for at, its in self.node.held.items() if its.draining or is_replaced(its, self.ledger, at)]
+        drains = {place: self._drains.get(place, Drain(now_ns)) for place in leaving}
         for place, drain in drains.items():
             number = due_signal(drain, grace_of(self.ledger, place), now_ns)
             if number and self.attachments.signal(place, number):
@@ -287,6 +291,18 @@ class Enforcer:
         for place, held in self.node.held.items():
             if held.guests and held.limits is not None:
                 self._press_guests(place, held.limits.control)
+
+    def _ask(self, now_ns: int) -> bool:
+        """Tell whose processes hold more than they are to have, and end those that may be; whether there is anything to tell."""
+        tells = False
+        for over in self._shrinks.look(self.ledger, self.node.held, now_ns):
+            if over.tell:
+                self._voice.asked(over)
+                tells = True
+            if over.signal:
+                log.warning("slice %s ignored a shrink: signal %d", over.place.slice_id, over.signal)
+                self.attachments.signal(over.place, over.signal)
+        return tells
 
     def _press_guests(self, place: Place, control: Control) -> None:
         if control is Control.KILL:

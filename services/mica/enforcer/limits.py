@@ -101,3 +101,8 @@ def draining(slice_id: str, held: Held, *, fence: bool = False) -> Limits:
     was = held.limits or Limits(slice_id=slice_id, generation=0, vram_limit_bytes=0, share_ppm=0, ceiling_ppm=0, burst_ns=0)
     control = fenced(was.control, was.tier) if fence or was.control is Control.KILL else Control.DRAIN
     return replace(was, state=SliceState.DRAINING, control=control)
+
+
+def tightens(before: Limits | None, after: Limits) -> bool:
+    """Whether processes may hold more than the new limits allow, so that what they hold must be looked at."""
+    return before is not None and (after.state is SliceState.DRAINING or after.vram_limit_bytes < before.vram_limit_bytes)

@@ -13,10 +13,11 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from mica.enforcer.drains import is_known
 from mica.enforcer.drift import drift, is_fixed, orphan_at, owners_of
 from mica.enforcer.errors import CannotApplyError, PartitionBusyError
 from mica.enforcer.jobs import Job, Made, Outcome
-from mica.enforcer.limits import BORROWERS, fenced, limits_of, restrained
+from mica.enforcer.limits import BORROWERS, fenced, limits_of, restrained, tightens
 from mica.enforcer.places import UNUSED, Failure, Held, Place, is_orphan
 from mica.enforcer.placing import NO_PART, Part
 from mica.enforcer.ports import Found, Partitions, Regions
@@ -34,7 +35,7 @@ from mica.enforcer.steps import (
     same_slots,
 )
 from mica.events import Control, Ledger, LedgerEntry, Mode, Observed, Partition, Tier
-from mica.region import Limits, SliceState
+from mica.region import Limits
 from mica.vendors import NO_ACCESS, Access
 
 STEPS_MAX: Final = 8
@@ -66,6 +67,8 @@ class Node:
         self.divided: set[str] = set()
         self.stuck: set[Place] = set()
         self.fence = False
+        self.fenced: set[Place] = set()
+        """Where the lease ran out: a slice that the ledger no longer knows there may be elsewhere, and never runs here again."""
         self.carved: set[str] = set()
         """The devices that are partitioned, as far as is known."""
         self.access: dict[Place, Access] = {}
@@ -93,6 +96,9 @@ class Node:
                 place = next(theirs, orphan) if partition.uuid else orphan
                 if not (is_orphan(place) and is_fixed(device_id, partition)):
                     self.held[place] = replace(self.held.get(place, _NOTHING), partition=partition)
+        wanted = entries_of(known[1])
+        stopped = {place for place, its in found.records.items() if its.control in (Control.PAUSE, Control.KILL)}
+        self.fenced = stopped - wanted.keys()
         seen = {Place(device, id_) for device, slices in known[0].devices.items() for id_ in slices}
         self._touched = seen.union(self.held)
 
@@ -105,6 +111,8 @@ class Node:
         self._take_parts(parts or {})
         for place in [place for place in self.held if place.slice_id not in wanted.get(place.device_id, ())]:
             self._settled.get(place.device_id, {}).pop(place.slice_id, None)
+            if place in self.fenced and is_known(ledger, place.slice_id):
+                self.fenced.discard(place)
             self._advance(place, None)
         devices = frozenset(known_devices)
         for device_id, entries in wanted.items():
@@ -149,6 +157,7 @@ class Node:
     def set_fence(self, fence: bool) -> None:  # noqa: FBT001 - there is nothing else to say about a fence
         """Let the next ``apply`` write every record anew, fenced or not."""
         self.fence = fence
+        self.fenced |= self.held.keys() if fence else set()
         self._settled.clear()
 
     def take_touched(self) -> set[Place]:
@@ -319,13 +328,12 @@ class Node:
             if held.limits is not None:
                 return False
             entry = None
-        target = None
-        if entry is not None:
-            target = self._limits(place, entry)
+        target = self._target(place, entry) if entry is not None else None
+        fence = self.fence or place in self.fenced
         for _ in range(STEPS_MAX):
-            step = next_step(place, Wish(entry, target, self._must_be_whole(place)), held, fence=self.fence)
+            step = next_step(place, Wish(entry, target, self._must_be_whole(place)), held, fence=fence)
             if step is None:
-                return entry is not None
+                return entry is not None and held.limits == target
             if place in self.jobs:
                 return False
             if isinstance(step, MakePartition | DestroyPartition | MakeWhole):
@@ -340,9 +348,11 @@ class Node:
             self._keep(place, held)
         raise AssertionError(f"{place}: no end of steps, last {step}")
 
-    def _limits(self, place: Place, entry: LedgerEntry) -> Limits:
-        part = self.parts.get(place, NO_PART)
-        asked = limits_of(place.slice_id, entry, part, borrowers=self.borrowers)
+    def _target(self, place: Place, entry: LedgerEntry) -> Limits:
+        """The record that an entry asks for; what stood still because the lease had run out goes on by it."""
+        if not self.fence:
+            self.fenced.discard(place)
+        asked = limits_of(place.slice_id, entry, self.parts.get(place, NO_PART), borrowers=self.borrowers)
         limits = restrained(asked, self.restraints.get(place, Control.RUN))
         return replace(limits, control=fenced(limits.control, entry.tier)) if self.fence else limits
 
@@ -365,7 +375,7 @@ class Node:
                 return replace(held, has_usage=True, reading=self._regions.make_usage(place, uid))
             case WriteRecord(limits=limits):
                 self._regions.write(place, limits)
-                reading = self._regions.usage(place) if held.has_usage and _tightens(held.limits, limits) else held.reading
+                reading = self._regions.usage(place) if held.has_usage and tightens(held.limits, limits) else held.reading
                 return replace(held, limits=limits, reading=reading)
             case FreeRecord():
                 self._regions.free(place)
@@ -381,10 +391,6 @@ class Node:
         if held.gone:
             self.held.pop(place, None)
             self.restraints.pop(place, None)
+            self.fenced.discard(place)
         else:
             self.held[place] = held
-
-
-def _tightens(before: Limits | None, after: Limits) -> bool:
-    """Whether processes may hold more than the new limits allow, so that what they hold must be looked at."""
-    return before is not None and (after.state is SliceState.DRAINING or after.vram_limit_bytes < before.vram_limit_bytes)

@@ -114,7 +114,7 @@ def arrival_fact(node: str, at: int, arrival: Arrival, devices: Mapping[str, Dev
 
 
 def announce_arrival(fact: SliceReady, traceparent: str, *, again: bool) -> Announcement:
-    """Ready for a slice that never was on this node, resized for one that was."""
+    """Ready for a slice that never was in force, resized for one that was, on this node or on one that was lost."""
     if not again:
         return Announcement(fact, traceparent, f"slice.ready-{fact.id}-{fact.generation}")
     resized = SliceResized(at=fact.at, id=fact.id, tenant=fact.tenant, generation=fact.generation, placements=fact.placements)

@@ -28,6 +28,7 @@ from mica.enforcer.report import (
     endings,
     observe,
 )
+from mica.enforcer.shrinks import Over
 from mica.enforcer.tenancy import Seat, attach_document
 from mica.enforcer.world import World
 from mica.events import (
@@ -35,6 +36,7 @@ from mica.events import (
     Device,
     Ledger,
     Observed,
+    SliceAsked,
     SliceAttached,
     SliceEvicted,
     SliceIntruder,
@@ -42,6 +44,7 @@ from mica.events import (
     SliceReady,
     SliceReleased,
     SliceResized,
+    Tier,
 )
 
 NEVER: Final = -1
@@ -132,6 +135,18 @@ class Voice:
         message_id = f"slice.attached-{place.slice_id}-{entry.generation}-{place.device_id}-{pid}-{slot}"
         self._outbox.append(Announcement(fact, entry.traceparent, message_id))
 
+    def asked(self, over: Over) -> None:
+        """A slice is to let go of memory; told with the next ``speak``."""
+        entry, place = over.entry, over.place
+        fact = SliceAsked(
+            at=self._world.clock.unix_ns(), id=place.slice_id, tenant=entry.tenant, generation=entry.generation,
+            node=self._world.node, device_id=place.device_id, what="shrink", vram_bytes=entry.vram_bytes,
+            used_bytes=over.used_bytes, until=over.due.until, then="terminated" if entry.tier is Tier.SPOT else "given_up",
+            times=over.times,
+        )  # fmt: skip
+        message_id = f"slice.asked-{place.slice_id}-{over.due.generation}-{place.device_id}-{over.times}"
+        self._outbox.append(Announcement(fact, entry.traceparent, message_id))
+
     def intruder(self, stranger: Stranger, sighting: Sighting, action: str) -> None:
         """A process uses a device around the slices, and ``action`` was taken; told with the next ``speak``."""
         node, at = self._world.node, self._world.clock.unix_ns()
@@ -201,7 +216,8 @@ class Voice:
             before = self._announced.get(arrival.id)
             if before is None or before < arrival.first.generation:
                 fact = arrival_fact(self._world.node, self._world.clock.unix_ns(), arrival, devices, node.held)
-                said.append(announce_arrival(fact, arrival.first.traceparent, again=before is not None))
+                again = before is not None or arrival.first.again
+                said.append(announce_arrival(fact, arrival.first.traceparent, again=again))
         return said
 
     def _ending_announcements(self, gone: list[tuple[str, Departure]]) -> list[Announcement]:

@@ -18,10 +18,12 @@ from mica.events import (
     ControlSlice,
     EvictSlice,
     Fact,
+    Ledger,
     MoveSlice,
     Phase,
     ReleaseSlice,
     ResizeSlice,
+    Resizing,
     SliceRecord,
 )
 from mica.planner.commits import Outcome
@@ -29,11 +31,12 @@ from mica.planner.deciding import pins_of
 from mica.planner.desk import AGAIN, ATTEMPTS, Again, Answered, Call, ContendedError, Desk
 from mica.planner.domain import records
 from mica.planner.domain.answers import answer_of, refused
-from mica.planner.domain.ledgers import Ending, node_of, nodes_of, present, stands
+from mica.planner.domain.ledgers import Ending, is_open, node_of, nodes_of, present, stands
 from mica.planner.domain.misfits import Refusal
 from mica.planner.domain.moving import moved
+from mica.planner.domain.offering import offered, with_offer
 from mica.planner.domain.quotas import holding_of
-from mica.planner.domain.resizing import resized
+from mica.planner.domain.resizing import Ordered, resized, resizing_of
 from mica.planner.waiting import Waiting
 
 C = TypeVar("C", bound=Command)
@@ -86,11 +89,20 @@ class Changes:
     async def _depart(self, call: Call, ending: Ending) -> Fact | None:
         for attempt in range(ATTEMPTS):
             epoch = self._desk.ledgers.epoch
-            entry = await (self._desk.records.get(call.id) if attempt == 0 else self._desk.records.read(call.id))
+            entry = await self._record(call, first=attempt == 0)
             answer = await (self._unknown(call) if entry is None else self._leave(call, entry, epoch, ending))
             if not isinstance(answer, Again):
                 return answer
         raise ContendedError(call.id)
+
+    async def _record(self, call: Call, *, first: bool) -> Entry[SliceRecord] | None:
+        """The record; from the server where the command may be in it already.
+
+        Then the ledger is brought up to the record as it is, and no compare-and-set would fail if that was an old one.
+        """
+        records = self._desk.records
+        new = first and call.delivery.deliveries == 1 and not call.waits
+        return await (records.get(call.id) if new else records.read(call.id))
 
     async def _unknown(self, call: Call) -> Answered:
         """Refuse, and remember it: a request that was sent before this must not come to life after it."""
@@ -128,7 +140,7 @@ class Changes:
         """What only waits ends as a rejected request."""
         desk, record = self._desk, entry.value
         refusal = Refusal("id", call.id, f"a request that is not withdrawn; command {call.sequence} did that")
-        rejected = replace(records.rejected(record, refusal, record.decision, desk.now_ns()), sequence=call.sequence)
+        rejected = replace(records.turned_down(record, refusal, record.decision, desk.now_ns()), sequence=call.sequence)
         await desk.records.write(rejected, entry)
         self._waiting.discard(record.id)
         return answer_of(rejected)
@@ -136,7 +148,7 @@ class Changes:
     async def _change(self, call: Call, find: Callable[[Call, SliceRecord], Awaitable[Found]]) -> Fact | None:
         for attempt in range(ATTEMPTS):
             epoch = self._desk.ledgers.epoch
-            entry = await (self._desk.records.get(call.id) if attempt == 0 else self._desk.records.read(call.id))
+            entry = await self._record(call, first=attempt == 0)
             refusal = _not_placed(call.id, entry)
             if entry is None or (refusal is not None and call.sequence > entry.value.sequence):
                 return self._refuse(call, refusal or _no_such(call.id))
@@ -164,7 +176,7 @@ class Changes:
         if isinstance(found, Refusal):
             return self._refuse(call, found)
         tenant = record.request.tenant
-        before, after = holding_of(record.placements), holding_of(found.record.placements)
+        before, after = desk.cost_of(record), holding_of(found.record.placements)
         desk.fleet.reserve(record.id, found.record.placements)
         try:
             if after.vram_bytes > before.vram_bytes or after.share_ppm > before.share_ppm:
@@ -229,16 +241,31 @@ class Changes:
         if len(nodes) > 1:
             return Refusal("id", record.id, f"a slice on one node; this one is a gang over {len(nodes)}: request another slice")
         state = desk.fleet.node(node_of(record.placements))
-        if any(record.id in slices for slices in state.ledger.held.values()):
-            raise NotYetError(f"slice {record.id}: its last change is not confirmed yet")
+        _check_open(state.ledger, record)
         outcome = resized(state, record, command)
         if isinstance(outcome, Refusal):
             await desk.freshen(record.request.tenant)
             outcome = resized(state, record, command)
+        order = Ordered(command, call.sequence, desk.now_ns())
         if isinstance(outcome, Refusal):
-            return outcome
-        changed = records.changed(record, outcome, call.sequence, desk.now_ns())
-        return Change(replace(changed, size_sequence=call.sequence))
+            return self._offer(record, order, outcome)
+        changed = _sized(records.changed(record, outcome, call.sequence, order.at), command)
+        return Change(replace(changed, size_sequence=call.sequence, resizing=resizing_of(state, record, outcome, order)))
+
+    def _offer(self, record: SliceRecord, order: Ordered, refusal: Refusal) -> Found:
+        """Where it could have the size, if anywhere; it goes there if the command allows that."""
+        command = order.command
+        offer = offered(self._desk.fleet, record, command, pins_of(self._desk, record.request.tenant))
+        if offer is None:
+            return refusal
+        if not command.may_move:
+            return with_offer(refusal, offer.placements)
+        changed = _sized(records.changed(record, offer.placements, order.sequence, order.at), command)
+        resizing = Resizing(before=record.placements, sequence=order.sequence, grace_s=command.grace_s)
+        moved_there = replace(
+            changed, decision=offer.decision, grace_s=command.grace_s, moved_generation=changed.generation, resizing=resizing
+        )
+        return Change(replace(moved_there, size_sequence=order.sequence))
 
     async def _control(self, call: Call, record: SliceRecord) -> Found:
         command = _of(call, ControlSlice)
@@ -249,15 +276,17 @@ class Changes:
     async def _move(self, call: Call, record: SliceRecord) -> Found:
         command = _of(call, MoveSlice)
         desk = self._desk
-        if any(record.id in slices for slices in desk.fleet.node(node_of(record.placements)).ledger.held.values()):
-            raise NotYetError(f"slice {record.id}: its last change is not confirmed yet")
+        _check_open(desk.fleet.node(node_of(record.placements)).ledger, record)
         await desk.freshen(record.request.tenant)
         outcome = moved(desk.fleet, record, command, pins_of(desk, record.request.tenant))
         if isinstance(outcome, Refusal):
             return outcome
         changed = records.changed(record, outcome.placements, call.sequence, desk.now_ns())
         grace_s = command.grace_s if command.grace_s is not None else changed.grace_s
-        return Change(replace(changed, decision=outcome.decision, grace_s=grace_s, moved_generation=changed.generation))
+        moved_to = replace(
+            changed, decision=outcome.decision, grace_s=grace_s, moved_generation=changed.generation, resizing=None
+        )
+        return Change(moved_to)
 
     def _refuse(self, call: Call, refusal: Refusal) -> Fact:
         return refused(call.sequence, call.delivery.subject, call.id, refusal, self._desk.now_ns())
@@ -273,6 +302,26 @@ def _of(call: Call, kind: type[C]) -> C:
     """The command, whose type the dispatcher has chosen the handler by."""
     assert isinstance(call.command, kind)
     return call.command
+
+
+def _check_open(ledger: Ledger, record: SliceRecord) -> None:
+    """A change may follow one that is not confirmed yet, unless the slice still has to leave another place.
+
+    Raises:
+        NotYetError: it has, or a resize was given up and that is not told yet.
+    """
+    if not is_open(ledger, record.id) or (record.resizing is not None and record.resizing.allowed):
+        raise NotYetError(f"slice {record.id}: its last change is not confirmed yet")
+
+
+def _sized(record: SliceRecord, command: ResizeSlice) -> SliceRecord:
+    """With the size that it is to have wherever it goes."""
+    return replace(
+        record,
+        vram_bytes=command.vram_bytes or record.vram_bytes,
+        share_ppm=command.share_ppm or record.share_ppm,
+        own_limits=record.placements[0].limits if command.limits.given else record.own_limits,
+    )
 
 
 def _no_such(slice_id: str) -> Refusal:

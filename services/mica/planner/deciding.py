@@ -25,12 +25,26 @@ def sized(desk: Desk, request: RequestSlice) -> Size | Refusal:
     return complete if isinstance(complete, Refusal) else size_of(complete)
 
 
+def sized_now(desk: Desk, record: SliceRecord) -> Size | Refusal:
+    """How much it needs by its request and by what it was resized to since."""
+    size = sized(desk, record.request)
+    if isinstance(size, Refusal):
+        return Size(record.vram_bytes, record.share_ppm or None) if record.vram_bytes else size
+    if not record.vram_bytes and not record.share_ppm:
+        return size
+    vram_bytes, share_ppm = record.vram_bytes or size.vram_bytes, record.share_ppm or size.share_ppm
+    return Size(vram_bytes, share_ppm, size.reason, {} if record.share_ppm else size.shares)
+
+
 def ask_of(desk: Desk, record: SliceRecord, size: Size, excluded: AbstractSet[str] = frozenset()) -> Ask:
     """What a request asks for under the policies in force; ``excluded`` are devices that failed to hold it."""
     request = record.request
     pins = pins_of(desk, request.tenant)
     affinity = affinity_of(request, desk.fleet.group(request, but=record.id), _partner(desk, record))
-    return Ask(id=record.id, request=request, size=size, pins=pins, members=request.devices, excluded=excluded, affinity=affinity)
+    return Ask(
+        id=record.id, request=request, size=size, pins=pins, members=request.devices, excluded=excluded, affinity=affinity,
+        limits=record.own_limits,
+    )  # fmt: skip
 
 
 def _partner(desk: Desk, record: SliceRecord) -> tuple[Placement, ...]:

@@ -23,6 +23,7 @@ from mica.events import (
     SliceReady,
     SliceRecord,
     SliceReleased,
+    SliceResized,
     TenantQuota,
 )
 from mica.observability import Tracer
@@ -130,11 +131,17 @@ class Desk:
     async def was_ready(self, record: SliceRecord) -> bool:
         """Whether it was told ready: then that was its one answer, and it can end, but not be answered otherwise.
 
-        Of a slice on one node the enforcer says so, as long as the ledger has its entry: look after that was taken out.
+        Of a slice on one node the enforcer says so, as long as the ledger has its entry: look after that was taken out. Of one
+        that has lost its node, what counts is whether it was told to be in force since.
         """
+        before = record.lost.generation if record.lost is not None else 0
         if len(nodes_of(record.placements)) > 1:
-            return record.ready_generation > 0
-        return await self.ready_fact(record.id) is not None
+            return record.ready_generation > before
+        if record.lost is None:
+            return await self.ready_fact(record.id) is not None
+        heard = await self.bus.history(SLICES.name, [f"slice.*.{record.id}"])
+        told = (each.event for each in heard if isinstance(each.event, SliceReady | SliceResized))
+        return any(each.generation > before for each in told)
 
     def cost_of(self, record: SliceRecord) -> Holding:
         """What a placed slice is charged at: what its record says, or what is still held of it if that is more."""

@@ -1,17 +1,20 @@
-"""Takes slices off devices that are as sick as their node's, or pool's, policy says (``drain_at``).
+"""Takes slices off devices that are as sick as their node's, or pool's, policy says (``drain_at``), and off those it has drained.
 
 Invariant: a slice is moved, evicted, lost or placed elsewhere by the same paths as for any other reason, so that it ends in one
 state, whoever looked at the device and however often. Spot slices go first. The others are moved, where they hold no memory and
 fit elsewhere on their node; what is left is lost on a device that has failed, and evicted from one that still works.
 
 A device that merely does not answer may do so again: its slices are left alone for ``PATIENCE_NS``. Nothing new is placed on it
-meanwhile.
+meanwhile. One that an operator drains still works: also what holds memory is moved there, and its programs have time to end.
 """
 
 import logging
+from collections.abc import Collection
 from typing import Final
 
-from mica.events import Device, EvictSlice, Health, LedgerEntry, MoveSlice, Phase, SliceRecord, Tier
+from msgspec import Struct
+
+from mica.events import Device, EvictSlice, Health, LedgerEntry, MoveSlice, Phase, Service, SliceRecord, Tier
 from mica.planner.deciding import pins_of
 from mica.planner.desk import Desk
 from mica.planner.domain.draining import GRACE_S, health_text, in_order, is_over, is_sick
@@ -31,6 +34,13 @@ REASON_MAX: Final = 256
 log = logging.getLogger(__name__)
 
 
+class Why(Struct, frozen=True):
+    """Why a device is emptied. ``grace_s``: how long programs may take to end, where they may be ended to move their slice."""
+
+    reason: str
+    grace_s: float | None = None
+
+
 class Drains:
     """Looks after sick devices."""
 
@@ -42,19 +52,37 @@ class Drains:
         """How often a slice was asked to move off a device, by device, slice and generation."""
 
     async def review(self, node: NodeState) -> None:
-        """Go on with every device of the node that is to be drained."""
+        """Go on with every device of the node that is to be drained; slices with the least promised go first."""
         if node.inventory is None or not node.leased(self._desk.now_ns()):
             return
-        drain_at = pins_of(self._desk, "").drain_at(node.name, node.pool)
+        pins = pins_of(self._desk, "")
+        drain_at = pins.drain_at(node.name, node.pool)
+        drained: dict[str, Device] = {}
         for device in node.inventory.devices:
             if not is_sick(device, drain_at):
-                self._recovered(node, device)
+                if pins.service(node.name, device.id) is Service.DRAINED:
+                    drained[device.id] = device
+                self._recovered(node, device, drained)
             elif self._waited(node, device):
                 for entry in in_order(node.ledger.devices.get(device.id, {}).values()):
-                    await self._drain(node, device, entry)
+                    await self._drain(node, device, entry, Why(f"device {device.id}, {health_text(device)}"))
+        await self._empty(node, drained)
 
-    def _recovered(self, node: NodeState, device: Device) -> None:
-        if self._sick_since.pop((node.name, device.id), None) is not None:
+    async def _empty(self, node: NodeState, devices: dict[str, Device]) -> None:
+        """Take everything off devices that an operator has drained."""
+        there = {
+            (device_id, id_): entry for device_id in devices for id_, entry in node.ledger.devices.get(device_id, {}).items()
+        }
+        policy = self._desk.policies.nodes.get(node.name)
+        grace_s = policy.drain_grace_s if policy is not None else None
+        for entry in in_order({id_: each for (_, id_), each in there.items()}.values()):
+            device_id = next(device_id for device_id, id_ in there if id_ == entry.id)
+            wait_s = grace_s if grace_s is not None else GRACE_S[entry.tier]
+            await self._drain(node, devices[device_id], entry, Why(f"device {device_id} of node {node.name} is drained", wait_s))
+
+    def _recovered(self, node: NodeState, device: Device, drained: Collection[str]) -> None:
+        self._sick_since.pop((node.name, device.id), None)
+        if self._moving and device.id not in drained:
             self._moving = {key: looks for key, looks in self._moving.items() if key[0] != device.id}
 
     def _waited(self, node: NodeState, device: Device) -> bool:
@@ -62,26 +90,26 @@ class Drains:
         since = self._sick_since.setdefault((node.name, device.id), now)
         return is_over(device) or now - since >= PATIENCE_NS
 
-    async def _drain(self, node: NodeState, device: Device, entry: LedgerEntry) -> None:
+    async def _drain(self, node: NodeState, device: Device, entry: LedgerEntry, why: Why) -> None:
         found = await self._desk.records.get(entry.id)
         record = found.value if found is not None else None
         if record is None or record.phase is not Phase.PLACED or not stands(node.ledger, record):
             return
-        reason = f"device {device.id}, {health_text(device)}"
-        if entry.tier is not Tier.SPOT and await self._move(device, record, reason):
+        if entry.tier is not Tier.SPOT and await self._move(device, record, why):
             return
-        log.warning("slice %s is taken off: %s", record.id, reason)
-        if device.health is Health.FAILED:
-            await self._followups.give_up(node.name, record.id, reason)
+        log.warning("slice %s is taken off: %s", record.id, why.reason)
+        if device.health is Health.FAILED and why.grace_s is None:
+            await self._followups.give_up(node.name, record.id, why.reason)
         else:
-            command = EvictSlice(id=record.id, grace_s=GRACE_S[entry.tier], reason=reason[:REASON_MAX])
+            grace_s = why.grace_s if why.grace_s is not None else GRACE_S[entry.tier]
+            command = EvictSlice(id=record.id, grace_s=grace_s, reason=why.reason[:REASON_MAX])
             await self._desk.bus.publish(command, message_id=f"drain-evict-{device.id}-{record.id}-{record.generation}")
 
-    async def _move(self, device: Device, record: SliceRecord, reason: str) -> bool:
+    async def _move(self, device: Device, record: SliceRecord, why: Why) -> bool:
         """Whether it is being moved: by a command as anybody's, for which every replica asks once."""
         desk, key = self._desk, (device.id, record.id, record.generation)
         pins = pins_of(desk, record.request.tenant)
-        command = MoveSlice(id=record.id, reason=reason[:REASON_MAX])
+        command = MoveSlice(id=record.id, reason=why.reason[:REASON_MAX], grace_s=why.grace_s)
         looks = self._moving.get(key, 0)
         if looks >= MOVE_LOOKS or not isinstance(moved(desk.fleet, record, command, pins), Placed):
             return False

@@ -10,34 +10,35 @@ from collections.abc import Iterator
 from functools import partial
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from mica.bus import Entry, StaleRevisionError
-from mica.events import Fact, Ledger, MoveSlice, Observed, Phase, SliceFact, SliceRecord
+from mica.events import Fact, Ledger, Observed, Phase, SliceFact, SliceRecord, Tier
 from mica.planner.commits import Outcome
-from mica.planner.deciding import pins_of
 from mica.planner.desk import AGAIN, ATTEMPTS, Again, Answered, Desk
 from mica.planner.domain import ledgers as edits
 from mica.planner.domain import records
 from mica.planner.domain.fleet import NodeState
-from mica.planner.domain.ledgers import Ending, has_left, is_barred, is_confirmed, nodes_of, present, stands
+from mica.planner.domain.ledgers import Ending, has_left, is_barred, is_confirmed, is_ignored, nodes_of, present, stands
 from mica.planner.domain.misfits import Refusal
-from mica.planner.domain.moving import moved
 from mica.planner.requests import Requests
+from mica.planner.retreats import Retreats
 from mica.planner.waiting import Waiting
 
 log = logging.getLogger(__name__)
 
 
 class Due(Struct, frozen=True):
-    """Something that a node's documents ask for. ``what`` is left, settled, failed or, of a gang over several nodes, ready."""
+    """Something that a node's documents ask for.
+
+    ``what`` is left, settled, overdue (a shrink), failed or, of a gang over several nodes, ready.
+    """
 
     what: str
     slice_id: str
     device_id: str = ""
 
 
-def due(node: NodeState) -> Iterator[Due]:
+def due(node: NodeState, now_ns: int) -> Iterator[Due]:
     """What follows from the ledger and what is observed, as they stand side by side."""
     ledger, observed = node.ledger, node.observed
     if observed is None:
@@ -48,8 +49,11 @@ def due(node: NodeState) -> Iterator[Due]:
     for device_id, slices in ledger.held.items():
         entries, present_there = ledger.devices.get(device_id, {}), observed.devices.get(device_id, {})
         for id_, held in slices.items():
-            if id_ not in ledger.departures and is_confirmed(held, entries.get(id_), present_there.get(id_), observed):
+            entry = entries.get(id_)
+            if id_ not in ledger.departures and is_confirmed(held, entry, present_there.get(id_), observed):
                 yield Due("settled", id_, device_id)
+            elif held.entry.tier is not Tier.SPOT and is_ignored(held, entry, present_there.get(id_), observed, now_ns):
+                yield Due("overdue", id_, device_id)
     yield from (Due("failed", id_) for id_ in node.failing if _is_failed(ledger, observed, id_))
     yield from (Due("ready", id_) for id_, entry in node.gangs.items() if node.is_live(id_, entry.generation))
 
@@ -71,10 +75,11 @@ class Followups:
         self._waiting = waiting
         self._under_way: set[str] = set()
         self._gangs = requests.gangs
+        self._retreats = Retreats(desk)
 
     def review(self, node: NodeState, *, everybody: bool) -> None:
         """Start on what is due on a node: for the slices of this replica, or for ``everybody``'s."""
-        for each in due(node):
+        for each in due(node, self._desk.now_ns()):
             if each.what == "ready" and not self._gangs.is_due(each.slice_id):
                 continue
             if (everybody or each.slice_id in self._desk.mine) and each.slice_id not in self._under_way:
@@ -88,12 +93,15 @@ class Followups:
                     await self._left(node, each.slice_id)
                 elif each.what == "settled":
                     await self._settled(node, each)
+                elif each.what == "overdue":
+                    await self._retreats.overdue(node, each.slice_id)
                 elif each.what == "ready":
                     await self._gangs.ready(each.slice_id)
                 else:
                     await self._failed(node, each.slice_id)
-        except Exception as error:  # noqa: BLE001 - what is due stays due, and the next review finds it again
+        except Exception as error:  # noqa: BLE001 - what is due stays due, or is untidy: the next review finds it again
             log.warning("slice %s: %s is not done yet: %s", each.slice_id, each.what, error)
+            self._desk.untidy.add(each.slice_id)
         finally:
             self._under_way.discard(each.slice_id)
 
@@ -139,6 +147,7 @@ class Followups:
         """A change is confirmed: what it gave back is free."""
         desk = self._desk
         held = desk.fleet.node(node).ledger.held.get(each.device_id, {}).get(each.slice_id)
+        await self._retreats.tell(each.slice_id)
         await desk.ledgers.edit(node, lambda ledger: _settle_if_due(desk.fleet.node(node), each, ledger))
         entry = await desk.records.get(each.slice_id)
         if entry is not None and entry.value.phase is Phase.PLACED:
@@ -174,7 +183,7 @@ class Followups:
         ledger = desk.fleet.node(node).ledger
         if not stands(ledger, record) and not is_barred(ledger, record):
             answer = await self._requests.resume(entry, epoch)
-        elif record.moved_generation == record.generation and await self._elsewhere(entry, epoch):
+        elif record.moved_generation == record.generation and await self._retreats.elsewhere(entry, epoch):
             return None
         elif await desk.ledgers.bar(node, record, epoch) is not Outcome.APPLIED:
             return AGAIN
@@ -187,30 +196,8 @@ class Followups:
             await desk.say(answer, record.traceparent)
         return answer
 
-    async def _elsewhere(self, entry: Entry[SliceRecord], epoch: int) -> bool:
-        """Whether a slice whose new device can not hold it goes to another, back to where it was for one: once for a move."""
-        desk, record = self._desk, entry.value
-        back = MoveSlice(id=record.id, grace_s=record.grace_s)
-        outcome = moved(desk.fleet, record, back, pins_of(desk, record.request.tenant))
-        if isinstance(outcome, Refusal):
-            return False
-        desk.fleet.reserve(record.id, outcome.placements)
-        try:
-            changed = records.changed(record, outcome.placements, record.sequence, desk.now_ns())
-            await desk.records.write(replace(changed, decision=outcome.decision), entry)
-        except StaleRevisionError:
-            return True
-        finally:
-            desk.fleet.unreserve(record.id, outcome.placements)
-        for node in nodes_of(outcome.placements):
-            if await desk.ledgers.align(node, changed, epoch) is not Outcome.APPLIED:
-                desk.untidy.add(record.id)
-        desk.mine.add(record.id)
-        log.warning("slice %s: goes to %s, where it was moved to can not hold it", record.id, outcome.placements[0].device_id)
-        return True
-
-    async def lose(self, node: str, slice_id: str, why: str) -> None:
-        """Give up a slice whose node or device is gone."""
+    async def lose(self, node: str, slice_id: str, why: str, *, again: bool = False) -> None:
+        """Give up a slice whose node or device is gone; with ``again`` it is placed elsewhere if its tier is to be."""
         desk = self._desk
         nodes = {node}
         async with desk.turns.of(slice_id):
@@ -222,16 +209,25 @@ class Followups:
                 if entry.value.phase is Phase.PLACED and node not in nodes_of(entry.value.placements):
                     break
                 nodes |= set(nodes_of(entry.value.placements))
-                if await self._give_up(entry, epoch, node, why) is not AGAIN:
+                if await self._give_up(entry, epoch, (node, why), again=again) is not AGAIN:
                     break
             for each in sorted(nodes):
                 await self.tidy(each, slice_id)
 
-    async def _give_up(self, entry: Entry[SliceRecord], epoch: int, node: str, why: str) -> Answered:
-        if await self._desk.ledgers.bar(node, entry.value, epoch) is not Outcome.APPLIED:
+    async def _give_up(self, entry: Entry[SliceRecord], epoch: int, cause: tuple[str, str], *, again: bool) -> Answered:
+        node, why = cause
+        if await self._desk.ledgers.bar(node, entry.value, epoch, at_once=again) is not Outcome.APPLIED:
             return AGAIN
-        phase = Phase.LOST if await self._desk.was_ready(entry.value) else Phase.FAILED
-        return await self._requests.end(entry, phase, why)
+        if entry.value.phase is not Phase.PLACED:
+            phase = Phase.LOST if await self._desk.was_ready(entry.value) else Phase.FAILED
+            return await self._requests.end(entry, phase, why)
+        if await self._desk.was_ready(entry.value):
+            answer = await (self._requests.lose(entry, why) if again else self._requests.end(entry, Phase.LOST, why))
+        else:
+            answer = await self._requests.replace_failed(entry, frozenset(), why)
+        if isinstance(answer, Fact):
+            await self._desk.say(answer, entry.value.traceparent)
+        return answer
 
     async def tidy(self, node: str, slice_id: str) -> None:
         """Make a node's ledger and the tenant's charge follow the slice's record; repeat the answer of one that ended."""

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from mica.bus import Entry, StaleRevisionError
 from mica.events import EvictSlice, LedgerEntry, Phase, SliceRecord, WaitsFor
-from mica.planner.deciding import ask_of, decided, pins_of, sized
+from mica.planner.deciding import ask_of, decided, pins_of, sized_now
 from mica.planner.desk import AGAIN, Answered, Desk
 from mica.planner.domain.answers import answer_of
 from mica.planner.domain.draining import GRACE_S
@@ -44,7 +44,7 @@ class Preemptions:
 
     def ask(self, record: SliceRecord) -> Ask | None:
         """What the request asks for, away from what is kept for others; None when it has no size."""
-        size = sized(self._desk, record.request)
+        size = sized_now(self._desk, record)
         if isinstance(size, Refusal):
             return None
         return ask_of(

@@ -15,11 +15,12 @@ from msgspec.structs import replace
 from mica.bus import Entry, StaleRevisionError
 from mica.events import Fact, Phase, RequestSlice, SlicePlaced, SliceRecord
 from mica.planner.commits import NEVER, Outcome
-from mica.planner.deciding import ask_of, decided, sized
+from mica.planner.deciding import ask_of, decided, pins_of, sized_now
 from mica.planner.desk import AGAIN, ATTEMPTS, Again, Answered, Call, ContendedError, Desk
 from mica.planner.domain import ledgers as edits
 from mica.planner.domain import records
 from mica.planner.domain.answers import answer_of, unowned_rejection
+from mica.planner.domain.draining import is_placed_again
 from mica.planner.domain.ledgers import is_barred, nodes_of, present, stands
 from mica.planner.domain.misfits import Refusal
 from mica.planner.domain.placing import Placed, Unplaced
@@ -111,9 +112,9 @@ class Requests:
     async def _plan(self, record: SliceRecord, over: Entry[SliceRecord] | None, excluded: AbstractSet[str] = frozenset()) -> Plan:
         """Decide; before anything but a placement is answered, look again at what the server has."""
         desk, tenant = self._desk, record.request.tenant
-        size = sized(desk, record.request)
+        size = sized_now(desk, record)
         if isinstance(size, Refusal):
-            return Plan(records.rejected(record, size, None, desk.now_ns()), NEVER, over)
+            return Plan(records.turned_down(record, size, None, desk.now_ns()), NEVER, over)
         await desk.load_tenant(tenant)
         await desk.load_partner(record.request)
         outcome = decided(desk, ask_of(desk, record, size, excluded | self._barred(record)))
@@ -123,10 +124,13 @@ class Requests:
         now = desk.now_ns()
         if isinstance(outcome, Placed):
             desk.fleet.reserve(record.id, outcome.placements, record.request)
-            return Plan(records.placed(record, outcome.placements, outcome.decision, now), desk.ledgers.epoch, over)
+            decision = outcome.decision
+            if record.lost is not None:
+                decision = replace(decision, summary=f"{record.lost.message}; {decision.summary}")
+            return Plan(records.placed(record, outcome.placements, decision, now), desk.ledgers.epoch, over)
         if outcome.possible and record.until > now:
             return Plan(records.queued(record, outcome.refusal, outcome.decision, now), NEVER, over)
-        return Plan(records.rejected(record, outcome.refusal, outcome.decision, now), NEVER, over)
+        return Plan(records.turned_down(record, outcome.refusal, outcome.decision, now), NEVER, over)
 
     def _barred(self, record: SliceRecord) -> frozenset[str]:
         return self._waiting.barred(record, lambda: standing_of(self._desk, self._waiting, record.request.tenant))
@@ -177,16 +181,29 @@ class Requests:
     async def replan(self, entry: Entry[SliceRecord], epoch: int) -> Answered:
         """Decide anew about a placement that is barred from one of its nodes: it is not whole, and never will be again.
 
-        One that was told ready, and was taken out of the ledger by somebody who then died, is lost instead.
+        One that was told ready, and was taken out of the ledger by somebody who then died, is lost, or with its node.
         """
         record = entry.value
         if await self._desk.was_ready(record):
-            answer = await self.end(entry, Phase.LOST, "it was taken off its device")
+            gone = not all(self._desk.fleet.node(node).leased(self._desk.now_ns()) for node in nodes_of(record.placements))
+            why = "it was taken off its device"
+            answer = await (self.lose(entry, why) if gone else self.end(entry, Phase.LOST, why))
         else:
             answer = await self._commit(await self._plan(replace(record, placements=()), entry))
         if not isinstance(answer, Again):
             await self._take_back(record, epoch)
         return answer
+
+    async def lose(self, entry: Entry[SliceRecord], why: str) -> Answered:
+        """Of a slice that was ready, and is barred from its node: place it elsewhere if its tier is to be, else give it up."""
+        desk, record = self._desk, entry.value
+        policy = pins_of(desk, record.request.tenant).pool(desk.fleet.node(nodes_of(record.placements)[0]).pool)
+        if not is_placed_again(record.request.tier, policy):
+            return await self.end(entry, Phase.LOST, why)
+        await self.gangs.tell_before_its_end(record)
+        homeless = records.homeless(record, why, desk.now_ns(), policy.loss_queue_s)
+        log.warning("slice %s looks for another place: %s", record.id, why)
+        return await self._commit(await self._plan(homeless, entry))
 
     async def end(self, entry: Entry[SliceRecord], phase: Phase, why: str) -> Answered:
         """Give a slice up, and say so."""
@@ -219,10 +236,12 @@ class Requests:
         """
         desk, record = self._desk, entry.value
         plan = await self._plan(replace(record, placements=()), entry, failed)
-        if plan.record.phase is Phase.REJECTED or record.generation >= TRIED_AGAIN:
+        tried = record.generation - (record.lost.generation if record.lost is not None else 0)
+        if plan.record.phase in (Phase.REJECTED, Phase.LOST) or tried >= TRIED_AGAIN:
             desk.fleet.unreserve(record.id, plan.record.placements)
             failure = f"{message}; nothing else holds it: {plan.record.message or 'tried too often'}"
-            plan = Plan(records.ended(record, Phase.FAILED, failure, desk.now_ns()), NEVER, entry)
+            phase = Phase.FAILED if record.lost is None else Phase.LOST
+            plan = Plan(records.ended(record, phase, failure, desk.now_ns()), NEVER, entry)
         return await self._commit(plan)
 
     async def retry_queued(self, entry: Entry[SliceRecord], place: tuple[int, int]) -> Answered:
@@ -252,7 +271,7 @@ class Requests:
         if await desk.was_ready(record):
             return await self.replan(entry, epoch)
         try:
-            written = await desk.records.write(records.rejected(record, refusal, record.decision, desk.now_ns()), entry)
+            written = await desk.records.write(records.turned_down(record, refusal, record.decision, desk.now_ns()), entry)
         except StaleRevisionError:
             return AGAIN
         self._waiting.add(written.value)

@@ -209,13 +209,17 @@ class Ledgers:
 
         return self.of(node).submit(edit, epoch)
 
-    def bar(self, node: str, record: SliceRecord, epoch: int) -> Answer:
-        """Take the record's placement out of the node and bar it from there; refused when a newer one stands."""
+    def bar(self, node: str, record: SliceRecord, epoch: int, *, at_once: bool = False) -> Answer:
+        """Take the record's placement out of the node and bar it from there; refused when a newer one stands.
+
+        ``at_once``: what runs there still, or again, has no time to end.
+        """
 
         def edit(ledger: Ledger) -> Ledger | Refusal:
             if any(entry.generation > record.generation for entry in edits.present(ledger, record.id).values()):
                 return Refusal("id", record.id, f"a slice of generation {record.generation}")
-            return edits.fence(edits.drop(ledger, record.id, ledger.generation + 1), record.id, record.generation)
+            without = edits.drop(ledger, record.id, ledger.generation + 1, at_once=at_once)
+            return edits.fence(without, record.id, record.generation)
 
         return self.of(node).submit(edit, epoch)
 

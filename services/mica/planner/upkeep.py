@@ -11,8 +11,8 @@ from contextlib import suppress
 from typing import Final
 
 from mica.bus import Entry, StaleRevisionError
-from mica.events import TERMINAL_PHASES, Fact, Holding, Ledger, Observed, Phase, SliceRecord, SliceRejected
-from mica.planner.deciding import ask_of, sized
+from mica.events import TERMINAL_PHASES, Fact, Holding, Ledger, Observed, Phase, SliceLost, SliceRecord, SliceRejected
+from mica.planner.deciding import ask_of, sized_now
 from mica.planner.desk import ATTEMPTS, Again, Answered, Desk
 from mica.planner.domain import records
 from mica.planner.domain.fleet import NodeState
@@ -73,7 +73,7 @@ class Upkeep:
             return
         if await self._is_gone(node):
             for id_ in sorted(on_books):
-                await self._followups.lose(node.name, id_, f"node {node.name}: its lease ended and nobody renewed it")
+                await self._followups.lose(node.name, id_, f"node {node.name}: its lease ended and nobody renewed it", again=True)
         elif node.inventory is not None:
             known = {device.id for device in node.inventory.devices}
             for device_id in sorted(set(ledger.devices) - known):
@@ -103,7 +103,7 @@ class Upkeep:
         """What is there says what may be expected to come."""
         desk, index = self._desk, self._desk.fleet.index
         for record in sorted((each.value for each in entries), key=lambda each: each.sequence):
-            size = sized(desk, record.request) if record.phase is Phase.PLACED and record.placements else None
+            size = sized_now(desk, record) if record.phase is Phase.PLACED and record.placements else None
             if isinstance(size, Size):
                 ask = ask_of(desk, record, size)
                 index.refresh(ask.pins)
@@ -235,7 +235,7 @@ class Upkeep:
             return None
         queued = entry.value.phase is Phase.QUEUED
         answer = await (self._requests.retry_queued(entry, place) if queued else self._requests.resume(entry, epoch))
-        if isinstance(answer, SliceRejected):
+        if isinstance(answer, SliceRejected | SliceLost):
             return Again.AGAIN
         if isinstance(answer, Fact):
             await desk.say(answer, entry.value.traceparent)

@@ -7,7 +7,7 @@ from mica.bus import BusUnavailableError
 from mica.enforcer.drains import Drain, due_signal
 from mica.enforcer.limits import fenced
 from mica.enforcer.places import Place
-from mica.events import Control, Tier
+from mica.events import Control, Departure, Tier
 
 
 async def cut_off(house: House, seconds: int) -> None:
@@ -47,7 +47,34 @@ async def test_what_the_ledger_still_has_goes_on_when_the_bus_is_back(house: Hou
     house.enforcer = enforcer
     await house.tick(1)
     assert house.regions.records[S1].control is Control.RUN
-    assert house.regions.records[Place("GPU-0", "s2")].control is Control.DRAIN
+    assert house.regions.records[Place("GPU-0", "s2")].control is Control.PAUSE
+
+
+async def test_what_leaves_in_the_ordinary_way_may_run_until_it_is_gone(house: House) -> None:
+    """It was released while the bus was away: its programs have the time that they were given."""
+    enforcer = await house.start()
+    await house.ledger(entry("s1"))
+    house.attach(vram_bytes=GIB)
+    await cut_off(house, 32)
+    house.enforcer = None
+    await house.ledger(departures={"s1": Departure(tenant="acme", generation=2, grace_s=60.0)})
+    house.enforcer = enforcer
+    await house.tick(1)
+    assert house.regions.records[S1].control is Control.DRAIN
+
+
+async def test_what_stood_still_stands_still_after_a_restart_unless_the_ledger_has_it(house: House) -> None:
+    """The enforcer that stopped it is gone, and the slice may be elsewhere by now."""
+    await house.start()
+    await house.ledger(entry("s1"), entry("s2"))
+    house.attach(vram_bytes=GIB)
+    await cut_off(house, 32)
+    house.enforcer.close()  # type: ignore[union-attr]
+    house.enforcer = None
+    await house.ledger(entry("s2"))
+    await house.start()
+    assert house.regions.records[S1].control is Control.PAUSE
+    assert house.regions.records[Place("GPU-0", "s2")].control is Control.RUN
 
 
 async def test_what_could_not_be_told_ready_before_it_was_taken_out_is_never_told(house: House) -> None:

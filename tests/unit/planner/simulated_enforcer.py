@@ -114,7 +114,11 @@ def apply(ledger: Ledger, before: Observed, lease_until: int, used: dict[tuple[s
     devices: dict[str, dict[str, ObservedSlice]] = {}
     for device_id, slices in ledger.devices.items():
         for id_, entry in slices.items():
-            devices.setdefault(device_id, {})[id_] = _seen(entry, used.get((device_id, id_), 0), failed=device_id in broken)
+            seen = _seen(entry, used.get((device_id, id_), 0), failed=device_id in broken)
+            earlier = before.devices.get(device_id, {}).get(id_)
+            if seen.vram_used_bytes > entry.vram_bytes and earlier is not None:
+                seen = replace(seen, generation=earlier.generation)
+            devices.setdefault(device_id, {})[id_] = seen
     for device_id, seen in before.devices.items():
         for id_, slice_ in seen.items():
             held = used.get((device_id, id_), 0)
@@ -159,6 +163,8 @@ class SimulatedEnforcer:
         self.observed = Observed(node=node, boot_id="b1")
         self.lived: set[tuple[str, int]] = set()
         """Every slice and generation that was ever live on all of its devices here."""
+        self.fenced = False
+        """Its lease has run out since it last looked at the ledger: nothing runs on it."""
         self._announced: dict[str, int] = {}
         self._ended: set[tuple[str, int]] = set()
 
@@ -167,6 +173,11 @@ class SimulatedEnforcer:
         entry = await self.bus.state.get(f"ledger.{self.node}", Ledger)
         ledger = entry.value if entry is not None else Ledger(node=self.node)
         until = self.clock.unix_ns() + int(self.lease_s * 1e9)
+        self.look_at_lease()
+        if self.fenced:
+            known = {id_ for slices in ledger.devices.values() for id_ in slices} | ledger.departures.keys()
+            self.used = {place: held for place, held in self.used.items() if place[1] in known}
+            self.fenced = False
         observed = apply(ledger, self.observed, until, self.used, self.broken)
         for id_, entries in _by_slice(ledger).items():
             if next(iter(entries.values())).nodes == 1:
@@ -180,17 +191,36 @@ class SimulatedEnforcer:
         self.observed = observed
         await self.bus.state.put(f"observed.{self.node}", observed)
 
+    def look_at_lease(self) -> None:
+        """Stop what runs once the lease is over, as an enforcer that lives does."""
+        self.fenced |= self.clock.unix_ns() >= self.observed.lease_until > 0
+
+    def running(self) -> set[str]:
+        """The slices whose programs may compute here now."""
+        self.look_at_lease()
+        if self.fenced:
+            return set()
+        return {
+            id_
+            for slices in self.observed.devices.values()
+            for id_, seen in slices.items()
+            if seen.state is ObservedState.LIVE or seen.vram_used_bytes
+        }
+
     async def renew(self) -> None:
-        """Keep the lease, without looking at the ledger."""
+        """Keep the lease, without looking at the ledger: what was stopped meanwhile does not run again by that."""
+        self.look_at_lease()
         self.observed = replace(self.observed, lease_until=self.clock.unix_ns() + int(self.lease_s * 1e9))
         await self.bus.state.put(f"observed.{self.node}", self.observed)
 
     async def _announce(self, id_: str, entries: dict[str, LedgerEntry], observed: Observed) -> None:
         seen = [observed.devices[device_id][id_] for device_id in entries]
         generation = next(iter(entries.values())).generation
-        if any(each.state is not ObservedState.LIVE for each in seen) or self._announced.get(id_, -1) >= generation:
+        over = any(each.vram_used_bytes > entries[device_id].vram_bytes for device_id, each in zip(entries, seen, strict=True))
+        if over or any(each.state is not ObservedState.LIVE for each in seen) or self._announced.get(id_, -1) >= generation:
             return
-        kind = SliceResized if id_ in self._announced else SliceReady
+        again = next(iter(entries.values())).again
+        kind = SliceResized if again or id_ in self._announced else SliceReady
         self._announced[id_] = generation
         tenant = next(iter(entries.values())).tenant
         await self._say(kind(at=self.clock.unix_ns(), id=id_, tenant=tenant, generation=generation, placements=()))

@@ -21,6 +21,7 @@ from mica.events import (
     Switching,
     TenantPolicy,
     TenantQuota,
+    Tier,
 )
 from mica.planner.commits import GroupCommit
 from mica.planner.lanes import Lanes
@@ -236,9 +237,9 @@ async def test_what_no_device_can_hold_has_failed(house: House) -> None:
     assert house.said("slice.ready.s1") == []
 
 
-async def test_slices_of_a_node_whose_lease_ends_are_lost_and_the_node_returns_empty(house: House) -> None:
+async def test_spot_slices_of_a_node_whose_lease_ends_are_lost_and_the_node_returns_empty(house: House) -> None:
     """Nothing is given up before lease and margin are over; afterwards its capacity comes back with its enforcer."""
-    await house.send(ask("s1", 4))
+    await house.send(ask("s1", 4, tier=Tier.SPOT))
     await house.pass_time(35, silent="n1")
     assert house.said("slice.lost.s1") == []
     await house.pass_time(12, silent="n1")

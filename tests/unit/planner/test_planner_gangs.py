@@ -25,6 +25,7 @@ from mica.events import (
     TenantHoldings,
     TenantPolicy,
     TenantQuota,
+    Tier,
 )
 from mica.planner.domain.ledgers import stands
 
@@ -158,7 +159,7 @@ async def test_a_gang_over_nodes_is_neither_resized_nor_moved(row: House) -> Non
 
 async def test_a_gang_is_lost_whole_with_one_of_its_nodes(row: House) -> None:
     """The other node is free again, and the tenant may ask for as much elsewhere."""
-    await row.send(ask("g", 20, devices=4, nodes=2))
+    await row.send(ask("g", 20, devices=4, nodes=2, tier=Tier.SPOT))
     await row.pass_time(45.0, silent="n2")
     await row.settle()
     [lost] = row.said("slice.lost.g")

@@ -96,7 +96,7 @@ async def test_a_shrunk_slice_stays_charged_for_what_it_still_holds(house: House
     """The quota is not given back early, however long the processes keep the memory."""
     await house.send(ask("s1", 20, mode=Mode.FCSP, share_ppm=100_000))
     house.enforcers["n1"].used["n1-l4", "s1"] = 20 * GIB
-    await house.send(ResizeSlice(id="s1", vram_bytes=2 * GIB))
+    await house.send(ResizeSlice(id="s1", vram_bytes=2 * GIB, grace_s=600.0))
     await house.pass_time(120)
     assert (await holdings(house))["s1"].vram_bytes == 20 * GIB
     house.enforcers["n1"].used["n1-l4", "s1"] = GIB

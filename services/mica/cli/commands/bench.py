@@ -84,6 +84,23 @@ def pipeline(*, as_json: bool, **plan: float) -> int:
     return 0 if report.audit_clean and not report.missing and not report.doubled else 1
 
 
+@bench.command(help="From slice.resize to the limits in force in the region: compute and memory, up and down.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option(
+    "--count", default=100, show_default=True, type=click.IntRange(2, 10_000), help="Resizes of each of the four kinds."
+)
+@click.option(
+    "--neighbours", default=6, show_default=True, type=click.IntRange(0, 12), help="Slices beside the one that is resized."
+)
+def resize(*, as_json: bool, **plan: float) -> int:
+    """Run the resize benchmark; the exit status is 1 when the target is missed or the audit finds something."""
+    from mica.bench.resizing import Plan, run
+
+    report = _carry_out(lambda: run(msgspec.convert(plan, Plan)))
+    _print(report, as_json=as_json, title="mica bench resize (simulated driver, embedded NATS server)")
+    return 0 if report.target_met and report.audit_clean else 1
+
+
 @bench.command(help="What mica costs at idle: time to ready, memory and CPU of each service, and the shim in a tenant.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--seconds", default=20.0, show_default=True, type=click.FloatRange(1, 600), help="Length of the idle window.")

@@ -7,14 +7,16 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 import click
+from click.core import ParameterSource
 from msgspec import Struct
+from msgspec.structs import replace
 
 from mica.bus import Heard
-from mica.cli._answers import refusal, say
+from mica.cli._answers import Conversation, refusal, say
 from mica.cli._decision import show_placements
 from mica.cli._errors import CliError
 from mica.cli._limits import limit_options, take_limits
-from mica.cli._quantities import BYTES, SECONDS, SHARE
+from mica.cli._quantities import BYTES, SECONDS, SHARE, show_bytes, show_seconds
 from mica.cli._session import connected, json_option, run, server_option
 from mica.cli._table import show_json
 from mica.cli.commands.listing import find
@@ -26,9 +28,11 @@ from mica.events import (
     ControlSlice,
     EvictSlice,
     Fact,
+    Mode,
     MoveSlice,
     ReleaseSlice,
     ResizeSlice,
+    SliceAsked,
     SliceEvicted,
     SliceFact,
     SliceFailed,
@@ -44,11 +48,22 @@ from mica.events import (
 )
 
 WAIT_S: Final = 30.0
+REFUSED_S: Final = 2.0
+"""For so long a refusal may follow a size in force that is not the one that was asked for."""
 ENDED: Final = (SliceReleased, SliceEvicted, SliceLost, SliceFailed, SliceRejected)
 WITHDRAWN: Final = (SliceRejected, SliceFailed)
 """How a slice ends that was still queued: its request gets its final answer, and there is nothing to release."""
 CHANGED: Final = (SliceResized, SliceReady)
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class How(Struct, frozen=True, kw_only=True):
+    """The options that all of these commands share."""
+
+    server: str | None
+    timeout: float
+    no_wait: bool
+    as_json: bool
 
 
 def _waiting(command: F) -> F:
@@ -68,23 +83,36 @@ def _waiting(command: F) -> F:
 @click.option("--vram", "vram_bytes", type=BYTES, help="New device memory: 24GiB, 24G or bytes.")
 @click.option("--share", "share_ppm", type=SHARE, help="New compute: 70%, 0.7 or 700000ppm.")
 @limit_options
+@click.option(
+    "--grace",
+    "grace_s",
+    type=SECONDS,
+    default="30s",
+    show_default=True,
+    help="How long programs may hold more than the new size; then those of a spot slice end, else the old size stands again.",
+)
+@click.option("--move", "may_move", is_flag=True, help="Where its place can not have the size, to another place on its node.")
 @click.option("--reason", default="", help="Free text.")
 @_waiting
-def resize(id: str, vram_bytes: int | None, share_ppm: int | None, reason: str, **how: Any) -> None:  # noqa: A002 - as typed
+def resize(id: str, reason: str, **how: Any) -> None:  # noqa: A002 - as typed
     """Change a slice in place; what runs in it sees the new size without a restart."""
     limits = AskedLimits(**take_limits(how))
-    if vram_bytes is None and share_ppm is None and not limits.given:
+    size = {name: how.pop(name) for name in ("vram_bytes", "share_ppm", "grace_s", "may_move")}
+    if size["vram_bytes"] is None and size["share_ppm"] is None and not limits.given:
         raise click.UsageError("nothing to change: give --vram, --share or a limit")
-    command = ResizeSlice(id=id, vram_bytes=vram_bytes, share_ppm=share_ppm, limits=limits, reason=reason)
-    run(_send(command, CHANGED, How(**how)))
+    command = ResizeSlice(id=id, limits=limits, reason=reason, **size)
+    run(_send(command, CHANGED, _patient(How(**how), command.grace_s)))
 
 
 @click.command()
 @click.option("--grace", "grace_s", type=SECONDS, default="5s", show_default=True, help="Before its processes are terminated.")
+@click.option("--drain", "drain_s", type=SECONDS, help="Let nobody in, and wait so long for its programs to end by themselves.")
 @_waiting
-def release(id: str, grace_s: float, **how: Any) -> None:  # noqa: A002 - as typed
+def release(id: str, grace_s: float, drain_s: float | None, **how: Any) -> None:  # noqa: A002 - as typed
     """Give a slice back; returns when every byte of it is free again."""
-    run(_send(ReleaseSlice(id=id, grace_s=grace_s), (SliceReleased, SliceEvicted, *WITHDRAWN), How(**how)))
+    wait_s = grace_s if drain_s is None else drain_s
+    command = ReleaseSlice(id=id, grace_s=wait_s)
+    run(_send(command, (SliceReleased, SliceEvicted, *WITHDRAWN), _patient(How(**how), wait_s)))
 
 
 @click.command()
@@ -117,16 +145,15 @@ def move(id: str, node: str | None, device_id: str | None, grace_s: float | None
     run(_send(command, CHANGED, How(**how)))
 
 
+def _patient(how: How, grace_s: float) -> How:
+    """Wait for what the grace allows, unless somebody said how long to wait."""
+    source = click.get_current_context().get_parameter_source("timeout")
+    if source is not ParameterSource.DEFAULT:
+        return how
+    return replace(how, timeout=max(how.timeout, grace_s + WAIT_S))
+
+
 AnyChange = ResizeSlice | ReleaseSlice | ControlSlice | EvictSlice | MoveSlice
-
-
-class How(Struct, frozen=True, kw_only=True):
-    """The options that all of these commands share."""
-
-    server: str | None
-    timeout: float
-    no_wait: bool
-    as_json: bool
 
 
 async def _send(command: AnyChange, confirms: tuple[type[Fact], ...], how: How) -> None:
@@ -140,10 +167,41 @@ async def _send(command: AnyChange, confirms: tuple[type[Fact], ...], how: How) 
             click.echo(f"slice {command.id}: command {sequence} is stored")
             return
         async with say(bus, command, (f"slice.*.{command.id}",)) as conversation:
-            fact = await conversation.first(lambda heard: outcome(heard, confirms, record.generation), how.timeout)
+            fact = await _outcome(conversation, command, confirms, how.timeout, record.generation)
     if fact is None:
         raise CliError(f"slice {command.id}: no outcome in {how.timeout:g} s; `mica show {command.id}` tells how far it got")
     report(command, fact, confirms, as_json=how.as_json)
+
+
+async def _outcome(
+    conversation: Conversation, command: AnyChange, confirms: tuple[type[Fact], ...], timeout_s: float, generation: int
+) -> Fact | None:
+    """The fact that decides the command; what it waits for meanwhile is told on stderr."""
+
+    def pick(heard: Heard) -> Fact | None:
+        if isinstance(heard.event, SliceAsked):
+            click.echo(asked_text(heard.event), err=True)
+        return outcome(heard, confirms, generation)
+
+    fact = await conversation.first(pick, timeout_s)
+    if fact is None or is_of(command, fact):
+        return fact
+    return await conversation.first(refusal, REFUSED_S) or fact
+
+
+def is_of(command: AnyChange, fact: Fact) -> bool:
+    """Whether a size that is in force is the one that was asked for: a resize that is given up leaves the old one in force."""
+    if not isinstance(command, ResizeSlice) or not isinstance(fact, SliceResized) or command.vram_bytes is None:
+        return True
+    return all(each.mode is Mode.HARDWARE or each.vram_bytes == command.vram_bytes for each in fact.placements)
+
+
+def asked_text(fact: SliceAsked) -> str:
+    """What a slice is waited for: ``slice a: programs hold 8GiB of GPU-0, 4GiB are left to them; given up in 23s``."""
+    then = "its programs are terminated" if fact.then == "terminated" else "the shrink is given up"
+    when = f"; {then} in {show_seconds(max(0.0, (fact.until - fact.at) / 1e9))}" if fact.until else ""
+    held, left = show_bytes(fact.used_bytes), show_bytes(fact.vram_bytes)
+    return f"slice {fact.id}: programs hold {held} of {fact.device_id}, {left} are left to them{when}"
 
 
 def checked(command: AnyChange) -> AnyChange:
@@ -181,6 +239,8 @@ def report(command: Command, fact: Fact, confirms: tuple[type[Fact], ...], *, as
     if isinstance(fact, SliceRefused):
         raise CliError(f"{fact.command} of slice {fact.id}: refused: {fact.message}")
     name = str(type(fact).__struct_config__.tag).removeprefix("slice.")
+    if isinstance(command, ResizeSlice) and not is_of(command, fact):
+        raise CliError(f"slice {command.id}: another change took the place of this one; `mica show {command.id}` tells its size")
     if not isinstance(fact, confirms):
         raise CliError(f"slice {getattr(command, 'id', '')}: {name} instead: {getattr(fact, 'message', '')}")
     if not as_json:

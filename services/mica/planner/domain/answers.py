@@ -80,4 +80,5 @@ def refused(sequence: int, command: str, slice_id: str, refusal: Refusal, at: in
     return SliceRefused(
         at=at, sequence=sequence, command=command, id=slice_id, field=shorten(refusal.field), given=given,
         allowed=refusal.allowed, message=f"{shorten(refusal.field)}: got {given}, allowed: {refusal.allowed}",
+        offer=refusal.offer,
     )  # fmt: skip

@@ -6,12 +6,13 @@ from typing import Final
 
 from msgspec import Struct
 
-from mica.events import Mode, NodePolicy, PoolPolicy, RequestSlice, Severity, Switching, WorkLimits
+from mica.events import Mode, NodePolicy, PoolPolicy, RequestSlice, Service, Severity, Switching, WorkLimits
 from mica.planner.domain.affinity import NO_AFFINITY, Affinity
 from mica.planner.domain.modes import ALL_MODES
 from mica.planner.domain.sizing import Size
 
 _NO_POLICY: Final = PoolPolicy()
+_STRICTNESS: Final = tuple(Service)
 
 
 class Pins(Struct, frozen=True, kw_only=True):
@@ -38,6 +39,13 @@ class Pins(Struct, frozen=True, kw_only=True):
         """How sick a device of the node is drained: by its own policy, else by its pool's."""
         own = self.nodes.get(node)
         return own.drain_at if own is not None and own.drain_at is not None else self.pool(pool).drain_at
+
+    def service(self, node: str, device_id: str) -> Service:
+        """Whether the device takes slices: the stricter of what is said of it and of its node."""
+        own = self.nodes.get(node)
+        if own is None:
+            return Service.OPEN
+        return max(own.service, own.devices.get(device_id, Service.OPEN), key=_STRICTNESS.index)
 
 
 class Ask(Struct, frozen=True, kw_only=True):

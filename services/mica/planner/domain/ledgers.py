@@ -5,7 +5,7 @@ slice loses is held back until the enforcer has confirmed it; every function ret
 """
 
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -18,6 +18,7 @@ from mica.events import (
     LedgerEntry,
     Observed,
     ObservedSlice,
+    ObservedState,
     Phase,
     Placement,
     Runtime,
@@ -26,6 +27,18 @@ from mica.events import (
 )
 
 V = TypeVar("V")
+
+
+class Patience(Struct, frozen=True):
+    """How long processes may stay where a slice was moved away, and hold more than it has now: that until ``until`` (Unix ns)."""
+
+    moved_s: float = 5.0
+    shrunk_s: float = 5.0
+    until: int = 0
+
+
+_USUAL: Final = Patience()
+_NO_PATIENCE: Final = Patience(moved_s=0.0)
 
 
 class Ending(Struct, frozen=True):
@@ -63,6 +76,7 @@ def entries_of(record: SliceRecord, node: str) -> dict[str, LedgerEntry]:
             apart_strict=request.apart_strict,
             cpu_milli=placement.cpu_milli,
             host_memory_bytes=placement.host_memory_bytes,
+            again=record.lost is not None,
         )
         for placement in record.placements
         if placement.node == node
@@ -112,7 +126,7 @@ def align(ledger: Ledger, record: SliceRecord, generation: int, ending: Ending) 
     """Make the ledger say what the record says; ``generation`` is that of the ledger after the write."""
     here = [placement for placement in record.placements if placement.node == ledger.node]
     wanted = entries_of(record, ledger.node) if here and record.phase is Phase.PLACED else {}
-    ledger = _replace_entries(ledger, record.id, wanted, generation, record.grace_s)
+    ledger = _replace_entries(ledger, record.id, wanted, generation, patience_of(record))
     if wanted and record.id in ledger.fenced:
         ledger = replace(ledger, fenced=_without(ledger.fenced, record.id))
     if record.phase is Phase.RELEASING and here and record.id not in ledger.departures:
@@ -130,9 +144,9 @@ def align(ledger: Ledger, record: SliceRecord, generation: int, ending: Ending) 
     return ledger
 
 
-def drop(ledger: Ledger, slice_id: str, generation: int) -> Ledger:
-    """Take a slice out without an announcement: it is lost, or was moved away."""
-    ledger = _replace_entries(ledger, slice_id, {}, generation)
+def drop(ledger: Ledger, slice_id: str, generation: int, *, at_once: bool = False) -> Ledger:
+    """Take a slice out without an announcement: it is lost, or was moved away; its processes end ``at_once``, or with a grace."""
+    ledger = _replace_entries(ledger, slice_id, {}, generation, _NO_PATIENCE if at_once else _USUAL)
     if slice_id in ledger.departures:
         ledger = replace(ledger, departures=_without(ledger.departures, slice_id))
     return ledger
@@ -179,16 +193,62 @@ def has_left(slice_id: str, departure: Departure, observed: Observed) -> bool:
 
 
 def is_confirmed(held: Held, entry: LedgerEntry | None, seen: ObservedSlice | None, observed: Observed) -> bool:
-    """Whether the enforcer has confirmed that a slice has no more on a device than its entry says."""
+    """Whether the enforcer has confirmed that a slice has no more on a device than its entry says.
+
+    Where it could not make what the entry says, the slice may go back to what it had.
+    """
     if observed.generation < held.generation:
         return False
     if seen is None:
         return True
+    if entry is not None and seen.state is ObservedState.FAILED:
+        return False
     return entry is not None and seen.generation >= entry.generation and seen.vram_bytes <= entry.vram_bytes
 
 
+def patience_of(record: SliceRecord) -> Patience:
+    """What the record's last move and resize leave to its processes."""
+    resizing = record.resizing
+    if resizing is None or resizing.allowed:
+        return Patience(moved_s=record.grace_s)
+    return Patience(record.grace_s, resizing.grace_s, resizing.until)
+
+
+def is_open(ledger: Ledger, slice_id: str) -> bool:
+    """Whether what one change has not confirmed yet allows another: only sizes differ, so that the larger covers both."""
+    for device_id, slices in ledger.held.items():
+        held, entry = slices.get(slice_id), ledger.devices.get(device_id, {}).get(slice_id)
+        if held is None:
+            continue
+        if entry is None or (held.entry.mode, held.entry.partition) != (entry.mode, entry.partition):
+            return False
+        if not _covers(held.entry, entry):
+            return False
+    return True
+
+
+def is_shrinking(ledger: Ledger, slice_id: str) -> bool:
+    """Whether a resize to less memory is not confirmed there."""
+    return any(slice_id in slices and slices[slice_id].until for slices in ledger.held.values())
+
+
+def _covers(before: LedgerEntry, after: LedgerEntry) -> bool:
+    """Whether the time in which ``after`` runs lies in that of ``before``."""
+    if before.window is None or after.window is None:
+        return before.window == after.window
+    end_ns = after.window.offset_ns + after.window.length_ns
+    return before.window.offset_ns <= after.window.offset_ns and end_ns <= before.window.offset_ns + before.window.length_ns
+
+
+def is_ignored(held: Held, entry: LedgerEntry | None, seen: ObservedSlice | None, observed: Observed, now_ns: int) -> bool:
+    """Whether processes still hold more than a shrink leaves them, after the time that they had; the enforcer has applied it."""
+    if entry is None or seen is None or not 0 < held.until <= now_ns:
+        return False
+    return observed.generation >= held.generation and seen.vram_used_bytes > entry.vram_bytes
+
+
 def _replace_entries(
-    ledger: Ledger, slice_id: str, wanted: Mapping[str, LedgerEntry], generation: int, grace_s: float = 5.0
+    ledger: Ledger, slice_id: str, wanted: Mapping[str, LedgerEntry], generation: int, patience: Patience = _USUAL
 ) -> Ledger:
     now = present(ledger, slice_id)
     if now == wanted:
@@ -198,10 +258,16 @@ def _replace_entries(
         new = wanted.get(device_id)
         if new is None:
             devices[device_id] = _without(devices[device_id], slice_id)
-        if new is None or _loses(entry, new):
-            slices = held.get(device_id, {})
-            earlier = slices.get(slice_id)
-            kept = Held(entry=earlier.entry if earlier is not None else entry, generation=generation, grace_s=grace_s)
+        slices = held.get(device_id, {})
+        earlier = slices.get(slice_id)
+        loses = new is None or _loses(entry, new)
+        if loses or earlier is not None:
+            since = generation if loses or earlier is None else earlier.generation
+            stays = new is not None and new.partition == entry.partition
+            kept = Held(
+                entry=entry if earlier is None else _most(earlier.entry, entry), generation=since,
+                grace_s=patience.shrunk_s if stays else patience.moved_s, until=patience.until if stays else 0,
+            )  # fmt: skip
             held = {**held, device_id: {**slices, slice_id: kept}}
     for device_id, entry in wanted.items():
         devices[device_id] = {**devices.get(device_id, {}), slice_id: entry}
@@ -216,6 +282,17 @@ def _loses(before: LedgerEntry, after: LedgerEntry) -> bool:
         end = before.window.offset_ns + before.window.length_ns
         return not after.window.offset_ns <= before.window.offset_ns <= end <= after.window.offset_ns + after.window.length_ns
     return before.partition != after.partition
+
+
+def _most(before: LedgerEntry, after: LedgerEntry) -> LedgerEntry:
+    """What covers both: the later one with the larger sizes, or the earlier where they lie in different places."""
+    if (before.mode, before.partition) != (after.mode, after.partition) or not _covers(before, after):
+        return before
+    return replace(
+        after, vram_bytes=max(before.vram_bytes, after.vram_bytes), share_ppm=max(before.share_ppm, after.share_ppm),
+        window=before.window, cpu_milli=max(before.cpu_milli, after.cpu_milli),
+        host_memory_bytes=max(before.host_memory_bytes, after.host_memory_bytes),
+    )  # fmt: skip
 
 
 def _without(table: Mapping[str, V], key: str) -> dict[str, V]:

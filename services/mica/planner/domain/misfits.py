@@ -2,15 +2,19 @@
 
 from msgspec import Struct
 
-from mica.events import Mode
+from mica.events import Mode, Placement
 
 
 class Refusal(Struct, frozen=True):
-    """A command that can not be met: ``field`` held ``given`` where ``allowed`` would have passed."""
+    """A command that can not be met: ``field`` held ``given`` where ``allowed`` would have passed.
+
+    ``offer``: where it could be met instead.
+    """
 
     field: str
     given: str
     allowed: str
+    offer: tuple[Placement, ...] = ()
 
     @property
     def message(self) -> str:

@@ -91,9 +91,13 @@ def _nowhere(outcome: Unplaced, placement: Placement, device_id: str | None) -> 
 
 
 def used_by(node: NodeState, slice_id: str, placement: Placement) -> int | None:
-    """The memory that its processes hold; None while the enforcer does not report it with the present generation."""
+    """The memory that its processes hold; None while the enforcer does not report it with the present generation.
+
+    Of one that holds more than it is to have, the enforcer goes on reporting the generation before.
+    """
     entry = node.ledger.devices.get(placement.device_id, {}).get(slice_id)
     seen = node.observed.devices.get(placement.device_id, {}).get(slice_id) if node.observed is not None else None
-    if entry is None or seen is None or seen.generation != entry.generation:
+    if entry is None or seen is None:
         return None
-    return seen.vram_used_bytes
+    waits = slice_id in node.ledger.held.get(placement.device_id, {})
+    return seen.vram_used_bytes if waits or seen.generation == entry.generation else None

@@ -10,10 +10,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from mica.events import (
-    Device,
-    Mode,
-)
+from mica.events import Device, Mode, Service
 from mica.planner.domain.asks import Ask, Pins
 from mica.planner.domain.blaming import Candidate, alike
 from mica.planner.domain.claims import DeviceClaims
@@ -262,6 +259,9 @@ def _unfit(node: NodeState, device: Device, ask: Ask) -> Misfit | None:
         return Misfit("device_id", "failed to hold it", possible=could)
     if is_sick(device, ask.pins.drain_at(node.name, node.pool)):
         return Misfit("health", health_text(device), possible=could)
+    service = ask.pins.service(node.name, device.id)
+    if service is not Service.OPEN:
+        return Misfit("node", f"policy node.{node.name} has it {service}", possible=could)
     if not node.leased(ask.pins.now_ns):
         return Misfit("node", "no enforcer holds the node's lease", possible=could)
     return None

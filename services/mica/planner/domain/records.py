@@ -8,7 +8,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from mica.events import Decision, Phase, Placement, RequestSlice, SliceRecord, WaitsFor
+from mica.events import Decision, Loss, Phase, Placement, RequestSlice, SliceRecord, WaitsFor
 from mica.planner.domain.misfits import Refusal
 
 TOMBSTONE_S: Final = 86_400
@@ -62,9 +62,27 @@ def changed(record: SliceRecord, placements: tuple[Placement, ...], sequence: in
     return replace(record, generation=record.generation + 1, placements=placements, sequence=sequence, updated_at=at)
 
 
+def turned_down(record: SliceRecord, refusal: Refusal, decision: Decision | None, at: int) -> SliceRecord:
+    """It has no place: a request is rejected; what was ready before, and lost its node, is lost for good."""
+    if record.lost is None:
+        return rejected(record, refusal, decision, at)
+    return replace(
+        record, phase=Phase.LOST, generation=record.generation + 1, placements=(), decision=decision, updated_at=at,
+        until=record.until or at, message=f"{record.lost.message}; no other place: {refusal.message}",
+    )  # fmt: skip
+
+
+def homeless(record: SliceRecord, message: str, at: int, queue_s: float) -> SliceRecord:
+    """It was ready on a node that is lost, and looks for another place for so long."""
+    return replace(
+        record, placements=(), nominated=(), waits_for=WaitsFor(), resizing=None, updated_at=at,
+        until=at + int(queue_s * 1e9), lost=Loss(message=message, generation=record.generation),
+    )  # fmt: skip
+
+
 def ended(record: SliceRecord, phase: Phase, message: str, at: int) -> SliceRecord:
     """It is over."""
-    return replace(record, phase=phase, message=message or record.message, updated_at=at)
+    return replace(record, phase=phase, message=message or record.message, updated_at=at, until=0)
 
 
 def released_early(slice_id: str, sequence: int, at: int) -> SliceRecord:
@@ -76,8 +94,8 @@ def released_early(slice_id: str, sequence: int, at: int) -> SliceRecord:
 
 
 def is_unannounced(record: SliceRecord) -> bool:
-    """Whether a request that was queued or placed was rejected, and it is not certain that anybody was told."""
-    return record.phase is Phase.REJECTED and record.until > 0
+    """Whether what was queued or placed was rejected, or lost in the queue, and it is not certain that anybody was told."""
+    return record.phase in (Phase.REJECTED, Phase.LOST) and record.until > 0
 
 
 def announced(record: SliceRecord) -> SliceRecord:

@@ -10,7 +10,7 @@ from collections.abc import Set as AbstractSet
 
 from msgspec import Struct
 
-from mica.events import Control, Mode, MoveSlice, ObservedState, Phase, Placement, SliceRecord, Tier
+from mica.events import Control, Mode, MoveSlice, ObservedState, Phase, Placement, Service, SliceRecord, Tier
 from mica.planner.domain.affinity import affinity_of
 from mica.planner.domain.asks import Pins
 from mica.planner.domain.claims import DeviceClaims
@@ -137,7 +137,7 @@ def site_of(node: NodeState, records: Mapping[str, SliceRecord], rules: Rules) -
     drain_at = rules.pins_of("").drain_at(node.name, node.pool)
     leased = node.leased(rules.pins_of("").now_ns)
     for device in node.inventory.devices if node.inventory is not None and leased else ():
-        if is_sick(device, drain_at):
+        if is_sick(device, drain_at) or rules.pins_of("").service(node.name, device.id) is not Service.OPEN:
             continue
         devices.append(device.id)
         for id_ in node.claims(device.id).claims:
