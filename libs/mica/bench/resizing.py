@@ -10,7 +10,7 @@ Invariant: a figure counts resizes of which the record said all that was asked f
 import asyncio
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 import uvloop
@@ -24,7 +24,7 @@ from mica.bench._regions import monotonic_ns
 from mica.bench._stack import Stack, running_stack
 from mica.bus import Bus, JetStreamBus
 from mica.events import PPM, ResizeSlice, SliceFact, SliceRefused, SliceResized
-from mica.region import QuotaRegion, RuntimeDir
+from mica.region import Limits, QuotaRegion, RegionBusyError, RuntimeDir
 
 KERNEL_US: Final = 200
 NODE: Final = f"""
@@ -106,15 +106,22 @@ class Sight:
         index = quota.find(SLICE)
         assert index is not None
         self._quota, self._index = quota, index
+        self._last: Limits | None = None
+
+    def _read(self) -> Limits | None:
+        """The record; as a shim does, the last good one where its writer was interrupted while it writes."""
+        with suppress(RegionBusyError):
+            self._last = self._quota.read(self._index)
+        return self._last
 
     def generation(self) -> int:
         """Of the record in force."""
-        limits = self._quota.read(self._index)
+        limits = self._read()
         return limits.generation if limits is not None else -1
 
     def has(self, change: Change, after: int) -> bool:
         """Whether a later generation is in force that says what was asked for."""
-        limits = self._quota.read(self._index)
+        limits = self._read()
         if limits is None or limits.generation <= after:
             return False
         wanted = (change.vram_bytes or limits.vram_limit_bytes, change.share_ppm or limits.share_ppm)
