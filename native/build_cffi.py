@@ -43,7 +43,7 @@ class Binding(NamedTuple):
 PACKING = (NATIVE / "packing" / "packing.h", NATIVE / "packing" / "moves.h")
 BINDINGS = (
     Binding("mica.region._abi", (ROOT / "proto" / "quota_region.h", NATIVE / "region" / "region.h"), NATIVE / "region", ("-O2",)),
-    Binding("mica.packing._kernel", PACKING, NATIVE / "packing", ("-O3", "-ffp-contract=off")),
+    Binding("mica.packing._kernel", PACKING, NATIVE / "packing", ("-O3", "-ffp-contract=off", "-fno-trapping-math")),
 )
 
 _CONSTANT = re.compile(r"^#define\s+(MICA_[A-Z0-9_]+)\s+(?=[0-9(])", re.MULTILINE)

@@ -15,6 +15,7 @@ struct candidate {
     const struct mica_packing_shape *shape;
     int32_t node;
     struct mica_packing_room room;
+    struct mica_packing_hosted left; /* with the shape there */
     int64_t before;
     int32_t best;
 };
@@ -60,29 +61,41 @@ static int64_t gain(const struct candidate *candidate, const int16_t *devices)
 {
     const struct mica_packing_board *board = candidate->board;
     const struct mica_packing_shape *shape = candidate->shape;
-    struct mica_packing_room after = candidate->room;
+    const struct mica_packing_room *before = &candidate->room;
+    struct mica_packing_room room;
+    struct mica_packing_device was = {0}, is = {0};
     for (int32_t i = 0; i < shape->devices; i++) {
-        struct mica_packing_device device = device_at(board, board->first[candidate->node] + devices[i]);
-        mica_packing_room_add(&after, candidate->mix, &device, -1.0f);
-        device.vram_mib -= shape->vram_mib[device.kind];
-        device.share_ppm -= shape->share_ppm[device.kind];
-        mica_packing_room_add(&after, candidate->mix, &device, 1.0f);
+        if (i > 0) {
+            if (i == 1)
+                room = candidate->room;
+            mica_packing_room_add(&room, candidate->mix, &was, -1.0f);
+            mica_packing_room_add(&room, candidate->mix, &is, 1.0f);
+            before = &room;
+        }
+        is = was = device_at(board, board->first[candidate->node] + devices[i]);
+        is.vram_mib -= shape->vram_mib[is.kind];
+        is.share_ppm -= shape->share_ppm[is.kind];
     }
-    int64_t value = mica_packing_room_value(&after, candidate->mix, candidate->policy->rule, board->cpu_milli[candidate->node] - shape->cpu_milli,
-                                            board->memory_mib[candidate->node] - shape->memory_mib);
+    int32_t rule = candidate->policy->rule;
+    int64_t value = shape->devices ? mica_packing_changed_value(before, candidate->mix, &candidate->left, rule, &was, &is)
+                                   : mica_packing_room_value(before, candidate->mix, &candidate->left, rule);
     return value - candidate->before;
 }
 
 static void look(struct candidate *candidate)
 {
     const struct mica_packing_board *board = candidate->board;
-    memset(&candidate->room, 0, sizeof candidate->room);
+    const struct mica_packing_mix *mix = candidate->mix;
+    int32_t cpu_milli = board->cpu_milli[candidate->node], memory_mib = board->memory_mib[candidate->node];
+    mica_packing_room_empty(&candidate->room, mix);
     for (int32_t d = board->first[candidate->node]; d < board->first[candidate->node + 1]; d++) {
         struct mica_packing_device device = device_at(board, d);
-        mica_packing_room_add(&candidate->room, candidate->mix, &device, 1.0f);
+        mica_packing_room_add(&candidate->room, mix, &device, 1.0f);
     }
-    candidate->before = mica_packing_room_value(&candidate->room, candidate->mix, candidate->policy->rule,
-                                                board->cpu_milli[candidate->node], board->memory_mib[candidate->node]);
+    mica_packing_hosted(&candidate->left, mix, cpu_milli, memory_mib);
+    candidate->before = mica_packing_room_value(&candidate->room, mix, &candidate->left, candidate->policy->rule);
+    if (candidate->shape->cpu_milli || candidate->shape->memory_mib)
+        mica_packing_hosted(&candidate->left, mix, cpu_milli - candidate->shape->cpu_milli, memory_mib - candidate->shape->memory_mib);
 }
 
 /* The first `devices` devices of one kind that have room, those with the least free first. */

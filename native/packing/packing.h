@@ -48,7 +48,8 @@ struct mica_packing_shape {
     const int32_t *share_ppm;       /* [kinds] */
 };
 
-/* What is expected to come. Arrays of `shapes`, those by kind of [kinds * shapes], so that the inner loop is over shapes. */
+/* What is expected to come. Arrays of `shapes`, those by kind of [kinds * shapes], so that the inner loop is over shapes. What is
+ * needed is whole numbers. */
 struct mica_packing_mix {
     int32_t shapes;
     const float *weight;            /* their part of what comes, times MICA_PACKING_SCALE */

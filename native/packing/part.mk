@@ -4,7 +4,7 @@ PACKING_OBJECTS := $(PACKING_SOURCES:%.c=$(BUILD)/%.o)
 PACKING_TESTS := $(BUILD)/packing/tests/packing_test $(BUILD)/packing/tests/moves_test
 
 $(PACKING_OBJECTS): CPPFLAGS += -Ipacking
-$(PACKING_OBJECTS): CFLAGS += -ffp-contract=off
+$(PACKING_OBJECTS): CFLAGS += -ffp-contract=off -fno-trapping-math
 
 TESTS += $(PACKING_TESTS)
 

@@ -204,7 +204,8 @@ class Measured:
         for name in gone.nodes:
             node = self.fleet.node(name)
             left = {
-                device: {id_: e for id_, e in slices.items() if id_ != gone.id} for device, slices in node.ledger.devices.items()
+                device: {id_: e for id_, e in slices.items() if id_ != gone.id} if gone.id in slices else slices
+                for device, slices in node.ledger.devices.items()
             }
             node.take_ledger(replace(node.ledger, generation=node.ledger.generation + 1, devices=left))
 

@@ -217,7 +217,7 @@ class NodeState:
         self._touched(self.name, None)
 
     def take_ledger(self, ledger: Ledger) -> None:
-        """Replace what is desired. Only devices whose entries are other objects than before are looked at."""
+        """Replace what is desired. Only devices of which it says something else than before are looked at."""
         before, self.ledger = self.ledger, ledger
         self._changed(self.name)
         self._take(Side.LEDGER, before.devices, ledger.devices)
@@ -258,8 +258,8 @@ class NodeState:
         for device_id in {**was, **now}:
             old: Mapping[str, S] = was.get(device_id, {})
             new: Mapping[str, S] = now.get(device_id, {})
-            if old is new:
-                continue
+            if old is new or old == new:
+                continue  # a document that is decoded anew says of most devices what it said before
             self._touched(self.name, device_id)
             claims = self.claims(device_id)
             for id_ in old:

@@ -65,7 +65,7 @@ class Pools:
         self._pool_of: dict[str, str] = {}
         self._order: dict[str, int] = {}
         self.policies: tuple[Mapping[str, PoolPolicy], Mapping[str, NodePolicy]] = ({}, {})
-        self._touched: dict[str, AbstractSet[str] | None] = {}
+        self._touched: dict[str, set[str] | None] = {}
         self._standing = Standing()
         self.large: set[str] = set()
         """Nodes that no board has room for: they are looked at one by one."""
@@ -88,8 +88,12 @@ class Pools:
 
     def touch(self, node: str, device_id: str | None = None) -> None:
         """Something has changed on a device of the node, or on the node."""
-        before = self._touched.get(node, ())
-        self._touched[node] = None if device_id is None or before is None else {*before, device_id}
+        if device_id is None:
+            self._touched[node] = None
+            return
+        known = self._touched.setdefault(node, set())
+        if known is not None:
+            known.add(device_id)
 
     def refresh(self, pins: Pins) -> None:
         """Take over all that has changed."""
