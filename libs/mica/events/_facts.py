@@ -145,6 +145,19 @@ class SliceResized(SliceFact, tag="slice.resized", frozen=True, kw_only=True):
     placements: tuple[Placement, ...]
 
 
+class SliceSuspended(SliceFact, tag="slice.suspended", frozen=True, kw_only=True):
+    """Nothing of the slice is on its devices any more: ``away_bytes`` of its programs' memory are on the host."""
+
+    away_bytes: Bytes = 0
+    placements: tuple[Placement, ...] = ()
+
+
+class SliceResumed(SliceFact, tag="slice.resumed", frozen=True, kw_only=True):
+    """A slice that was suspended, or was to be, is in force on all of its devices, with every byte where it was."""
+
+    placements: tuple[Placement, ...]
+
+
 class SliceReleased(SliceFact, tag="slice.released", frozen=True, kw_only=True):
     """The slice is gone and every byte of it is free again."""
 

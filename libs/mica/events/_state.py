@@ -88,6 +88,7 @@ class Device(Document, frozen=True, kw_only=True):
     partitioned, and made whole again; ``hardware_refusal`` says why it can't. ``budgets``: what partitions share beside slots
     and compute slices. ``group``: devices with which it has something in common that holds for all
     (``PartitionProfile.shared``). ``pcie_path``: the PCI addresses of the bridges above it, the root port first.
+    ``suspends``: its driver can take the memory of processes off it and bring it back (``suspend_refusal``: why not).
     ``warnings``: what is odd about it, such as a library that contradicts the catalogue. ``message``: why it is not in
     health; ``troubles``: all that is wrong with it.
     """
@@ -119,6 +120,8 @@ class Device(Document, frozen=True, kw_only=True):
     group: str = ""
     pcie_path: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    suspends: bool = False
+    suspend_refusal: str = ""
     message: str = ""
     troubles: tuple[Trouble, ...] = ()
 
@@ -175,6 +178,10 @@ class SliceRecord(Document, frozen=True, kw_only=True):
     ``ready_generation`` is used for slices over several nodes only: the last generation that was in force on all of them.
     ``grace_s``: how long processes may stay on the device that the last move took the slice from; ``moved_generation``: the
     generation with which that began.
+
+    ``suspended``: it is to hold nothing of the devices in its placements, which say what it comes back to; work under way may
+    take ``lock_s`` to finish. ``resumes``: it is to come back as soon as there is room. ``unsuspendable``: why it could not be
+    suspended when that was last tried.
     """
 
     id: SliceId
@@ -199,6 +206,10 @@ class SliceRecord(Document, frozen=True, kw_only=True):
     ready_generation: int = 0
     grace_s: float = 5.0
     moved_generation: int = 0
+    suspended: bool = False
+    resumes: bool = False
+    lock_s: float = 5.0
+    unsuspendable: str = ""
 
 
 class Holding(Document, frozen=True, kw_only=True):
@@ -229,6 +240,9 @@ class LedgerEntry(Document, frozen=True, kw_only=True):
     ``nodes``: over how many nodes the slice is; of more than one the planner says when it is ready, resized and gone. ``apart``,
     ``apart_within`` and ``apart_strict`` are the request's. ``cpu_milli`` and ``host_memory_bytes``: what it has of
     the node's own beside the device.
+
+    ``away_vram_bytes`` and ``away_share_ppm``: what it has when it is not suspended. While it is, it has nothing of the device,
+    and ``host_memory_bytes`` has that memory in it; 0: it is not.
     """
 
     id: SliceId
@@ -252,6 +266,14 @@ class LedgerEntry(Document, frozen=True, kw_only=True):
     apart_strict: bool = True
     cpu_milli: CpuMilli = 0
     host_memory_bytes: HostBytes = 0
+    away_vram_bytes: Bytes = 0
+    away_share_ppm: int = 0
+    lock_s: float = 5.0
+
+    @property
+    def suspended(self) -> bool:
+        """Whether it is to hold nothing of the device now."""
+        return self.away_vram_bytes > 0
 
 
 class Departure(Document, frozen=True, kw_only=True):
@@ -300,7 +322,11 @@ class Ledger(Document, frozen=True, kw_only=True):
 
 
 class ObservedSlice(Document, frozen=True, kw_only=True):
-    """What one device really gives to one slice, and what the slice still holds of it."""
+    """What one device really gives to one slice, and what the slice still holds of it.
+
+    ``away_bytes``: of a suspended slice, what its processes have on the host instead. ``refused``: the generation that asked for
+    it to be suspended, in vain; ``message`` says why.
+    """
 
     generation: int
     state: ObservedState
@@ -311,6 +337,8 @@ class ObservedSlice(Document, frozen=True, kw_only=True):
     partition: Partition | None = None
     window: Window | None = None
     message: str = ""
+    away_bytes: Bytes = 0
+    refused: int = 0
 
 
 class Observed(Document, frozen=True, kw_only=True):

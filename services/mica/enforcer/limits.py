@@ -33,7 +33,7 @@ def fenced(control: Control, tier: Tier) -> Control:
 
 def base_ceiling(entry: LedgerEntry) -> int:
     """The ceiling while nobody's idle time is lent. A window is a limit of its own, so no rate binds inside it."""
-    return PPM if entry.window is not None or entry.mode is not Mode.FCSP else entry.share_ppm
+    return PPM if entry.window is not None or entry.mode is not Mode.FCSP else entry.share_ppm or entry.away_share_ppm
 
 
 def quantum_ns(entry: LedgerEntry, part: Part = NO_PART) -> int:
@@ -46,17 +46,21 @@ def limits_of(
 ) -> Limits:
     """The record that the entry asks for. ``ceiling_ppm`` is what is lent on top of the share, if anything.
 
-    To a slice with a part of its own nothing is lent: it could not use more of the device than its part.
+    To a slice with a part of its own nothing is lent: it could not use more of the device than its part. A suspended slice has the
+    limits that it comes back to; until then its word has everything wait.
     """
     window, own = entry.window or _NO_WINDOW, entry.limits
+    control = fenced(entry.control, entry.tier) if fence else entry.control
+    if entry.suspended and control is not Control.KILL:
+        control = Control.SUSPEND
     return Limits(
         slice_id=slice_id,
         generation=entry.generation,
         tier=entry.tier,
-        control=fenced(entry.control, entry.tier) if fence else entry.control,
+        control=control,
         priority=entry.priority,
-        vram_limit_bytes=entry.vram_bytes,
-        share_ppm=entry.share_ppm,
+        vram_limit_bytes=entry.vram_bytes or entry.away_vram_bytes,
+        share_ppm=entry.share_ppm or entry.away_share_ppm,
         ceiling_ppm=max(base_ceiling(entry), ceiling_ppm or 0) if part == NO_PART else base_ceiling(entry),
         burst_ns=own.burst_ns or BURST_NS,
         pinned_limit_bytes=own.pinned_bytes or 0,

@@ -34,6 +34,7 @@ from mica.enforcer.steps import (
     next_step,
     same_slots,
 )
+from mica.enforcer.suspensions import Suspensions
 from mica.events import Ledger, LedgerEntry, Mode, Observed, Partition
 from mica.region import Limits, SliceState
 from mica.vendors import NO_ACCESS, Access
@@ -77,6 +78,7 @@ class Node:
         self.divided: set[str] = set()
         self.stuck: set[Place] = set()
         self.fence = False
+        self.suspensions = Suspensions()
         self.carved: set[str] = set()
         """The devices that are partitioned, as far as is known."""
         self.access: dict[Place, Access] = {}
@@ -96,6 +98,7 @@ class Node:
             self.held[place] = Held(
                 limits=found.records.get(place), has_usage=place in found.usages, reading=self._regions.usage(place)
             )
+        self.suspensions.adopt(found.records, known[0])
         owners = list(owners_of(*known))
         for device_id, partitions in living.items():
             for partition in partitions:
@@ -164,7 +167,7 @@ class Node:
 
     def take_touched(self) -> set[Place]:
         """The places of which something may have changed since the last call."""
-        touched, self._touched = self._touched.union(self.jobs), set()
+        touched, self._touched = self._touched.union(self.jobs, self.suspensions.take_news()), set()
         return touched
 
     def holdings(self) -> dict[Place, Held]:
@@ -186,7 +189,7 @@ class Node:
             return False
         if entry.mode is Mode.HARDWARE and held.partition is None:
             return False
-        return not self.over(place)
+        return self.suspensions.in_force(place, entry, held) and not self.over(place)
 
     def over(self, place: Place) -> bool:
         """Whether processes still hold more than the limit in force, as after a shrink."""
@@ -320,6 +323,8 @@ class Node:
             if held.limits is not None:
                 return False
             entry = None
+        if entry is not None and self.suspensions.holds_back(place, entry, held):
+            return False
         target = None
         if entry is not None:
             part = self.parts.get(place, NO_PART)
@@ -377,6 +382,7 @@ class Node:
         if held.gone:
             self.held.pop(place, None)
             self.lent.pop(place, None)
+            self.suspensions.forget(place)
         else:
             self.held[place] = held
 
