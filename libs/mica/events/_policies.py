@@ -20,7 +20,8 @@ class PoolPolicy(Document, frozen=True, kw_only=True):
     whole again. ``drain_at``: a device as sick as that gets no new slices and loses those it has, by tier. ``spatial`` is by
     which mechanism slices get a part of a device to themselves; MPS lets the fatal fault of one end its neighbours, so that
     slices of several tenants share a device by it only with ``mps_across_tenants``. ``preemption``: whose slices may be evicted
-    there for a request that does not fit; with ``suspend`` they are suspended instead, and come back, where they can be. ``repacking``: whether, and which, slices are moved so that they need fewer devices.
+    there for a request that does not fit; with ``suspend`` those that can be are suspended instead, and come back.
+    ``repacking``: whether, and which, slices are moved so that they need fewer devices.
     ``prices``: of an hour of a whole device, by model, in any currency; of places that are otherwise as good, the cheapest is
     taken. A model without one costs nothing.
     """

@@ -36,8 +36,8 @@ class Account(Struct, frozen=True, kw_only=True):
 
     ``requested_bytes`` is what it asked for and holds, to the byte; ``granule_bytes`` what that costs the device, in whole
     granules of 2 MiB. ``kernel_ns`` is the cost of what its kernels did so far, the one under way included as far as it got;
-    ``multiprocessor_ns`` the same, each times the multiprocessors it asked for. ``copies`` are completed ones. ``away_bytes`` is what a
-    checkpoint took off the device, to be put back by a restore; it is in none of the others.
+    ``multiprocessor_ns`` the same, each times the multiprocessors it asked for. ``copies`` are completed ones.
+    ``away_bytes`` is what a checkpoint took off the device, to be put back by a restore; it is in none of the others.
     """
 
     uuid: str

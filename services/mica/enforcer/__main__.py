@@ -95,7 +95,7 @@ def libraries(sim_dir: Path | None) -> Libraries:
 
 
 async def serve(enforcer: Enforcer, world: World) -> None:
-    """Feed the handlers: the ledger and the inventory, partition jobs, suspending, the heartbeat, lending, and the watch for intruders."""
+    """Feed the handlers: ledger and inventory, partition jobs, suspending, the heartbeat, lending, the watch for intruders."""
     bus, clock, node = world.bus, world.clock, world.node
     async with asyncio.TaskGroup() as group:
         group.create_task(_settle(enforcer, clock))

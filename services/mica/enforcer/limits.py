@@ -46,8 +46,8 @@ def limits_of(
 ) -> Limits:
     """The record that the entry asks for. ``ceiling_ppm`` is what is lent on top of the share, if anything.
 
-    To a slice with a part of its own nothing is lent: it could not use more of the device than its part. A suspended slice has the
-    limits that it comes back to; until then its word has everything wait.
+    To a slice with a part of its own nothing is lent: it could not use more of the device than its part. A suspended slice has
+    the limits that it comes back to; until then its word has everything wait.
     """
     window, own = entry.window or _NO_WINDOW, entry.limits
     control = fenced(entry.control, entry.tier) if fence else entry.control

@@ -323,12 +323,9 @@ class Node:
             if held.limits is not None:
                 return False
             entry = None
-        if entry is not None and self.suspensions.holds_back(place, entry, held):
+        if self.suspensions.holds_back(place, entry, held):
             return False
-        target = None
-        if entry is not None:
-            part = self.parts.get(place, NO_PART)
-            target = limits_of(place.slice_id, entry, part, ceiling_ppm=self.lent.get(place), fence=self.fence)
+        target = self._target(place, entry)
         for _ in range(STEPS_MAX):
             step = next_step(place, Wish(entry, target, self._must_be_whole(place)), held, fence=self.fence)
             if step is None:
@@ -346,6 +343,12 @@ class Node:
                 return False
             self._keep(place, held)
         raise AssertionError(f"{place}: no end of steps, last {step}")
+
+    def _target(self, place: Place, entry: LedgerEntry | None) -> Limits | None:
+        if entry is None:
+            return None
+        part = self.parts.get(place, NO_PART)
+        return limits_of(place.slice_id, entry, part, ceiling_ppm=self.lent.get(place), fence=self.fence)
 
     def _must_be_whole(self, place: Place) -> bool:
         """Whether the device is partitioned, and nobody is on it yet who would have found it so."""

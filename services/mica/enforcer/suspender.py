@@ -1,7 +1,7 @@
 """Runs what ``suspensions.py`` finds to be done: several slices at once, each in a thread of its own.
 
-Invariant: the processes of a slice are counted after its record says ``suspend``. Whoever comes later finds that word before it has
-taken any memory, and waits.
+Invariant: the processes of a slice are counted after its record says ``suspend``. Whoever comes later finds that word before it
+has taken any memory, and waits.
 """
 
 import asyncio

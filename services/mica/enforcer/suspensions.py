@@ -53,9 +53,9 @@ class Suspensions:
                     self.away[place] = seen.away_bytes
                     self._unsure.add(place)
 
-    def holds_back(self, place: Place, entry: LedgerEntry, held: Held) -> bool:
+    def holds_back(self, place: Place, entry: LedgerEntry | None, held: Held) -> bool:
         """Whether the record stays as it is because processes are to be brought back first."""
-        return not entry.suspended and is_held_up(held) and place not in self._back
+        return entry is not None and not entry.suspended and is_held_up(held) and place not in self._back
 
     def in_force(self, place: Place, entry: LedgerEntry, held: Held) -> bool:
         """Whether the place is where the entry wants it: away, or on its device."""

@@ -24,13 +24,17 @@ from mica.planner.domain.ledgers import Ending, has_left, is_barred, is_confirme
 from mica.planner.domain.misfits import Refusal
 from mica.planner.domain.moving import moved
 from mica.planner.requests import Requests
+from mica.planner.suspensions import Suspensions
 from mica.planner.waiting import Waiting
 
 log = logging.getLogger(__name__)
 
 
 class Due(Struct, frozen=True):
-    """Something that a node's documents ask for. ``what`` is left, settled, failed or, of a gang over several nodes, ready."""
+    """Something that a node's documents ask for.
+
+    ``what`` is left, settled, failed, refused (to be suspended) or, of a gang over several nodes, ready.
+    """
 
     what: str
     slice_id: str
@@ -51,6 +55,7 @@ def due(node: NodeState) -> Iterator[Due]:
             if id_ not in ledger.departures and is_confirmed(held, entries.get(id_), present_there.get(id_), observed):
                 yield Due("settled", id_, device_id)
     yield from (Due("failed", id_) for id_ in node.failing if _is_failed(ledger, observed, id_))
+    yield from (Due("refused", id_) for id_, (generation, _) in node.unsuspended.items() if _wants_away(ledger, id_, generation))
     yield from (Due("ready", id_) for id_, entry in node.gangs.items() if node.is_live(id_, entry.generation))
 
 
@@ -62,11 +67,17 @@ def _is_failed(ledger: Ledger, observed: Observed, slice_id: str) -> bool:
     )
 
 
+def _wants_away(ledger: Ledger, slice_id: str, generation: int) -> bool:
+    """Whether the slice is still to be suspended as it could not be."""
+    return any(entry.suspended and entry.generation == generation for entry in present(ledger, slice_id).values())
+
+
 class Followups:
     """Acts on what is due."""
 
-    def __init__(self, desk: Desk, requests: Requests, waiting: Waiting) -> None:
+    def __init__(self, desk: Desk, requests: Requests, waiting: Waiting, suspensions: Suspensions) -> None:
         self._desk = desk
+        self.suspensions = suspensions
         self._requests = requests
         self._waiting = waiting
         self._under_way: set[str] = set()
@@ -88,6 +99,8 @@ class Followups:
                     await self._left(node, each.slice_id)
                 elif each.what == "settled":
                     await self._settled(node, each)
+                elif each.what == "refused":
+                    await self.suspensions.take_back(each.slice_id)
                 elif each.what == "ready":
                     await self._gangs.ready(each.slice_id)
                 else:

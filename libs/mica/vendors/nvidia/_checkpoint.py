@@ -1,7 +1,7 @@
 """Suspends CUDA processes by the driver's checkpoint calls. Invariant: no context is made here: this takes no device memory.
 
-Which library is called is as in ``_library.py``: in a simulation never the system's. From driver 12.8 (release 570) on, x86-64 and
-Linux only at first. Not taken: managed memory (UVM) and memory that other processes know (IPC); the process is broken then.
+Which library is called is as in ``_library.py``: in a simulation never the system's. From CUDA 12.8 (release 570) on, at first
+for x86-64 alone. Not taken: managed memory (UVM) and memory that other processes know (IPC); the process is broken then.
 Source: CUDA driver API, "CUDA Checkpointing"; README of NVIDIA/cuda-checkpoint.
 """
 

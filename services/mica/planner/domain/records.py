@@ -8,7 +8,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from mica.events import Decision, Phase, Placement, RequestSlice, SliceRecord, WaitsFor
+from mica.events import Decision, Phase, Placement, RequestSlice, SliceRecord, SuspendSlice, WaitsFor
 from mica.planner.domain.misfits import Refusal
 
 TOMBSTONE_S: Final = 86_400
@@ -60,6 +60,31 @@ def releasing(record: SliceRecord, sequence: int, at: int, message: str = "", *,
 def changed(record: SliceRecord, placements: tuple[Placement, ...], sequence: int, at: int) -> SliceRecord:
     """It has another size or place from the next generation on."""
     return replace(record, generation=record.generation + 1, placements=placements, sequence=sequence, updated_at=at)
+
+
+def suspended(record: SliceRecord, command: SuspendSlice, sequence: int, at: int) -> SliceRecord:
+    """It is to hold nothing of its devices from the next generation on."""
+    why = f"suspended: {command.reason}" if command.reason else ""
+    return replace(
+        changed(record, record.placements, sequence, at), suspended=True, resumes=command.resumes, lock_s=command.lock_s,
+        message=why, unsuspendable="", waits_for=WaitsFor(),
+    )  # fmt: skip
+
+
+def resumed(record: SliceRecord, placements: tuple[Placement, ...], sequence: int, at: int) -> SliceRecord:
+    """It is to be back on its devices from the next generation on."""
+    return replace(changed(record, placements, sequence, at), suspended=False, resumes=False, message="")
+
+
+def not_suspended(record: SliceRecord, why: str, at: int) -> SliceRecord:
+    """It could not be suspended, and stays what it was."""
+    back = resumed(record, record.placements, record.sequence, at)
+    return replace(back, unsuspendable=why, message=f"not suspended: {why}")
+
+
+def is_waiting(record: SliceRecord) -> bool:
+    """Whether it stands in the queue: a request without a place, or a suspended slice that is to come back."""
+    return record.phase is Phase.QUEUED or (record.phase is Phase.PLACED and record.suspended and record.resumes)
 
 
 def ended(record: SliceRecord, phase: Phase, message: str, at: int) -> SliceRecord:
