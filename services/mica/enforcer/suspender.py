@@ -73,7 +73,8 @@ class Suspender:
         try:
             driver = await asyncio.to_thread(self._world.checkpoints.on, errand.places[0].device_id)
         except CannotApplyError as error:
-            return Outcome(str(error)), by_place
+            was_away = errand.suspends or any(place in self._node.suspensions.away for place in errand.places)
+            return Outcome(str(error) if was_away else ""), by_place
         if errand.suspends:
             call = asyncio.to_thread(suspend, driver, charged, errand.lock_s, self._world.clock.monotonic_ns)
         else:

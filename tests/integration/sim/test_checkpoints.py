@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 from sim_node import Client, Node
@@ -81,7 +82,8 @@ def test_memory_of_every_private_kind_survives(node: Node, tenant: Client, contr
     tenant.run(
         "p = driver.CUmemAllocationProp(); p.type = driver.CUmemAllocationType.CU_MEM_ALLOCATION_TYPE_PINNED\n"
         "p.location.type = driver.CUmemLocationType.CU_MEM_LOCATION_TYPE_DEVICE\n"
-        "a = driver.CUmemAccessDesc(); a.location = p.location; a.flags = driver.CUmemAccess_flags.CU_MEM_ACCESS_FLAGS_PROT_READWRITE\n"
+        "a = driver.CUmemAccessDesc(); a.location = p.location\n"
+        "a.flags = driver.CUmemAccess_flags.CU_MEM_ACCESS_FLAGS_PROT_READWRITE\n"
         "h = ok(driver.cuMemCreate(6 << 20, p, 0)); at = int(ok(driver.cuMemAddressReserve(6 << 20, 0, 0, 0)))\n"
         "ok(driver.cuMemMap(at, 6 << 20, 0, h, 0)); ok(driver.cuMemSetAccess(at, 6 << 20, [a], 1))\n"
         "ok(driver.cuMemcpyHtoD(at + 12345, pattern(4, 3 << 20), 3 << 20))\n"
@@ -143,8 +145,12 @@ def test_wrong_steps_and_wrong_processes_are_told_so(tenant: Client, control: Cl
     assert [control(f"{step}({pid})") for step in ("lock", "restore")] == ["CUDA_ERROR_ILLEGAL_STATE"] * 2
     assert control(f"unlock({pid})") == "CUDA_SUCCESS"
     for wrong in (0, -1, os.getpid(), 1):
-        assert [control(f"{step}({wrong})") for step in ("lock", "checkpoint", "restore", "unlock", "state")] == ["CUDA_ERROR_INVALID_VALUE"] * 5
-    assert control(f"int(ok(driver.cuCheckpointProcessGetRestoreThreadId({pid})))") in {int(t) for t in os.listdir(f"/proc/{pid}/task")}
+        assert [control(f"{step}({wrong})") for step in ("lock", "checkpoint", "restore", "unlock", "state")] == [
+            "CUDA_ERROR_INVALID_VALUE"
+        ] * 5
+    assert control(f"int(ok(driver.cuCheckpointProcessGetRestoreThreadId({pid})))") in {
+        int(task.name) for task in Path(f"/proc/{pid}/task").iterdir()
+    }
     tenant.kill()
     assert (control(f"lock({pid})"), control(f"state({pid})")) == ("CUDA_ERROR_INVALID_VALUE",) * 2
 

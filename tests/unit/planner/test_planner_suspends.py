@@ -6,6 +6,7 @@ from planner_house import GIB, House, Rig, ask, h100, l4, p40
 
 from mica.audit import Documents
 from mica.audit.invariants import check_invariants
+from mica.events import Control as Word
 from mica.events import (
     ControlSlice,
     EvictSlice,
@@ -25,7 +26,6 @@ from mica.events import (
     TenantHoldings,
     Tier,
 )
-from mica.events import Control as Word
 from mica.planner.domain import ledgers as edits
 
 INVENTORY = Inventory(
@@ -212,7 +212,11 @@ async def test_a_slice_that_can_not_be_suspended_goes_on_and_says_why(house: Hou
     await house.send(SuspendSlice(id="s"))
     await calm(house)
     now = await record(house, "s")
-    assert (now.suspended, now.unsuspendable, now.message) == (False, "it has managed memory", "not suspended: it has managed memory")
+    assert (now.suspended, now.unsuspendable, now.message) == (
+        False,
+        "it has managed memory",
+        "not suspended: it has managed memory",
+    )
     assert ((await entry_of(house, "s")).vram_bytes, house.said("slice.suspended.s")) == (14 * GIB, [])
     assert [each.id for each in house.said("slice.resumed.s")] == ["s"]
 

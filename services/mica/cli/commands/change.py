@@ -1,4 +1,4 @@
-"""``mica resize``, ``release``, ``control``, ``evict`` and ``move``: commands on one slice, and what becomes of them.
+"""``mica resize``, ``release``, ``control``, ``evict``, ``move``, ``suspend``, ``resume``, and what becomes of them.
 
 Invariant: exit status 0 means that the fact which confirms the command was heard, unless --no-wait was given.
 """
@@ -29,15 +29,20 @@ from mica.events import (
     MoveSlice,
     ReleaseSlice,
     ResizeSlice,
+    ResumeSlice,
     SliceEvicted,
     SliceFact,
     SliceFailed,
     SliceLost,
+    SliceQueued,
     SliceReady,
     SliceRefused,
     SliceRejected,
     SliceReleased,
     SliceResized,
+    SliceResumed,
+    SliceSuspended,
+    SuspendSlice,
     decode,
     encode,
     subject_of,
@@ -47,7 +52,7 @@ WAIT_S: Final = 30.0
 ENDED: Final = (SliceReleased, SliceEvicted, SliceLost, SliceFailed, SliceRejected)
 WITHDRAWN: Final = (SliceRejected, SliceFailed)
 """How a slice ends that was still queued: its request gets its final answer, and there is nothing to release."""
-CHANGED: Final = (SliceResized, SliceReady)
+CHANGED: Final = (SliceResized, SliceReady, SliceResumed)
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -88,7 +93,13 @@ def release(id: str, grace_s: float, **how: Any) -> None:  # noqa: A002 - as typ
 
 
 @click.command()
-@click.option("--to", "control_word", required=True, type=click.Choice([str(word) for word in Control]), help="The control word.")
+@click.option(
+    "--to",
+    "control_word",
+    required=True,
+    type=click.Choice([str(word) for word in Control if word is not Control.SUSPEND]),
+    help="The control word.",
+)
 @click.option("--reason", default="", help="Free text.")
 @_waiting
 def control(id: str, control_word: str, reason: str, **how: Any) -> None:  # noqa: A002 - as typed
@@ -117,7 +128,26 @@ def move(id: str, node: str | None, device_id: str | None, grace_s: float | None
     run(_send(command, CHANGED, How(**how)))
 
 
-AnyChange = ResizeSlice | ReleaseSlice | ControlSlice | EvictSlice | MoveSlice
+@click.command()
+@click.option("--lock", "lock_s", type=SECONDS, default="5s", show_default=True, help="For the work under way to finish.")
+@click.option("--resumes", is_flag=True, help="Bring it back by itself as soon as there is room.")
+@click.option("--reason", default="", help="Told to the tenant.")
+@_waiting
+def suspend(id: str, lock_s: float, reason: str, *, resumes: bool, **how: Any) -> None:  # noqa: A002 - as typed
+    """Have a slice's programs stand still with their device memory on the host; returns when the device is free for others."""
+    command = SuspendSlice(id=id, lock_s=lock_s, resumes=resumes, reason=reason)
+    run(_send(command, (SliceSuspended,), How(**how)))
+
+
+@click.command()
+@click.option("--reason", default="", help="Free text.")
+@_waiting
+def resume(id: str, reason: str, **how: Any) -> None:  # noqa: A002 - as typed
+    """Bring a suspended slice back, now or as soon as there is room on its devices."""
+    run(_send(ResumeSlice(id=id, reason=reason), (*CHANGED, SliceQueued), How(**how)))
+
+
+AnyChange = SuspendSlice | ResumeSlice | ResizeSlice | ReleaseSlice | ControlSlice | EvictSlice | MoveSlice
 
 
 class How(Struct, frozen=True, kw_only=True):
@@ -165,9 +195,11 @@ def outcome(heard: Heard, confirms: tuple[type[Fact], ...], generation: int) -> 
     event = heard.event
     if not isinstance(event, SliceFact):
         return None
-    if isinstance(event, ENDED) or (isinstance(event, confirms) and event.generation > generation):
+    if isinstance(event, ENDED) or (isinstance(event, SliceQueued) and SliceQueued in confirms):
         return event
-    return None
+    if isinstance(event, SliceResumed) and SliceSuspended in confirms and event.generation > generation:
+        return event
+    return event if isinstance(event, confirms) and event.generation > generation else None
 
 
 def report(command: Command, fact: Fact, confirms: tuple[type[Fact], ...], *, as_json: bool) -> None:
@@ -182,7 +214,8 @@ def report(command: Command, fact: Fact, confirms: tuple[type[Fact], ...], *, as
         raise CliError(f"{fact.command} of slice {fact.id}: refused: {fact.message}")
     name = str(type(fact).__struct_config__.tag).removeprefix("slice.")
     if not isinstance(fact, confirms):
-        raise CliError(f"slice {getattr(command, 'id', '')}: {name} instead: {getattr(fact, 'message', '')}")
+        why = getattr(fact, "message", "") or "`mica show` says why"
+        raise CliError(f"slice {getattr(command, 'id', '')}: {name} instead: {why}")
     if not as_json:
         withdrawn = ", it was still queued" if isinstance(fact, WITHDRAWN) else ""
         click.echo(
@@ -195,4 +228,6 @@ def _done(command: Command, name: str) -> str:
     """What the command did; every change that is in force is told as ``slice.resized``."""
     if isinstance(command, ControlSlice):
         return f"is told to {command.control}"
+    if isinstance(command, ResumeSlice) and name == "queued":
+        return "waits for room to come back"
     return "is moved" if isinstance(command, MoveSlice) else f"is {name}"
