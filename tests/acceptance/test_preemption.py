@@ -12,7 +12,7 @@ NODE = 'name = "one"\n[[device]]\nmodel = "L4"\ncount = 1\n'
 
 @pytest.mark.parametrize("killed", [False, True])
 async def test_a_spot_slice_makes_room(house: Stack, tmp_path: Path, *, killed: bool) -> None:
-    """Where the pool does not suspend, it is evicted once, with the reason, and the asker is live in its place; books are clean."""
+    """Where the pool does not suspend, it is evicted once, with the reason, and the asker is live in its place; all is clean."""
     node = tmp_path / "one.toml"
     node.write_text(NODE)
     house.start("--port", "0", "--node", str(node))

@@ -22,12 +22,16 @@ def one(house: Stack, tmp_path: Path) -> Stack:
     return house
 
 
-def client(stack: Stack, slice_id: str) -> Client:
-    """A program inside a slice that holds a pattern."""
+def start(stack: Stack, slice_id: str) -> "subprocess.Popen[str]":
+    """A program inside a slice that can hold a pattern, on its way."""
     script = str(Path(__file__).with_name("pattern_client.py"))
     command = [sys.executable, "-m", "mica.cli", "run", slice_id, "--", sys.executable, script]
-    process = subprocess.Popen(command, env=stack.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    made = Client(process)
+    return subprocess.Popen(command, env=stack.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def client(stack: Stack, slice_id: str) -> Client:
+    """The same, ready."""
+    made = Client(start(stack, slice_id))
     stack.clients.append(made)
     return made
 
@@ -71,8 +75,7 @@ def test_a_program_that_starts_in_a_suspended_slice_waits_for_its_memory(one: St
     """It holds nothing of the device, and gets what it asked for once the slice is back."""
     one.request("s", "4GiB", "--mode", "fcsp")
     one.mica("suspend", "s")
-    command = [sys.executable, "-m", "mica.cli", "run", "s", "--", sys.executable, str(Path(__file__).with_name("pattern_client.py"))]
-    process = subprocess.Popen(command, env=one.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = start(one, "s")
     wait_for(lambda: one.json("show", "s")["observed"] and one.books().processes)
     assert spent(one) == 0
     one.mica("resume", "s")
@@ -84,7 +87,7 @@ def test_a_program_that_starts_in_a_suspended_slice_waits_for_its_memory(one: St
 
 @pytest.mark.parametrize("killed", ["", "planner", "enforcer"])
 async def test_a_spot_slice_yields_the_device_and_comes_back_by_itself(one: Stack, killed: str) -> None:
-    """A guaranteed request takes its room; once that is released the spot slice's program goes on, whoever was killed meanwhile."""
+    """A guaranteed request takes its room; once that is released its program goes on, whoever was killed meanwhile."""
     one.request("cheap", "20GiB", "--mode", "fcsp", "--tier", "spot")
     program = client(one, "cheap")
     assert program.ask("fill", SIZE)["result"] == "CUDA_SUCCESS"

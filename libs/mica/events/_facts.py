@@ -146,15 +146,25 @@ class SliceResized(SliceFact, tag="slice.resized", frozen=True, kw_only=True):
 
 
 class SliceSuspended(SliceFact, tag="slice.suspended", frozen=True, kw_only=True):
-    """Nothing of the slice is on its devices any more: ``away_bytes`` of its programs' memory are on the host."""
+    """Nothing of the slice is on its devices any more: ``away_bytes`` of its programs' memory are on the host.
+
+    ``lock_ns``: how long it took until nothing of it was under way, ``copy_ns``: until its memory was on the host after that.
+    """
 
     away_bytes: Bytes = 0
+    lock_ns: Nanoseconds = 0
+    copy_ns: Nanoseconds = 0
     placements: tuple[Placement, ...] = ()
 
 
 class SliceResumed(SliceFact, tag="slice.resumed", frozen=True, kw_only=True):
-    """A slice that was suspended, or was to be, is in force on all of its devices, with every byte where it was."""
+    """A slice that was suspended, or was to be, is in force on all of its devices, with every byte where it was.
 
+    ``copy_ns``: how long its memory took to be back, ``unlock_ns``: until its programs could go on after that.
+    """
+
+    copy_ns: Nanoseconds = 0
+    unlock_ns: Nanoseconds = 0
     placements: tuple[Placement, ...]
 
 

@@ -179,9 +179,8 @@ class SliceRecord(Document, frozen=True, kw_only=True):
     ``grace_s``: how long processes may stay on the device that the last move took the slice from; ``moved_generation``: the
     generation with which that began.
 
-    ``suspended``: it is to hold nothing of the devices in its placements, which say what it comes back to; work under way may
-    take ``lock_s`` to finish. ``resumes``: it is to come back as soon as there is room. ``unsuspendable``: why it could not be
-    suspended when that was last tried.
+    ``suspended``: it holds nothing of its placements' devices until it is back; its work may take ``lock_s`` to finish.
+    ``resumes``: it comes back as soon as there is room; ``unsuspendable``: why it could not be suspended when last tried.
     """
 
     id: SliceId
@@ -241,8 +240,8 @@ class LedgerEntry(Document, frozen=True, kw_only=True):
     ``apart_within`` and ``apart_strict`` are the request's. ``cpu_milli`` and ``host_memory_bytes``: what it has of
     the node's own beside the device.
 
-    ``away_vram_bytes`` and ``away_share_ppm``: what it has when it is not suspended. While it is, it has nothing of the device,
-    and ``host_memory_bytes`` has that memory in it; 0: it is not.
+    ``away_vram_bytes`` and ``away_share_ppm``: of a suspended slice, which has nothing of the device, what it comes back to;
+    ``host_memory_bytes`` has that memory in it.
     """
 
     id: SliceId

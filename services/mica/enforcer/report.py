@@ -125,17 +125,21 @@ def announce_arrival(fact: SliceReady, traceparent: str, *, again: bool) -> Anno
     return Announcement(resized, traceparent, f"slice.resized-{fact.id}-{fact.generation}")
 
 
-def announce_suspension(fact: SliceReady, traceparent: str, away_bytes: int) -> Announcement:
+def announce_suspension(fact: SliceReady, traceparent: str, away_bytes: int, took_ns: tuple[int, int]) -> Announcement:
     """Nothing of the slice is on its devices any more."""
     suspended = SliceSuspended(
-        at=fact.at, id=fact.id, tenant=fact.tenant, generation=fact.generation, away_bytes=away_bytes, placements=fact.placements
-    )
+        at=fact.at, id=fact.id, tenant=fact.tenant, generation=fact.generation, placements=fact.placements,
+        away_bytes=away_bytes, lock_ns=took_ns[0], copy_ns=took_ns[1],
+    )  # fmt: skip
     return Announcement(suspended, traceparent, f"slice.suspended-{fact.id}-{fact.generation}")
 
 
-def announce_return(fact: SliceReady, traceparent: str) -> Announcement:
+def announce_return(fact: SliceReady, traceparent: str, took_ns: tuple[int, int]) -> Announcement:
     """It is back on its devices, or was never taken off them."""
-    resumed = SliceResumed(at=fact.at, id=fact.id, tenant=fact.tenant, generation=fact.generation, placements=fact.placements)
+    resumed = SliceResumed(
+        at=fact.at, id=fact.id, tenant=fact.tenant, generation=fact.generation, placements=fact.placements,
+        copy_ns=took_ns[0], unlock_ns=took_ns[1],
+    )  # fmt: skip
     return Announcement(resumed, traceparent, f"slice.resumed-{fact.id}-{fact.generation}")
 
 

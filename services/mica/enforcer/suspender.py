@@ -51,6 +51,7 @@ class Suspender:
         outcome, by_place = await self._ask(errand)
         if outcome.broken:
             self._attachments.signal_pids(errand.places, outcome.broken, signal.SIGKILL)
+        suspensions.took_ns[errand.slice_id] = outcome.took_ns
         if outcome.refusal:
             what = "not suspended" if errand.suspends else "not resumed yet"
             log.warning("slice %s: %s: %s", errand.slice_id, what, outcome.refusal)
@@ -78,5 +79,5 @@ class Suspender:
         if errand.suspends:
             call = asyncio.to_thread(suspend, driver, charged, errand.lock_s, self._world.clock.monotonic_ns)
         else:
-            call = asyncio.to_thread(resume, driver, charged)
+            call = asyncio.to_thread(resume, driver, charged, self._world.clock.monotonic_ns)
         return await call, by_place

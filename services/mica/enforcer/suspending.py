@@ -15,9 +15,13 @@ log = logging.getLogger(__name__)
 
 
 class Outcome(Struct, frozen=True):
-    """What became of it: ``refusal`` says why nothing did, and ``broken`` names processes that are beyond help by now."""
+    """What became of it: ``refusal`` says why nothing did, and ``broken`` names processes that are beyond help by now.
+
+    ``took_ns``: how long its two parts took, locking and taking away, or bringing back and unlocking.
+    """
 
     refusal: str = ""
+    took_ns: tuple[int, int] = (0, 0)
     away_bytes: int = 0
     broken: frozenset[int] = frozenset()
 
@@ -27,7 +31,8 @@ def suspend(driver: Checkpointer, charged: Mapping[int, int], lock_s: float, mon
 
     Locks them all before the first is taken away: what one waits for may be another's work.
     """
-    until_ns = monotonic_ns() + int(lock_s * 1e9)
+    began_ns = monotonic_ns()
+    until_ns = began_ns + int(lock_s * 1e9)
     try:
         stages = _stages(driver, charged)
         strangers = [pid for pid, held in charged.items() if held and pid not in stages]
@@ -36,22 +41,24 @@ def suspend(driver: Checkpointer, charged: Mapping[int, int], lock_s: float, mon
         for pid, stage in stages.items():
             if stage is ProcessStage.RUNNING:
                 _alive(driver.lock, pid, max(1, (until_ns - monotonic_ns()) // 1_000_000))
+        locked_ns = monotonic_ns()
         for pid, stage in stages.items():
             if stage in (ProcessStage.RUNNING, ProcessStage.LOCKED):
                 _alive(driver.take_away, pid)
     except VendorError as error:
-        undone = resume(driver, charged)
+        undone = resume(driver, charged, monotonic_ns)
         return Outcome(f"{error}{f'; then {undone.refusal}' if undone.refusal else ''}", broken=undone.broken)
     broken = _broken(stages)
     if broken:
-        undone = resume(driver, charged)
+        undone = resume(driver, charged, monotonic_ns)
         return Outcome(_broken_text(broken), broken=broken | undone.broken)
-    return Outcome(away_bytes=sum(charged[pid] for pid in stages))
+    took_ns = (locked_ns - began_ns, monotonic_ns() - locked_ns)
+    return Outcome(away_bytes=sum(charged[pid] for pid in stages), took_ns=took_ns)
 
 
-def resume(driver: Checkpointer, pids: Iterable[int]) -> Outcome:
+def resume(driver: Checkpointer, pids: Iterable[int], monotonic_ns: Callable[[], int]) -> Outcome:
     """Bring the processes back and let them go on; where one does not fit, those that did go away again."""
-    back: list[int] = []
+    began_ns, back = monotonic_ns(), list[int]()
     try:
         stages = _stages(driver, pids)
         for pid, stage in stages.items():
@@ -64,13 +71,14 @@ def resume(driver: Checkpointer, pids: Iterable[int]) -> Outcome:
             except VendorError as again:
                 log.warning("process %d stays on its device, locked: %s", pid, again)
         return Outcome(str(error))
+    back_ns = monotonic_ns()
     try:
         for pid, stage in stages.items():
             if stage in (ProcessStage.AWAY, ProcessStage.LOCKED):
                 _alive(driver.unlock, pid)
     except VendorError as error:
         return Outcome(str(error))
-    return Outcome(broken=_broken(stages))
+    return Outcome(broken=_broken(stages), took_ns=(back_ns - began_ns, monotonic_ns() - back_ns))
 
 
 def _stages(driver: Checkpointer, pids: Iterable[int]) -> dict[int, ProcessStage]:

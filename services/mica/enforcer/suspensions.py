@@ -40,6 +40,8 @@ class Suspensions:
         self.refused: dict[Place, Refused] = {}
         self.postponed: dict[Place, str] = {}
         """What could not be brought back when that was last tried, and why."""
+        self.took_ns: dict[str, tuple[int, int]] = {}
+        """By slice, how long the two parts of its last errand took."""
         self._unsure: set[Place] = set()
         self._back: set[Place] = set()
         self._news: set[Place] = set()
@@ -127,6 +129,7 @@ class Suspensions:
         """Nothing is left of the place."""
         for table in (self.away, self.refused, self.postponed):
             table.pop(place, None)
+        self.took_ns.pop(place.slice_id, None)
         self._unsure.discard(place)
         self._back.discard(place)
 

@@ -201,14 +201,14 @@ class Voice:
         return said
 
     def _arrival_announcement(self, fact: SliceReady, arrival: Arrival, node: Node, *, again: bool) -> Announcement:
-        trace = arrival.first.traceparent
+        trace, took_ns = arrival.first.traceparent, node.suspensions.took_ns.get(arrival.id, (0, 0))
         if arrival.first.suspended:
             self._suspended.add(arrival.id)
-            away = node.suspensions.away
-            return announce_suspension(fact, trace, sum(away.get(Place(device, arrival.id), 0) for device in arrival.entries))
+            away_bytes = sum(node.suspensions.away.get(Place(device, arrival.id), 0) for device in arrival.entries)
+            return announce_suspension(fact, trace, away_bytes, took_ns)
         if arrival.id in self._suspended:
             self._suspended.discard(arrival.id)
-            return announce_return(fact, trace)
+            return announce_return(fact, trace, took_ns)
         return announce_arrival(fact, trace, again=again)
 
     def _ending_announcements(self, gone: list[tuple[str, Departure]]) -> list[Announcement]:

@@ -8,6 +8,7 @@ import click
 import msgspec
 
 from mica.bench import BenchError
+from mica.cli._quantities import BYTES
 
 if TYPE_CHECKING:
     from mica.bench._isolation_report import Report
@@ -371,4 +372,19 @@ def scale(*, as_json: bool, plots: Path | None, **given: object) -> int:
     show_table(HEAD, rows(report), empty="")
     if report.replicas:
         click.echo(f"{len(report.replicas)} replicas at once: {report.replicas_per_s:g} placements/s")
+    return 0
+
+
+@bench.command(help="What it takes to have a slice yield its device, and to bring it back, beside plain copies of as many bytes.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--size", "size_bytes", default="1GiB", show_default=True, type=BYTES, help="What the slice's program holds.")
+@click.option(
+    "--rounds", default=5, show_default=True, type=click.IntRange(1, 100), help="Times that it is suspended and resumed."
+)
+def suspend(*, as_json: bool, size_bytes: int, rounds: int) -> int:
+    """Run the suspend benchmark."""
+    from mica.bench import suspending
+
+    report = _carry_out(lambda: suspending.run(suspending.Plan(size_bytes=size_bytes, rounds=rounds)))
+    _print(report, as_json=as_json, title="suspend and resume, simulated driver")
     return 0
