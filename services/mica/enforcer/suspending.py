@@ -40,11 +40,11 @@ def suspend(driver: Checkpointer, charged: Mapping[int, int], lock_s: float, mon
             return Outcome(f"process {strangers[0]} holds {charged[strangers[0]]} bytes, but the driver does not know it")
         for pid, stage in stages.items():
             if stage is ProcessStage.RUNNING:
-                _alive(driver.lock, pid, max(1, (until_ns - monotonic_ns()) // 1_000_000))
+                _alive(driver, driver.lock, ProcessStage.LOCKED, pid, max(1, (until_ns - monotonic_ns()) // 1_000_000))
         locked_ns = monotonic_ns()
         for pid, stage in stages.items():
             if stage in (ProcessStage.RUNNING, ProcessStage.LOCKED):
-                _alive(driver.take_away, pid)
+                _alive(driver, driver.take_away, ProcessStage.AWAY, pid)
     except VendorError as error:
         undone = resume(driver, charged, monotonic_ns)
         return Outcome(f"{error}{f'; then {undone.refusal}' if undone.refusal else ''}", broken=undone.broken)
@@ -62,12 +62,12 @@ def resume(driver: Checkpointer, pids: Iterable[int], monotonic_ns: Callable[[],
     try:
         stages = _stages(driver, pids)
         for pid, stage in stages.items():
-            if stage is ProcessStage.AWAY and _alive(driver.bring_back, pid):
+            if stage is ProcessStage.AWAY and _alive(driver, driver.bring_back, ProcessStage.LOCKED, pid):
                 back.append(pid)
     except VendorError as error:
         for pid in back:
             try:
-                _alive(driver.take_away, pid)
+                _alive(driver, driver.take_away, ProcessStage.AWAY, pid)
             except VendorError as again:
                 log.warning("process %d stays on its device, locked: %s", pid, again)
         return Outcome(str(error))
@@ -75,7 +75,7 @@ def resume(driver: Checkpointer, pids: Iterable[int], monotonic_ns: Callable[[],
     try:
         for pid, stage in stages.items():
             if stage in (ProcessStage.AWAY, ProcessStage.LOCKED):
-                _alive(driver.unlock, pid)
+                _alive(driver, driver.unlock, ProcessStage.RUNNING, pid)
     except VendorError as error:
         return Outcome(str(error))
     return Outcome(broken=_broken(stages), took_ns=(back_ns - began_ns, monotonic_ns() - back_ns))
@@ -92,12 +92,18 @@ def _stages(driver: Checkpointer, pids: Iterable[int]) -> dict[int, ProcessStage
     return found
 
 
-def _alive(step: Callable[..., None], *arguments: int) -> bool:
-    """Take the step, unless its process has ended: then there is nothing to take it for."""
+def _alive(driver: Checkpointer, step: Callable[..., None], wanted: ProcessStage, pid: int, *more: int) -> bool:
+    """Take the step, unless its process has ended: then there is nothing to take it for.
+
+    Whoever asked for it before may have been killed while the driver was at it: then it is done, and not possible once more.
+    """
     try:
-        step(*arguments)
+        step(pid, *more)
     except NoSuchProcessError:
         return False
+    except VendorError:
+        if _stages(driver, (pid,)).get(pid) is not wanted:
+            raise
     return True
 
 

@@ -87,7 +87,7 @@ class Suspensions:
             return False
         if held.limits is None or held.limits.generation != entry.generation:
             return False
-        return place not in self.away or place in self._unsure
+        return (place not in self.away or place in self._unsure) and place not in self.postponed
 
     def went(self, errand: Errand, away: Mapping[Place, int]) -> None:
         """Every process of the slice is away."""
@@ -109,13 +109,15 @@ class Suspensions:
 
     def stays(self, errand: Errand, why: str) -> None:
         """It could not be done: what runs goes on, and what is away stays away for now."""
+        was_away = any(place in self.away for place in errand.places)
         for place in errand.places:
-            if errand.suspends:
-                self.away.pop(place, None)
+            if errand.suspends and not was_away:
                 self.refused[place] = Refused(errand.generation, why)
             else:
                 self.postponed[place] = why
-        self._changed(errand)
+        self._news.update(errand.places)
+        if not was_away:
+            self._unsure.difference_update(errand.places)
 
     def _changed(self, errand: Errand) -> None:
         self._unsure.difference_update(errand.places)

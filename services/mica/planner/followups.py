@@ -255,11 +255,14 @@ class Followups:
             entry = await desk.records.read(slice_id)
             record = entry.value if entry is not None else None
             here = record is not None and node in nodes_of(record.placements)
-            if record is not None and here and record.phase is Phase.PLACED:
+            outcome: Outcome | Refusal
+            if entry is not None and here and entry.value.phase is Phase.PLACED and entry.value.suspended:
+                outcome = await self.suspensions.bring_up(entry, epoch)
+            elif record is not None and here and record.phase is Phase.PLACED:
                 answer = await self._requests.resume(entry, epoch) if entry is not None else None
                 if isinstance(answer, SliceFact) and answer.generation > record.generation:
                     await desk.say(answer, record.traceparent)
-                outcome: Outcome | Refusal = Outcome.OVERTAKEN if isinstance(answer, Again) else Outcome.APPLIED
+                outcome = Outcome.OVERTAKEN if isinstance(answer, Again) else Outcome.APPLIED
             elif record is not None and here and record.phase is Phase.RELEASING:
                 ending = Ending(evicted=record.evicted, message=record.message)
                 outcome = await desk.ledgers.align(node, record, epoch, ending)

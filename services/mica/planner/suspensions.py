@@ -137,6 +137,18 @@ class Suspensions:
             if entry is None or why is None or not isinstance(await self._go_on(entry, epoch, why), Again):
                 return
 
+    async def bring_up(self, entry: Entry[SliceRecord], epoch: int) -> Outcome:
+        """Bring the ledgers up to a record that says suspended, whose command is gone; where that does not fit, it goes on."""
+        for node in nodes_of(entry.value.placements):
+            outcome = await self._desk.ledgers.align(node, entry.value, epoch)
+            if isinstance(outcome, Refusal):
+                again = isinstance(await self._go_on(entry, epoch, outcome.message), Again)
+                return Outcome.OVERTAKEN if again else Outcome.APPLIED
+            if outcome is Outcome.OVERTAKEN:
+                return outcome
+        self._waiting.settle(entry.value)
+        return Outcome.APPLIED
+
     def _refused(self, entry: Entry[SliceRecord] | None) -> str | None:
         if entry is None or not entry.value.suspended or not entry.value.placements:
             return None

@@ -87,7 +87,7 @@ class Life(RuleBasedStateMachine):
     async def _begin(self) -> None:
         await self.house.bus.policy.put("tenant.t1", TenantPolicy(quota=QUOTA))
         edge = Inventory(node="n2", pool=self.second_pool, boot_id="b1", devices=(l4("n2-l4"), p40("n2-p40")))
-        first = replace(mixed("n1"), cpu_milli=8_000, host_memory_bytes=16 * GIB)
+        first = replace(mixed("n1"), cpu_milli=8_000, host_memory_bytes=24 * GIB)
         self.inventories = {
             each.node: replace(each, devices=tuple(replace(device, suspends=True) for device in each.devices))
             for each in (first, edge)
@@ -147,11 +147,16 @@ class Life(RuleBasedStateMachine):
 
     @rule(pick=PICK, resumes=st.booleans(), spins=SPINS)
     def suspend(self, pick: int, resumes: bool, spins: int) -> None:
-        self._send(SuspendSlice(id=self.living(pick), resumes=resumes), spins)
+        """One that is in force in a software mode, where there is one."""
+        self.enforce_all(20)
+        placed = [r for r in self.run(documents(self.house)).records.values() if r.phase is Phase.PLACED]
+        soft = [r.id for r in placed if all(each.mode is not Mode.HARDWARE for each in r.placements)]
+        self._send(SuspendSlice(id=soft[pick % len(soft)] if soft else self.living(pick), resumes=resumes), spins)
 
     @rule(pick=PICK, spins=SPINS)
     def resume(self, pick: int, spins: int) -> None:
-        self._send(ResumeSlice(id=self.living(pick)), spins)
+        away = [r.id for r in self.run(documents(self.house)).records.values() if r.suspended and r.phase is Phase.PLACED]
+        self._send(ResumeSlice(id=away[pick % len(away)] if away else self.living(pick)), spins)
 
     @rule(pick=PICK)
     def make_unportable(self, pick: int) -> None:

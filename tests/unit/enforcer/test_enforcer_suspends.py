@@ -165,6 +165,20 @@ async def test_a_restart_with_a_suspended_slice_changes_nothing(running: House) 
     assert [each for each in running.said() if each[0] == "slice.suspended"] == [("slice.suspended", "s1", 2)]
 
 
+async def test_a_restart_without_a_driver_leaves_a_suspended_slice_where_it_is(running: House) -> None:
+    """Its room may be another's by now: it stays suspended, and the driver is asked again."""
+    await running.ledger(away())
+    running.node.checkpoints.refusal = "libcuda: cannot open shared object file"
+    await running.restart()
+    seen = await running.observed_slice()
+    assert seen is not None
+    assert (seen.state, seen.vram_bytes, seen.refused) == (ObservedState.SUSPENDED, 0, 0)
+    running.node.checkpoints.refusal = ""
+    await running.tick()
+    await running.ledger(entry(generation=3))
+    assert stages(running) == ["RUNNING", "RUNNING"]
+
+
 async def test_a_process_that_ends_while_away_leaves_nothing(running: House) -> None:
     """Its slot is free, and the slice comes back with the other one."""
     await running.ledger(away())
@@ -250,6 +264,24 @@ def test_all_or_none_wherever_they_were(
         assert back or outcome.away_bytes == len(found)
     else:
         assert ProcessStage.RUNNING not in alive or alive == {ProcessStage.RUNNING} or not set(found) <= roomy
+
+
+@pytest.mark.parametrize("at", ["lock", "take_away", "bring_back", "unlock"])
+async def test_a_step_that_a_killed_enforcer_asked_for_ends_under_the_next_one(running: House, at: str) -> None:
+    """The driver says that the process has not got there yet, does it, and finds the question repeated: that is no failure."""
+    driver = running.node.checkpoints.driver
+    if at in ("bring_back", "unlock"):
+        await running.ledger(away())
+    then = {"lock": "LOCKED", "take_away": "AWAY", "bring_back": "LOCKED", "unlock": "RUNNING"}[at]
+
+    def finish(step: str, pid: int) -> None:
+        if step == at:
+            driver.stages[pid] = ProcessStage[then]
+
+    driver.before = finish
+    await running.ledger(entry(generation=3) if at in ("bring_back", "unlock") else away())
+    assert set(stages(running)) == {"RUNNING" if at in ("bring_back", "unlock") else "AWAY"}
+    assert running.said()[-1][0] == ("slice.resumed" if at in ("bring_back", "unlock") else "slice.suspended")
 
 
 def test_a_suspension_that_leaves_the_others_where_they_are_would_be_found() -> None:

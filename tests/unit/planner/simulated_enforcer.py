@@ -203,7 +203,8 @@ class SimulatedEnforcer:
         for device_id, slices in ledger.devices.items():
             for id_, entry in slices.items():
                 before = self.observed.devices.get(device_id, {}).get(id_)
-                if entry.suspended and id_ in self.unportable and before is not None:
+                live = before is not None and before.state is ObservedState.LIVE
+                if entry.suspended and id_ in self.unportable and before is not None and live:
                     devices[device_id][id_] = replace(before, refused=entry.generation, message="it has managed memory")
         return replace(observed, devices=devices)
 

@@ -251,7 +251,10 @@ class NodeState:
             if slice_.state is ObservedState.FAILED
         }
         self.unsuspended = {
-            id_: (slice_.refused, slice_.message) for slices in now.values() for id_, slice_ in slices.items() if slice_.refused
+            id_: (slice_.refused, slice_.message)
+            for slices in now.values()
+            for id_, slice_ in slices.items()
+            if slice_.refused and slice_.state is ObservedState.LIVE
         }
 
     def reserve(self, slice_id: str, placement: Placement, *, kept: bool) -> None:
