@@ -44,13 +44,14 @@ enum mica_slice_state { MICA_SLICE_FREE = 0, MICA_SLICE_LIVE = 1, MICA_SLICE_DRA
 enum mica_slice_tier { MICA_TIER_GUARANTEED = 0, MICA_TIER_BURST = 1, MICA_TIER_SPOT = 2 };
 
 /* The control word: what the slice's processes may do now. DRAIN refuses new memory and new attaches and lets what runs
- * go on; KILL makes every further call fail. */
+ * go on; KILL makes every further call fail. SUSPEND has launches and requests for memory wait: the slice's memory is, or is about to be, on the host. */
 enum mica_control {
     MICA_CONTROL_RUN = 0,
     MICA_CONTROL_THROTTLE = 1,
     MICA_CONTROL_PAUSE = 2,
     MICA_CONTROL_DRAIN = 3,
-    MICA_CONTROL_KILL = 4
+    MICA_CONTROL_KILL = 4,
+    MICA_CONTROL_SUSPEND = 5
 };
 
 /* The part of a device's compute that a slice has to itself, by a mechanism of the driver's own. The rate guards what is left. */

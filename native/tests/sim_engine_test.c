@@ -2,6 +2,7 @@
  *
  * The simulated drivers' engine from inside: its schedule, its description reader, and what a killed process leaves behind.
  */
+#include <errno.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -360,6 +361,114 @@ static void nothing_is_left_of_the_killed(void)
     sim_leave(state);
 }
 
+/* --- Suspending ------------------------------------------------------------------------------------------------------------- */
+
+static void go_away_and_back(int account)
+{
+    sim_vram_charge(account, 1000, 5 * SIM_GRANULE);
+    sim_books_take_away();
+    if (sim_books_put_back())
+        abort();
+    sim_vram_refund(account, 1000, 5 * SIM_GRANULE);
+}
+
+static void what_is_away_is_nowhere_charged(void)
+{
+    uint64_t random = 13;
+    for (int round = 0; round < 40; round++) {
+        pid_t pids[3];
+        for (int i = 0; i < 3; i++)
+            pids[i] = child(go_away_and_back);
+        for (volatile uint64_t spin = check_random(&random) % 100000; spin; spin--) {
+        }
+        CHECK(spent() <= 3 * 5 * SIM_GRANULE);
+        for (int i = 0; i < 3; i++)
+            finish(pids[i]);
+        CHECK_EQUAL(spent(), 0);
+    }
+}
+
+static pid_t served;
+
+static enum sim_stage after(enum sim_step step)
+{
+    return step == SIM_STEP_CHECKPOINT ? SIM_STAGE_CHECKPOINTED : step == SIM_STEP_UNLOCK ? SIM_STAGE_RUNNING : SIM_STAGE_LOCKED;
+}
+
+static void serve(int account)
+{
+    static bool open;
+    uint64_t until_ns;
+    if (!open) {
+        sim_vram_charge(account, 1000, 5 * SIM_GRANULE);
+        sim_desk_open((int)getpid());
+        open = true;
+    }
+    enum sim_step step = sim_desk_next(&until_ns);
+    if (step == SIM_STEP_CHECKPOINT)
+        sim_books_take_away();
+    else if (step == SIM_STEP_RESTORE && sim_books_put_back())
+        abort();
+    sim_desk_answer(after(step), 7);
+}
+
+/* One step on from wherever the served process is: there if `away`, else back. */
+static int one_step(bool away)
+{
+    uint32_t stage;
+    int thread, result = 0;
+    if (sim_desk_look((int)served, &stage, &thread))
+        return -ESRCH;
+    enum sim_step step = stage == SIM_STAGE_RUNNING ? SIM_STEP_LOCK : stage == SIM_STAGE_CHECKPOINTED ? SIM_STEP_RESTORE : away ? SIM_STEP_CHECKPOINT : SIM_STEP_UNLOCK;
+    int asked = sim_desk_ask((int)served, step, (enum sim_stage)stage, 0, &result);
+    CHECK(asked == -EPERM || asked == -ESRCH || result == 7); /* another was faster, or it is over */
+    return asked;
+}
+
+static void ask_for_ever(int account)
+{
+    (void)account;
+    for (int i = 0; i < 7; i++)
+        one_step(i % 7 < 3);
+}
+
+static void steps_outlive_their_asker(void)
+{
+    uint64_t random = 17;
+    uint32_t stage = SIM_STAGE_FAILED;
+    int thread;
+    served = child(serve);
+    while (sim_desk_look((int)served, &stage, &thread)) {
+    }
+    uint64_t held = spent();
+    CHECK_EQUAL(stage, SIM_STAGE_RUNNING);
+    CHECK_EQUAL(thread, (int)served);
+    for (int round = 0; round < 30; round++) {
+        pid_t askers[2] = {child(ask_for_ever), child(ask_for_ever)};
+        for (volatile uint64_t spin = check_random(&random) % 300000; spin; spin--) {
+        }
+        finish(askers[0]);
+        finish(askers[1]);
+    }
+    for (int i = 0; i < 3; i++) {
+        while (!sim_desk_look((int)served, &stage, &thread) && stage != SIM_STAGE_CHECKPOINTED)
+            one_step(true);
+        CHECK_EQUAL(spent(), 0);
+        while (!sim_desk_look((int)served, &stage, &thread) && stage != SIM_STAGE_RUNNING)
+            one_step(false);
+        CHECK_EQUAL(spent(), held);
+    }
+    int result;
+    CHECK_EQUAL(sim_desk_ask((int)served, SIM_STEP_UNLOCK, SIM_STAGE_LOCKED, 0, &result), -EPERM);
+    kill(served, SIGSTOP);
+    CHECK_EQUAL(sim_desk_ask((int)served, SIM_STEP_LOCK, SIM_STAGE_RUNNING, sim_now_ns() + 30000000, &result), -ETIMEDOUT);
+    kill(served, SIGCONT);
+    CHECK_EQUAL(sim_desk_ask((int)served, SIM_STEP_LOCK, SIM_STAGE_RUNNING, 0, &result), 0);
+    finish(served);
+    CHECK_EQUAL(sim_desk_ask((int)served, SIM_STEP_UNLOCK, SIM_STAGE_LOCKED, 0, &result), -ESRCH);
+    CHECK_EQUAL(spent(), 0);
+}
+
 int main(void)
 {
     check_run(schedule_in_order, "without time slices kernels run strictly in order of submission, one at a time");
@@ -382,6 +491,8 @@ int main(void)
     }
     check_run(a_dead_lock_holder_is_repaired, "who is killed under the lock blocks nobody, and derived totals are computed again");
     check_run(nothing_is_left_of_the_killed, "processes killed at any moment leave no memory, channel or queue behind");
+    check_run(what_is_away_is_nowhere_charged, "what a checkpoint took away is charged to nobody, whenever its process is killed");
+    check_run(steps_outlive_their_asker, "a step that was asked for is brought to its end, whoever is killed, and is then anybody's to go on from");
     check_remove((const char *[]){"node.desc", "engine.state", NULL});
     return check_finish();
 }

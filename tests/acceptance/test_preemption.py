@@ -1,4 +1,4 @@
-"""A guaranteed request evicts a spot slice in a running system, also when the planner is killed meanwhile."""
+"""A guaranteed request has a spot slice make room in a running system, also when the planner is killed meanwhile."""
 
 from pathlib import Path
 
@@ -12,10 +12,11 @@ NODE = 'name = "one"\n[[device]]\nmodel = "L4"\ncount = 1\n'
 
 @pytest.mark.parametrize("killed", [False, True])
 async def test_a_spot_slice_makes_room(house: Stack, tmp_path: Path, *, killed: bool) -> None:
-    """It is evicted once, with the reason, and the asker is live in its place; the books are clean."""
+    """Where the pool does not suspend, it is evicted once, with the reason, and the asker is live in its place; all is clean."""
     node = tmp_path / "one.toml"
     node.write_text(NODE)
     house.start("--port", "0", "--node", str(node))
+    house.mica("policy", "set", "pool.default", "suspend=false")
     house.request("cheap", "20GiB", "--mode", "fcsp", "--tier", "spot")
     client = house.client("cheap")
     assert "error" not in client.ask("allocate", GIB)

@@ -19,6 +19,7 @@ from mica.events import (
     TenantHoldings,
 )
 
+IN_FORCE: Final = (ObservedState.LIVE, ObservedState.SUSPENDED)
 HOLDING_PHASES: Final = frozenset({Phase.PLACED, Phase.RELEASING})
 OVERDUE_S: Final = 30.0
 """How long after its time a shrink may still wait: for a planner to give it up, or for processes that were killed to be gone."""
@@ -52,6 +53,9 @@ def _check_record(documents: Documents, record: SliceRecord, tally: Tally) -> No
             tally.same(
                 "record-ledger", subject, ("the record", _given(placement, record.generation)), ("the ledger", _entry(entry))
             )
+            tally.same(
+                "record-ledger", f"{subject}, suspended", ("the record", record.suspended), ("the ledger", entry.suspended)
+            )
     holdings = documents.tenants.get(record.request.tenant)
     held = holdings.holdings.get(record.id) if holdings else None
     subject = f"slice {record.id} generation {record.generation}"
@@ -64,8 +68,10 @@ def _given(placement: Placement, generation: int) -> tuple[object, ...]:
 
 
 def _entry(entry: LedgerEntry) -> tuple[object, ...]:
-    host = (entry.cpu_milli, entry.host_memory_bytes)
-    return entry.generation, str(entry.mode), entry.vram_bytes, entry.share_ppm, _slots(entry.partition), host
+    """What it gives, or would give if it were not suspended."""
+    vram_bytes, share_ppm = entry.vram_bytes or entry.away_vram_bytes, entry.share_ppm or entry.away_share_ppm
+    host = (entry.cpu_milli, entry.host_memory_bytes - entry.away_vram_bytes)
+    return entry.generation, str(entry.mode), vram_bytes, share_ppm, _slots(entry.partition), host
 
 
 def _slots(partition: object) -> object:
@@ -98,8 +104,13 @@ def _check_seen(entry: LedgerEntry, device_id: str, sight: tuple[ObservedSlice |
     tally.expect(
         seen.generation <= entry.generation, "I5", subject, f"observed generation {seen.generation} is ahead of the ledger's"
     )
-    if seen.generation == entry.generation and seen.state is ObservedState.LIVE:
+    if seen.generation == entry.generation and seen.state in IN_FORCE:
         tally.same("ledger-observed", subject, ("the ledger", _limits(entry)), ("the enforcer", _limits(seen)))
+        suspended = seen.state is ObservedState.SUSPENDED
+        said = ("the ledger", entry.suspended), ("the enforcer", suspended)
+        tally.same("ledger-observed", f"{subject}, suspended", *said)
+    elif entry.suspended or seen.state is ObservedState.SUSPENDED:
+        return  # on its way: work may take as long as it was given to finish, and who comes back may wait for others
     elif seen.state is ObservedState.LIVE:
         over = waits or seen.vram_used_bytes > entry.vram_bytes
         tally.expect(over, "ledger-observed", subject, f"still at generation {seen.generation}, though no process holds it back")

@@ -5,7 +5,7 @@ from typing import Final
 
 from mica.audit._finding import Tally
 from mica.audit._world import Documents, Driver, DriverProcess, Regions, World
-from mica.events import Device, Mode, ObservedSlice, Partition, Runtime, Vendor
+from mica.events import Control, Device, Mode, ObservedSlice, ObservedState, Partition, Runtime, Vendor
 
 NO_BOOKS: Final = (Runtime.OPENCL,)
 """OpenCL doesn't know whose memory is whose: of a device that has nothing else there is nothing to compare with."""
@@ -118,11 +118,22 @@ def _check_processes(documents: Documents, driver: Driver, regions: Regions, tal
             continue
         if tally.expect(len(slots) == 1, "driver-slice", subject, f"is in {len(slots)} slices, expected 1"):
             slice_id, slot = slots[0]
-            if process.requested_bytes is not None:
+            expected = _expected(documents, regions, (process.device_id, slice_id), slot.vram_bytes)
+            if process.requested_bytes is not None and expected is not None:
                 tally.same(
                     "driver-usage", f"{subject}, slice {slice_id}, {process.requested_bytes} and {slot.vram_bytes} bytes",
-                    (driver.source, process.requested_bytes), ("its slot", slot.vram_bytes),
+                    (driver.source, process.requested_bytes), ("its slot", expected),
                 )  # fmt: skip
+
+
+def _expected(documents: Documents, regions: Regions, place: tuple[str, str], slot_bytes: int) -> int | None:
+    """What of a slot's memory is on the device: none of it while the slice is suspended; None, it is on its way."""
+    seen = documents.seen(regions.node).get(place)
+    if seen is not None and seen.state is ObservedState.SUSPENDED:
+        return 0
+    records = regions.quotas.get(place[0], {}).values()
+    on_its_way = any(each.slice_id == place[1] and each.control is Control.SUSPEND for each in records)
+    return None if on_its_way else slot_bytes
 
 
 def _check_partition_process(process: DriverProcess, owner: tuple[str, ObservedSlice], tally: Tally) -> None:
@@ -156,5 +167,8 @@ def _check_slots(documents: Documents, driver: Driver, regions: Regions, tally: 
         for slot in usage.slots:
             if slot.pid is not None and slot.vram_bytes and device_id not in bookless:
                 given = booked.get((slot.pid, device_id), 0)
+                expected = _expected(documents, regions, (device_id, slice_id), slot.vram_bytes)
+                if expected is None:
+                    continue
                 subject = f"slice {slice_id} on {device_id}, process {slot.pid}, {slot.vram_bytes} and {given} bytes"
-                tally.same("usage-driver", subject, ("its slot", slot.vram_bytes), (driver.source, given))
+                tally.same("usage-driver", subject, ("its slot", expected), (driver.source, given))

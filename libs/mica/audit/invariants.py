@@ -149,7 +149,7 @@ def check_mode(device: Device, shares: list[_Share]) -> Iterator[tuple[str, str]
 class _Given(Struct):
     """What a slice has, and what it had before changes that are not confirmed, by generation: it uses one of these.
 
-    For it changes its place only while it holds nothing there.
+    For it changes its place only while it holds nothing there. One that is suspended is its tenant's in full.
     """
 
     now: list[LedgerEntry] = []
@@ -157,11 +157,11 @@ class _Given(Struct):
 
     @property
     def vram_bytes(self) -> int:
-        return max(sum(each.vram_bytes for each in entries) for entries in (self.now, *self.before.values()))
+        return max(sum(each.vram_bytes or each.away_vram_bytes for each in part) for part in (self.now, *self.before.values()))
 
     @property
     def share_ppm(self) -> int:
-        return max(sum(each.share_ppm for each in entries) for entries in (self.now, *self.before.values()))
+        return max(sum(each.share_ppm or each.away_share_ppm for each in part) for part in (self.now, *self.before.values()))
 
 
 def host_given(ledger: Ledger) -> tuple[int, int]:

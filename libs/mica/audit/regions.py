@@ -4,7 +4,7 @@ from itertools import pairwise
 
 from mica.audit._finding import Tally
 from mica.audit._world import AttachFile, Regions, UsageFile, World
-from mica.events import LedgerEntry, Mode, ObservedSlice, ObservedState
+from mica.events import Control, LedgerEntry, Mode, ObservedSlice, ObservedState
 from mica.region import Limits, SliceState, Spatial
 
 
@@ -54,16 +54,16 @@ def _check_limits(entry: LedgerEntry, device_id: str, limits: Limits | None, tal
         return
     subject = f"slice {entry.id} generation {entry.generation} on {device_id}"
     window = entry.window
-    wanted = (str(entry.tier), entry.vram_bytes, entry.share_ppm, (window.offset_ns, window.length_ns) if window else (0, 0))
+    size = (entry.vram_bytes or entry.away_vram_bytes, entry.share_ppm or entry.away_share_ppm)
+    wanted = (str(entry.tier), *size, (window.offset_ns, window.length_ns) if window else (0, 0))
     stands = (str(limits.tier), limits.vram_limit_bytes, limits.share_ppm, (limits.window_offset_ns, limits.window_length_ns))
     tally.same("ledger-quota", subject, ("the ledger", wanted), ("the quota record", stands))
     own = entry.limits
     asked = (own.pinned_bytes or 0, own.launch_rate_hz or 0, own.inflight_max or 0, own.copy_bytes_per_s or 0)
     given = (limits.pinned_limit_bytes, limits.launch_rate_hz, limits.inflight_max, limits.copy_bytes_per_s)
     tally.same("ledger-quota", f"{subject}, limits", ("the ledger", asked), ("the quota record", given))
-    tally.same(
-        "ledger-quota", f"{subject}, control", ("the ledger", str(entry.control)), ("the quota record", str(limits.control))
-    )
+    word = Control.SUSPEND if entry.suspended and entry.control is not Control.KILL else entry.control
+    tally.same("ledger-quota", f"{subject}, control", ("the ledger", str(word)), ("the quota record", str(limits.control)))
 
 
 def _check_parts(device_id: str, records: list[Limits], tally: Tally) -> None:
@@ -99,6 +99,9 @@ def _check_usage(usage: UsageFile, limits: Limits | None, seen: ObservedSlice | 
     if limits is not None and seen is not None and seen.generation == limits.generation:
         message = f"its processes hold {held} bytes, its limit is {limits.vram_limit_bytes}"
         tally.expect(held <= limits.vram_limit_bytes, "I7", f"{subject}, {held} bytes", message)
-    if seen is not None:
+    if seen is not None and seen.state is ObservedState.SUSPENDED:
+        known = ("the enforcer", seen.away_bytes), ("the usage region", held)
+        tally.same("observed-usage", f"{subject}, away, {seen.away_bytes} and {held} bytes", *known)
+    elif seen is not None and not (limits is not None and limits.control is Control.SUSPEND):
         known = ("the enforcer", seen.vram_used_bytes), ("the usage region", held)
         tally.same("observed-usage", f"{subject}, {seen.vram_used_bytes} and {held} bytes", *known)

@@ -208,6 +208,26 @@ class EvictSlice(Command, tag="slice.evict", frozen=True, kw_only=True):
     reason: ShortText = ""
 
 
+class SuspendSlice(Command, tag="slice.suspend", frozen=True, kw_only=True):
+    """Have a slice's programs stand still and their device memory on the host; what it had of the device is free for others.
+
+    Their work under way may take ``lock_s`` to finish, else nothing is suspended. With ``resumes`` it comes back by itself as
+    soon as there is room, in the queue's order; else by ``slice.resume``.
+    """
+
+    id: SliceId
+    lock_s: Seconds = 5.0
+    resumes: bool = False
+    reason: ShortText = ""
+
+
+class ResumeSlice(Command, tag="slice.resume", frozen=True, kw_only=True):
+    """Bring a suspended slice back to the devices that it was on, now or as soon as there is room."""
+
+    id: SliceId
+    reason: ShortText = ""
+
+
 class ExplainSlice(Command, tag="slice.explain", frozen=True, kw_only=True):
     """Tell what would become of a request now, device by device, and change nothing."""
 
@@ -250,6 +270,8 @@ AnyCommand = (
     | ControlSlice
     | MoveSlice
     | EvictSlice
+    | SuspendSlice
+    | ResumeSlice
     | ExplainSlice
     | RepackPool
     | RightsizeSlices

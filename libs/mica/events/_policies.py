@@ -35,8 +35,9 @@ class PoolPolicy(Document, frozen=True, kw_only=True):
     whole again. ``drain_at``: a device as sick as that gets no new slices and loses those it has, by tier. ``spatial`` is by
     which mechanism slices get a part of a device to themselves; MPS lets the fatal fault of one end its neighbours, so that
     slices of several tenants share a device by it only with ``mps_across_tenants``. ``preemption``: whose slices may be evicted
-    there for a request that does not fit. ``repacking``: whether, and which, slices are moved so that they need fewer devices.
-    ``on_node_loss``: whose slices are placed elsewhere when their node is lost; ``loss_queue_s``: how long they may wait there.
+    there for a request that does not fit; with ``suspend`` those that can be are suspended instead, and come back.
+    ``repacking``: whether, and which, slices are moved so that they need fewer devices. ``on_node_loss``: whose slices are placed
+    elsewhere when their node is lost; ``loss_queue_s``: how long they may wait there.
     ``prices``: of an hour of a whole device, by model, in any currency; of places that are otherwise as good, the cheapest is
     taken. A model without one costs nothing. ``guard``: what the SLO guard may do there. ``overruns``: what becomes of work that
     stays on a device beyond its time.
@@ -52,6 +53,7 @@ class PoolPolicy(Document, frozen=True, kw_only=True):
     preemption: Preemption = Preemption.SPOT
     on_node_loss: NodeLoss = NodeLoss.GUARANTEED
     loss_queue_s: Seconds = 60.0
+    suspend: bool = True
     repacking: Repacking = Repacking()
     guard: Guarding = Guarding()
     prices: dict[str, Annotated[float, Meta(ge=0)]] = field(default_factory=dict)

@@ -88,6 +88,7 @@ class Device(Document, frozen=True, kw_only=True):
     partitioned, and made whole again; ``hardware_refusal`` says why it can't. ``budgets``: what partitions share beside slots
     and compute slices. ``group``: devices with which it has something in common that holds for all
     (``PartitionProfile.shared``). ``pcie_path``: the PCI addresses of the bridges above it, the root port first.
+    ``suspends``: its driver can take the memory of processes off it and bring it back (``suspend_refusal``: why not).
     ``warnings``: what is odd about it, such as a library that contradicts the catalogue. ``message``: why it is not in
     health; ``troubles``: all that is wrong with it.
     """
@@ -119,6 +120,8 @@ class Device(Document, frozen=True, kw_only=True):
     group: str = ""
     pcie_path: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    suspends: bool = False
+    suspend_refusal: str = ""
     message: str = ""
     troubles: tuple[Trouble, ...] = ()
 
@@ -178,6 +181,9 @@ class SliceRecord(Document, frozen=True, kw_only=True):
     its size and limits last; 0: none has. ``resizing``: the last resize, while it may be given up. ``vram_bytes``, ``share_ppm``
     and ``own_limits``: what resizes have made of what was requested, 0 and None where nothing. ``lost``: it was ready on a node
     that was lost, and waits for another place or has it.
+
+    ``suspended``: it holds nothing of its placements' devices until it is back; its work may take ``lock_s`` to finish.
+    ``resumes``: it comes back as soon as there is room; ``unsuspendable``: why it could not be suspended when last tried.
     """
 
     id: SliceId
@@ -209,6 +215,10 @@ class SliceRecord(Document, frozen=True, kw_only=True):
     share_ppm: int = 0
     own_limits: WorkLimits | None = None
     lost: Loss | None = None
+    suspended: bool = False
+    resumes: bool = False
+    lock_s: float = 5.0
+    unsuspendable: str = ""
 
 
 class Holding(Document, frozen=True, kw_only=True):
@@ -240,6 +250,9 @@ class LedgerEntry(Document, frozen=True, kw_only=True):
     ``apart_within`` and ``apart_strict`` are the request's. ``cpu_milli`` and ``host_memory_bytes``: what it has of
     the node's own beside the device. ``again``: it was ready before, on a node that was lost, so that it is not told ready
     a second time.
+
+    ``away_vram_bytes`` and ``away_share_ppm``: of a suspended slice, which has nothing of the device, what it comes back to;
+    ``host_memory_bytes`` has that memory in it.
     """
 
     id: SliceId
@@ -264,6 +277,14 @@ class LedgerEntry(Document, frozen=True, kw_only=True):
     cpu_milli: CpuMilli = 0
     host_memory_bytes: HostBytes = 0
     again: bool = False
+    away_vram_bytes: Bytes = 0
+    away_share_ppm: int = 0
+    lock_s: float = 5.0
+
+    @property
+    def suspended(self) -> bool:
+        """Whether it is to hold nothing of the device now."""
+        return self.away_vram_bytes > 0
 
 
 class Departure(Document, frozen=True, kw_only=True):
@@ -315,7 +336,11 @@ class Ledger(Document, frozen=True, kw_only=True):
 
 
 class ObservedSlice(Document, frozen=True, kw_only=True):
-    """What one device really gives to one slice, and what the slice still holds of it."""
+    """What one device really gives to one slice, and what the slice still holds of it.
+
+    ``away_bytes``: of a suspended slice, what its processes have on the host instead. ``refused``: the generation that asked for
+    it to be suspended, in vain; ``message`` says why.
+    """
 
     generation: int
     state: ObservedState
@@ -326,6 +351,8 @@ class ObservedSlice(Document, frozen=True, kw_only=True):
     partition: Partition | None = None
     window: Window | None = None
     message: str = ""
+    away_bytes: Bytes = 0
+    refused: int = 0
 
 
 class Observed(Document, frozen=True, kw_only=True):

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from mica.events import _commands as commands
 from mica.events import _facts as facts
+from mica.events import _figures as figures
 
 
 class Storage(StrEnum):
@@ -74,6 +75,8 @@ CHANNELS: Final = (
     _command(commands.ControlSlice, "slice.control"),
     _command(commands.MoveSlice, "slice.move"),
     _command(commands.EvictSlice, "slice.evict"),
+    _command(commands.SuspendSlice, "slice.suspend"),
+    _command(commands.ResumeSlice, "slice.resume"),
     _command(commands.ExplainSlice, "slice.explain"),
     _command(commands.RepackPool, "slice.repack"),
     _command(commands.RightsizeSlices, "slice.rightsize"),
@@ -89,6 +92,8 @@ CHANNELS: Final = (
     _slice(facts.SliceReady, "slice.ready", "enforcer"),
     _slice(facts.SliceResized, "slice.resized", "enforcer"),
     _slice(facts.SliceAsked, "slice.asked", "enforcer"),
+    _slice(facts.SliceSuspended, "slice.suspended", "enforcer"),
+    _slice(facts.SliceResumed, "slice.resumed", "enforcer"),
     _slice(facts.SliceReleased, "slice.released", "enforcer"),
     _slice(facts.SliceEvicted, "slice.evicted", "enforcer"),
     _slice(facts.SliceAttached, "slice.attached", "enforcer"),
@@ -97,7 +102,7 @@ CHANNELS: Final = (
     Channel(event=facts.NodeInventoryChanged, subject="node.inventory", key="node", stream="NODES", publisher="discovery"),
     Channel(event=facts.NodeHealthChanged, subject="node.health", key="node", stream="NODES", publisher="discovery"),
     Channel(
-        event=facts.DeviceSampled,
+        event=figures.DeviceSampled,
         subject="telemetry.device",
         key="device_id",
         stream="TELEMETRY",
@@ -105,19 +110,19 @@ CHANNELS: Final = (
         packed=True,
     ),
     Channel(
-        event=facts.SliceSampled,
+        event=figures.SliceSampled,
         subject="telemetry.slice",
         key="id",
         stream="TELEMETRY",
         publisher="telemetry",
         packed=True,
     ),
-    Channel(event=facts.SloReported, subject="slo.report", key="id", stream="SLO", publisher="anyone"),
-    Channel(event=facts.SloTripped, subject="slo.tripped", key="id", stream="SLO", publisher="gate"),
-    Channel(event=facts.SloBreached, subject="slo.breached", key="id", stream="SLO", publisher="slo_guard"),
-    Channel(event=facts.SloActed, subject="slo.action", key="id", stream="SLO", publisher="slo_guard"),
-    Channel(event=facts.SloMeasured, subject="slo.measured", key="id", stream="SLO", publisher="slo_guard"),
-    Channel(event=facts.SloIgnored, subject="slo.ignored", key="reason", stream="SLO", publisher="slo_guard"),
+    Channel(event=figures.SloReported, subject="slo.report", key="id", stream="SLO", publisher="anyone"),
+    Channel(event=figures.SloTripped, subject="slo.tripped", key="id", stream="SLO", publisher="gate"),
+    Channel(event=figures.SloBreached, subject="slo.breached", key="id", stream="SLO", publisher="slo_guard"),
+    Channel(event=figures.SloActed, subject="slo.action", key="id", stream="SLO", publisher="slo_guard"),
+    Channel(event=figures.SloMeasured, subject="slo.measured", key="id", stream="SLO", publisher="slo_guard"),
+    Channel(event=figures.SloIgnored, subject="slo.ignored", key="reason", stream="SLO", publisher="slo_guard"),
 )
 
 CHANNEL_OF: Final = {channel.event: channel for channel in CHANNELS}

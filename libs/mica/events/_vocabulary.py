@@ -70,13 +70,14 @@ NATIVE_RUNTIMES: Final = MappingProxyType(
 
 
 class Control(StrEnum):
-    """The control word of a slice, as an operator or the guard sets it."""
+    """The control word of a slice, as an operator or the guard sets it; ``suspend`` is the enforcer's own (``slice.suspend``)."""
 
     RUN = "run"
     THROTTLE = "throttle"
     PAUSE = "pause"
     DRAIN = "drain"
     KILL = "kill"
+    SUSPEND = "suspend"
 
 
 class Phase(StrEnum):
@@ -97,9 +98,10 @@ TERMINAL_PHASES: Final = frozenset({Phase.REJECTED, Phase.FAILED, Phase.RELEASED
 
 
 class ObservedState(StrEnum):
-    """What the enforcer sees of one slice on one device."""
+    """What the enforcer sees of one slice on one device; suspended, it holds nothing there: its memory is on the host."""
 
     LIVE = "live"
+    SUSPENDED = "suspended"
     DRAINING = "draining"
     FAILED = "failed"
 

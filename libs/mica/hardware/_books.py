@@ -37,6 +37,7 @@ class Account(Struct, frozen=True, kw_only=True):
     ``requested_bytes`` is what it asked for and holds, to the byte; ``granule_bytes`` what that costs the device, in whole
     granules of 2 MiB. ``kernel_ns`` is the cost of what its kernels did so far, the one under way included as far as it got;
     ``multiprocessor_ns`` the same, each times the multiprocessors it asked for. ``copies`` are completed ones.
+    ``away_bytes`` is what a checkpoint took off the device, to be put back by a restore; it is in none of the others.
     """
 
     uuid: str
@@ -55,10 +56,14 @@ class Account(Struct, frozen=True, kw_only=True):
     multiprocessor_ns: int
     copies: int
     copy_ns: int
+    away_bytes: int = 0
 
 
 class ProcessBooks(Struct, frozen=True, kw_only=True):
-    """A process that initialised the driver. ``pid`` is as the reader sees it (0 when it is gone or out of sight)."""
+    """A process that initialised the driver. ``pid`` is as the reader sees it (0 when it is gone or out of sight).
+
+    ``stage`` is CUprocessState's number: 0 running, 1 locked, 2 checkpointed, 3 failed.
+    """
 
     pid: int
     own_pid: int
@@ -69,6 +74,7 @@ class ProcessBooks(Struct, frozen=True, kw_only=True):
     live: bool
     since_ns: int
     accounts: tuple[Account, ...]
+    stage: int = 0
 
 
 class ComputeInstanceBooks(Struct, frozen=True, kw_only=True):

@@ -10,6 +10,7 @@ import signal
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import suppress
+from enum import IntEnum
 
 from msgspec import Struct
 
@@ -76,6 +77,50 @@ class Access(Struct, frozen=True, kw_only=True):
 
 NO_ACCESS = Access()
 """Nothing is known, or nothing is needed."""
+
+
+class ProcessStage(IntEnum):
+    """How far a process is suspended. The numbers are CUDA's."""
+
+    RUNNING = 0
+    LOCKED = 1
+    """Its calls to the driver wait; nothing of it runs on a device."""
+    AWAY = 2
+    """What it had on devices is in the host's memory."""
+    BROKEN = 3
+    """It was in a state that can not be undone when something went wrong, and is of no use any more."""
+
+
+class NoSuchProcessError(VendorError):
+    """The driver does not know the process: it is gone, or has never used a device."""
+
+
+class Checkpointer(ABC):
+    """Suspends processes, and brings them back; every call is about a process by the host's pid, from outside of it.
+
+    The order is lock, take away, bring back, unlock. Calls block for as long as the driver does: keep them off the event loop.
+    All of them raise NoSuchProcessError or VendorError; the process is then at the stage at which it was, or broken.
+    """
+
+    @abstractmethod
+    def stage(self, pid: int) -> ProcessStage:
+        """How far the process is."""
+
+    @abstractmethod
+    def lock(self, pid: int, within_ms: int) -> None:
+        """Hold its calls and let its work finish; VendorError when that takes longer, and nothing is held."""
+
+    @abstractmethod
+    def take_away(self, pid: int) -> None:
+        """Copy its device memory to the host and give up the devices; of a locked process."""
+
+    @abstractmethod
+    def bring_back(self, pid: int) -> None:
+        """Take the devices again and copy the memory back; VendorError where there is no room, and it stays away."""
+
+    @abstractmethod
+    def unlock(self, pid: int) -> None:
+        """Let its calls go on; of a locked process."""
 
 
 class VendorDriver(ABC):
@@ -207,6 +252,14 @@ class VendorDriver(ABC):
             VendorError: no such device, or it does not answer.
         """
         raise VendorError(f"device {device_id}: {self.name} gives no access to {partition.uuid if partition else 'it'}")
+
+    def checkpointer(self) -> Checkpointer:
+        """What suspends processes that use this library's devices.
+
+        Raises:
+            VendorError: nothing does; the message says why.
+        """
+        raise VendorError(f"{self.name}: no driver of it suspends processes")
 
     def terminate(self, device_id: str, pid: int) -> None:
         """End a process on the device. One that is gone is no error.

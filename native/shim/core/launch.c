@@ -164,7 +164,7 @@ static uint64_t submit_in_turn(struct attempt *attempt, const struct mica_slice_
 static uint64_t try_submit(struct attempt *attempt, const struct mica_slice_limits *limits, uint64_t now_ns)
 {
     struct mica_usage_region *usage = attempt->device->usage;
-    if (limits->control == MICA_CONTROL_PAUSE) {
+    if (limits->control == MICA_CONTROL_PAUSE || limits->control == MICA_CONTROL_SUSPEND) {
         return MICA_NAP_MAX_NS;
     }
     attempt->grant_ns = grant(limits, attempt->work);

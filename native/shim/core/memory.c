@@ -2,8 +2,21 @@
 #include "memory.h"
 
 #include "fault.h"
+#include "nap.h"
 
 #include <errno.h>
+
+/* The limits, once the slice is not suspended. What is asked for while it is waits here, as calls that have reached the driver wait there: nothing that the device's
+ * books do not know of may come to be on it, and no program is to take that for a lack of memory. */
+static const struct mica_slice_limits *limits_awake(struct mica_device *device)
+{
+    const struct mica_slice_limits *limits = mica_limits_now(device);
+    while (limits != NULL && limits->control == MICA_CONTROL_SUSPEND) {
+        mica_nap(MICA_NAP_MAX_NS);
+        limits = mica_limits_now(device);
+    }
+    return limits;
+}
 
 static enum mica_verdict permit(struct mica_device *device, const struct mica_slice_limits *limits)
 {
@@ -22,7 +35,7 @@ static enum mica_verdict permit(struct mica_device *device, const struct mica_sl
 
 enum mica_verdict mica_memory_permit(struct mica_device *device)
 {
-    return permit(device, mica_limits_now(device));
+    return permit(device, limits_awake(device));
 }
 
 void mica_memory_uncount_refusal(struct mica_device *device)
@@ -32,7 +45,7 @@ void mica_memory_uncount_refusal(struct mica_device *device)
 
 enum mica_verdict mica_memory_charge(struct mica_device *device, enum mica_memory_kind kind, uint64_t bytes)
 {
-    const struct mica_slice_limits *limits = mica_limits_now(device);
+    const struct mica_slice_limits *limits = limits_awake(device);
     enum mica_verdict verdict = permit(device, limits);
     if (verdict != MICA_GRANTED) {
         return verdict;

@@ -270,6 +270,32 @@ static void test_capture(void)
     check(cuLaunchGrid((CUfunction)8, 1, 1) == 0 && usage->launches == before + 4, "the oldest launch call is charged");
 }
 
+static void *allocate_when_awake(void *done)
+{
+    CUdeviceptr address = 0;
+    CUresult result = cuMemAlloc_v2(&address, 4096);
+    atomic_store((_Atomic int *)done, 1);
+    return (void *)(uintptr_t)(result == 0 ? cuMemFree_v2(address) : result);
+}
+
+/* A request for memory waits while the slice is suspended, and is then granted: it is neither refused, nor charged meanwhile. */
+static void test_suspended(void)
+{
+    _Atomic int done = 0;
+    pthread_t thread;
+    void *result;
+    bench_slice_write(LIMIT_BYTES, MICA_CONTROL_SUSPEND);
+    if (pthread_create(&thread, NULL, allocate_when_awake, &done) != 0) {
+        check(false, "a thread");
+        return;
+    }
+    usleep(30000);
+    check(!atomic_load(&done) && charged(0), "a request for memory waits while its slice is suspended");
+    bench_slice_write(LIMIT_BYTES, MICA_CONTROL_RUN);
+    pthread_join(thread, &result);
+    check(result == NULL && atomic_load(&done) && charged(0), "and is granted when it is not any more");
+}
+
 static void *churn(void *unused)
 {
     CUdeviceptr addresses[64];
@@ -328,6 +354,7 @@ static int inside(void)
     test_pool();
     test_pool_threads();
     test_context_end();
+    test_suspended();
     test_capture();
     test_threads();
     test_graph_memory();

@@ -88,6 +88,32 @@ typedef struct {
     unsigned char bytes[16];
 } CUuuid;
 
+/* What cuCheckpointProcess* take. All that is reserved must be zero. */
+typedef struct {
+    unsigned timeout_ms; /* 0: none */
+    unsigned reserved0;
+    uint64_t reserved[7];
+} CUcheckpointLockArgs;
+
+typedef struct {
+    uint64_t reserved[8]; /* the first one: storage of the caller's own, since 13.3 */
+} CUcheckpointCheckpointArgs;
+
+typedef struct {
+    CUuuid before, now;
+} CUcheckpointGpuPair;
+
+typedef struct {
+    const CUcheckpointGpuPair *pairs;
+    unsigned pair_count;
+    unsigned reserved0;
+    uint64_t reserved[6];
+} CUcheckpointRestoreArgs;
+
+typedef struct {
+    uint64_t reserved[8];
+} CUcheckpointUnlockArgs;
+
 #define CU_STREAM_LEGACY ((CUstream)(uintptr_t)1)
 #define CU_STREAM_PER_THREAD ((CUstream)(uintptr_t)2)
 #define CU_STREAM_NON_BLOCKING 1u

@@ -138,6 +138,28 @@ CUresult sim_driver_ready(void);
 void *sim_object_new(uint32_t mark, size_t size);
 void sim_object_free(void *object);
 
+/* --- Suspending: checkpoint.c ------------------------------------------------------------------------------------------- */
+
+/* The thread that others ask to suspend this process. */
+void sim_checkpoint_start(void);
+/* Guarded by the driver lock: calls wait; a restore or checkpoint went wrong for good. */
+extern bool sim_checkpoint_holds, sim_checkpoint_failed;
+/* Wait, without the driver lock, while this process is locked. */
+void sim_checkpoint_wait(void);
+#define sim_checkpoint_pass()                                                                                                              \
+    do {                                                                                                                                   \
+        if (__builtin_expect(sim_checkpoint_holds, 0))                                                                                     \
+            sim_checkpoint_wait();                                                                                                         \
+    } while (0)
+
+/* Where contents of device memory are: contents.c. */
+/* Whether there is memory that a checkpoint cannot take: managed, or known to other processes. */
+bool sim_contents_portable(void);
+/* Copy everything into the host's memory and drop it here. False: the host has no room, and all is as before. */
+bool sim_contents_take_away(void);
+/* And back to where it was. False: the host had no room for that; what was there is lost. */
+bool sim_contents_put_back(void);
+
 /* --- Devices and contexts (driver lock held) ----------------------------------------------------------------------------- */
 
 CUresult sim_visible_find(void);
@@ -287,6 +309,8 @@ void sim_gate_wait(CUcontext context, CUstream stream);
 void sim_gate_drop(CUcontext context);
 /* Let go of the driver lock until something that was deferred has been started. */
 void sim_gate_sleep(void);
+/* Nothing is deferred anywhere. */
+bool sim_gate_is_empty(void);
 /* This is the driver's own thread: functions of the host must not call the driver. */
 extern _Thread_local bool sim_gate_is_ours __attribute__((tls_model("initial-exec")));
 

@@ -37,14 +37,17 @@ CUresult sim_driver_ready(void)
 CUresult sim_driver_enter(void)
 {
     CUresult ready = sim_driver_ready();
-    if (ready == CUDA_SUCCESS)
-        pthread_mutex_lock(&sim_driver_lock);
-    return ready;
+    if (ready != CUDA_SUCCESS)
+        return ready;
+    pthread_mutex_lock(&sim_driver_lock);
+    sim_checkpoint_pass();
+    return __builtin_expect(sim_checkpoint_failed, 0) ? sim_driver_leave(CUDA_ERROR_UNKNOWN) : CUDA_SUCCESS;
 }
 
 void sim_driver_relock(void)
 {
     pthread_mutex_lock(&sim_driver_lock);
+    sim_checkpoint_pass();
 }
 
 static CUresult initialize(void)
@@ -56,6 +59,7 @@ static CUresult initialize(void)
         return found;
     if (sim_process_register(sim_client_find()) < 0)
         return CUDA_ERROR_OPERATING_SYSTEM;
+    sim_checkpoint_start();
     pthread_atfork(NULL, NULL, in_child);
     /* Release: pairs with the acquire in sim_driver_ready. */
     atomic_store_explicit(&stage, DRIVER_READY, memory_order_release);

@@ -251,6 +251,12 @@ CUresult sim_gate_defer(CUstream stream, const struct sim_work *work)
 void sim_gate_sleep(void)
 {
     pthread_cond_wait(&started, &sim_driver_lock);
+    sim_checkpoint_pass();
+}
+
+bool sim_gate_is_empty(void)
+{
+    return !first;
 }
 
 static bool concerns(const struct entry *entry, CUcontext context, CUstream stream)

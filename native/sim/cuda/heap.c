@@ -18,7 +18,6 @@
 #include "heap.h"
 
 #define TRIES 8 /* shared blocks looked at before a new one is opened */
-#define HEAPS_MAX 64
 
 static struct sim_heap *heaps[HEAPS_MAX];
 static uint64_t kept_everywhere; /* granules */
@@ -347,6 +346,11 @@ void sim_heap_delete(struct sim_heap *heap)
 }
 
 /* --- What is where ------------------------------------------------------------------------------------------------------------------ */
+
+struct sim_heap *sim_heap_nth(int slot)
+{
+    return heaps[slot];
+}
 
 struct sim_heap_use *sim_heap_use(struct sim_heap *heap)
 {

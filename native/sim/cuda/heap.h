@@ -57,6 +57,10 @@ static inline CUdeviceptr sim_run_address(const struct sim_heap *heap, const str
 struct run *sim_run_open(struct sim_heap *heap, uint64_t count, size_t bytes);
 void sim_run_close(struct sim_heap *heap, struct run *run);
 
+/* The heap in a slot of all heaps, or NULL. */
+#define HEAPS_MAX 64
+struct sim_heap *sim_heap_nth(int slot);
+
 /* Pay for an allocation of `bytes` that occupies `units_bytes`, with `granules` more than now: kept ones first. */
 bool sim_heap_charge(struct sim_heap *heap, size_t bytes, uint64_t granules, size_t units_bytes);
 void sim_heap_refund(struct sim_heap *heap, size_t bytes, uint64_t granules, size_t units_bytes);

@@ -161,8 +161,10 @@ struct sim_physical {
     uint64_t share_id;
     CUmemAllocationProp properties;
     struct sim_physical *kept_next; /* kept for graphs; see graph_memory.c */
+    struct sim_physical *next, *previous; /* all there is, in this process */
 };
 
+extern struct sim_physical *sim_physical_first;
 CUresult sim_physical_new(int device, size_t bytes, const CUmemAllocationProp *properties, struct sim_physical **physical);
 /* What a descriptor stands for, held by this process too. INVALID_VALUE: nothing (any more). */
 CUresult sim_physical_import(int fd, struct sim_physical **physical);

@@ -10,6 +10,27 @@
 
 #include "driver.h"
 
+struct sim_physical *sim_physical_first;
+
+static void list_physical(struct sim_physical *physical)
+{
+    physical->previous = NULL;
+    physical->next = sim_physical_first;
+    if (sim_physical_first)
+        sim_physical_first->previous = physical;
+    sim_physical_first = physical;
+}
+
+static void unlist_physical(struct sim_physical *physical)
+{
+    if (physical->previous)
+        physical->previous->next = physical->next;
+    else
+        sim_physical_first = physical->next;
+    if (physical->next)
+        physical->next->previous = physical->previous;
+}
+
 CUresult sim_physical_new(int device, size_t bytes, const CUmemAllocationProp *properties, struct sim_physical **out)
 {
     int account = sim_visible_account(sim_visible_at(device));
@@ -25,6 +46,7 @@ CUresult sim_physical_new(int device, size_t bytes, const CUmemAllocationProp *p
     physical->device = device;
     physical->bytes = bytes;
     physical->properties = *properties;
+    list_physical(physical);
     *out = physical;
     return CUDA_SUCCESS;
 }
@@ -40,6 +62,7 @@ void sim_physical_settle(struct sim_physical *physical)
         sim_vram_refund(sim_visible_at(physical->device)->account, physical->bytes, physical->bytes);
     if (physical->imported)
         close(physical->stretch.fd);
+    unlist_physical(physical);
     sim_object_free(physical);
 }
 
@@ -87,6 +110,7 @@ CUresult sim_physical_import(int fd, struct sim_physical **out)
     physical->share_id = id;
     physical->properties = (CUmemAllocationProp){.type = CU_MEM_ALLOCATION_TYPE_PINNED, .handle_types = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR,
                                                  .location = {CU_MEM_LOCATION_TYPE_DEVICE, device}};
+    list_physical(physical);
     *out = physical;
     return CUDA_SUCCESS;
 }

@@ -8,12 +8,6 @@
 
 #define CUDA_REFUSED(R) \
     R(cuArrayGetSparseProperties, cuArrayGetSparseProperties, 11010, PLAIN) \
-    R(cuCheckpointProcessCheckpoint, cuCheckpointProcessCheckpoint, 12080, PLAIN) \
-    R(cuCheckpointProcessGetRestoreThreadId, cuCheckpointProcessGetRestoreThreadId, 12080, PLAIN) \
-    R(cuCheckpointProcessGetState, cuCheckpointProcessGetState, 12080, PLAIN) \
-    R(cuCheckpointProcessLock, cuCheckpointProcessLock, 12080, PLAIN) \
-    R(cuCheckpointProcessRestore, cuCheckpointProcessRestore, 12080, PLAIN) \
-    R(cuCheckpointProcessUnlock, cuCheckpointProcessUnlock, 12080, PLAIN) \
     R(cuCoredumpGetAttribute, cuCoredumpGetAttribute, 12010, PLAIN) \
     R(cuCoredumpGetAttributeGlobal, cuCoredumpGetAttributeGlobal, 12010, PLAIN) \
     R(cuCoredumpSetAttribute, cuCoredumpSetAttribute, 12010, PLAIN) \

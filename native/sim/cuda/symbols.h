@@ -352,6 +352,14 @@ enum sim_variant { VARIANT_PLAIN, VARIANT_PER_THREAD };
     M(cuCtxRecordEvent, cuCtxRecordEvent, 12050, PLAIN, (CUcontext context, CUevent event))                                                \
     M(cuGreenCtxRecordEvent, cuGreenCtxRecordEvent, 12040, PLAIN, (CUgreenCtx green, CUevent event))
 
+#define SYMBOLS_CHECKPOINT(M)                                                                                                              \
+    M(cuCheckpointProcessLock, cuCheckpointProcessLock, 12080, PLAIN, (int pid, CUcheckpointLockArgs *arguments))                          \
+    M(cuCheckpointProcessCheckpoint, cuCheckpointProcessCheckpoint, 12080, PLAIN, (int pid, CUcheckpointCheckpointArgs *arguments))        \
+    M(cuCheckpointProcessRestore, cuCheckpointProcessRestore, 12080, PLAIN, (int pid, CUcheckpointRestoreArgs *arguments))                 \
+    M(cuCheckpointProcessUnlock, cuCheckpointProcessUnlock, 12080, PLAIN, (int pid, CUcheckpointUnlockArgs *arguments))                    \
+    M(cuCheckpointProcessGetState, cuCheckpointProcessGetState, 12080, PLAIN, (int pid, int *state))                                       \
+    M(cuCheckpointProcessGetRestoreThreadId, cuCheckpointProcessGetRestoreThreadId, 12080, PLAIN, (int pid, int *thread))
+
 #include "symbols_graph.h"
 
 #define CUDA_SYMBOLS(M)                                                                                                                    \
@@ -372,7 +380,8 @@ enum sim_variant { VARIANT_PLAIN, VARIANT_PER_THREAD };
     SYMBOLS_EXEC(M)                                                                                                                        \
     SYMBOLS_CAPTURE(M)                                                                                                                     \
     SYMBOLS_STREAM(M)                                                                                                                      \
-    SYMBOLS_LAUNCH(M)
+    SYMBOLS_LAUNCH(M)                                                                                                                      \
+    SYMBOLS_CHECKPOINT(M)
 
 #define SIM_PROTOTYPE(symbol, name, since, variant, parameters) __attribute__((visibility("default"))) CUresult symbol parameters;
 CUDA_SYMBOLS(SIM_PROTOTYPE)

@@ -210,6 +210,7 @@ static void put_account(struct writer *out, const struct sim_state *state, int p
     put_number(out, "granule_bytes", account->granule_bytes + paid.granule_bytes);
     put_number(out, "granule_peak_bytes", account->granule_peak_bytes);
     put_number(out, "context_bytes", account->context_bytes);
+    put_number(out, "away_bytes", account->away_granule_bytes + account->away_context_bytes);
     put_number(out, "allocations", account->allocations);
     put_number(out, "refusals", account->refusals);
     put_number(out, "launches", kernels.submitted);
@@ -235,6 +236,7 @@ static void put_process(struct writer *out, const struct sim_state *state, int i
     put(out, ",\"mps\":%s", process->mps ? "true" : "false");
     put_number(out, "threads_percent", process->threads_percent);
     put_number(out, "since_ns", process->since_ns);
+    put_number(out, "stage", process->desk.stage);
     put_list(out, "accounts");
     for (int a = 0; a < SIM_ACCOUNTS_MAX; a++) {
         if (!process->accounts[a].live)

@@ -49,6 +49,22 @@ void sim_process_sweep(struct sim_state *state);
 /* The pid of a live process as the caller's pid namespace knows it, or 0. */
 int sim_process_pid(const struct sim_state *state, int process);
 
+/* --- Suspending a process from outside: suspend.c --------------------------------------------------------------------- */
+
+/* Ask for a step and wait until it is over. `from` is the stage it starts at. Returns 0 with its result; -ESRCH: no such process,
+ * or it died meanwhile; -EPERM: it is at another stage; -ETIMEDOUT: it was not even begun until `until_ns`. */
+int sim_desk_ask(int pid, enum sim_step step, enum sim_stage from, uint64_t until_ns, int *result);
+/* The stage of that process and its thread. -ESRCH as above. */
+int sim_desk_look(int pid, uint32_t *stage, int *thread);
+
+/* For the thread itself: it is there; the next step, waited for; and that it is over, at what stage that leaves the process. */
+void sim_desk_open(int thread);
+enum sim_step sim_desk_next(uint64_t *until_ns);
+void sim_desk_answer(enum sim_stage stage, int result);
+/* Take everything this process holds off its devices' books, and put it back: all of it, or -ENOMEM and nothing. */
+void sim_books_take_away(void);
+int sim_books_put_back(void);
+
 /* --- Accounts: a process on a device, or on an instance of one ------------------------------------------------------ */
 
 struct sim_place {
@@ -74,6 +90,9 @@ void sim_vram_refund(int account, uint64_t requested, uint64_t granules);
 /* What is free and what there is at `place`, in bytes. */
 void sim_vram_info(struct sim_place place, uint64_t *free_bytes, uint64_t *total_bytes);
 uint64_t sim_vram_capacity(const struct sim_state *state, struct sim_place place);
+/* Whether `bytes` more fit; the memory of the dead is taken back before the answer is no. */
+bool sim_vram_fits(struct sim_state *state, struct sim_place place, uint64_t bytes);
+void sim_vram_note_peak(struct sim_state *state, struct sim_place place, struct sim_account *account);
 uint64_t *sim_vram_spent(struct sim_state *state, struct sim_place place);
 unsigned sim_place_multiprocessors(const struct sim_state *state, struct sim_place place);
 
@@ -138,6 +157,8 @@ uint64_t sim_kernel_cost_ns(const struct sim_kernel_rule *rule, const struct sim
 uint64_t sim_order_try(int account, unsigned lane, uint64_t cost_ns, uint32_t multiprocessors, const struct sim_position *after);
 /* Sleep until there is room in the queue. */
 void sim_order_wait_room(int account, unsigned lane);
+/* A position with everything that was submitted for the account until now. */
+void sim_position_now(int account, struct sim_position *position);
 /* Whether `position` is reached, and if so when (0 where that was too long ago to know). */
 bool sim_position_done(int account, const struct sim_position *position, uint64_t *end_ns);
 /* Whether it is known to be reached, without looking what happened since anybody looked last. Takes no lock. */

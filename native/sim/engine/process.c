@@ -106,7 +106,8 @@ static void close_account(struct sim_state *state, struct sim_account *account, 
     uint64_t *spent = sim_vram_spent(state, place);
     uint64_t held = account->granule_bytes + account->context_bytes;
     account->granule_bytes = account->context_bytes = account->requested_bytes = 0;
-    account->contexts = 0;
+    account->away_granule_bytes = account->away_context_bytes = account->away_requested_bytes = 0;
+    account->contexts = account->away_contexts = 0;
     SIM_STORE_ORDER();
     *spent -= held < *spent ? held : *spent;
 }

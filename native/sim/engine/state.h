@@ -16,7 +16,7 @@
 #include <stdint.h>
 
 #define SIM_MAGIC 0x314d49534143494dULL /* "MICASIM1" */
-#define SIM_VERSION 4
+#define SIM_VERSION 5
 
 #define SIM_NAME_MAX 96
 #define SIM_UUID_MAX 64
@@ -308,12 +308,34 @@ struct sim_account {
     uint64_t allocations;
     uint64_t refusals;
     uint64_t limit_bytes; /* of granules and contexts, for a client of MPS; 0: none */
+    uint64_t away_requested_bytes; /* this and the next three: what a checkpoint took away and a restore puts back */
+    uint64_t away_granule_bytes;
+    uint64_t away_context_bytes;
+    uint32_t away_contexts;
+    uint32_t pad;
     uint64_t launches;    /* this and the rest: of a process that is gone; a live one's are in its channel */
     uint64_t completed;
     uint64_t kernel_ns;
     uint64_t multiprocessor_ns;
     uint64_t copies;
     uint64_t copy_ns;
+};
+
+/* Whether a process may use its devices; CUprocessState has the same numbers. */
+enum sim_stage { SIM_STAGE_RUNNING = 0, SIM_STAGE_LOCKED = 1, SIM_STAGE_CHECKPOINTED = 2, SIM_STAGE_FAILED = 3 };
+enum sim_step { SIM_STEP_LOCK, SIM_STEP_CHECKPOINT, SIM_STEP_RESTORE, SIM_STEP_UNLOCK };
+#define SIM_STEPS_KEPT 8 /* results remembered, for who asked and has not looked yet */
+
+/* What another process asked of this one; see suspend.c. Its own thread does it, one after another. */
+struct sim_desk {
+    uint32_t stage;
+    int32_t thread;    /* that thread, as its own pid namespace knows it; 0: there is none */
+    uint32_t asked;    /* number of the newest step that was asked for */
+    uint32_t taken;    /* of the newest one it began, or that was withdrawn before */
+    uint32_t answered; /* of the newest one that is over */
+    uint32_t step;     /* enum sim_step, of `asked` */
+    uint64_t until_ns; /* a lock is given up then; 0: never */
+    int32_t results[SIM_STEPS_KEPT]; /* of step n at n % SIM_STEPS_KEPT; what they mean is the driver's */
 };
 
 enum sim_process_state { SIM_PROCESS_FREE = 0, SIM_PROCESS_LIVE = 1, SIM_PROCESS_EXITED = 2 };
@@ -330,6 +352,7 @@ struct sim_process {
     uint32_t mps;              /* a client of MPS */
     uint32_t threads_percent;  /* of every device, for a client of MPS; 0: all */
     char command[32];
+    struct sim_desk desk;
     struct sim_account accounts[SIM_ACCOUNTS_MAX];
     uint64_t holds[SIM_SHARES_MAX / 64]; /* a bit for each shared memory it holds */
 };

@@ -37,7 +37,7 @@ unsigned sim_place_multiprocessors(const struct sim_state *state, struct sim_pla
 }
 
 /* Whether `bytes` more fit; the memory of the dead is taken back before the answer is no. */
-static bool fits(struct sim_state *state, struct sim_place place, uint64_t bytes)
+bool sim_vram_fits(struct sim_state *state, struct sim_place place, uint64_t bytes)
 {
     uint64_t capacity = sim_vram_capacity(state, place);
     for (int attempt = 0; attempt < 2; attempt++) {
@@ -57,7 +57,7 @@ static bool within_limit(const struct sim_account *account, uint64_t bytes)
     return !account->limit_bytes || (held <= account->limit_bytes && bytes <= account->limit_bytes - held);
 }
 
-static void note_peak(struct sim_state *state, struct sim_place place, struct sim_account *account)
+void sim_vram_note_peak(struct sim_state *state, struct sim_place place, struct sim_account *account)
 {
     struct sim_totals *totals = &state->devices[place.device].totals;
     uint64_t spent = *sim_vram_spent(state, place);
@@ -75,7 +75,7 @@ int sim_vram_charge(int index, uint64_t requested, uint64_t granules)
     struct sim_account *account = own_account(state, index);
     struct sim_place place = {account->device, account->gpu_instance, account->compute_instance};
     int result = 0;
-    if (granules && (!within_limit(account, granules) || !fits(state, place, granules))) {
+    if (granules && (!within_limit(account, granules) || !sim_vram_fits(state, place, granules))) {
         account->refusals++;
         state->devices[place.device].totals.refusals++;
         result = -ENOMEM;
@@ -86,7 +86,7 @@ int sim_vram_charge(int index, uint64_t requested, uint64_t granules)
         *sim_vram_spent(state, place) += granules;
         account->allocations++;
         state->devices[place.device].totals.allocations++;
-        note_peak(state, place, account);
+        sim_vram_note_peak(state, place, account);
     }
     sim_leave(state);
     return result;
@@ -97,7 +97,7 @@ bool sim_vram_room(int index, uint64_t granules)
     struct sim_state *state = sim_enter();
     const struct sim_account *account = own_account(state, index);
     struct sim_place place = {account->device, account->gpu_instance, account->compute_instance};
-    bool room = within_limit(account, granules) && fits(state, place, granules);
+    bool room = within_limit(account, granules) && sim_vram_fits(state, place, granules);
     sim_leave(state);
     return room;
 }
@@ -207,12 +207,12 @@ int sim_footprint_add(int index, uint64_t bytes)
     struct sim_state *state = sim_enter();
     struct sim_account *account = own_account(state, index);
     struct sim_place place = {account->device, account->gpu_instance, account->compute_instance};
-    int result = within_limit(account, bytes) && fits(state, place, bytes) ? 0 : -ENOMEM;
+    int result = within_limit(account, bytes) && sim_vram_fits(state, place, bytes) ? 0 : -ENOMEM;
     if (!result) {
         account->context_bytes += bytes;
         SIM_STORE_ORDER();
         *sim_vram_spent(state, place) += bytes;
-        note_peak(state, place, account);
+        sim_vram_note_peak(state, place, account);
     }
     sim_leave(state);
     return result;
@@ -235,13 +235,13 @@ int sim_account_retain(int index)
     struct sim_account *account = own_account(state, index);
     struct sim_place place = {account->device, account->gpu_instance, account->compute_instance};
     uint64_t footprint = account->contexts ? 0 : state->node.context_bytes;
-    int result = within_limit(account, footprint) && fits(state, place, footprint) ? 0 : -ENOMEM;
+    int result = within_limit(account, footprint) && sim_vram_fits(state, place, footprint) ? 0 : -ENOMEM;
     if (!result) {
         account->contexts++;
         account->context_bytes += footprint;
         SIM_STORE_ORDER();
         *sim_vram_spent(state, place) += footprint;
-        note_peak(state, place, account);
+        sim_vram_note_peak(state, place, account);
     }
     sim_leave(state);
     return result;

@@ -160,6 +160,18 @@ uint64_t sim_order_try(int account, unsigned number, uint64_t cost_ns, uint32_t 
     return submitted + 1;
 }
 
+void sim_position_now(int account, struct sim_position *position)
+{
+    struct sim_channel *channel = own_channel(sim_shared(), account);
+    *position = (struct sim_position){0};
+    for (unsigned lane = 0; lane < SIM_LANES; lane++) {
+        /* Acquire: pairs with the release in sim_order_try. */
+        uint64_t submitted = __atomic_load_n(&channel->lanes[lane].submitted, __ATOMIC_ACQUIRE);
+        if (submitted)
+            sim_position_add(position, lane, submitted);
+    }
+}
+
 void sim_order_wait_room(int account, unsigned number)
 {
     uint64_t submitted = own_channel(sim_shared(), account)->lanes[number].submitted;

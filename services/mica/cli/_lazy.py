@@ -27,6 +27,8 @@ COMMANDS: Final[Mapping[str, Row]] = {
     "resize": ("mica.cli.commands.change:resize", "Change a slice's memory or compute in place."),
     "control": ("mica.cli.commands.change:control", "Set a slice's control word."),
     "move": ("mica.cli.commands.change:move", "Place a slice on another device."),
+    "suspend": ("mica.cli.commands.change:suspend", "Take a slice's memory off its device, to the host."),
+    "resume": ("mica.cli.commands.change:resume", "Bring a suspended slice back."),
     "evict": ("mica.cli.commands.change:evict", "Take a slice away, with a reason."),
     "drain": ("mica.cli.commands.drain:drain", "Take all slices off a node or device; --undo opens it again."),
     "release": ("mica.cli.commands.change:release", "Give a slice back."),

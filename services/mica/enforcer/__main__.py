@@ -10,7 +10,7 @@ from mica.bus import Bus, BusError, Clock, ServiceError, Settings, SystemClock, 
 from mica.enforcer.doorway import AttachSocket, claimed
 from mica.enforcer.errors import EnforcerError
 from mica.enforcer.handlers import Enforcer, take_over
-from mica.enforcer.hardware import VendorOccupants, VendorPartitions
+from mica.enforcer.hardware import VendorCheckpoints, VendorOccupants, VendorPartitions
 from mica.enforcer.intruders import LOOK_S
 from mica.enforcer.processes import NodeProcesses
 from mica.enforcer.region_files import RegionFiles
@@ -62,6 +62,7 @@ def _world(bus: Bus, settings: Settings, runtime: RuntimeDir, stack: AsyncExitSt
         partitions=VendorPartitions(vendors),
         processes=NodeProcesses(runtime),
         occupants=VendorOccupants(vendors),
+        checkpoints=VendorCheckpoints(vendors),
         clock=clock,
         tracer=spans,
         runtime=runtime,
@@ -94,7 +95,7 @@ def libraries(sim_dir: Path | None) -> Libraries:
 
 
 async def serve(enforcer: Enforcer, world: World) -> None:
-    """Feed the handlers: the ledger and the inventory, partition jobs, the heartbeat, and the watch for intruders."""
+    """Feed the handlers: ledger and inventory, partition jobs, suspending, the heartbeat, turns, the watch for intruders."""
     bus, clock, node = world.bus, world.clock, world.node
     async with asyncio.TaskGroup() as group:
         group.create_task(_settle(enforcer, clock))
@@ -104,6 +105,7 @@ async def serve(enforcer: Enforcer, world: World) -> None:
         group.create_task(_follow_pools(enforcer, bus))
         group.create_task(_follow_node_policy(enforcer, bus, node))
         group.create_task(_do_jobs(enforcer))
+        group.create_task(_do_errands(enforcer))
         group.create_task(_look_for_intruders(enforcer, clock))
         group.create_task(_look_at_partitions(enforcer, clock))
         group.create_task(_beat(enforcer, clock))
@@ -163,6 +165,12 @@ async def _do_jobs(enforcer: Enforcer) -> None:
     while True:
         await enforcer.jobs_due.wait()
         await enforcer.do_jobs()
+
+
+async def _do_errands(enforcer: Enforcer) -> None:
+    while True:
+        await enforcer.errands_due.wait()
+        await enforcer.do_errands()
 
 
 async def _beat(enforcer: Enforcer, clock: Clock) -> None:

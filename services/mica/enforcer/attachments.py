@@ -4,7 +4,7 @@ Owns one descriptor per process slot that is held, and one per process of a hard
 reclaimed once, and only when its owner is really gone.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 
 from mica.enforcer.intruders import Member
 from mica.enforcer.places import Holder, Place, Reading
@@ -80,6 +80,21 @@ class Attachments:
     def pid_of(self, place: Place, holder: Holder) -> int:
         """The host's pid of a watched process."""
         return self._watched[place][holder].pid
+
+    def signal_pids(self, places: Iterable[Place], pids: Container[int], number: int) -> None:
+        """Send a signal to those processes of the places."""
+        for place in places:
+            for process in list(self._watched.get(place, {}).values()):
+                if process.pid in pids:
+                    process.signal(number)
+
+    def charged(self, place: Place) -> dict[int, int]:
+        """By host's pid, the device memory that each process of the place has charged, in bytes."""
+        charges = self._regions.charges(place)
+        found: dict[int, int] = {}
+        for holder, process in self._watched.get(place, {}).items():
+            found[process.pid] = found.get(process.pid, 0) + charges.get(holder, 0)
+        return found
 
     def places(self) -> Iterator[Place]:
         """The places with processes."""

@@ -23,6 +23,7 @@ from mica.enforcer.ports import Process
 from mica.enforcer.shrinks import Shrinks
 from mica.enforcer.spatial import divisible, parts, whole
 from mica.enforcer.steps import DestroyPartition
+from mica.enforcer.suspender import Suspender
 from mica.enforcer.turns import Turns
 from mica.enforcer.voice import Voice
 from mica.enforcer.watch import Watch
@@ -54,8 +55,10 @@ class Enforcer:
         self.policy = Policy(world.node)
         self._watch = Watch(world, voice, self.attachments)
         self._turns = Turns(world, voice, node, self.attachments)
+        self._suspender = Suspender(world, node, self.attachments, self._sweep_place)
         self.due = asyncio.Event()
         self.jobs_due = asyncio.Event()
+        self.errands_due = asyncio.Event()
         self.telling_due = asyncio.Event()
         self.due.set()
 
@@ -96,6 +99,8 @@ class Enforcer:
         self._ask(self._world.clock.monotonic_ns())
         if self.node.jobs:
             self.jobs_due.set()
+        if self._suspender.due(self.ledger):
+            self.errands_due.set()
         self._voice.speak(self.ledger, self.node, self.devices)
         self.telling_due.set()
 
@@ -107,7 +112,8 @@ class Enforcer:
             if device is not None and divisible(device):
                 held = {at.slice_id: part_in(its.limits) for at, its in self.node.held.items() if at.device_id == device_id}
                 running = {at.slice_id for at in self.attachments.places() if at.device_id == device_id}
-                chosen = parts(device, self.policy.rules, entries, held, running)
+                awake = {id_: entry for id_, entry in entries.items() if not entry.suspended}
+                chosen = parts(device, self.policy.rules, awake, held, running)
                 found |= {Place(device_id, id_): part for id_, part in chosen.items()}
         return whole(found, self.ledger.devices) if found else found
 
@@ -131,6 +137,13 @@ class Enforcer:
             self.node.finish_job(place, outcome)
             if isinstance(outcome, PartitionBusyError) and isinstance(job.step, DestroyPartition):
                 self._watch_guests(place, outcome.pids)
+            self.due.set()
+
+    async def do_errands(self) -> None:
+        """Take slices off their devices, or bring them back, outside the event loop."""
+        self.errands_due.clear()
+        while errands := self._suspender.due(self.ledger):
+            await self._suspender.run(errands)
             self.due.set()
 
     async def look_at_partitions(self) -> None:
@@ -203,6 +216,9 @@ class Enforcer:
         now_ns = self._world.clock.monotonic_ns()
         self._world.regions.heartbeat(now_ns)
         self.node.stuck.clear()
+        if self.node.suspensions.postponed:
+            self.node.suspensions.postponed.clear()
+            self.due.set()
         self._sweep()
         self._press(now_ns)
         self.look_at_turns(timeslice=False)
@@ -276,7 +292,7 @@ class Enforcer:
         for holder, process in self.attachments.sweep(place, held.reading):
             self._attached(place, process, holder.slot)
         after = self.node.refresh(place)
-        if after != held or held.reading.vram_bytes != told:
+        if after != held or (held.reading.vram_bytes != told and place not in self.node.suspensions.away):
             self.due.set()
 
     def _press(self, now_ns: int) -> None:

@@ -11,7 +11,7 @@ from typing import Final
 
 from mica.enforcer.errors import CannotApplyError, PartitionBusyError
 from mica.events import Partition
-from mica.vendors import Access, PartitionInUseError, Patience, VendorDriver, VendorError
+from mica.vendors import Access, Checkpointer, PartitionInUseError, Patience, VendorDriver, VendorError
 
 LISTING_S: Final = 20.0
 """How long a library may take to list its partitions."""
@@ -98,6 +98,25 @@ def refusing() -> Iterator[None]:
         raise PartitionBusyError(error.pids) from None
     except VendorError as error:
         raise CannotApplyError(str(error)) from None
+
+
+class VendorCheckpoints:
+    """What each vendor's library has for it."""
+
+    def __init__(self, drivers: Sequence[VendorDriver]) -> None:
+        self._drivers = drivers
+        self._known: dict[str, Checkpointer] = {}
+
+    def on(self, device_id: str) -> Checkpointer:
+        """What suspends processes there; see the port."""
+        if device_id not in self._known:
+            with refusing():
+                owners = (driver for driver in self._drivers if any(device.id == device_id for device in driver.devices()))
+                owner = next(owners, None)
+                if owner is None:
+                    raise VendorError(f"device {device_id}: no library of this node lists it")
+                self._known[device_id] = owner.checkpointer()
+        return self._known[device_id]
 
 
 class VendorOccupants:

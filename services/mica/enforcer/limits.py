@@ -28,8 +28,13 @@ _FENCE: Final = {Tier.GUARANTEED: Control.PAUSE, Tier.BURST: Control.PAUSE, Tier
 
 
 def fenced(control: Control, tier: Tier) -> Control:
-    """What a slice may do once the node's lease has run out: nothing. A spot slice is ended, the others stand still."""
-    return Control.KILL if control is Control.KILL else _FENCE[tier]
+    """What a slice may do once the node's lease has run out: nothing. A spot slice is ended, the others stand still.
+
+    What is suspended stands still already, and is known by its word.
+    """
+    if control is Control.KILL:
+        return control
+    return Control.SUSPEND if control is Control.SUSPEND and tier is not Tier.SPOT else _FENCE[tier]
 
 
 def ceiling_ppm(entry: LedgerEntry, part: Part = NO_PART) -> int:
@@ -42,7 +47,7 @@ def ceiling_ppm(entry: LedgerEntry, part: Part = NO_PART) -> int:
     if entry.window is not None or entry.mode is not Mode.FCSP:
         return PPM
     most = entry.limits.ceiling_ppm or (PPM if entry.tier is Tier.BURST else 0)
-    return max(entry.share_ppm, most if part == NO_PART else 0)
+    return max(entry.share_ppm or entry.away_share_ppm, most if part == NO_PART else 0)
 
 
 BORROWERS: Final = (Tier.BURST, Tier.SPOT)
@@ -69,16 +74,19 @@ def limits_of(
     *,
     borrowers: Container[Tier] = BORROWERS,
 ) -> Limits:
-    """The record that the entry asks for. ``borrowers``: whose slices may use idle windows."""
+    """The record that the entry asks for. ``borrowers``: whose slices may use idle windows.
+
+    A suspended slice has the limits that it comes back to; until then its word has everything wait.
+    """
     window, own = entry.window or _NO_WINDOW, entry.limits
     return Limits(
         slice_id=slice_id,
         generation=entry.generation,
         tier=entry.tier,
-        control=entry.control,
+        control=Control.SUSPEND if entry.suspended and entry.control is not Control.KILL else entry.control,
         priority=entry.priority,
-        vram_limit_bytes=entry.vram_bytes,
-        share_ppm=entry.share_ppm,
+        vram_limit_bytes=entry.vram_bytes or entry.away_vram_bytes,
+        share_ppm=entry.share_ppm or entry.away_share_ppm,
         ceiling_ppm=ceiling_ppm(entry, part),
         burst_ns=own.burst_ns or BURST_NS,
         pinned_limit_bytes=own.pinned_bytes or 0,

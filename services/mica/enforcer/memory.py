@@ -20,7 +20,7 @@ from mica.enforcer.world import World
 from mica.events import Partition
 from mica.observability import PassingTracer
 from mica.region import RECORDS_MAX, Limits, RuntimeDir
-from mica.vendors import Access
+from mica.vendors import Access, Checkpointer, NoSuchProcessError, ProcessStage, VendorError
 
 Hook = Callable[[str], None]
 
@@ -178,6 +178,75 @@ class MemoryOccupants:
         return self.found.get(device_id, {})
 
 
+class MemoryCheckpointer(Checkpointer):
+    """A driver that knows the processes of ``stages``. ``before`` is called with the name and pid of every step.
+
+    ``room`` says whether a process may come back; ``slow`` and ``broken`` are the pids whose work never ends, and that can not be
+    taken away.
+    """
+
+    def __init__(self) -> None:
+        self.stages: dict[int, ProcessStage] = {}
+        self.slow: set[int] = set()
+        self.unportable: set[int] = set()
+        self.room: Callable[[int], bool] = lambda _: True
+        self.steps: list[tuple[str, int]] = []
+        self.before: Callable[[str, int], None] = lambda *_: None
+
+    def stage(self, pid: int) -> ProcessStage:
+        """How far it is."""
+        if pid not in self.stages:
+            raise NoSuchProcessError(f"process {pid}: unknown")
+        return self.stages[pid]
+
+    def lock(self, pid: int, within_ms: int) -> None:
+        """Lock it, unless its work never ends."""
+        self._step("lock", pid, ProcessStage.RUNNING)
+        if pid in self.slow:
+            raise VendorError(f"process {pid}: its work is not over in {within_ms} ms")
+        self.stages[pid] = ProcessStage.LOCKED
+
+    def take_away(self, pid: int) -> None:
+        """Take it away, or break it."""
+        self._step("take_away", pid, ProcessStage.LOCKED)
+        if pid in self.unportable:
+            self.stages[pid] = ProcessStage.BROKEN
+            raise VendorError(f"process {pid}: has managed memory")
+        self.stages[pid] = ProcessStage.AWAY
+
+    def bring_back(self, pid: int) -> None:
+        """Bring it back if there is room."""
+        self._step("bring_back", pid, ProcessStage.AWAY)
+        if not self.room(pid):
+            raise VendorError(f"process {pid}: out of memory")
+        self.stages[pid] = ProcessStage.LOCKED
+
+    def unlock(self, pid: int) -> None:
+        """Let it go on."""
+        self._step("unlock", pid, ProcessStage.LOCKED)
+        self.stages[pid] = ProcessStage.RUNNING
+
+    def _step(self, name: str, pid: int, stage: ProcessStage) -> None:
+        self.before(name, pid)
+        self.steps.append((name, pid))
+        if self.stage(pid) is not stage:
+            raise VendorError(f"{name} of process {pid}: it is {self.stages[pid].name}")
+
+
+class MemoryCheckpoints:
+    """One driver for all devices, unless ``refusal`` says why there is none."""
+
+    def __init__(self) -> None:
+        self.driver = MemoryCheckpointer()
+        self.refusal = ""
+
+    def on(self, device_id: str) -> MemoryCheckpointer:
+        """The driver."""
+        if self.refusal:
+            raise CannotApplyError(f"device {device_id}: {self.refusal}")
+        return self.driver
+
+
 class MemoryProcess:
     """A process that lives until the test ends it, or until it is killed."""
 
@@ -251,12 +320,14 @@ class MemoryNode:
         self.partitions = MemoryPartitions()
         self.processes = MemoryProcesses()
         self.occupants = MemoryOccupants()
+        self.checkpoints = MemoryCheckpoints()
         self.world = World(
             bus=bus,
             regions=self.regions,
             partitions=self.partitions,
             processes=self.processes,
             occupants=self.occupants,
+            checkpoints=self.checkpoints,
             clock=clock,
             tracer=PassingTracer(),
             runtime=RuntimeDir(Path("/run/mica")),

@@ -34,6 +34,7 @@ from mica.enforcer.steps import (
     next_step,
     same_slots,
 )
+from mica.enforcer.suspensions import Suspensions
 from mica.events import Control, Ledger, LedgerEntry, Mode, Observed, Partition, Tier
 from mica.region import Limits
 from mica.vendors import NO_ACCESS, Access
@@ -44,11 +45,6 @@ STEPS_MAX: Final = 8
 _NOTHING: Final = Held()
 
 log = logging.getLogger(__name__)
-
-
-def entries_of(ledger: Ledger) -> dict[Place, LedgerEntry]:
-    """The ledger by place."""
-    return {Place(device, id_): entry for device, slices in ledger.devices.items() for id_, entry in slices.items()}
 
 
 class Node:
@@ -69,6 +65,7 @@ class Node:
         self.fence = False
         self.fenced: set[Place] = set()
         """Where the lease ran out: a slice that the ledger no longer knows there may be elsewhere, and never runs here again."""
+        self.suspensions = Suspensions()
         self.carved: set[str] = set()
         """The devices that are partitioned, as far as is known."""
         self.access: dict[Place, Access] = {}
@@ -88,6 +85,7 @@ class Node:
             self.held[place] = Held(
                 limits=found.records.get(place), has_usage=place in found.usages, reading=self._regions.usage(place)
             )
+        self.suspensions.adopt(found.records, known[0])
         owners = list(owners_of(*known))
         for device_id, partitions in living.items():
             for partition in partitions:
@@ -96,9 +94,9 @@ class Node:
                 place = next(theirs, orphan) if partition.uuid else orphan
                 if not (is_orphan(place) and is_fixed(device_id, partition)):
                     self.held[place] = replace(self.held.get(place, _NOTHING), partition=partition)
-        wanted = entries_of(known[1])
+        wanted = {Place(device_id, slice_id) for device_id, slices in known[1].devices.items() for slice_id in slices}
         stopped = {place for place, its in found.records.items() if its.control in (Control.PAUSE, Control.KILL)}
-        self.fenced = stopped - wanted.keys()
+        self.fenced = stopped - wanted
         seen = {Place(device, id_) for device, slices in known[0].devices.items() for id_ in slices}
         self._touched = seen.union(self.held)
 
@@ -162,7 +160,7 @@ class Node:
 
     def take_touched(self) -> set[Place]:
         """The places of which something may have changed since the last call."""
-        touched, self._touched = self._touched.union(self.jobs), set()
+        touched, self._touched = self._touched.union(self.jobs, self.suspensions.take_news()), set()
         return touched
 
     def holdings(self) -> dict[Place, Held]:
@@ -194,7 +192,7 @@ class Node:
             return False
         if entry.mode is Mode.HARDWARE and held.partition is None:
             return False
-        return not self.over(place)
+        return self.suspensions.in_force(place, entry, held) and not self.over(place)
 
     def over(self, place: Place) -> bool:
         """Whether processes still hold more than the limit in force, as after a shrink."""
@@ -328,6 +326,8 @@ class Node:
             if held.limits is not None:
                 return False
             entry = None
+        if self.suspensions.holds_back(place, entry, held):
+            return False
         target = self._target(place, entry) if entry is not None else None
         fence = self.fence or place in self.fenced
         for _ in range(STEPS_MAX):
@@ -392,5 +392,6 @@ class Node:
             self.held.pop(place, None)
             self.restraints.pop(place, None)
             self.fenced.discard(place)
+            self.suspensions.forget(place)
         else:
             self.held[place] = held

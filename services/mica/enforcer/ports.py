@@ -8,7 +8,7 @@ from msgspec import Struct
 from mica.enforcer.places import Holder, Place, Reading, Work
 from mica.events import Partition
 from mica.region import Limits
-from mica.vendors import Access
+from mica.vendors import Access, Checkpointer
 
 
 class Found(Struct, frozen=True):
@@ -111,6 +111,17 @@ class Partitions(Protocol):
 
         Raises:
             CannotApplyError: the device does not answer.
+        """
+
+
+class Checkpoints(Protocol):
+    """What suspends the processes on this node's devices."""
+
+    def on(self, device_id: str) -> Checkpointer:
+        """What suspends processes that use the device. May block.
+
+        Raises:
+            CannotApplyError: nothing does; the message says why.
         """
 
 

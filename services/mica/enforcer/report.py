@@ -4,9 +4,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from mica.enforcer.node import Node
 from mica.enforcer.places import Failure, Held, Place, is_orphan, window_of
+from mica.enforcer.suspensions import Suspensions, is_held_up
 from mica.events import (
     Command,
     Departure,
@@ -26,6 +28,8 @@ from mica.events import (
     SliceReady,
     SliceReleased,
     SliceResized,
+    SliceResumed,
+    SliceSuspended,
 )
 
 _NOTHING: Final = Held()
@@ -100,8 +104,8 @@ def arrival_fact(node: str, at: int, arrival: Arrival, devices: Mapping[str, Dev
                 model=devices[device_id].model,
                 vendor=devices[device_id].vendor,
                 mode=entry.mode,
-                vram_bytes=entry.vram_bytes,
-                share_ppm=entry.share_ppm,
+                vram_bytes=entry.vram_bytes or entry.away_vram_bytes,
+                share_ppm=entry.share_ppm or entry.away_share_ppm,
                 partition=held[Place(device_id, arrival.id)].partition,
                 window=entry.window,
                 limits=entry.limits,
@@ -119,6 +123,24 @@ def announce_arrival(fact: SliceReady, traceparent: str, *, again: bool) -> Anno
         return Announcement(fact, traceparent, f"slice.ready-{fact.id}-{fact.generation}")
     resized = SliceResized(at=fact.at, id=fact.id, tenant=fact.tenant, generation=fact.generation, placements=fact.placements)
     return Announcement(resized, traceparent, f"slice.resized-{fact.id}-{fact.generation}")
+
+
+def announce_suspension(fact: SliceReady, traceparent: str, away_bytes: int, took_ns: tuple[int, int]) -> Announcement:
+    """Nothing of the slice is on its devices any more."""
+    suspended = SliceSuspended(
+        at=fact.at, id=fact.id, tenant=fact.tenant, generation=fact.generation, placements=fact.placements,
+        away_bytes=away_bytes, lock_ns=took_ns[0], copy_ns=took_ns[1],
+    )  # fmt: skip
+    return Announcement(suspended, traceparent, f"slice.suspended-{fact.id}-{fact.generation}")
+
+
+def announce_return(fact: SliceReady, traceparent: str, took_ns: tuple[int, int]) -> Announcement:
+    """It is back on its devices, or was never taken off them."""
+    resumed = SliceResumed(
+        at=fact.at, id=fact.id, tenant=fact.tenant, generation=fact.generation, placements=fact.placements,
+        copy_ns=took_ns[0], unlock_ns=took_ns[1],
+    )  # fmt: skip
+    return Announcement(resumed, traceparent, f"slice.resumed-{fact.id}-{fact.generation}")
 
 
 def announce_ending(at: int, slice_id: str, departure: Departure) -> Announcement:
@@ -140,10 +162,42 @@ def observe(ledger: Ledger, node: Node, before: ByDevice, touched: Iterable[Plac
             continue
         entry = ledger.devices.get(place.device_id, {}).get(place.slice_id)
         slices = devices.setdefault(place.device_id, {})
-        seen = _observe_place(entry, holdings.get(place, _NOTHING), node.failed.get(place), slices.pop(place.slice_id, None))
+        held, previous = holdings.get(place, _NOTHING), slices.pop(place.slice_id, None)
+        seen = _observe_suspended(entry, place, held, node.suspensions, previous)
+        if seen is None:
+            seen = _observe_place(entry, held, node.failed.get(place), previous)
         if seen is not None:
             slices[place.slice_id] = seen
     return {device_id: slices for device_id, slices in devices.items() if slices}
+
+
+def _observe_suspended(
+    entry: LedgerEntry | None, place: Place, held: Held, suspensions: Suspensions, previous: ObservedSlice | None
+) -> ObservedSlice | None:
+    """Of a place that is away, or on its way there or back; None for any other.
+
+    On its way it is what it was before: what it had there is not free yet, and what it is to have not yet its own.
+    """
+    if held.limits is None:
+        return None
+    away_bytes = suspensions.away.get(place)
+    if entry is not None and (entry.suspended or is_held_up(held) or away_bytes is not None):
+        refused = suspensions.refused.get(place)
+        if not (entry.suspended and suspensions.in_force(place, entry, held) and held.limits.generation == entry.generation):
+            if previous is None:
+                return None
+            why = refused.message if refused is not None else suspensions.postponed.get(place, "")
+            return replace(previous, refused=refused.generation if refused is not None else 0, message=why)
+    if away_bytes is None:
+        return None
+    return ObservedSlice(
+        generation=held.limits.generation,
+        state=ObservedState.SUSPENDED if entry is not None and not held.draining else ObservedState.DRAINING,
+        mode=_mode(entry, held, previous),
+        vram_bytes=0,
+        share_ppm=0,
+        away_bytes=away_bytes,
+    )
 
 
 def _observe_place(
@@ -196,11 +250,21 @@ def announced_in(events: Iterable[Command | Fact]) -> dict[str, int]:
     """What facts, oldest first, say of slices that have not ended since; ``slice.ready`` may be repeated after a resize."""
     generations: dict[str, int] = {}
     for event in events:
-        if isinstance(event, SliceReady | SliceResized):
+        if isinstance(event, SliceReady | SliceResized | SliceSuspended | SliceResumed):
             generations[event.id] = max(generations.get(event.id, 0), event.generation)
         elif isinstance(event, SliceReleased | SliceEvicted):
             generations.pop(event.id, None)
     return generations
+
+
+def suspended_before(observed: Observed) -> set[str]:
+    """The slices that were suspended before a restart, or could not be."""
+    return {
+        id_
+        for slices in observed.devices.values()
+        for id_, seen in slices.items()
+        if seen.state is ObservedState.SUSPENDED or seen.refused
+    }
 
 
 def announced_before(observed: Observed) -> dict[str, int]:
@@ -208,6 +272,6 @@ def announced_before(observed: Observed) -> dict[str, int]:
     generations: dict[str, int] = {}
     for slices in observed.devices.values():
         for id_, slice_ in slices.items():
-            if slice_.state is ObservedState.LIVE:
+            if slice_.state in (ObservedState.LIVE, ObservedState.SUSPENDED):
                 generations[id_] = min(generations.get(id_, slice_.generation), slice_.generation)
     return generations

@@ -21,12 +21,15 @@ from mica.enforcer.report import (
     ByDevice,
     announce_arrival,
     announce_ending,
+    announce_return,
+    announce_suspension,
     announced_before,
     announced_in,
     arrival_fact,
     arrivals,
     endings,
     observe,
+    suspended_before,
 )
 from mica.enforcer.shrinks import Over
 from mica.enforcer.tenancy import Seat, attach_document
@@ -44,6 +47,8 @@ from mica.events import (
     SliceReady,
     SliceReleased,
     SliceResized,
+    SliceResumed,
+    SliceSuspended,
     Tier,
 )
 
@@ -62,6 +67,7 @@ class Voice:
         self._world = world
         self.observed = before
         self._announced = announced_before(before)
+        self._suspended = suspended_before(before)
         self._described: dict[str, int] = dict.fromkeys(world.regions.slices(), NEVER)
         self._ended: dict[str, int] = {}
         self._outbox: list[Announcement] = []
@@ -171,6 +177,7 @@ class Voice:
         """Send what is new on its way; ``flush`` sees to it that it arrived. Not to be called while ``unsure``."""
         for id_ in node.take_divided() & self._described.keys():
             self._described[id_] = NEVER
+        self._suspended |= {place.slice_id for place in node.suspensions.refused}
         arrived = [
             arrival for arrival in arrivals(ledger, node.in_force, self._described) if self._describe(arrival, node, devices)
         ]
@@ -217,8 +224,19 @@ class Voice:
             if before is None or before < arrival.first.generation:
                 fact = arrival_fact(self._world.node, self._world.clock.unix_ns(), arrival, devices, node.held)
                 again = before is not None or arrival.first.again
-                said.append(announce_arrival(fact, arrival.first.traceparent, again=again))
+                said.append(self._arrival_announcement(fact, arrival, node, again=again))
         return said
+
+    def _arrival_announcement(self, fact: SliceReady, arrival: Arrival, node: Node, *, again: bool) -> Announcement:
+        trace, took_ns = arrival.first.traceparent, node.suspensions.took_ns.get(arrival.id, (0, 0))
+        if arrival.first.suspended:
+            self._suspended.add(arrival.id)
+            away_bytes = sum(node.suspensions.away.get(Place(device, arrival.id), 0) for device in arrival.entries)
+            return announce_suspension(fact, trace, away_bytes, took_ns)
+        if arrival.id in self._suspended:
+            self._suspended.discard(arrival.id)
+            return announce_return(fact, trace, took_ns)
+        return announce_arrival(fact, trace, again=again)
 
     def _ending_announcements(self, gone: list[tuple[str, Departure]]) -> list[Announcement]:
         at = self._world.clock.unix_ns()
@@ -232,6 +250,9 @@ class Voice:
             return partition.uuid if partition is not None else device_id
 
         world = self._world
+        if arrival.first.suspended:
+            self._described.setdefault(arrival.id, NEVER)
+            return True
         entries = {
             device_id: Seat(
                 entry=entry,
@@ -269,7 +290,7 @@ class Voice:
         """Nobody knows whether it was said: ask the stream, and say it again unless it was."""
         self.unsure = True
         match said.fact:
-            case SliceReady(id=id_) | SliceResized(id=id_):
+            case SliceReady(id=id_) | SliceResized(id=id_) | SliceSuspended(id=id_) | SliceResumed(id=id_):
                 self._described[id_] = NEVER
                 self._announced.pop(id_, None)
             case SliceReleased(id=id_) | SliceEvicted(id=id_):
@@ -301,6 +322,7 @@ class Voice:
         )
         for id_ in gone:
             self._announced.pop(id_, None)
+            self._suspended.discard(id_)
             if self._described.pop(id_, None) is not None:
                 self._world.regions.remove_slice(id_)
         for id_ in [id_ for id_ in self._ended if id_ not in ledger.departures]:

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from mica.bus import Bus, Clock
 from mica.enforcer.locality import cpus_of
-from mica.enforcer.ports import Occupants, Partitions, Processes, Regions
+from mica.enforcer.ports import Checkpoints, Occupants, Partitions, Processes, Regions
 from mica.enforcer.tenancy import Libraries
 from mica.observability import Tracer
 from mica.region import RuntimeDir
@@ -20,6 +20,7 @@ class World(Struct, frozen=True, kw_only=True):
     partitions: Partitions
     processes: Processes
     occupants: Occupants
+    checkpoints: Checkpoints
     clock: Clock
     tracer: Tracer
     runtime: RuntimeDir

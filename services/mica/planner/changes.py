@@ -1,11 +1,11 @@
-"""Every command but ``slice.request``: release, evict, resize, control, move.
+"""Every command on one slice but ``slice.request``: release, evict, resize, control, move; ``suspensions.py`` has two more.
 
 Invariant: the record changes first and the ledger follows it, so that a command that is delivered again finds in the record
 whether it was applied, and only has to bring the ledger up to it. What must not exceed a quota is charged before the record, what
 is given back is uncharged after the ledger is confirmed.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
 from msgspec import Struct
@@ -15,12 +15,15 @@ from mica.bus import Entry, StaleRevisionError
 from mica.events import (
     TERMINAL_PHASES,
     Command,
+    Control,
     ControlSlice,
     EvictSlice,
     Fact,
     Ledger,
+    LedgerEntry,
     MoveSlice,
     Phase,
+    Placement,
     ReleaseSlice,
     ResizeSlice,
     Resizing,
@@ -31,7 +34,7 @@ from mica.planner.deciding import pins_of
 from mica.planner.desk import AGAIN, ATTEMPTS, Again, Answered, Call, ContendedError, Desk
 from mica.planner.domain import records
 from mica.planner.domain.answers import answer_of, refused
-from mica.planner.domain.ledgers import Ending, is_open, node_of, nodes_of, present, stands
+from mica.planner.domain.ledgers import Ending, is_open, node_of, nodes_of, present, size_of, stands
 from mica.planner.domain.misfits import Refusal
 from mica.planner.domain.moving import moved
 from mica.planner.domain.offering import offered, with_offer
@@ -76,15 +79,15 @@ class Changes:
 
     async def on_resize(self, call: Call) -> Fact | None:
         """Change its size where it is; ``slice.resized`` follows from the enforcer."""
-        return await self._change(call, self._resize)
+        return await self.change(call, self._resize)
 
     async def on_control(self, call: Call) -> Fact | None:
         """Set its control word."""
-        return await self._change(call, self._control)
+        return await self.change(call, self._control)
 
     async def on_move(self, call: Call) -> Fact | None:
         """Place it on another device of its node."""
-        return await self._change(call, self._move)
+        return await self.change(call, self._move)
 
     async def _depart(self, call: Call, ending: Ending) -> Fact | None:
         for attempt in range(ATTEMPTS):
@@ -145,7 +148,8 @@ class Changes:
         self._waiting.discard(record.id)
         return answer_of(rejected)
 
-    async def _change(self, call: Call, find: Callable[[Call, SliceRecord], Awaitable[Found]]) -> Fact | None:
+    async def change(self, call: Call, find: Callable[[Call, SliceRecord], Awaitable[Found]]) -> Fact | None:
+        """Apply a command that leaves the slice alive; ``find`` says what it makes of the record."""
         for attempt in range(ATTEMPTS):
             epoch = self._desk.ledgers.epoch
             entry = await self._record(call, first=attempt == 0)
@@ -205,20 +209,15 @@ class Changes:
         desk, record = self._desk, entry.value
         node = desk.ledgers.of(node_of(record.placements)).value
         standing = present(node, record.id)
-        kept = tuple(
-            replace(
-                placement, vram_bytes=standing[placement.device_id].vram_bytes, share_ppm=standing[placement.device_id].share_ppm,
-                partition=standing[placement.device_id].partition, window=standing[placement.device_id].window,
-                limits=standing[placement.device_id].limits,
-            )
-            for placement in record.placements
-            if placement.device_id in standing
-        )  # fmt: skip
+        kept = _as_it_stands(record.placements, standing)
+        suspended = any(each.suspended for each in standing.values())
         if len(kept) != len(record.placements):
             raise NotYetError(f"slice {record.id}: its ledger entry is not there yet")
         epoch = desk.ledgers.epoch
         try:
-            entry = await desk.records.write(records.changed(record, kept, call.sequence, desk.now_ns()), entry)
+            back = records.changed(record, kept, call.sequence, desk.now_ns())
+            back = replace(back, suspended=suspended, resumes=suspended and (record.resumes or not record.suspended))
+            entry = await desk.records.write(back, entry)
         except StaleRevisionError:
             return AGAIN
         if await self._align(entry, epoch, None) is not Outcome.APPLIED:
@@ -240,6 +239,8 @@ class Changes:
         desk, nodes = self._desk, nodes_of(record.placements)
         if len(nodes) > 1:
             return Refusal("id", record.id, f"a slice on one node; this one is a gang over {len(nodes)}: request another slice")
+        if record.suspended:
+            return Refusal("id", record.id, "a slice that is not suspended")
         state = desk.fleet.node(node_of(record.placements))
         _check_open(state.ledger, record)
         outcome = resized(state, record, command)
@@ -269,6 +270,8 @@ class Changes:
 
     async def _control(self, call: Call, record: SliceRecord) -> Found:
         command = _of(call, ControlSlice)
+        if command.control is Control.SUSPEND:
+            return Refusal("control", command.control, "run, throttle, pause, drain or kill; for that there is slice.suspend")
         now = self._desk.now_ns()
         changed = records.changed(record, record.placements, call.sequence, now)
         return Change(replace(changed, control=command.control, control_sequence=call.sequence))
@@ -322,6 +325,19 @@ def _sized(record: SliceRecord, command: ResizeSlice) -> SliceRecord:
         share_ppm=command.share_ppm or record.share_ppm,
         own_limits=record.placements[0].limits if command.limits.given else record.own_limits,
     )
+
+
+def _as_it_stands(placements: tuple[Placement, ...], standing: Mapping[str, LedgerEntry]) -> tuple[Placement, ...]:
+    """The placements with what the ledger gives, or gives back once the slice is no longer suspended."""
+    return tuple(
+        replace(
+            placement, vram_bytes=size_of(entry)[0], share_ppm=size_of(entry)[1], partition=entry.partition,
+            window=entry.window, limits=entry.limits,
+        )
+        for placement in placements
+        for entry in [standing.get(placement.device_id)]
+        if entry is not None
+    )  # fmt: skip
 
 
 def _no_such(slice_id: str) -> Refusal:

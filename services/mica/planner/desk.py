@@ -30,7 +30,7 @@ from mica.observability import Tracer
 from mica.planner.commits import Outcome, Spawn
 from mica.planner.domain.answers import answer_of, message_id
 from mica.planner.domain.fleet import Fleet
-from mica.planner.domain.ledgers import nodes_of, present
+from mica.planner.domain.ledgers import nodes_of, present, size_of
 from mica.planner.domain.misfits import Refusal
 from mica.planner.domain.quotas import holding_of, is_more
 from mica.planner.policies import Policies
@@ -192,7 +192,8 @@ def _charged(entry: Entry[SliceRecord] | None, tenant: str) -> Holding | None:
 def _sum(entries: list[LedgerEntry]) -> Holding | None:
     if not entries:
         return None
-    return Holding(vram_bytes=sum(each.vram_bytes for each in entries), share_ppm=sum(each.share_ppm for each in entries))
+    sizes = [size_of(each) for each in entries]
+    return Holding(vram_bytes=sum(vram_bytes for vram_bytes, _ in sizes), share_ppm=sum(share_ppm for _, share_ppm in sizes))
 
 
 def _larger(one: Holding | None, other: Holding | None) -> Holding | None:

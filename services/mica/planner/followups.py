@@ -22,6 +22,7 @@ from mica.planner.domain.ledgers import Ending, has_left, is_barred, is_confirme
 from mica.planner.domain.misfits import Refusal
 from mica.planner.requests import Requests
 from mica.planner.retreats import Retreats
+from mica.planner.suspensions import Suspensions
 from mica.planner.waiting import Waiting
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ log = logging.getLogger(__name__)
 class Due(Struct, frozen=True):
     """Something that a node's documents ask for.
 
-    ``what`` is left, settled, overdue (a shrink), failed or, of a gang over several nodes, ready.
+    ``what`` is left, settled, overdue (a shrink), failed, refused (to be suspended) or, of a gang over several nodes, ready.
     """
 
     what: str
@@ -55,6 +56,7 @@ def due(node: NodeState, now_ns: int) -> Iterator[Due]:
             elif held.entry.tier is not Tier.SPOT and is_ignored(held, entry, present_there.get(id_), observed, now_ns):
                 yield Due("overdue", id_, device_id)
     yield from (Due("failed", id_) for id_ in node.failing if _is_failed(ledger, observed, id_))
+    yield from (Due("refused", id_) for id_, (generation, _) in node.unsuspended.items() if _wants_away(ledger, id_, generation))
     yield from (Due("ready", id_) for id_, entry in node.gangs.items() if node.is_live(id_, entry.generation))
 
 
@@ -66,11 +68,17 @@ def _is_failed(ledger: Ledger, observed: Observed, slice_id: str) -> bool:
     )
 
 
+def _wants_away(ledger: Ledger, slice_id: str, generation: int) -> bool:
+    """Whether the slice is still to be suspended as it could not be."""
+    return any(entry.suspended and entry.generation == generation for entry in present(ledger, slice_id).values())
+
+
 class Followups:
     """Acts on what is due."""
 
-    def __init__(self, desk: Desk, requests: Requests, waiting: Waiting) -> None:
+    def __init__(self, desk: Desk, requests: Requests, waiting: Waiting, suspensions: Suspensions) -> None:
         self._desk = desk
+        self.suspensions = suspensions
         self._requests = requests
         self._waiting = waiting
         self._under_way: set[str] = set()
@@ -95,6 +103,8 @@ class Followups:
                     await self._settled(node, each)
                 elif each.what == "overdue":
                     await self._retreats.overdue(node, each.slice_id)
+                elif each.what == "refused":
+                    await self.suspensions.take_back(each.slice_id)
                 elif each.what == "ready":
                     await self._gangs.ready(each.slice_id)
                 else:
@@ -238,11 +248,14 @@ class Followups:
             entry = await desk.records.read(slice_id)
             record = entry.value if entry is not None else None
             here = record is not None and node in nodes_of(record.placements)
-            if record is not None and here and record.phase is Phase.PLACED:
+            outcome: Outcome | Refusal
+            if entry is not None and here and entry.value.phase is Phase.PLACED and entry.value.suspended:
+                outcome = await self.suspensions.bring_up(entry, epoch)
+            elif record is not None and here and record.phase is Phase.PLACED:
                 answer = await self._requests.resume(entry, epoch) if entry is not None else None
                 if isinstance(answer, SliceFact) and answer.generation > record.generation:
                     await desk.say(answer, record.traceparent)
-                outcome: Outcome | Refusal = Outcome.OVERTAKEN if isinstance(answer, Again) else Outcome.APPLIED
+                outcome = Outcome.OVERTAKEN if isinstance(answer, Again) else Outcome.APPLIED
             elif record is not None and here and record.phase is Phase.RELEASING:
                 ending = Ending(evicted=record.evicted, message=record.message)
                 outcome = await desk.ledgers.align(node, record, epoch, ending)

@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
 
+from msgspec import Struct
+
 from mica.bus import BusError, Delivery
 from mica.events import (
     CHANNEL_BY_SUBJECT,
@@ -23,7 +25,9 @@ from mica.events import (
     RepackPool,
     RequestSlice,
     ResizeSlice,
+    ResumeSlice,
     RightsizeSlices,
+    SuspendSlice,
     decode,
 )
 from mica.planner.changes import Changes, NotYetError
@@ -35,6 +39,7 @@ from mica.planner.lanes import Lanes
 from mica.planner.repacks import Repacks
 from mica.planner.requests import Requests
 from mica.planner.rightsizes import Rightsizes
+from mica.planner.suspensions import Suspensions
 
 log = logging.getLogger(__name__)
 
@@ -78,23 +83,34 @@ class InHand:
                     await call.delivery.in_progress()
 
 
+class Commands(Struct, frozen=True):
+    """Who carries out what is asked of slices that exist."""
+
+    changes: Changes
+    suspensions: Suspensions
+    repacks: Repacks
+    rightsizes: Rightsizes
+
+
 class Handlers:
     """Takes deliveries, sees each of them through."""
 
-    def __init__(self, desk: Desk, requests: Requests, changes: Changes, repacks: Repacks, rightsizes: Rightsizes) -> None:
+    def __init__(self, desk: Desk, requests: Requests, on: Commands) -> None:
         self._desk = desk
         self.in_hand = InHand()
         self._lanes = Lanes(desk.policies.commands_per_s, self._handle, desk.spawn)
         self._by_type: dict[type[Command], Handler] = {
             RequestSlice: requests.on_request,
-            ReleaseSlice: changes.on_release,
-            EvictSlice: changes.on_evict,
-            ResizeSlice: changes.on_resize,
-            ControlSlice: changes.on_control,
-            MoveSlice: changes.on_move,
+            ReleaseSlice: on.changes.on_release,
+            EvictSlice: on.changes.on_evict,
+            ResizeSlice: on.changes.on_resize,
+            ControlSlice: on.changes.on_control,
+            MoveSlice: on.changes.on_move,
+            SuspendSlice: on.suspensions.on_suspend,
+            ResumeSlice: on.suspensions.on_resume,
             ExplainSlice: Explanations(desk, requests.preemptions).on_explain,
-            RepackPool: repacks.on_repack,
-            RightsizeSlices: rightsizes.on_rightsize,
+            RepackPool: on.repacks.on_repack,
+            RightsizeSlices: on.rightsizes.on_rightsize,
         }
 
     async def on_delivery(self, delivery: Delivery) -> None:

@@ -85,7 +85,7 @@ class Placements:
 
     def _entered(self, record: SliceRecord) -> Answered:
         self._desk.mine.add(record.id)
-        self._waiting.discard(record.id)
+        self._waiting.settle(record)
         return answer_of(record)
 
     async def _write_at_once(self, plan: Plan, quota: TenantQuota) -> dict[str, int]:

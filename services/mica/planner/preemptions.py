@@ -12,7 +12,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from mica.bus import Entry, StaleRevisionError
-from mica.events import EvictSlice, LedgerEntry, Phase, SliceRecord, WaitsFor
+from mica.events import EvictSlice, Held, LedgerEntry, Phase, SliceRecord, SuspendSlice, WaitsFor
 from mica.planner.deciding import ask_of, decided, pins_of, sized_now
 from mica.planner.desk import AGAIN, Answered, Desk
 from mica.planner.domain.answers import answer_of
@@ -23,6 +23,7 @@ from mica.planner.domain.misfits import Refusal
 from mica.planner.domain.placing import Ask, Placed, Unplaced
 from mica.planner.domain.preempting import Clearance, clear, may_evict, promising
 from mica.planner.domain.quotas import holding_of, over_quota
+from mica.planner.domain.suspending import makes_room, not_suspendable
 from mica.planner.standing import standing_of
 from mica.planner.waiting import Head, Waiting
 
@@ -156,8 +157,29 @@ class Preemptions:
             if entry is None or entry.value.phase is not Phase.PLACED:
                 continue
             if any(_is_to_clear(record, each.node, each.device_id) for each in entry.value.placements):
-                command = EvictSlice(id=id_, grace_s=GRACE_S[entry.value.request.tier], reason=why[:REASON_MAX])
-                await self._desk.bus.publish(command, message_id=f"preempt-{record.id}-{record.generation}-{id_}")
+                await self._ask_to_leave(record, entry.value, why[:REASON_MAX])
+
+    async def _ask_to_leave(self, record: SliceRecord, victim: SliceRecord, why: str) -> None:
+        """To be suspended where that is enough, and to come back by itself; else to go."""
+        command: EvictSlice | SuspendSlice = EvictSlice(id=victim.id, grace_s=GRACE_S[victim.request.tier], reason=why)
+        how = "preempt"
+        if self._yields(record, victim):
+            if victim.suspended:
+                return
+            how = "preempt-suspend"
+            command = SuspendSlice(id=victim.id, lock_s=GRACE_S[victim.request.tier], resumes=True, reason=why)
+        await self._desk.bus.publish(command, message_id=f"{how}-{record.id}-{record.generation}-{victim.id}")
+
+    def _yields(self, record: SliceRecord, victim: SliceRecord) -> bool:
+        """Whether suspending the victim leaves the devices to the request."""
+        desk, node = self._desk, self._desk.fleet.node(victim.placements[0].node)
+        if not pins_of(desk, record.request.tenant).pool(node.pool).suspend or wants_host(record.request):
+            return False
+        wanted = {each.device_id: each for each in record.nominated}
+        pairs = [(each, wanted[each.device_id]) for each in victim.placements if each.device_id in wanted]
+        if not pairs or not all(makes_room(victim, mine, theirs) for mine, theirs in pairs):
+            return False
+        return victim.suspended or not_suspendable(desk.fleet, victim) is None
 
     def _have_left(self, record: SliceRecord) -> bool:
         """Whether nothing of the victims is left where they were to make room."""
@@ -165,13 +187,18 @@ class Preemptions:
         return not any(
             id_ in ledger.departures
             or any(
-                id_ in slices and _is_to_clear(record, ledger.node, device_id)
+                id_ in slices and _is_to_clear(record, ledger.node, device_id) and _is_there(slices[id_])
                 for table in (ledger.devices, ledger.held)
                 for device_id, slices in table.items()
             )
             for ledger in ledgers
             for id_ in record.waits_for.victims
         )
+
+
+def _is_there(what: LedgerEntry | Held) -> bool:
+    """Whether it has something of the device, or may still have."""
+    return not (isinstance(what, LedgerEntry) and what.suspended)
 
 
 def _is_to_clear(record: SliceRecord, node: str, device_id: str) -> bool:

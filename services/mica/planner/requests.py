@@ -164,7 +164,7 @@ class Requests:
         desk, record = self._desk, entry.value
         ledgers = [desk.ledgers.of(node).value for node in nodes_of(record.placements)]
         if all(stands(ledger, record) for ledger in ledgers):
-            self._waiting.discard(record.id)
+            self._waiting.settle(record)
             return answer_of(record)
         if any(is_barred(ledger, record) for ledger in ledgers):
             return await self.replan(entry, epoch)

@@ -18,24 +18,26 @@ from mica.events import (
     Inventory,
     NodePolicy,
     Observed,
-    Phase,
     PoolPolicy,
     RepackState,
     SliceQueued,
     SliceRecord,
+    SliceSuspended,
     StoredProfile,
     TenantPolicy,
 )
 from mica.observability import Tracer
 from mica.planner.changes import Changes
 from mica.planner.desk import Desk
+from mica.planner.domain.records import is_waiting
 from mica.planner.followups import Followups
-from mica.planner.handlers import Handlers
+from mica.planner.handlers import Commands, Handlers
 from mica.planner.policies import DEFAULT_COMMANDS_PER_S, Policies
 from mica.planner.repacks import Repacks, repacks_of
 from mica.planner.requests import Requests
 from mica.planner.rightsizes import Rightsizes
 from mica.planner.store import LEDGERS
+from mica.planner.suspensions import Suspensions
 from mica.planner.upkeep import Upkeep
 from mica.planner.view import View
 from mica.planner.waiting import Waiting
@@ -79,11 +81,13 @@ class Planner:
             desk = Desk(self._world.bus, self._world.clock, self._world.tracer, self._policies, group.create_task)
             desk.fleet.index.home = self._world.home
             requests = Requests(desk, self._waiting)
-            followups = Followups(desk, requests, self._waiting)
+            changes = Changes(desk, self._waiting)
+            suspensions = Suspensions(desk, self._waiting, changes)
+            followups = Followups(desk, requests, self._waiting, suspensions)
             upkeep = Upkeep(desk, requests, followups, self._waiting)
             repacks = repacks_of(desk, self._waiting)
             rightsizes = Rightsizes(desk)
-            handlers = Handlers(desk, requests, Changes(desk, self._waiting), repacks, rightsizes)
+            handlers = Handlers(desk, requests, Commands(changes, suspensions, repacks, rightsizes))
             await self._know(group, View(desk, followups, self._policies, self._waiting, repacks))
             group.create_task(self._tick(upkeep, handlers))
             group.create_task(self._improve(repacks, rightsizes))
@@ -163,16 +167,18 @@ class Planner:
             await self._guarded("queue", upkeep.retry_waiting)
 
     async def _hear_queued(self, desk: Desk) -> None:
-        """Learn which requests other replicas have queued: if they die, this one goes on with them."""
-        async with self._world.bus.following("slice.queued.*") as heard:
+        """Learn who waits by the word of other replicas, or of enforcers: if they die, this one goes on with them."""
+        async with self._world.bus.following("slice.queued.*", "slice.suspended.*") as heard:
             async for each in heard:
-                if isinstance(each.event, SliceQueued):
+                if isinstance(each.event, SliceQueued | SliceSuspended):
                     await self._guarded("queue", lambda id_=each.event.id: self._add_queued(desk, id_))  # type: ignore[misc]
 
     async def _add_queued(self, desk: Desk, slice_id: str) -> None:
         entry = await desk.records.read(slice_id)
-        if entry is not None and entry.value.phase is Phase.QUEUED and entry.value.until:
+        if entry is not None and is_waiting(entry.value) and (entry.value.until or entry.value.suspended):
             self._waiting.add(entry.value)
+            if entry.value.suspended:
+                self._waiting.wake()
 
     async def _guarded(self, what: str, work: Callable[[], Awaitable[None]]) -> None:
         """Do it; what goes wrong is logged, and tried again when its time comes."""

@@ -16,7 +16,7 @@ from mica.planner.deciding import ask_of, sized_now
 from mica.planner.desk import ATTEMPTS, Again, Answered, Desk
 from mica.planner.domain import records
 from mica.planner.domain.fleet import NodeState
-from mica.planner.domain.ledgers import nodes_of, present, stands
+from mica.planner.domain.ledgers import nodes_of, present, size_of, stands
 from mica.planner.domain.pools import NS
 from mica.planner.domain.queueing import is_kept_for
 from mica.planner.domain.sizing import Size
@@ -44,6 +44,7 @@ class Upkeep:
 
     def __init__(self, desk: Desk, requests: Requests, followups: Followups, waiting: Waiting) -> None:
         self._desk = desk
+        self._suspensions = followups.suspensions
         self._requests = requests
         self._followups = followups
         self._waiting = waiting
@@ -94,7 +95,7 @@ class Upkeep:
         """Read every record once, and know who waits, and which devices are kept for whom, before anything is decided."""
         entries = await self._desk.records.sweep()
         for entry in entries:
-            if entry.value.phase is Phase.QUEUED:
+            if records.is_waiting(entry.value):
                 self._waiting.add(entry.value)
         self._learn(entries)
         return entries
@@ -124,7 +125,10 @@ class Upkeep:
             seen.add(entry.value.id)
             if entry.value.phase is Phase.QUEUED or records.is_unannounced(entry.value):
                 self._waiting.add(entry.value)
-            elif self._is_half_done(entry.value):
+                continue
+            if records.is_waiting(entry.value):
+                self._waiting.add(entry.value)
+            if self._is_half_done(entry.value):
                 await self._tidy(entry.value.id)
         for node in list(desk.fleet.nodes.values()):
             for id_ in sorted({id_ for slices in node.ledger.devices.values() for id_ in slices} - seen):
@@ -234,12 +238,22 @@ class Upkeep:
             self._waiting.discard(slice_id)
             return None
         queued = entry.value.phase is Phase.QUEUED
-        answer = await (self._requests.retry_queued(entry, place) if queued else self._requests.resume(entry, epoch))
+        if records.is_waiting(entry.value) and not queued:
+            answer = await self._come_back(entry, place)
+        else:
+            answer = await (self._requests.retry_queued(entry, place) if queued else self._requests.resume(entry, epoch))
         if isinstance(answer, SliceRejected | SliceLost):
             return Again.AGAIN
         if isinstance(answer, Fact):
             await desk.say(answer, entry.value.traceparent)
         return answer
+
+    async def _come_back(self, entry: Entry[SliceRecord], place: tuple[int, int]) -> Answered:
+        """Of a suspended slice: once its ledgers say that it is."""
+        ledgers = self._desk.ledgers
+        if all(stands(ledgers.of(node).value, entry.value) for node in nodes_of(entry.value.placements)):
+            return await self._suspensions.retry(entry, place)
+        return None
 
     async def _announce(self, entry: Entry[SliceRecord]) -> Answered:
         """Tell that a request has waited in vain, then note that it was told."""
@@ -261,10 +275,8 @@ def add_charges(sums: dict[tuple[str, str], Holding], ledger: Ledger) -> None:
         sums[departure.tenant, id_] = LEAVING
     for slices in ledger.devices.values():
         for id_, entry in slices.items():
-            before = sums.get((entry.tenant, id_), LEAVING)
-            sums[entry.tenant, id_] = Holding(
-                vram_bytes=before.vram_bytes + entry.vram_bytes, share_ppm=before.share_ppm + entry.share_ppm
-            )
+            before, (vram_bytes, share_ppm) = sums.get((entry.tenant, id_), LEAVING), size_of(entry)
+            sums[entry.tenant, id_] = Holding(vram_bytes=before.vram_bytes + vram_bytes, share_ppm=before.share_ppm + share_ppm)
 
 
 async def unhurried(nodes: list[NodeState]) -> AsyncIterator[NodeState]:

@@ -1,4 +1,4 @@
-"""Requests that wait for capacity, and the devices that are kept for some of them.
+"""Requests that wait for capacity, suspended slices that do, and the devices that are kept for some of them.
 
 Invariant: holds every queued request that this replica has heard of, until its record says otherwise. What is kept for whom
 follows from the records: the devices that others were evicted from for a request, and, for the first in the queue that has waited
@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from mica.events import Holding, Phase, SliceRecord
 from mica.planner.domain.queueing import Standing, in_order, is_kept_for
+from mica.planner.domain.records import is_waiting
 
 
 class Head(Struct, frozen=True):
@@ -43,6 +44,13 @@ class Waiting:
         self._records.pop(slice_id, None)
         if self.head is not None and self.head.id == slice_id:
             self.head = None
+
+    def settle(self, record: SliceRecord) -> None:
+        """It waits, or it does not, by its record."""
+        if is_waiting(record):
+            self.add(record)
+        else:
+            self.discard(record.id)
 
     def get(self, slice_id: str) -> SliceRecord | None:
         """The record of one that waits, as last seen."""
@@ -86,7 +94,7 @@ class Waiting:
         """Whether somebody's time is up, or somebody has just waited so long that devices are kept for it."""
         ripe = {record.id for record in self._records.values() if record.until and is_kept_for(record, now_ns)}
         just, self._ripe = ripe - self._ripe, ripe
-        return bool(just) or any(record.until <= now_ns for record in self._records.values())
+        return bool(just) or any(0 < record.until <= now_ns for record in self._records.values())
 
     def wake(self) -> None:
         """Have all of them tried again, if there are any."""

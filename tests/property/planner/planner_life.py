@@ -38,12 +38,14 @@ from mica.events import (
     ReleaseSlice,
     RequestSlice,
     ResizeSlice,
+    ResumeSlice,
     SliceEvicted,
     SliceFailed,
     SliceReady,
     SliceRecord,
     SliceRejected,
     SliceReleased,
+    SuspendSlice,
     TenantHoldings,
     TenantPolicy,
     TenantQuota,
@@ -85,7 +87,11 @@ class Life(RuleBasedStateMachine):
     async def _begin(self) -> None:
         await self.house.bus.policy.put("tenant.t1", TenantPolicy(quota=QUOTA))
         edge = Inventory(node="n2", pool=self.second_pool, boot_id="b1", devices=(l4("n2-l4"), p40("n2-p40")))
-        self.inventories = {"n1": replace(mixed("n1"), cpu_milli=8_000, host_memory_bytes=8 * GIB), "n2": edge}
+        first = replace(mixed("n1"), cpu_milli=8_000, host_memory_bytes=24 * GIB)
+        self.inventories = {
+            each.node: replace(each, devices=tuple(replace(device, suspends=True) for device in each.devices))
+            for each in (first, edge)
+        }
         for inventory in self.inventories.values():
             await self.house.add_node(inventory)
         await self.house.start_planner(self.rig())
@@ -138,6 +144,25 @@ class Life(RuleBasedStateMachine):
     def release(self, pick: int, evict: bool, spins: int) -> None:
         id_ = self.living(pick)
         self._send(EvictSlice(id=id_) if evict else ReleaseSlice(id=id_), spins)
+
+    @rule(pick=PICK, resumes=st.booleans(), spins=SPINS)
+    def suspend(self, pick: int, resumes: bool, spins: int) -> None:
+        """One that is in force in a software mode, where there is one."""
+        self.enforce_all(20)
+        placed = [r for r in self.run(documents(self.house)).records.values() if r.phase is Phase.PLACED]
+        soft = [r.id for r in placed if all(each.mode is not Mode.HARDWARE for each in r.placements)]
+        self._send(SuspendSlice(id=soft[pick % len(soft)] if soft else self.living(pick), resumes=resumes), spins)
+
+    @rule(pick=PICK, spins=SPINS)
+    def resume(self, pick: int, spins: int) -> None:
+        away = [r.id for r in self.run(documents(self.house)).records.values() if r.suspended and r.phase is Phase.PLACED]
+        self._send(ResumeSlice(id=away[pick % len(away)] if away else self.living(pick)), spins)
+
+    @rule(pick=PICK)
+    def make_unportable(self, pick: int) -> None:
+        """From now on its programs' memory can not be taken."""
+        for enforcer in self.house.enforcers.values():
+            enforcer.unportable.add(self.living(pick))
 
     @rule(ahead=st.integers(-1, 1), spins=SPINS)
     def release_around_a_request(self, ahead: int, spins: int) -> None:

@@ -12,12 +12,15 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
-from hypothesis.stateful import run_state_machine_as_test
-from planner_life import COMMON, ByTheLedger, Life, Rig
+from hypothesis import strategies as st
+from hypothesis.stateful import rule, run_state_machine_as_test
+from planner_life import COMMON, PICK, ByTheLedger, Life, Rig
 
 from mica.bus import StaleRevisionError, Write
-from mica.events import Document
+from mica.events import Document, Mode, RequestSlice
 from mica.planner.store import LEDGERS
+
+GIB = 1 << 30
 
 
 class LifeWithoutNews(Life):
@@ -79,6 +82,30 @@ class LifeWithoutChain(Life):
         return rig
 
 
+class LifeWithSuspensions(Life):
+    """Three slices in a software mode live from the start, and two more rules suspend them and bring them back."""
+
+    async def _begin(self) -> None:
+        await super()._begin()
+        for gib in (6, 9, 12):
+            self.asked += 1
+            body = RequestSlice(tenant="t2", id=f"s{self.asked}", vram_bytes=gib * GIB, mode=Mode.FCSP, share_ppm=200_000)
+            self.requests.append((await self.house.bus.publish(body), body))
+        await self.house.settle()
+
+    @rule(pick=PICK, resumes=st.booleans(), settled=st.booleans())
+    def suspend_once_more(self, pick: int, resumes: bool, settled: bool) -> None:
+        self.suspend(pick=pick, resumes=resumes, spins=47)
+        if settled:
+            self.enforce_all(47)
+
+    @rule(pick=PICK, settled=st.booleans())
+    def resume_once_more(self, pick: int, settled: bool) -> None:
+        self.resume(pick=pick, spins=47)
+        if settled:
+            self.enforce_all(47)
+
+
 class LifeByTheLedger(ByTheLedger, Life):
     """A control: what is held back is sold."""
 
@@ -87,6 +114,12 @@ class LifeByTheLedger(ByTheLedger, Life):
 def test_the_invariants_hold_whatever_happens_in_whatever_order() -> None:
     """I1 to I4, I7 and I8 hold after every step, every request ends in one answer, and nothing is left over."""
     run_state_machine_as_test(Life, settings=settings(max_examples=100, stateful_step_count=40, **COMMON))
+
+
+@pytest.mark.timeout(300)
+def test_the_invariants_hold_while_slices_are_suspended_and_come_back() -> None:
+    """The same, where most of what happens is suspending and resuming."""
+    run_state_machine_as_test(LifeWithSuspensions, settings=settings(max_examples=40, stateful_step_count=40, **COMMON))
 
 
 @pytest.mark.timeout(300)

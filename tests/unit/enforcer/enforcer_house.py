@@ -77,6 +77,8 @@ class House:
         while self.enforcer.due.is_set() or self.enforcer.telling_due.is_set() or self.enforcer.node.jobs:
             await self.once()
             await self.enforcer.do_jobs()
+            if self.enforcer.errands_due.is_set():
+                await self.enforcer.do_errands()
 
     async def once(self) -> None:
         """Let the enforcer apply and tell once."""

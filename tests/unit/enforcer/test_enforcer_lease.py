@@ -116,8 +116,9 @@ async def test_the_lease_is_renewed_every_five_seconds_and_not_more_often(house:
 @pytest.mark.parametrize("control", list(Control))
 @pytest.mark.parametrize("tier", list(Tier))
 def test_a_fence_never_lets_anything_run(control: Control, tier: Tier) -> None:
-    """Whatever the slice was allowed, it is paused or killed; what was killed stays so."""
-    assert fenced(control, tier) in (Control.PAUSE, Control.KILL)
+    """Whatever the slice was allowed, it stands still or is killed; what was killed, or is suspended, stays so."""
+    assert fenced(control, tier) in (Control.PAUSE, Control.KILL, Control.SUSPEND)
+    assert (fenced(control, tier) is Control.SUSPEND) is (control is Control.SUSPEND and tier is not Tier.SPOT)
     assert fenced(Control.KILL, tier) is Control.KILL
 
 

@@ -20,14 +20,18 @@ from mica.events import (
     PartitionProfile,
     Runtime,
     SliceEvicted,
+    SliceFact,
     SliceReady,
     SliceReleased,
     SliceResized,
+    SliceResumed,
+    SliceSuspended,
     Vendor,
 )
 
 GIB = 1 << 30
 MIB = 1 << 20
+ALIVE = (ObservedState.LIVE, ObservedState.SUSPENDED)
 
 
 def _profile(name: str, profile_id: int, starts: Sequence[int], shape: tuple[int, float, int, int, int]) -> PartitionProfile:
@@ -138,6 +142,15 @@ def _seen(entry: LedgerEntry, used_bytes: int, *, failed: bool) -> ObservedSlice
             share_ppm=0,
             message="it is broken",
         )
+    if entry.suspended:
+        return ObservedSlice(
+            generation=entry.generation,
+            state=ObservedState.SUSPENDED,
+            mode=entry.mode,
+            vram_bytes=0,
+            share_ppm=0,
+            away_bytes=used_bytes,
+        )
     return ObservedSlice(
         generation=entry.generation,
         state=ObservedState.LIVE,
@@ -166,6 +179,9 @@ class SimulatedEnforcer:
         self.fenced = False
         """Its lease has run out since it last looked at the ledger: nothing runs on it."""
         self._announced: dict[str, int] = {}
+        self._away: set[str] = set()
+        self.unportable: set[str] = set()
+        """The slices that can not be suspended, since their programs' memory can not be taken."""
         self._ended: set[tuple[str, int]] = set()
 
     async def step(self) -> None:
@@ -179,6 +195,7 @@ class SimulatedEnforcer:
             self.used = {place: held for place, held in self.used.items() if place[1] in known}
             self.fenced = False
         observed = apply(ledger, self.observed, until, self.used, self.broken)
+        observed = self._kept_back(ledger, observed)
         for id_, entries in _by_slice(ledger).items():
             if next(iter(entries.values())).nodes == 1:
                 await self._announce(id_, entries, observed)
@@ -186,7 +203,7 @@ class SimulatedEnforcer:
             if departure.nodes == 1 and not any(id_ in slices for slices in observed.devices.values()):
                 await self._end(id_, departure)
         for id_, entries in _by_slice(ledger).items():
-            if all(observed.devices[device_id][id_].state is ObservedState.LIVE for device_id in entries):
+            if all(observed.devices[device_id][id_].state in ALIVE for device_id in entries):
                 self.lived.add((id_, next(iter(entries.values())).generation))
         self.observed = observed
         await self.bus.state.put(f"observed.{self.node}", observed)
@@ -207,6 +224,17 @@ class SimulatedEnforcer:
             if seen.state is ObservedState.LIVE or seen.vram_used_bytes
         }
 
+    def _kept_back(self, ledger: Ledger, observed: Observed) -> Observed:
+        """What could not be suspended is what it was."""
+        devices = {device_id: dict(slices) for device_id, slices in observed.devices.items()}
+        for device_id, slices in ledger.devices.items():
+            for id_, entry in slices.items():
+                before = self.observed.devices.get(device_id, {}).get(id_)
+                live = before is not None and before.state is ObservedState.LIVE
+                if entry.suspended and id_ in self.unportable and before is not None and live:
+                    devices[device_id][id_] = replace(before, refused=entry.generation, message="it has managed memory")
+        return replace(observed, devices=devices)
+
     async def renew(self) -> None:
         """Keep the lease, without looking at the ledger: what was stopped meanwhile does not run again by that."""
         self.look_at_lease()
@@ -216,11 +244,17 @@ class SimulatedEnforcer:
     async def _announce(self, id_: str, entries: dict[str, LedgerEntry], observed: Observed) -> None:
         seen = [observed.devices[device_id][id_] for device_id in entries]
         generation = next(iter(entries.values())).generation
+        entry = next(iter(entries.values()))
         over = any(each.vram_used_bytes > entries[device_id].vram_bytes for device_id, each in zip(entries, seen, strict=True))
-        if over or any(each.state is not ObservedState.LIVE for each in seen) or self._announced.get(id_, -1) >= generation:
+        if entry.suspended and any(each.refused for each in seen):
+            self._away.add(id_)
+        in_force = all(each.state in ALIVE and each.generation == generation for each in seen)
+        if over or not in_force or self._announced.get(id_, -1) >= generation:
             return
-        again = next(iter(entries.values())).again
-        kind = SliceResized if again or id_ in self._announced else SliceReady
+        kind: type[SliceReady | SliceResized | SliceResumed | SliceSuspended] = SliceReady
+        if entry.again or id_ in self._announced:
+            kind = SliceSuspended if entry.suspended else SliceResumed if id_ in self._away else SliceResized
+        (self._away.add if entry.suspended else self._away.discard)(id_)
         self._announced[id_] = generation
         tenant = next(iter(entries.values())).tenant
         await self._say(kind(at=self.clock.unix_ns(), id=id_, tenant=tenant, generation=generation, placements=()))
@@ -238,7 +272,7 @@ class SimulatedEnforcer:
         else:
             await self._say(SliceReleased(at=at, id=id_, tenant=departure.tenant, generation=generation))
 
-    async def _say(self, fact: SliceReady | SliceResized | SliceReleased | SliceEvicted) -> None:
+    async def _say(self, fact: SliceFact) -> None:
         await self.bus.publish(fact, message_id=f"{fact.__struct_config__.tag}-{fact.id}-{fact.generation}")
 
 

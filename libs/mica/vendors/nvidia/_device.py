@@ -10,6 +10,7 @@ from msgspec import structs
 from mica.events import Device, PartitionProfile, Runtime, Vendor
 from mica.hardware import Model
 from mica.vendors._port import VendorError
+from mica.vendors.nvidia._checkpoint import suspend_refusal
 from mica.vendors.nvidia._compute import multiprocessors
 from mica.vendors.nvidia._known import contradictions, known_model
 from mica.vendors.nvidia._library import optional, simulated, text
@@ -36,6 +37,7 @@ def describe(nvml: Any, index: int, pipe: str, *, privileged: bool) -> Device:
     profiles = _profiles(nvml, handle, standing)
     cores = optional(nvml, "nvmlDeviceGetNumGpuCores", handle) or 0
     why_not = refusal(standing)
+    version = _cuda_version(nvml)
     device = Device(
         id=nvml.nvmlDeviceGetUUID(handle),
         index=index,
@@ -56,7 +58,9 @@ def describe(nvml: Any, index: int, pipe: str, *, privileged: bool) -> Device:
         numa_node=_numa_node(nvml, handle),
         simulated=simulated(),
         mps_pipe="" if partitioned else pipe,
-        green_contexts=(major, minor) >= GREEN_CAPABILITY and _cuda_version(nvml) >= GREEN_CUDA_VERSION,
+        green_contexts=(major, minor) >= GREEN_CAPABILITY and version >= GREEN_CUDA_VERSION,
+        suspends=not suspend_refusal(version),
+        suspend_refusal=suspend_refusal(version),
     )
     return device if model is None else structs.replace(device, warnings=contradictions(device, model))
 

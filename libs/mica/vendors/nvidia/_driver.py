@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from mica.events import Device, Link, Partition
-from mica.vendors._port import Access, DeviceReading, Finding, VendorDriver, VendorError
+from mica.vendors._port import Access, Checkpointer, DeviceReading, Finding, VendorDriver, VendorError
 from mica.vendors.nvidia._access import by_uuid, device_nodes
+from mica.vendors.nvidia._checkpoint import CudaCheckpointer
 from mica.vendors.nvidia._device import describe, memory
 from mica.vendors.nvidia._health import Health
 from mica.vendors.nvidia._library import close_nvml, nvml_call, open_nvml, optional, simulated, simulation_dir
@@ -101,6 +102,10 @@ class NvidiaDriver(VendorDriver):
             with nvml_call(f"device {device_id}: its device nodes"):
                 nodes = device_nodes(self._nvml, device_id, partition)
         return by_uuid(partition.uuid if partition is not None else device_id, nodes)
+
+    def checkpointer(self) -> Checkpointer:
+        """The CUDA driver's checkpoint calls."""
+        return CudaCheckpointer()
 
     def close(self) -> None:
         """Shut NVML down."""

@@ -1,4 +1,4 @@
-"""``mica resize``, ``release``, ``control``, ``evict`` and ``move``: commands on one slice, and what becomes of them.
+"""``mica resize``, ``release``, ``control``, ``evict``, ``move``, ``suspend``, ``resume``, and what becomes of them.
 
 Invariant: exit status 0 means that the fact which confirms the command was heard, unless --no-wait was given.
 """
@@ -32,16 +32,21 @@ from mica.events import (
     MoveSlice,
     ReleaseSlice,
     ResizeSlice,
+    ResumeSlice,
     SliceAsked,
     SliceEvicted,
     SliceFact,
     SliceFailed,
     SliceLost,
+    SliceQueued,
     SliceReady,
     SliceRefused,
     SliceRejected,
     SliceReleased,
     SliceResized,
+    SliceResumed,
+    SliceSuspended,
+    SuspendSlice,
     decode,
     encode,
     subject_of,
@@ -53,7 +58,7 @@ REFUSED_S: Final = 2.0
 ENDED: Final = (SliceReleased, SliceEvicted, SliceLost, SliceFailed, SliceRejected)
 WITHDRAWN: Final = (SliceRejected, SliceFailed)
 """How a slice ends that was still queued: its request gets its final answer, and there is nothing to release."""
-CHANGED: Final = (SliceResized, SliceReady)
+CHANGED: Final = (SliceResized, SliceReady, SliceResumed)
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -116,7 +121,13 @@ def release(id: str, grace_s: float, drain_s: float | None, **how: Any) -> None:
 
 
 @click.command()
-@click.option("--to", "control_word", required=True, type=click.Choice([str(word) for word in Control]), help="The control word.")
+@click.option(
+    "--to",
+    "control_word",
+    required=True,
+    type=click.Choice([str(word) for word in Control if word is not Control.SUSPEND]),
+    help="The control word.",
+)
 @click.option("--reason", default="", help="Free text.")
 @_waiting
 def control(id: str, control_word: str, reason: str, **how: Any) -> None:  # noqa: A002 - as typed
@@ -153,7 +164,26 @@ def _patient(how: How, grace_s: float) -> How:
     return replace(how, timeout=max(how.timeout, grace_s + WAIT_S))
 
 
-AnyChange = ResizeSlice | ReleaseSlice | ControlSlice | EvictSlice | MoveSlice
+@click.command()
+@click.option("--lock", "lock_s", type=SECONDS, default="5s", show_default=True, help="For the work under way to finish.")
+@click.option("--resumes", is_flag=True, help="Bring it back by itself as soon as there is room.")
+@click.option("--reason", default="", help="Told to the tenant.")
+@_waiting
+def suspend(id: str, lock_s: float, reason: str, *, resumes: bool, **how: Any) -> None:  # noqa: A002 - as typed
+    """Have a slice's programs stand still with their device memory on the host; returns when the device is free for others."""
+    command = SuspendSlice(id=id, lock_s=lock_s, resumes=resumes, reason=reason)
+    run(_send(command, (SliceSuspended,), How(**how)))
+
+
+@click.command()
+@click.option("--reason", default="", help="Free text.")
+@_waiting
+def resume(id: str, reason: str, **how: Any) -> None:  # noqa: A002 - as typed
+    """Bring a suspended slice back, now or as soon as there is room on its devices."""
+    run(_send(ResumeSlice(id=id, reason=reason), (*CHANGED, SliceQueued), How(**how)))
+
+
+AnyChange = SuspendSlice | ResumeSlice | ResizeSlice | ReleaseSlice | ControlSlice | EvictSlice | MoveSlice
 
 
 async def _send(command: AnyChange, confirms: tuple[type[Fact], ...], how: How) -> None:
@@ -223,9 +253,11 @@ def outcome(heard: Heard, confirms: tuple[type[Fact], ...], generation: int) -> 
     event = heard.event
     if not isinstance(event, SliceFact):
         return None
-    if isinstance(event, ENDED) or (isinstance(event, confirms) and event.generation > generation):
+    if isinstance(event, ENDED) or (isinstance(event, SliceQueued) and SliceQueued in confirms):
         return event
-    return None
+    if isinstance(event, SliceResumed) and SliceSuspended in confirms and event.generation > generation:
+        return event
+    return event if isinstance(event, confirms) and event.generation > generation else None
 
 
 def report(command: Command, fact: Fact, confirms: tuple[type[Fact], ...], *, as_json: bool) -> None:
@@ -242,7 +274,8 @@ def report(command: Command, fact: Fact, confirms: tuple[type[Fact], ...], *, as
     if isinstance(command, ResizeSlice) and not is_of(command, fact):
         raise CliError(f"slice {command.id}: another change took the place of this one; `mica show {command.id}` tells its size")
     if not isinstance(fact, confirms):
-        raise CliError(f"slice {getattr(command, 'id', '')}: {name} instead: {getattr(fact, 'message', '')}")
+        why = getattr(fact, "message", "") or "`mica show` says why"
+        raise CliError(f"slice {getattr(command, 'id', '')}: {name} instead: {why}")
     if not as_json:
         withdrawn = ", it was still queued" if isinstance(fact, WITHDRAWN) else ""
         click.echo(
@@ -255,4 +288,6 @@ def _done(command: Command, name: str) -> str:
     """What the command did; every change that is in force is told as ``slice.resized``."""
     if isinstance(command, ControlSlice):
         return f"is told to {command.control}"
+    if isinstance(command, ResumeSlice) and name == "queued":
+        return "waits for room to come back"
     return "is moved" if isinstance(command, MoveSlice) else f"is {name}"

@@ -55,6 +55,7 @@ def row_of(record: SliceRecord, observed: dict[str, Observed]) -> dict[str, Any]
         "devices": [{"node": p.node, "device_id": p.device_id, "model": p.model} for p in record.placements],
         "vram_bytes": first.vram_bytes if first else record.request.vram_bytes or 0,
         "vram_used_bytes": sum(item.vram_used_bytes for item in seen),
+        "away_bytes": sum(item.away_bytes for item in seen),
         "share_ppm": first.share_ppm if first else record.request.share_ppm or 0,
         "tier": str(record.request.tier),
         "control": str(record.control),
@@ -78,6 +79,9 @@ def seen_of(record: SliceRecord, observed: dict[str, Observed]) -> dict[str, Obs
 def state_of(record: SliceRecord, seen: list[ObservedSlice]) -> str:
     """``ready`` once it is live on all its devices, and on several nodes the planner has seen that, too; else the phase."""
     live = len(seen) == len(record.placements) and all(item.state is ObservedState.LIVE for item in seen)
+    if record.phase is Phase.PLACED and (record.suspended or any(item.state is ObservedState.SUSPENDED for item in seen)):
+        away = bool(seen) and all(item.state is ObservedState.SUSPENDED for item in seen)
+        return ("suspended" if away else "suspending") if record.suspended else "resuming"
     if len({placement.node for placement in record.placements}) > 1:
         live = live and record.ready_generation == record.generation
     if record.phase is Phase.PLACED and live:
@@ -128,9 +132,17 @@ async def _show(slice_id: str, server: str | None, *, as_json: bool) -> None:
     if record.phase is Phase.QUEUED and record.waits_for.position:
         waits = record.waits_for
         click.echo(f"  waits: {waits.position} of {waits.length}; evicted for it: {', '.join(waits.victims) or 'nobody'}")
+    if record.suspended and record.resumes:
+        waits = record.waits_for
+        lack = f" for {waits.field}: asked {waits.asked}, {waits.free_now}" if waits.field else ""
+        click.echo(f"  comes back as soon as there is room{lack}")
     show_placements(record.placements)
     for device_id, item in seen.items():
         click.echo(f"  on {device_id}: {item.state}, generation {item.generation}, holds {show_bytes(item.vram_used_bytes)}")
+        if item.away_bytes:
+            click.echo(f"    on the host: {show_bytes(item.away_bytes)}")
+        if item.message:
+            click.echo(f"    {item.message}")
     show_decision(record.decision)
 
 

@@ -50,6 +50,15 @@ def answer_of(record: SliceRecord) -> SliceFact | None:
             return None
 
 
+def waits_to_resume(record: SliceRecord) -> SliceQueued:
+    """A suspended slice waits for room to come back; no time is set for that."""
+    return SliceQueued(
+        at=record.updated_at, id=record.id, tenant=record.request.tenant, generation=record.generation, until=0,
+        decision=Decision(summary=f"suspended; waits for {record.waits_for.field or 'room'} to come back"),
+        waits_for=record.waits_for,
+    )  # fmt: skip
+
+
 def message_id(fact: Fact) -> str:
     """The same for every repetition of a fact."""
     tag = str(fact.__struct_config__.tag)

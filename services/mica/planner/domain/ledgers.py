@@ -53,7 +53,7 @@ class Ending(Struct, frozen=True):
 def entries_of(record: SliceRecord, node: str) -> dict[str, LedgerEntry]:
     """By device, what a node's ledger has to say about a placed slice."""
     request, nodes = record.request, len(nodes_of(record.placements))
-    return {
+    entries = {
         placement.device_id: LedgerEntry(
             id=record.id,
             tenant=request.tenant,
@@ -81,6 +81,20 @@ def entries_of(record: SliceRecord, node: str) -> dict[str, LedgerEntry]:
         for placement in record.placements
         if placement.node == node
     }
+    return {d: _away(entry, record.lock_s) for d, entry in entries.items()} if record.suspended else entries
+
+
+def _away(entry: LedgerEntry, lock_s: float) -> LedgerEntry:
+    """What a suspended slice has in place of that: nothing of the device, and as much more of the node's own memory."""
+    return replace(
+        entry, vram_bytes=0, share_ppm=0, window=None, host_memory_bytes=entry.host_memory_bytes + entry.vram_bytes,
+        away_vram_bytes=entry.vram_bytes, away_share_ppm=entry.share_ppm, lock_s=lock_s,
+    )  # fmt: skip
+
+
+def size_of(entry: LedgerEntry) -> tuple[int, int]:
+    """VRAM (bytes) and compute (ppm) that its tenant is charged for: also of what is suspended."""
+    return entry.vram_bytes or entry.away_vram_bytes, entry.share_ppm or entry.away_share_ppm
 
 
 def runtime_of(asked: Runtime, vendor: Vendor) -> Runtime:
@@ -275,8 +289,10 @@ def _replace_entries(
 
 
 def _loses(before: LedgerEntry, after: LedgerEntry) -> bool:
-    """Whether the slice is to have less on the device than before, or other slots or times."""
+    """Whether the slice is to have less on the device than before, or of its node's memory, or other slots or times."""
     if after.vram_bytes < before.vram_bytes or after.share_ppm < before.share_ppm:
+        return True
+    if before.suspended and not after.suspended:
         return True
     if before.window is not None and after.window is not None:
         end = before.window.offset_ns + before.window.length_ns

@@ -24,6 +24,8 @@ def moved(fleet: Fleet, record: SliceRecord, command: MoveSlice, pins: Pins) -> 
     """Where it would go, or why it has to stay."""
     if len(record.placements) != 1:
         return Refusal("id", record.id, f"a slice on one device; this one is a gang of {len(record.placements)}")
+    if record.suspended:
+        return Refusal("id", record.id, "a slice that is not suspended; a driver brings it back only to where it was")
     placement = record.placements[0]
     refusal = _bound(fleet, record, command)
     if refusal is not None:

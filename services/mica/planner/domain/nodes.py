@@ -75,6 +75,8 @@ class NodeState:
         self.host = HostClaims()
         self.failing: dict[str, str] = {}
         """By slice, what the enforcer says why it can not hold it."""
+        self.unsuspended: dict[str, tuple[int, str]] = {}
+        """By slice, the generation with which it was to be suspended in vain, and why."""
         self._connections: tuple[Inventory, Connections] | None = None
         self._groups: tuple[Ledger, Groups] | None = None
         self._numbers: tuple[Inventory, dict[str, int]] | None = None
@@ -247,6 +249,12 @@ class NodeState:
             for slices in now.values()
             for id_, slice_ in slices.items()
             if slice_.state is ObservedState.FAILED
+        }
+        self.unsuspended = {
+            id_: (slice_.refused, slice_.message)
+            for slices in now.values()
+            for id_, slice_ in slices.items()
+            if slice_.refused and slice_.state is ObservedState.LIVE
         }
 
     def reserve(self, slice_id: str, placement: Placement, *, kept: bool) -> None:

@@ -8,7 +8,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from mica.events import Decision, Loss, Phase, Placement, RequestSlice, SliceRecord, WaitsFor
+from mica.events import Decision, Loss, Phase, Placement, RequestSlice, SliceRecord, SuspendSlice, WaitsFor
 from mica.planner.domain.misfits import Refusal
 
 TOMBSTONE_S: Final = 86_400
@@ -76,8 +76,34 @@ def homeless(record: SliceRecord, message: str, at: int, queue_s: float) -> Slic
     """It was ready on a node that is lost, and looks for another place for so long."""
     return replace(
         record, placements=(), nominated=(), waits_for=WaitsFor(), resizing=None, updated_at=at,
+        suspended=False, resumes=False,
         until=at + int(queue_s * 1e9), lost=Loss(message=message, generation=record.generation),
     )  # fmt: skip
+
+
+def suspended(record: SliceRecord, command: SuspendSlice, sequence: int, at: int) -> SliceRecord:
+    """It is to hold nothing of its devices from the next generation on."""
+    why = f"suspended: {command.reason}" if command.reason else ""
+    return replace(
+        changed(record, record.placements, sequence, at), suspended=True, resumes=command.resumes, lock_s=command.lock_s,
+        message=why, unsuspendable="", waits_for=WaitsFor(),
+    )  # fmt: skip
+
+
+def resumed(record: SliceRecord, placements: tuple[Placement, ...], sequence: int, at: int) -> SliceRecord:
+    """It is to be back on its devices from the next generation on."""
+    return replace(changed(record, placements, sequence, at), suspended=False, resumes=False, message="")
+
+
+def not_suspended(record: SliceRecord, why: str, at: int) -> SliceRecord:
+    """It could not be suspended, and stays what it was."""
+    back = resumed(record, record.placements, record.sequence, at)
+    return replace(back, unsuspendable=why, message=f"not suspended: {why}")
+
+
+def is_waiting(record: SliceRecord) -> bool:
+    """Whether it stands in the queue: a request without a place, or a suspended slice that is to come back."""
+    return record.phase is Phase.QUEUED or (record.phase is Phase.PLACED and record.suspended and record.resumes)
 
 
 def ended(record: SliceRecord, phase: Phase, message: str, at: int) -> SliceRecord:
