@@ -229,10 +229,12 @@ class Followups:
         if await self._desk.ledgers.bar(node, entry.value, epoch, at_once=again) is not Outcome.APPLIED:
             return AGAIN
         if entry.value.phase is not Phase.PLACED:
-            phase = Phase.LOST if await self._desk.was_ready(entry.value) else Phase.FAILED
+            ready = entry.value.lost is not None or await self._desk.was_ready(entry.value)
+            phase = Phase.LOST if ready else Phase.FAILED
             return await self._requests.end(entry, phase, why)
         if await self._desk.was_ready(entry.value):
-            answer = await (self._requests.lose(entry, why) if again else self._requests.end(entry, Phase.LOST, why))
+            moves = again and not entry.value.suspended  # what a suspended slice has left of its programs is on the node
+            answer = await (self._requests.lose(entry, why) if moves else self._requests.end(entry, Phase.LOST, why))
         else:
             answer = await self._requests.replace_failed(entry, frozenset(), why)
         if isinstance(answer, Fact):

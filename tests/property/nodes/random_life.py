@@ -26,7 +26,7 @@ from mica.discovery.inventory import Identity, take_stock
 from mica.discovery.probe import Probe
 from mica.enforcer.__main__ import libraries, serve
 from mica.enforcer.handlers import Enforcer, take_over
-from mica.enforcer.hardware import VendorOccupants, VendorPartitions
+from mica.enforcer.hardware import VendorCheckpoints, VendorOccupants, VendorPartitions
 from mica.enforcer.processes import NodeProcesses
 from mica.enforcer.region_files import RegionFiles
 from mica.enforcer.world import World as Site
@@ -121,6 +121,7 @@ class Node:
             bus=self.bus, regions=regions, partitions=VendorPartitions(self.drivers), processes=NodeProcesses(self.runtime),
             occupants=VendorOccupants(self.drivers), clock=self.clock, tracer=PassingTracer(), runtime=self.runtime,
             libraries=libraries(self.sim), node=self.name, boot_id=f"boot-{self.boot}",
+            checkpoints=VendorCheckpoints(self.drivers),
         )  # fmt: skip
         self.enforcer = await take_over(site)
         self.stack.callback(self.enforcer.close)

@@ -259,9 +259,9 @@ async def test_the_other_commands_on_a_suspended_slice(house: House) -> None:
 
 
 async def test_a_suspended_slice_of_a_lost_node_is_lost(house: House) -> None:
-    """What it had on the host went with its node."""
+    """What it had on the host went with its node, whatever its tier."""
     await put(house, "s", 6)
-    await house.send(SuspendSlice(id="s", resumes=True))
+    await house.send(SuspendSlice(id="s"))
     await house.pass_time(60, silent="n1")
     assert (await record(house, "s")).phase is Phase.LOST
 
