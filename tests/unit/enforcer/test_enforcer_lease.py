@@ -2,13 +2,14 @@
 
 import pytest
 from enforcer_house import GIB, S1, House, entry
+from msgspec.structs import replace
 
 from mica.bus import BusUnavailableError
 from mica.enforcer.drains import Drain, due_signal
 from mica.enforcer.lending import Neighbour, ceilings
 from mica.enforcer.limits import fenced
 from mica.enforcer.places import Place
-from mica.events import Control, Tier
+from mica.events import Control, Tier, WorkLimits
 
 
 async def cut_off(house: House, seconds: int) -> None:
@@ -162,3 +163,31 @@ async def test_a_neighbour_that_waits_to_launch_is_not_idle(house: House) -> Non
         house.regions.waiting_ns[quiet] = house.clock.monotonic_ns() if at_work else 0
         enforcer.lend()
         assert house.regions.records[borrower].ceiling_ppm == ceiling_ppm
+
+
+def test_a_ceiling_lets_any_slice_borrow_up_to_it() -> None:
+    """A guaranteed slice with leave to use half of the device gets no more than that; without, nothing is lent to it."""
+    raised = Neighbour(Tier.GUARANTEED, 200_000, active=True, ceiling_ppm=500_000)
+    plain = Neighbour(Tier.GUARANTEED, 300_000, active=False)
+    assert ceilings({"r": raised, "p": plain}) == {"r": 500_000}
+    assert ceilings({"r": raised, "p": replace(plain, active=True)}) == {"r": 500_000}
+    busy = Neighbour(Tier.GUARANTEED, 700_000, active=True)
+    assert ceilings({"r": raised, "p": busy}) == {"r": 300_000}
+
+
+async def test_a_ceiling_comes_into_force_and_goes(house: House) -> None:
+    """Idle time is lent under it while it stands in the ledger, and the share holds again when it does not, beside a borrower."""
+    enforcer = await house.start()
+    limits = WorkLimits(ceiling_ppm=1_000_000)
+    await house.ledger(entry("s1", limits=limits), entry("b1", tier=Tier.BURST))
+    burst = Place("GPU-0", "b1")
+    house.attach(pid=100, place=S1)
+    house.attach(pid=101, place=burst)
+    await house.tick(1)
+    enforcer.lend()
+    house.regions.gpu_ns[S1] = 10
+    assert enforcer.lend()
+    assert house.regions.records[S1].ceiling_ppm == 1_000_000
+    await house.ledger(entry("s1", generation=2), entry("b1", tier=Tier.BURST))
+    enforcer.lend()
+    assert house.regions.records[S1].ceiling_ppm == house.regions.records[S1].share_ppm
