@@ -34,7 +34,7 @@ async def run(bus: Bus, settings: Settings, clock: Clock | None = None) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(_consume(bus, guard, SLICES.name, REFUSALS))
             group.create_task(_consume(bus, guard, SLO.name, REPORTS))
-            group.create_task(_see(bus, guard))
+            group.create_task(follow_telemetry(bus, guard))
             group.create_task(_watch(bus, guard))
             group.create_task(_tick(guard, clock))
             announce_ready(NAME)
@@ -77,8 +77,8 @@ async def _consume(bus: Bus, guard: Guard, stream: str, subject: str) -> None:
         await guard.on_batch(deliveries)
 
 
-async def _see(bus: Bus, guard: Guard) -> None:
-    """Follow telemetry: live, by each replica for itself, since it is kept only as long as it is of use."""
+async def follow_telemetry(bus: Bus, guard: Guard) -> None:
+    """Let a replica see every slice at work, live and by itself: reports are shared work, these are not."""
     async with bus.following(SAMPLES) as samples:
         async for heard in samples:
             if isinstance(heard.event, SliceSampled):

@@ -87,7 +87,9 @@ class Carrier:
             sequence = await self._say(telling.undoing(step), state)
             after = steps.undone(step, sequence, now)
         elif record is not None and _is_back(step, record):
-            after = steps.undone(step, 0, now)
+            # Ours, if the stream has that command already; else somebody else's, and saying it again changes nothing.
+            sequence = await self._say(telling.undoing(step), state)
+            after = steps.undone(step, sequence if sequence == _last(step, record) else 0, now)
         else:
             after = steps.left(step, now, why)
         log.info("slice %s: %s of %s is taken back (%s): %s", state.id, step.rung, step.target, step.note, why or "sent")
@@ -115,6 +117,11 @@ def _commands(state: GuardState, target: str) -> Sequence[int]:
         for number in (step.command_sequence, step.undo_sequence)
         if number
     ]
+
+
+def _last(step: GuardStep, record: SliceRecord) -> int:
+    """The command by which what the step has set is what it is."""
+    return record.control_sequence if step.was.control is not None else record.size_sequence
 
 
 def _is_back(step: GuardStep, record: SliceRecord) -> bool:

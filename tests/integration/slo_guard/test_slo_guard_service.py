@@ -18,15 +18,21 @@ from mica.events import (
     ResizeSlice,
     SliceRecord,
     SliceRefused,
+    SliceSampled,
     Slo,
     SloActed,
     SloReported,
     Vendor,
     decode,
 )
-from mica.slo_guard.__main__ import run
+from mica.observability import PassingTracer
+from mica.slo_guard.__main__ import follow_telemetry, run
+from mica.slo_guard.deciding import Patience
+from mica.slo_guard.handlers import Guard
 
 CLOCK = SystemClock()
+START_NS = CLOCK.unix_ns() - 12_000_000_000
+"""The first window, in Unix ns: what is reported is of the last seconds before the tests ran, and not stale while they do."""
 PLACEMENT = Placement(
     node="n1", device_id="GPU-1", model="L4", vendor=Vendor.NVIDIA, mode=Mode.FCSP, vram_bytes=1 << 30, share_ppm=200_000
 )
@@ -68,10 +74,15 @@ async def place(bus: JetStreamBus, slice_id: str = "s1") -> None:
     await bus.state.put(f"slice.{slice_id}", record)
 
 
+def bad(index: int, slice_id: str = "s1") -> SloReported:
+    """The bad window of a second that ended some seconds ago, the tenth now."""
+    return SloReported(at=START_NS + index * 1_000_000_000, id=slice_id, p99_ms=90.0)
+
+
 async def report(bus: JetStreamBus, count: int, slice_id: str = "s1") -> None:
-    """Publish so many bad windows."""
-    for _ in range(count):
-        await bus.publish(SloReported(at=CLOCK.unix_ns(), id=slice_id, p99_ms=90.0))
+    """Publish so many bad windows, one after the other in time."""
+    for index in range(count):
+        await bus.publish(bad(index, slice_id))
 
 
 async def actions(bus: JetStreamBus, slice_id: str, count: int) -> list[SloActed]:
@@ -120,31 +131,34 @@ async def test_replicas_act_once(nats_server: Any, bus: JetStreamBus) -> None:
     for slice_id in slices:
         await place(bus, slice_id)
     async with asyncio.timeout(60), collecting(bus) as commands, replicas(nats_server.url, 3):
-        for _ in range(9):
-            await asyncio.gather(*(judged(bus, slice_id) for slice_id in slices))
+        for index in range(9):
+            await asyncio.gather(*(judged(bus, index, slice_id) for slice_id in slices))
         for slice_id in slices:
             await actions(bus, slice_id, 1)
     assert sorted(command.id for command in commands) == slices
     for slice_id in slices:
-        assert [(act.action, act.share_ppm) for act in await actions(bus, slice_id, 1)] == [("resize", 250_000)]
+        assert [(act.action, act.share_ppm) for act in await actions(bus, slice_id, 1)] == [("ceiling", None)]
 
 
 async def test_a_burst_of_reports(nats_server: Any, bus: JetStreamBus) -> None:
     """Reports of one slice that replicas handle at the same time never make it act twice."""
     await place(bus)
     async with asyncio.timeout(60), collecting(bus) as commands, replicas(nats_server.url, 3):
-        await asyncio.gather(*(report(bus, 1) for _ in range(50)))
+        await asyncio.gather(*(bus.publish(bad(index // 5)) for index in range(35)))
+        index = 7
         while not commands:
-            await judged(bus, "s1")
+            index += 1
+            await judged(bus, index)
         for _ in range(4):
-            await judged(bus, "s1")
-    assert [command.share_ppm for command in commands] == [250_000]
+            index += 1
+            await judged(bus, index)
+    assert [command.limits.ceiling_ppm for command in commands] == [1_000_000]
     assert len(await actions(bus, "s1", 1)) == 1
 
 
-async def judged(bus: JetStreamBus, slice_id: str) -> None:
+async def judged(bus: JetStreamBus, index: int, slice_id: str = "s1") -> None:
     """Report one bad window and wait until it has been counted."""
-    sequence = await bus.publish(SloReported(at=CLOCK.unix_ns(), id=slice_id, p99_ms=90.0))
+    sequence = await bus.publish(bad(index, slice_id))
     while True:
         state = await bus.state.get(f"guard.{slice_id}", GuardState)
         if state is not None and state.value.sequence >= sequence:
@@ -156,12 +170,12 @@ async def test_a_restart_between_windows(nats_server: Any, bus: JetStreamBus) ->
     """A guard that is restarted after each window still counts to three."""
     await place(bus)
     async with asyncio.timeout(30):
-        for _ in range(2):
+        for index in range(2):
             async with guarding(nats_server.url):
-                await judged(bus, "s1")
+                await judged(bus, index)
         async with guarding(nats_server.url):
-            await report(bus, 1)
-            assert (await actions(bus, "s1", 1))[0].action == "resize"
+            await judged(bus, 2)
+            assert (await actions(bus, "s1", 1))[0].action == "ceiling"
 
 
 async def test_a_refused_resize(nats_server: Any, bus: JetStreamBus) -> None:
@@ -172,7 +186,7 @@ async def test_a_refused_resize(nats_server: Any, bus: JetStreamBus) -> None:
         await actions(bus, "s1", 1)
         await refuse(bus)
         acted = await actions(bus, "s1", 2)
-    assert [act.action for act in acted] == ["resize", "none"]
+    assert [act.action for act in acted] == ["ceiling", "none"]
     assert "only 50000 ppm are free" in acted[1].message
 
 
@@ -204,4 +218,39 @@ async def test_garbage_does_not_block(nats_server: Any, bus: JetStreamBus) -> No
         await bus.publish_raw("slo.report.s1", body)
     async with asyncio.timeout(30), guarding(nats_server.url):
         await report(bus, 3)
-        assert (await actions(bus, "s1", 1))[0].share_ppm == 250_000
+        assert (await actions(bus, "s1", 1))[0].action == "ceiling"
+
+
+async def test_replicas_follow_telemetry(nats_server: Any, bus: JetStreamBus) -> None:
+    """Each replica hears every sample by itself, and nothing is left of it on the server when it ends."""
+    await place(bus)
+    async with asyncio.timeout(30), AsyncExitStack() as stack:
+        guards = [await stack.enter_async_context(seeing(nats_server.url)) for _ in range(2)]
+        second = 0
+        while any(len(guard.sightings.rates("GPU-1", "s1")) < 3 for guard in guards):
+            second += 1
+            await bus.publish(sample("s1", second))
+            await asyncio.sleep(0.02)
+    assert [round(guard.sightings.rates("GPU-1", "s1")[0].gpu, 3) for guard in guards] == [0.25, 0.25]
+
+
+@asynccontextmanager
+async def seeing(url: str) -> AsyncIterator[Guard]:
+    """A replica that follows telemetry."""
+    connection = await JetStreamBus.connect(url, wait_s=10)
+    guard = Guard(connection, Patience(), CLOCK, PassingTracer())
+    task = asyncio.create_task(follow_telemetry(connection, guard))
+    try:
+        yield guard
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await connection.close()
+
+
+def sample(slice_id: str, second: int) -> SliceSampled:
+    """A reading of a slice at a second of the node's clock: it uses a quarter of the device."""
+    return SliceSampled(
+        at=START_NS + second * 1_000_000_000, id=slice_id, tenant="t", node="n1", device_id="GPU-1", vram_used_bytes=0,
+        vram_peak_bytes=0, vram_limit_bytes=1, gpu_ns=second * 250_000_000, share_ppm=200_000,
+    )  # fmt: skip

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "unit" / "slo_guard"))
 
 from guard_plant import Load, Plant, plant
 
-from mica.events import Control, Guarding, ResizeSlice, SloActed, SloMeasured, Tier
+from mica.events import Control, Guarding, SloActed, SloMeasured, Tier
 from mica.slo_guard import deciding
 from mica.slo_guard.rehearsing import START_NS
 
@@ -27,7 +27,10 @@ LOADS = st.builds(
 )
 GAMES = st.lists(st.tuples(LOADS, st.integers(1, 90)), min_size=1, max_size=14)
 TIERS = st.sampled_from([Tier.BURST, Tier.SPOT, Tier.GUARANTEED])
-SLOW = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SLOW = settings(
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow], phases=[Phase.explicit, Phase.generate]
+)
+"""Each example is up to an hour of reports; they are short enough to be read as they are found."""
 
 
 async def played(game: list[tuple[Load, int]], tier: Tier, policy: Guarding = POLICY, **options: Any) -> Plant:
@@ -86,21 +89,17 @@ def _kept(made: Plant) -> list[tuple[float, SloActed]]:
 @SLOW
 @given(LOADS, TIERS)
 def test_a_constant_load_ends_in_a_fixed_point(load: Load, tier: Tier) -> None:
-    """From some time on there is at most one action in ``hold_max_s``, and the share stands still."""
-    made = asyncio.run(played([(load, 3600)], tier))
-    late = [at_s for at_s, _ in done(made) if at_s > 1800]
+    """From some time on there is at most one action in ``hold_max_s``; a share that never suffices is tried once."""
+    made = asyncio.run(played([(load, 2400)], tier))
+    late = [at_s for at_s, _ in done(made) if at_s > 1200]
     assert all(later - earlier >= POLICY.hold_max_s for earlier, later in pairwise(late))
-    resizes = [
-        command for command in made.rehearsal.commands
-        if isinstance(command, ResizeSlice) and command.id == "chat" and command.share_ppm is not None
-    ]  # fmt: skip
-    assert len(resizes) <= 6
+    assert sum(event.action == "resize" for at_s, event in done(made) if at_s > 1200) <= 1
 
 
 LOSSES = st.lists(
     st.tuples(
         st.integers(0, 13),
-        st.sampled_from(["guard.*", "slice.*", "slo.action.*", "slo.measured.*"]),
+        st.sampled_from(["guard.*", "slice.control", "slice.resize", "slo.action.*", "slo.measured.*"]),
         st.sampled_from(["before", "after"]),
     ),
     max_size=6,

@@ -2,7 +2,18 @@
 
 from planner_house import GIB, House, ask
 
-from mica.events import AskedLimits, Ledger, LedgerEntry, Mode, MoveSlice, ResizeSlice, WorkLimits
+from mica.events import (
+    AskedLimits,
+    Control,
+    ControlSlice,
+    Ledger,
+    LedgerEntry,
+    Mode,
+    MoveSlice,
+    ResizeSlice,
+    SliceRecord,
+    WorkLimits,
+)
 
 
 async def entry_of(house: House, id_: str = "s1") -> LedgerEntry:
@@ -57,3 +68,14 @@ async def test_a_move_takes_along_what_a_resize_has_set(house: House) -> None:
     await house.send(MoveSlice(id="s1"))
     moved = await entry_of(house)
     assert (moved.generation, moved.limits) == (3, WorkLimits(launch_rate_hz=20))
+
+
+async def test_a_record_says_which_command_set_what(house: House) -> None:
+    """The control word and the size have each the command that set them last: whoever did it can tell that from another's."""
+    await house.send(ask("s1", 4, mode=Mode.FCSP))
+    control = await house.send(ControlSlice(id="s1", control=Control.THROTTLE))
+    size = await house.send(ResizeSlice(id="s1", limits=AskedLimits(ceiling_ppm=900_000)))
+    found = await house.bus.state.get("slice.s1", SliceRecord)
+    assert found is not None
+    assert (found.value.control_sequence, found.value.size_sequence, found.value.sequence) == (control, size, size)
+    assert (await entry_of(house)).limits.ceiling_ppm == 900_000

@@ -15,6 +15,8 @@ from mica.events import PPM, Control, Fact, Guarding, Mode, SliceSampled, Slo, S
 from mica.slo_guard.rehearsing import NODE, START_NS, Place, Rehearsal
 
 PROMISE_MS = 100.0
+QUIET = 0.05
+"""What a neighbour does of the device before anything happens."""
 WORK_S = 0.004
 """Device time of a request."""
 
@@ -36,12 +38,14 @@ class Plant:
     places: tuple[Place, ...]
     rehearsal: Rehearsal
     disturbance: float = 0.6
+    unnoticed: float = 0.0
     counted: bool = True
     period_s: float = 0.5
     seed: int = 1
     load: Load = field(default_factory=Load)
     at_s: float = 0.0
     backlog: float = 0.0
+    served_hz: float = 0.0
     history: list[tuple[float, float]] = field(default_factory=list)
     reports: bool = True
     samples: bool = True
@@ -70,7 +74,7 @@ class Plant:
 
     def report(self, p99_ms: float) -> SloReported:
         """What a gate would say of the last period."""
-        requests = max(1, round(self.load.victim_hz * self.period_s))
+        requests = max(1, round(self.served_hz * self.period_s))
         late_part = 1.0 if self.backlog > 1 else math.exp(-math.log(100) * PROMISE_MS / p99_ms)
         late = sum(self.random.random() < late_part for _ in range(requests))
         return SloReported(
@@ -83,9 +87,10 @@ class Plant:
         neighbour = self._neighbour_gets()
         gets = self._victim_gets(neighbour)
         mu, asked = gets / WORK_S, self.load.victim_hz
-        self.backlog = max(0.0, self.backlog + (asked - mu) * self.period_s)
-        served = min(asked + self.backlog / self.period_s, mu)
-        self._count(self.places[0].id, gpu=served * WORK_S, throttled=max(0.0, 1 - (mu - asked) / mu) if mu > 0 else 1.0)
+        before = self.backlog
+        self.backlog = max(0.0, before + (asked - mu) * self.period_s)
+        self.served_hz = asked + (before - self.backlog) / self.period_s
+        self._count(self.places[0].id, gpu=self.served_hz * WORK_S, throttled=max(0.0, 1 - (mu - asked) / mu) if mu > 0 else 1.0)
         if len(self.places) > 1:
             wanted = self.load.neighbour
             self._count(self.places[1].id, gpu=neighbour, throttled=1.0 if wanted > neighbour + 1e-9 else 0.0)
@@ -121,9 +126,9 @@ class Plant:
         return self.rehearsal.records[self.places[0].id].placements[0].share_ppm / PPM
 
     def _neighbour_share(self) -> float:
-        """What the neighbour may use without anybody noticing: a burst slice's own share, nothing of a spot slice."""
+        """What the neighbour may use without anybody noticing: a burst slice's own share, ``unnoticed`` of a spot slice."""
         place = self.places[1] if len(self.places) > 1 else None
-        return place.share_ppm / PPM if place is not None and place.tier is not Tier.SPOT else 0.0
+        return place.share_ppm / PPM if place is not None and place.tier is not Tier.SPOT else self.unnoticed
 
     def _count(self, slice_id: str, *, gpu: float, throttled: float) -> None:
         self.counters[slice_id]["gpu_ns"] += int(gpu * self.period_s * 1e9)
@@ -149,5 +154,5 @@ async def plant(
     rehearsal = Rehearsal((victim, *others), policy or Guarding())
     await rehearsal.start()
     made = Plant((victim, *others), rehearsal, **options)  # type: ignore[arg-type]
-    await made.run(30, Load(neighbour=0.05))
+    await made.run(30, Load(neighbour=QUIET))
     return made

@@ -8,12 +8,13 @@ import msgspec
 
 from mica.bus import Bus
 from mica.cli import _documents as documents
+from mica.cli._breach import breach_lines, breach_row
 from mica.cli._decision import show_decision, show_placements
 from mica.cli._errors import CliError
 from mica.cli._quantities import show_bytes, show_seconds, show_share
 from mica.cli._session import connected, json_option, run, server_option
 from mica.cli._table import show_json, show_table
-from mica.events import TERMINAL_PHASES, Observed, ObservedSlice, ObservedState, Phase, SliceRecord
+from mica.events import TERMINAL_PHASES, GuardState, Observed, ObservedSlice, ObservedState, Phase, SliceRecord
 
 HEAD = ("ID", "TENANT", "STATE", "MODE", "DEVICE", "VRAM", "USED", "SHARE", "TIER", "AGE")
 
@@ -112,7 +113,7 @@ def age(at: int) -> str:
 @server_option
 @json_option
 def show(id: str, server: str | None, *, as_json: bool) -> None:  # noqa: A002 - the name on the command line
-    """Show one slice: where it is, why there, what was rejected, and what it holds."""
+    """Show one slice: where it is, why there, what was rejected, what it holds, and the story of its SLO's last breach."""
     run(_show(id, server, as_json=as_json))
 
 
@@ -120,8 +121,11 @@ async def _show(slice_id: str, server: str | None, *, as_json: bool) -> None:
     async with connected(server) as bus:
         record = await find(bus, slice_id)
         seen = seen_of(record, await documents.observations(bus))
+        guarded = await bus.state.get(f"guard.{slice_id}", GuardState)
+    guard = guarded.value if guarded is not None else None
     if as_json:
-        show_json({**msgspec.to_builtins(record), "state": state_of(record, list(seen.values())), "observed": seen})
+        told = {"state": state_of(record, list(seen.values())), "observed": seen, "last_breach": breach_row(guard)}
+        show_json({**msgspec.to_builtins(record), **told})
         return
     asked = record.request
     click.echo(f"slice {record.id} of {asked.tenant}: {state_of(record, list(seen.values()))}, generation {record.generation}")
@@ -144,6 +148,8 @@ async def _show(slice_id: str, server: str | None, *, as_json: bool) -> None:
         if item.message:
             click.echo(f"    {item.message}")
     show_decision(record.decision)
+    for line in breach_lines(guard, time.time_ns()) if guard is not None else ():
+        click.echo(line)
 
 
 async def find(bus: Bus, slice_id: str) -> SliceRecord:
