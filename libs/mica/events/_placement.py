@@ -41,7 +41,10 @@ class WorkLimits(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True
 
     def changed_by(self, change: "WorkLimits") -> "WorkLimits":
         """These, with what ``change`` says put in their place."""
-        return WorkLimits(**{name: getattr(change if name in change.given else self, name) for name in self.__struct_fields__})
+        given = change.given
+        if not given and type(self) is WorkLimits:
+            return self
+        return WorkLimits(**{name: getattr(change if name in given else self, name) for name in self.__struct_fields__})
 
 
 NO_LIMITS = WorkLimits()

@@ -30,7 +30,11 @@ class Shelf:
 
     def __init__(self, mode: Mode, nodes: Sequence[Node], room: int, learner: Learner) -> None:
         self.mode = mode
-        self.board = Board(nodes, room)
+        self.board = board = Board(nodes, room)
+        self._kind, self._vram_mib, self._share_ppm = memoryview(board.kind), memoryview(board.vram_mib), memoryview(board.share_ppm)
+        self._cpu_milli, self._memory_mib = memoryview(board.cpu_milli), memoryview(board.memory_mib)
+        self._first: list[int] = board.first.tolist()
+        self._whole_mib: list[int] = board.vram_whole_mib.tolist()
         self._freed = 0
         self._full: dict[Shape, int] = {}
         self.foresighted = Foresighted(self.board, Settings(), Foresight(), learner=learner)
@@ -47,28 +51,27 @@ class Shelf:
 
     def put(self, number: int, device: int, sort: int, free: tuple[int, int]) -> None:
         """Say what is free (bytes, ppm) on a device of a node; nothing of a sort that the board has no room for."""
-        board, at = self.board, int(self.board.first[number]) + device
-        if sort >= board.kinds:
+        at = self._first[number] + device
+        if sort >= self.board.kinds:
             sort, free = 0, (0, 0)
-        vram_mib, share_ppm = min(free[0] // MIB, int(board.vram_whole_mib[at])), free[1]
-        if (board.kind[at], board.vram_mib[at], board.share_ppm[at]) != (sort, vram_mib, share_ppm):
-            if board.kind[at] != sort or vram_mib > board.vram_mib[at] or share_ppm > board.share_ppm[at]:
+        vram_mib, share_ppm = min(free[0] // MIB, self._whole_mib[at]), free[1]
+        was = self._kind[at], self._vram_mib[at], self._share_ppm[at]
+        if was != (sort, vram_mib, share_ppm):
+            if was[0] != sort or vram_mib > was[1] or share_ppm > was[2]:
                 self._freed += 1
-            board.kind[at], board.vram_mib[at], board.share_ppm[at] = sort, vram_mib, share_ppm
-            board.version[number] += 1
+            self._kind[at], self._vram_mib[at], self._share_ppm[at] = sort, vram_mib, share_ppm
+            self.board.version[number] += 1
 
     def put_host(self, number: int, cpu_milli: int, memory_mib: int) -> None:
         """Say what is free of a node's own processors and memory."""
-        board = self.board
-        if (board.cpu_milli[number], board.memory_mib[number]) != (cpu_milli, memory_mib):
+        if (self._cpu_milli[number], self._memory_mib[number]) != (cpu_milli, memory_mib):
             self._freed += 1
-            board.cpu_milli[number], board.memory_mib[number] = cpu_milli, memory_mib
-            board.version[number] += 1
+            self._cpu_milli[number], self._memory_mib[number] = cpu_milli, memory_mib
+            self.board.version[number] += 1
 
     def whole_mib(self, number: int) -> list[int]:
         """What the devices of a node have in all."""
-        found: list[int] = self.board.vram_whole_mib[self.board.first[number] : self.board.first[number + 1]].tolist()
-        return found
+        return self._whole_mib[self._first[number] : self._first[number + 1]]
 
     def close(self, spot: Spot) -> None:
         """Offer the devices of a spot no more."""
@@ -135,10 +138,13 @@ class Cell:
 
         Last those that have it on devices of several sorts together, which the board does not count as one place.
         """
-        board, scores, room = shelf.board, shelf.foresighted.packer.scores(shape), shelf.room_for(shape)
+        board, room = shelf.board, shelf.room_for(shape)
         first, sums = board.first, np.concatenate(([0], np.cumsum(room)))
         hosts = (board.cpu_milli >= shape.cpu_milli) & (board.memory_mib >= shape.memory_mib)
         able = hosts & (np.diff(sums[first]) >= shape.devices)
+        if not able.any():
+            return
+        scores = shelf.foresighted.packer.scores(shape)
         for number in np.argsort(-scores.astype(np.int64), kind="stable").tolist():
             if not able[number]:
                 continue

@@ -53,7 +53,10 @@ class Claim:
     @property
     def mode(self) -> Mode:
         """The mode of any side: they agree, since a device is carved in one mode at a time."""
-        return next(side.mode for side in self.sides if side is not None)
+        for side in self.sides:
+            if side is not None:
+                return side.mode
+        raise AssertionError("a claim that nobody makes")
 
     @property
     def partitions(self) -> Iterator[Partition]:

@@ -8,6 +8,7 @@ Invariant: what it names fits by the rule; after ``touch`` of a node nothing sta
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from operator import itemgetter
 from typing import Final
 
 from msgspec import Struct
@@ -163,7 +164,7 @@ class Index:
                 size = sizes[sort]
                 if size is not None:
                     found += self._offers(states, size, (away, prices))
-        found.sort(key=lambda each: each[0])
+        found.sort(key=itemgetter(0))
         return [state for _, state in found]
 
     def _pools_for(self, ask: Ask) -> list[tuple[str, Pool, bool]]:
@@ -179,14 +180,16 @@ class Index:
         self, states: Iterable[State], size: Size, where: tuple[bool, Mapping[str, float]]
     ) -> Iterator[tuple[tuple[object, ...], State]]:
         vram_bytes, share_ppm = size.vram_bytes, size.share_ppm or 1
+        away, prices = where
         for state in states:
             instance = state.offer(vram_bytes, share_ppm) if state.most_bytes >= vram_bytes else None
             if instance is not None:
-                device = self._pools.sorts.all[state.sort].sample
-                part = max(instance.profile.vram_bytes / usable(device), instance.share_ppm / PPM)
-                price = where[1].get(device.model, 0.0) * part
-                waste = ((instance.profile.vram_bytes - vram_bytes) / device.vram_bytes, instance.futures)
-                yield (where[0], state.switches, price, waste, state.first()), state
+                device, given_bytes = self._pools.sorts.all[state.sort].sample, instance.profile.vram_bytes
+                price = prices.get(device.model, 0.0) if prices else 0.0
+                if price:
+                    price *= max(given_bytes / usable(device), instance.share_ppm / PPM)
+                waste = ((given_bytes - vram_bytes) / device.vram_bytes, instance.futures)
+                yield (away, state.switches, price, waste, state.first()), state
 
     def _sizes_of(self, ask: Ask, pool: str) -> tuple[Size | None, ...]:
         key, want = self._want(ask, pool)
