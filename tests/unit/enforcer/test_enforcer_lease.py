@@ -2,7 +2,6 @@
 
 import pytest
 from enforcer_house import GIB, S1, House, entry
-from msgspec.structs import replace
 
 from mica.bus import BusUnavailableError
 from mica.enforcer.drains import Drain, due_signal

@@ -31,8 +31,12 @@ class Shelf:
     def __init__(self, mode: Mode, nodes: Sequence[Node], room: int, learner: Learner) -> None:
         self.mode = mode
         self.board = board = Board(nodes, room)
-        self._kind, self._vram_mib, self._share_ppm = memoryview(board.kind), memoryview(board.vram_mib), memoryview(board.share_ppm)
-        self._cpu_milli, self._memory_mib = memoryview(board.cpu_milli), memoryview(board.memory_mib)
+        self._kind, self._vram_mib, self._share_ppm = (
+            board.kind.data,
+            board.vram_mib.data,
+            board.share_ppm.data,
+        )
+        self._cpu_milli, self._memory_mib = board.cpu_milli.data, board.memory_mib.data
         self._first: list[int] = board.first.tolist()
         self._whole_mib: list[int] = board.vram_whole_mib.tolist()
         self._freed = 0
