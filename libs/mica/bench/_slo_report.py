@@ -9,7 +9,9 @@ from msgspec.structs import replace
 
 from mica.bench._isolation_report import Spread, spread
 from mica.bench._machine import Machine
+from mica.bench._slo_chaos import Chaos
 from mica.bench._slo_figures import NS_PER_S, Answer, attained_pct, busy_seconds, p99_ms, recovered_s, windows
+from mica.bench._slo_health import Health
 from mica.bench._slo_load import Load
 from mica.bench._slo_run import Run
 from mica.bench._slo_sim import Kernels
@@ -119,7 +121,15 @@ class Report(Struct, frozen=True, kw_only=True):
     actions: int
     false_actions: int
     devices: dict[str, Device]
+    healthy: Health
+    chaos: Chaos | None
     machine: Machine
+
+    @property
+    def held(self) -> bool:
+        """Whether no target is missed."""
+        met = all(target.held for device in self.devices.values() for target in device.targets)
+        return met and (self.chaos is None or self.chaos.clean)
 
 
 def figures_of(run: Run, load: Load, slo: Slo, told: Sequence[Told] = (), whole: float = 1.0) -> Figures:

@@ -3,7 +3,8 @@
 The server answers a stream of requests three times over: alone on the driver; beside the flood on the driver, as two programs
 share a device today; and in a slice beside the flood in another, in a whole system with the guard at work. Each run has its three
 ways beside one another, and a ratio is of runs of one round. Then the flood comes beside a server whose slice is too small for
-it, and the guard has to find out and to do something.
+it, and the guard has to find out and to do something; an hour in which nothing is wrong is told to the guard on a clock of its
+own, and it has to do nothing; and services, tenants and the NATS server are killed while it has work to do.
 
 Invariant: device time is what the device says, latency what the server's clock saw; what is late or missing counts as such.
 """
@@ -20,7 +21,9 @@ from mica.bench._columns import shared_memory_dir
 from mica.bench._device import Device as SimDevice
 from mica.bench._machine import describe_machine
 from mica.bench._opencl_device import OpenClDevice
+from mica.bench._slo_chaos import run_chaos
 from mica.bench._slo_figures import p99_ms, quantile, tpots_ms
+from mica.bench._slo_health import HOUR_S, watch_health
 from mica.bench._slo_load import Load, from_trace, poisson
 from mica.bench._slo_opencl import KERNELS as OPENCL_KERNELS
 from mica.bench._slo_opencl import OpenCl, on_device
@@ -56,13 +59,19 @@ ALONE_S: Final = 3.0
 
 
 class Plan(Struct, frozen=True, kw_only=True):
-    """What to run. ``trace``: the Azure trace, else a Poisson stream. ``rates_hz``, ``incident_hz``: of requests, by device."""
+    """What to run. ``trace``: the Azure trace, else a Poisson stream. ``rates_hz``, ``incident_hz``: of requests, by device.
+
+    ``kills``: so many deaths, in an order by ``seed``; 0: none.
+    """
 
     trace: Path | None = None
     devices: tuple[str, ...] = ("sim", "opencl")
     runs: int = 3
     seconds: float = 40.0
     incident_s: float = 40.0
+    healthy_s: float = HOUR_S
+    kills: int = 200
+    seed: int = 1
     rates_hz: dict[str, float] = field(default_factory=lambda: {"sim": 8.0, "opencl": 2.0})
     incident_hz: dict[str, float] = field(default_factory=lambda: {"sim": 16.0, "opencl": 6.0})
     sim_kernels: Kernels = Kernels()
@@ -77,13 +86,15 @@ class Plan(Struct, frozen=True, kw_only=True):
 Say = Callable[[str], None]
 
 
-def run(plan: Plan, say: Say = lambda _: None, false_actions: int = 0) -> Report:
+def run(plan: Plan, say: Say = lambda _: None) -> Report:
     """Carry the benchmark out.
 
     Raises:
         BenchError: a device, a program or the system did not work.
     """
-    found = {name: _HOUSES[name](plan, say, false_actions) for name in plan.devices}
+    health = watch_health(poisson(plan.incident_hz["sim"], plan.healthy_s), plan.sim_kernels, SLO_MARGIN)
+    say(f"health: {health.reports} reports, {health.late} of {health.requests} requests late, {health.actions} actions")
+    found = {name: _HOUSES[name](plan, say, health.actions) for name in plan.devices}
     first = next(iter(found.values()))
     return Report(
         p99_ms=first.p99_ms,
@@ -94,6 +105,8 @@ def run(plan: Plan, say: Say = lambda _: None, false_actions: int = 0) -> Report
         actions=first.actions,
         false_actions=first.false_actions,
         devices=found,
+        healthy=health,
+        chaos=run_chaos(plan.kills, plan.seed, say) if plan.kills else None,
         machine=describe_machine(),
     )
 
