@@ -186,7 +186,12 @@ def _incident(plan: Plan, kind: str, house: _House, say: Say) -> Incident:
     steady = poisson(plan.incident_hz[kind], plan.incident_s)
     alone = _on_driver(steady, house, flooded=False)
     slo = Slo(tpot_ms=SLO_MARGIN * quantile(tpots_ms(alone.answers), 0.99))
-    order = replace(_order(house, steady, slo), shares_ppm=SMALL_PPM, flood_tier=Tier.SPOT, flood_after_s=FLOOD_AFTER_S)
+    order = replace(
+        _order(house, steady, slo),
+        shares_ppm=SMALL_PPM,
+        flood_tier=Tier.SPOT,
+        flood_after_s=min(FLOOD_AFTER_S, plan.incident_s / 4),
+    )
     incident = incident_of(run_in_system(order), order)
     for line in incident.told:
         say(f"{kind}, incident: {line}")
