@@ -74,6 +74,9 @@ class Preemptions:
         if told.victims:
             await self._evict(record)
             if record.nominated and self._have_left(record):
+                if isinstance(decided(self._desk, ask), Placed):  # they have left since it was decided
+                    self._waiting.wake()
+                    return None
                 now = replace(now, nominated=())
         else:
             clearance = await self.choose(record, ask)

@@ -213,6 +213,8 @@ def test_a_stopped_process_is_not_locked_for_ever(tenant: Client, control: Clien
     """A process that does not run does not answer: the lock gives up, is withdrawn, and the process runs on untouched."""
     tenant.run("at = put(1 << 20, 1)")
     os.kill(tenant.pid, signal.SIGSTOP)
+    while " T " not in Path(f"/proc/{tenant.pid}/stat").read_text().rpartition(")")[2][:4]:
+        time.sleep(0.001)
     try:
         assert control(f"lock({tenant.pid}, 50)") == "CUDA_ERROR_NOT_READY"
     finally:

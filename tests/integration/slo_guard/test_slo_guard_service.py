@@ -31,11 +31,20 @@ from mica.slo_guard.deciding import Patience
 from mica.slo_guard.handlers import Guard
 
 CLOCK = SystemClock()
-START_NS = CLOCK.unix_ns() - 12_000_000_000
-"""The first window, in Unix ns: what is reported is of the last seconds before the tests ran, and not stale while they do."""
 PLACEMENT = Placement(
     node="n1", device_id="GPU-1", model="L4", vendor=Vendor.NVIDIA, mode=Mode.FCSP, vram_bytes=1 << 30, share_ppm=200_000
 )
+
+
+class Times:
+    """When the first window of a test was: what is reported is of the seconds before it began, and not stale while it runs."""
+
+    start_ns = 0
+
+
+@pytest.fixture(autouse=True)
+def _begin() -> None:
+    Times.start_ns = CLOCK.unix_ns() - 12_000_000_000
 
 
 @pytest.fixture
@@ -76,7 +85,7 @@ async def place(bus: JetStreamBus, slice_id: str = "s1") -> None:
 
 def bad(index: int, slice_id: str = "s1") -> SloReported:
     """The bad window of a second that ended some seconds ago, the tenth now."""
-    return SloReported(at=START_NS + index * 1_000_000_000, id=slice_id, p99_ms=90.0)
+    return SloReported(at=Times.start_ns + index * 1_000_000_000, id=slice_id, p99_ms=90.0)
 
 
 async def report(bus: JetStreamBus, count: int, slice_id: str = "s1") -> None:
@@ -251,6 +260,6 @@ async def seeing(url: str) -> AsyncIterator[Guard]:
 def sample(slice_id: str, second: int) -> SliceSampled:
     """A reading of a slice at a second of the node's clock: it uses a quarter of the device."""
     return SliceSampled(
-        at=START_NS + second * 1_000_000_000, id=slice_id, tenant="t", node="n1", device_id="GPU-1", vram_used_bytes=0,
+        at=Times.start_ns + second * 1_000_000_000, id=slice_id, tenant="t", node="n1", device_id="GPU-1", vram_used_bytes=0,
         vram_peak_bytes=0, vram_limit_bytes=1, gpu_ns=second * 250_000_000, share_ppm=200_000,
     )  # fmt: skip
