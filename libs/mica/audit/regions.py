@@ -22,7 +22,9 @@ def check_regions(world: World, tally: Tally) -> None:
             _check_record(item, (device_id, slice_id), quotas.get((device_id, slice_id)), tally)
     for (device_id, slice_id), entry in entries.items():
         if slice_id in {s for d, s in seen if d == device_id}:
-            _check_limits(entry, device_id, quotas.get((device_id, slice_id)), tally)
+            here = seen.get((device_id, slice_id))
+            restraint = here.restraint if here is not None else Control.RUN
+            _check_limits((entry, restraint), device_id, quotas.get((device_id, slice_id)), tally)
             _check_files(regions, device_id, entry, tally)
     for (device_id, slice_id), limits in quotas.items():
         subject = f"slice {slice_id} generation {limits.generation} on {device_id}"
@@ -49,7 +51,9 @@ def _check_record(item: ObservedSlice, where: tuple[str, str], limits: Limits | 
     tally.expect(limits is not None, "observed-quota", subject, f"is observed {item.state}, but has no quota record")
 
 
-def _check_limits(entry: LedgerEntry, device_id: str, limits: Limits | None, tally: Tally) -> None:
+def _check_limits(wants: tuple[LedgerEntry, Control], device_id: str, limits: Limits | None, tally: Tally) -> None:
+    """What the ledger wants, and what the enforcer says that the slice may do no more than."""
+    entry, restraint = wants
     if limits is None or limits.generation != entry.generation or limits.state is not SliceState.LIVE:
         return
     subject = f"slice {entry.id} generation {entry.generation} on {device_id}"
@@ -63,6 +67,7 @@ def _check_limits(entry: LedgerEntry, device_id: str, limits: Limits | None, tal
     given = (limits.pinned_limit_bytes, limits.launch_rate_hz, limits.inflight_max, limits.copy_bytes_per_s)
     tally.same("ledger-quota", f"{subject}, limits", ("the ledger", asked), ("the quota record", given))
     word = Control.SUSPEND if entry.suspended and entry.control is not Control.KILL else entry.control
+    word = max(word, restraint, key=list(Control).index)
     tally.same("ledger-quota", f"{subject}, control", ("the ledger", str(word)), ("the quota record", str(limits.control)))
 
 

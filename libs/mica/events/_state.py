@@ -340,6 +340,7 @@ class ObservedSlice(Document, frozen=True, kw_only=True):
 
     ``away_bytes``: of a suspended slice, what its processes have on the host instead. ``refused``: the generation that asked for
     it to be suspended, in vain; ``message`` says why.
+    ``restraint``: it may do no more than that now, because a process of its overruns its time.
     """
 
     generation: int
@@ -353,6 +354,7 @@ class ObservedSlice(Document, frozen=True, kw_only=True):
     message: str = ""
     away_bytes: Bytes = 0
     refused: int = 0
+    restraint: Control = Control.RUN
 
 
 class Observed(Document, frozen=True, kw_only=True):

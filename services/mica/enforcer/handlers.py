@@ -238,8 +238,9 @@ class Enforcer:
 
     def look_at_turns(self, *, timeslice: bool = True) -> bool:
         """Judge whose work stays too long on the time-sliced devices, or on the others; whether any process is on them."""
+        before = dict(self.node.restraints)
         at_work = self._turns.look(self.ledger, self.policy.rules.overruns, timeslice=timeslice)
-        if self._voice.has_news:
+        if self._voice.has_news or self.node.restraints != before:
             self.due.set()
         return at_work
 

@@ -11,6 +11,7 @@ from mica.enforcer.places import Failure, Held, Place, is_orphan, window_of
 from mica.enforcer.suspensions import Suspensions, is_held_up
 from mica.events import (
     Command,
+    Control,
     Departure,
     Device,
     Fact,
@@ -167,7 +168,7 @@ def observe(ledger: Ledger, node: Node, before: ByDevice, touched: Iterable[Plac
         if seen is None:
             seen = _observe_place(entry, held, node.failed.get(place), previous)
         if seen is not None:
-            slices[place.slice_id] = seen
+            slices[place.slice_id] = replace(seen, restraint=node.restraints.get(place, Control.RUN))
     return {device_id: slices for device_id, slices in devices.items() if slices}
 
 

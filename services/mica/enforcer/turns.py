@@ -54,6 +54,7 @@ class Turns:
             for place in self._attachments.places()
             for entry in [ledger.devices.get(place.device_id, {}).get(place.slice_id)]
             if entry is not None and entry.mode is not Mode.HARDWARE and (entry.mode is Mode.TIMESLICE) is timeslice
+            if not self._is_away(place, entry)
         }
         now_ns = self._world.clock.monotonic_ns()
         found = self._found(entries, now_ns)
@@ -67,6 +68,15 @@ class Turns:
                 self._attachments.signal_one(who.place, who.holder, signal.SIGKILL)
         self._restrain(entries, found, ledger)
         return bool(entries)
+
+    def _is_away(self, place: Place, entry: LedgerEntry) -> bool:
+        """Whether the slice is suspended, or on its way there or back: its processes can't say then that their work has ended."""
+        limits = self._node.limits_at(place)
+        away = entry.suspended or (limits is not None and limits.control is Control.SUSPEND)
+        if away:
+            for who in [who for who in self._progress if who.place == place]:
+                del self._progress[who]
+        return away
 
     def _found(self, entries: dict[Place, LedgerEntry], now_ns: int) -> dict[Who, Progress]:
         """What every process has on its device; what is known of those that are gone is forgotten."""

@@ -1,7 +1,7 @@
 """Processes whose work stays on a device beyond its time: the steps, and what the enforcer does at each."""
 
 import pytest
-from enforcer_house import House, entry
+from enforcer_house import GIB, House, entry
 
 from mica.enforcer.overruns import Climb, Progress, Terms, Who, advance, longest, progress, terms_of
 from mica.enforcer.places import Holder, Place, Work
@@ -19,6 +19,7 @@ from mica.events import (
     Tier,
     Window,
 )
+from mica.vendors import ProcessStage
 
 NONE, THROTTLED, PAUSED, TERMINATED = OverrunStep
 S = 1_000_000_000
@@ -167,6 +168,10 @@ async def test_a_process_that_behaves_again_is_let_down_and_told(house: House) -
     hog, meek = await at_work(house)
     look(house, 1.2)
     assert house.regions.records[HOG].control is Control.PAUSE
+    await house.settle()
+    observed = await house.observed_slice("hog")
+    assert observed is not None
+    assert observed.restraint is Control.PAUSE
     house.regions.at_work[HOG], house.regions.at_work[MEEK] = {hog: Work(1, 0)}, {meek: Work(9, 0)}
     look(house, 5.2)
     assert house.regions.records[HOG].control is Control.THROTTLE
@@ -185,6 +190,23 @@ async def test_what_an_operator_has_set_is_not_loosened(house: House) -> None:
     house.regions.at_work[HOG] = {hog: Work(1, 0)}
     look(house, 11)
     assert house.regions.records[HOG].control is Control.PAUSE
+
+
+async def test_a_slice_that_is_suspended_is_not_judged(house: House) -> None:
+    """Its processes stand still, and can't say that their work has ended; what it had before does not count when it is back."""
+    hog, _ = await at_work(house)
+    house.node.checkpoints.driver.stages[100] = ProcessStage.RUNNING
+    sizes = {"vram_bytes": 0, "share_ppm": 0, "away_vram_bytes": GIB, "away_share_ppm": 400_000}
+    gone = entry("hog", 2, tier=Tier.SPOT, mode=Mode.TIMESLICE, **sizes)
+    await house.ledger(gone, windowed("meek", Tier.GUARANTEED, 40))
+    house.regions.at_work[MEEK] = {}
+    look(house, 10)
+    assert house.processes.running[100].signals == []
+    assert await told(house) == []
+    await house.ledger(windowed("hog", Tier.SPOT, generation=3), windowed("meek", Tier.GUARANTEED, 40))
+    house.regions.at_work[HOG] = {hog: Work(3, 0)}
+    look(house, 2)
+    assert await told(house) == []
 
 
 async def test_without_windows_such_work_is_throttled_and_not_ended_by_default(house: House) -> None:
