@@ -1,13 +1,17 @@
 """What ``mica bench slo`` draws: the course of the incident. Invariant: a plot shows figures of the report beside it."""
 
+from typing import Final
+
 from mica.bench._slo_report import Device
 from mica.plots import Line, Mark, Panel, Plot
+
+TOGETHER_S: Final = 0.3
 
 
 def timeline_plot(device: Device) -> Plot:
     """Latency, who had the device, and what the guard did, over time."""
     incident = device.incident
-    marks = [Mark(incident.began_s, "the flood begins"), *(Mark(at_s, name) for at_s, name in incident.marks)]
+    marks = _together([(incident.began_s, "the flood begins"), *incident.marks])
     ends = [incident.seconds[0], incident.seconds[-1]]
     tokens = Panel(
         "From token to token, answers that ended in each half second",
@@ -32,5 +36,16 @@ def timeline_plot(device: Device) -> Plot:
         quiet,
     )
     small, floor = incident.shares_pct
-    title = f"A flood beside a server whose slice of {small:g} % is too small (floor of the flood {floor:g} %): {device.device}"
+    title = f"A flood (floor {floor:g} %) beside a server whose slice of {small:g} % is too small"
     return Plot(title, "seconds since the first request", [tokens, latency, shares])
+
+
+def _together(moments: list[tuple[float, str]]) -> list[Mark]:
+    """A mark for what happened at about the same time."""
+    found: list[Mark] = []
+    for at_s, name in sorted(moments):
+        if found and at_s - found[-1].x < TOGETHER_S:
+            found[-1] = Mark(found[-1].x, f"{found[-1].name}, {name}")
+        else:
+            found.append(Mark(at_s, name))
+    return found
