@@ -165,15 +165,19 @@ class Cell:
                 spot = found[1]
                 yield next(self.at(spot)), -packer.gain(shape, spot)
 
-    def freest(self, shelf: Shelf) -> Iterator[tuple[int, int, int, Place]]:
-        """Of every sort the device with the most memory and the one with the most compute: sort, which of both, how much."""
+    def freest(self, shelf: Shelf) -> Iterator[tuple[int, int, int, int]]:
+        """Of every sort the device with the most memory and the one with the most compute: sort, which of both, how much, where."""
         board = shelf.board
-        for sort in np.flatnonzero(np.bincount(board.kind, minlength=board.kinds)).tolist():
-            of_sort = np.flatnonzero(board.kind == sort)
-            for which, free in enumerate((board.vram_mib, board.share_ppm)):
-                at = int(of_sort[np.argmax(free[of_sort])])
-                number = int(np.searchsorted(board.first, at, side="right")) - 1
-                yield sort, which, int(free[at]), (self.nodes[number], self._places[number][at - int(board.first[number])])
+        for which, (found, free) in enumerate(zip(board.freest(), (board.vram_mib, board.share_ppm), strict=True)):
+            for sort, at in enumerate(found):
+                if at >= 0:
+                    yield sort, which, int(free[at]), at
+
+    def place(self, at: int) -> Place:
+        """The device with that number on the boards."""
+        first = self.shelves[Mode.FCSP].board.first
+        number = int(np.searchsorted(first, at, side="right")) - 1
+        return self.nodes[number], self._places[number][at - int(first[number])]
 
     def at(self, spot: Spot) -> Iterator[Place]:
         """The devices of a spot."""

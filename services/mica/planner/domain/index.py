@@ -275,14 +275,15 @@ class Index:
         """
         if self.devices <= most:
             return [place for node in self.nodes.values() for place in node.places]
-        best: dict[tuple[str, Mode, int, int], tuple[int, Place]] = {}
+        best: dict[tuple[str, Mode, int, int], tuple[int, Cell, int]] = {}
         for cell in self.cells(ask):
             for mode, shelf in cell.shelves.items():
-                for sort, which, amount, place in cell.freest(shelf):
+                for sort, which, amount, at in cell.freest(shelf):
                     key = (cell.pool, mode, sort, which)
                     if key not in best or amount > best[key][0]:
-                        best[key] = amount, place
-        return list({id(place[1]): place for _, place in best.values()}.values())[:most]
+                        best[key] = amount, cell, at
+        places = [cell.place(at) for _, cell, at in best.values()]
+        return list({id(place[1]): place for place in places}.values())[:most]
 
     @property
     def devices(self) -> int:

@@ -5,7 +5,7 @@ every request, so that states are compared, and not devices: there are hundreds 
 device stands in exactly one state, the one that its claims and its group give it, or in none when it offers nothing.
 """
 
-import heapq
+from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 
@@ -30,30 +30,27 @@ class State:
         self._openings = [(each.profile.vram_bytes, each.share_ppm, each) for each in openings]
         self.most_bytes = max(each.profile.vram_bytes for each in openings)
         """More memory than this none of them has in one instance."""
+        self._orders: list[Order] = []
         self._places: dict[Order, Place] = {}
-        self._heap: list[Order] = []
 
     def add(self, order: Order, place: Place) -> None:
         """One more."""
         self._places[order] = place
-        heapq.heappush(self._heap, order)
+        insort(self._orders, order)
 
     def drop(self, order: Order) -> None:
         """One less."""
         del self._places[order]
-        if len(self._heap) > 4 * len(self._places) + 16:
-            self._heap = sorted(self._places)
+        del self._orders[bisect_left(self._orders, order)]
 
     @property
     def empty(self) -> bool:
         """Whether no device is in it."""
-        return not self._places
+        return not self._orders
 
     def first(self) -> Order:
         """The place of the first of them."""
-        while self._heap[0] not in self._places:
-            heapq.heappop(self._heap)
-        return self._heap[0]
+        return self._orders[0]
 
     def device_id(self, order: Order) -> str:
         """Which device is at that place."""
@@ -61,17 +58,8 @@ class State:
         return device.id if device is not None else ""
 
     def places(self) -> Iterator[Place]:
-        """All devices, in order; only as much is sorted as is looked at."""
-        passed: list[Order] = []
-        try:
-            while self._heap:
-                order = heapq.heappop(self._heap)
-                if order in self._places and passed[-1:] != [order]:
-                    passed.append(order)
-                    yield self._places[order]
-        finally:
-            for order in passed:
-                heapq.heappush(self._heap, order)
+        """All devices, in order."""
+        return map(self._places.__getitem__, self._orders)
 
     def offer(self, vram_bytes: int, share_ppm: int) -> Instance | None:
         """The least wasteful instance for a member."""
