@@ -127,9 +127,10 @@ class Cell:
         """Take over what is free on some devices of the node, or on all of them."""
         number = self.number[node.name]
         switching = pins.switching(node.name, node.pool)
-        cpu_milli, memory = node.free_cpu_milli(""), node.free_host_memory("")
+        memory = node.free_host_memory("")
+        host = _at_most(node.free_cpu_milli("")), _at_most(memory // MIB if memory is not None else None)
         for shelf in self.shelves.values():
-            shelf.put_host(number, _at_most(cpu_milli), _at_most(memory // MIB if memory is not None else None))
+            shelf.put_host(number, *host)
         for index, (_, claims) in node.numbered(device_ids):
             assert claims.device is not None
             in_time = claims.mode("") is Mode.TIMESLICE

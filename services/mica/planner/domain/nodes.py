@@ -69,6 +69,8 @@ class NodeState:
         self.closed: set[str] = set()
         """The devices that are not offered although they may have room, until the node is touched."""
         self.inventory: Inventory | None = None
+        self.is_grouped = False
+        """Whether some of its devices share something, so that what is on one may change what another offers."""
         self.ledger = Ledger(node=name)
         self.observed: Observed | None = None
         self.devices: dict[str, DeviceClaims] = {}
@@ -108,12 +110,8 @@ class NodeState:
         if self._numbers is None or self._numbers[0] is not self.inventory:
             self._numbers = (self.inventory, {device.id: index for index, device in enumerate(self.inventory.devices)})
         numbers = self._numbers[1]
-        return [(numbers[id_], (self, self.devices[id_])) for id_ in sorted(device_ids & numbers.keys())]
-
-    @property
-    def is_grouped(self) -> bool:
-        """Whether some of its devices share something, so that what is on one may change what another offers."""
-        return self.inventory is not None and any(device.group for device in self.inventory.devices)
+        ids = sorted(device_ids) if len(device_ids) > 1 else device_ids
+        return [(numbers[id_], (self, self.devices[id_])) for id_ in ids if id_ in numbers]
 
     def has(self, device_id: str) -> bool:
         """Whether the inventory has the device."""
@@ -201,6 +199,7 @@ class NodeState:
         """The node as it would be if those slices were not there: to decide on, not to follow documents with."""
         left = NodeState(self.name)
         left.inventory, left.ledger, left.observed = self.inventory, self.ledger, self.observed
+        left.is_grouped = self.is_grouped
         left.devices = {id_: claims.without(gone, left.host) for id_, claims in self.devices.items()}
         left._connections = self._connections
         return left
@@ -212,6 +211,7 @@ class NodeState:
                 inventory, devices=tuple(replace(each, profiles=shared_profiles(each)) for each in inventory.devices)
             )
         self.inventory = inventory
+        self.is_grouped = inventory is not None and any(device.group for device in inventory.devices)
         self._changed(self.name)
         devices = {device.id: device for device in inventory.devices} if inventory is not None else {}
         for device_id in [*devices, *self.devices]:

@@ -6,13 +6,13 @@ device stands in exactly one state, the one that its claims and its group give i
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 
 from mica.events import Mode
 from mica.planner.domain.asks import Pins
 from mica.planner.domain.nodes import NodeState, Place
-from mica.planner.domain.partitions import Instance, occupied
+from mica.planner.domain.partitions import Openings, occupied
 from mica.planner.domain.sorts import Sorts, switching_of
 
 StateKey = tuple[object, ...]
@@ -23,13 +23,11 @@ Order = tuple[int, int]
 class State:
     """Devices in one state, in the fleet's order, and what is possible on each of them."""
 
-    def __init__(self, sort: int, openings: Sequence[Instance], *, switches: bool) -> None:
+    def __init__(self, sort: int, openings: Openings, *, switches: bool) -> None:
         self.sort = sort
         self.switches = switches
         """Whether they would have to be partitioned first."""
-        self._openings = [(each.profile.vram_bytes, each.share_ppm, each) for each in openings]
-        self.most_bytes = max(each.profile.vram_bytes for each in openings)
-        """More memory than this none of them has in one instance."""
+        self.openings = openings
         self._orders: list[Order] = []
         self._places: dict[Order, Place] = {}
 
@@ -60,13 +58,6 @@ class State:
     def places(self) -> Iterator[Place]:
         """All devices, in order."""
         return map(self._places.__getitem__, self._orders)
-
-    def offer(self, vram_bytes: int, share_ppm: int) -> Instance | None:
-        """The least wasteful instance for a member."""
-        for vram, share, instance in self._openings:
-            if vram >= vram_bytes and share >= share_ppm:
-                return instance
-        return None
 
 
 class States:
@@ -118,7 +109,7 @@ class States:
         state = self._states.get(key)
         if state is None:
             openings = claims.geometry(device).openings(taken, shared)
-            if not openings:
+            if not openings.instances:
                 return None
             state = self._states[key] = State(sort, openings, switches=not claims.claims and not device.partitioned)
             self._by_sort.setdefault(sort, {})[key] = state
