@@ -86,8 +86,8 @@ class Shelf:
     def room_for(self, shape: Shape) -> NDArray[np.bool_]:
         """By device of the cell, whether one member of the shape has room there."""
         board = self.board
-        needs = np.array([shape.needs(kind) or (1 << 30, 0) for kind in range(board.kinds)], dtype=np.int32)
-        room: NDArray[np.bool_] = (board.vram_mib >= needs[board.kind, 0]) & (board.share_ppm >= needs[board.kind, 1])
+        vram_mib, share_ppm = np.array([shape.needs(kind) or (1 << 30, 0) for kind in range(board.kinds)], dtype=np.int32).T
+        room: NDArray[np.bool_] = (board.vram_mib >= vram_mib[board.kind]) & (board.share_ppm >= share_ppm[board.kind])
         return room
 
 
@@ -167,7 +167,7 @@ class Cell:
                 yield next(self.at(spot)), -packer.gain(shape, spot)
 
     def freest(self, shelf: Shelf) -> Iterator[tuple[int, int, int, int]]:
-        """Of every sort the device with the most memory and the one with the most compute: sort, which of both, how much, where."""
+        """Of every sort the device with the most memory, and that with the most compute: sort, which of both, how much, where."""
         board = shelf.board
         for which, (found, free) in enumerate(zip(board.freest(), (board.vram_mib, board.share_ppm), strict=True)):
             for sort, at in enumerate(found):

@@ -179,7 +179,8 @@ class Index:
         device, vram_bytes, share_ppm = self._pools.sorts.all[sort].sample, size.vram_bytes, size.share_ppm or 1
         price_of_all = prices.get(device.model, 0.0) if prices else 0.0
         for state in states:
-            instance = state.openings.least(vram_bytes, share_ppm)
+            openings = state.openings
+            instance = openings.least(vram_bytes, share_ppm) if openings.largest[0] >= vram_bytes else None
             if instance is None:
                 continue
             given_bytes, price = instance.profile.vram_bytes, 0.0

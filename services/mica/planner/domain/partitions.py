@@ -88,12 +88,13 @@ class Geometry:
         self.masks = [(each.layout, _mask(start, each.size)) for each in device.profiles for start in each.starts]
 
     def openings(self, taken: Iterable[Partition], shared: AbstractSet[str] = ANYTHING) -> Openings:
-        """All that is possible beside ``taken``: each profile once, at the start that keeps the most placements possible.
-
-        The least wasteful first; remembered, since many devices are in few states.
-        """
+        """All that is possible beside ``taken``: each profile once, at the start that keeps the most placements possible."""
         keys, mask = occupied(taken)
-        state = (frozenset(keys), frozenset(shared))
+        return self.beside(frozenset(keys), mask, frozenset(shared))
+
+    def beside(self, keys: frozenset[Key], mask: int, shared: frozenset[str]) -> Openings:
+        """The same beside what ``occupied`` says is there; remembered, since many devices are in few states."""
+        state = (keys, shared)
         known = self._openings.get(state)
         if known is None:
             if len(self._openings) >= OPENINGS_MAX:

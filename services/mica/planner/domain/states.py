@@ -101,14 +101,15 @@ class States:
         if not device.profiles or not (device.partitioned or device.switchable) or claims.mode("") not in (None, Mode.HARDWARE):
             return None
         taken = [partition for claim in claims.claims.values() for partition in claim.partitions]
-        keys, _ = occupied(taken)
+        instances, mask = occupied(taken)
+        keys = frozenset(instances)
         switching = switching_of(claims, pins.switching(node.name, node.pool))
         sort = self._sorts.number(device, switching, in_time=False)
         shared = node.shared_beside(claims, "")
-        key = (sort, frozenset(keys), bool(claims.claims), shared)
+        key = (sort, keys, bool(claims.claims), shared)
         state = self._states.get(key)
         if state is None:
-            openings = claims.geometry(device).openings(taken, shared)
+            openings = claims.geometry(device).beside(keys, mask, shared)
             if not openings.instances:
                 return None
             state = self._states[key] = State(sort, openings, switches=not claims.claims and not device.partitioned)
