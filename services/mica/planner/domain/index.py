@@ -58,7 +58,8 @@ class Index:
         self._shapes: dict[Key, tuple[Shape, ...]] = {}
         self._sizes: dict[Key, tuple[Size | None, ...]] = {}
         self._asked: Ask | None = None
-        self._wants: dict[frozenset[Mode], tuple[Key, Want]] = {}
+        self._wants: dict[str, tuple[Key, Want]] = {}
+        self._ordered: tuple[tuple[int, int], list[tuple[str, Pool, bool]]] = ((0, 0), [])
         self._ideals: dict[int, Score | None] = {}
         self._came: dict[Foresighted, None] = {}
         self._looked: dict[str, Looked] = {}
@@ -71,6 +72,7 @@ class Index:
             self._ideals.clear()
         if self._version != self._pools.version:
             self._version = self._pools.version
+            self._ordered = (self.home, [])
             self._shapes.clear()
             self._sizes.clear()
 
@@ -194,9 +196,13 @@ class Index:
         if ask.request.pool is not None:
             pool = self._pools.all.get(ask.request.pool)
             return [(ask.request.pool, pool, False)] if pool is not None else []
-        which, of = self.home
-        found = [(name, pool, number % of != which) for number, (name, pool) in enumerate(self._pools.all.items())]
-        return sorted(found, key=lambda each: each[2])
+        home, ordered = self._ordered
+        if not ordered or home != self.home:
+            which, of = self.home
+            found = [(name, pool, number % of != which) for number, (name, pool) in enumerate(self._pools.all.items())]
+            ordered = sorted(found, key=itemgetter(2))
+            self._ordered = (self.home, ordered)
+        return ordered
 
     def _sizes_of(self, ask: Ask, pool: str) -> tuple[Size | None, ...]:
         key, want = self._want(ask, pool)
@@ -211,11 +217,14 @@ class Index:
         """What the request is in that pool; remembered while one request is looked at."""
         if self._asked is not ask:
             self._asked, self._wants = ask, {}
-        modes = frozenset(ask.modes(pool))
-        known = self._wants.get(modes)
+        known = self._wants.get(pool)
         if known is None:
-            want = Want(ask.request, ask.size, modes, ask.members // ask.nodes)
-            known = self._wants[modes] = (key_of(want), want)
+            modes = frozenset(ask.modes(pool))
+            known = next((each for each in self._wants.values() if each[1].modes == modes), None)
+            if known is None:
+                want = Want(ask.request, ask.size, modes, ask.members // ask.nodes)
+                known = (key_of(want), want)
+            self._wants[pool] = known
         return known
 
     def beside_devices(self, shape: Shape) -> str | None:

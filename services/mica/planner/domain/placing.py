@@ -97,8 +97,10 @@ def _find(fleet: Fleet, ask: Ask, mode: Mode) -> list[Candidate]:
     return _best_of(fleet, ask, mode, index.large - beside) or _best_of(fleet, ask, mode, beside)
 
 
-def _best_of(fleet: Fleet, ask: Ask, mode: Mode, names: Iterable[str]) -> list[Candidate]:
+def _best_of(fleet: Fleet, ask: Ask, mode: Mode, names: AbstractSet[str]) -> list[Candidate]:
     """The best place on a few nodes, by looking at all of their devices."""
+    if not names:
+        return []
     places = [place for name in sorted(names) for place in _devices_of(fleet, name)]
     return _choose([Candidate(*place, result_for(*place, ask, mode)) for place in places], ask)
 
