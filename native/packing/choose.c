@@ -302,6 +302,21 @@ void mica_packing_give(const struct mica_packing_board *board, const struct mica
     change(board, shape, node, devices, -1);
 }
 
+int32_t mica_packing_room(const struct mica_packing_board *board, const struct mica_packing_shape *shape, bool *room, bool *able)
+{
+    int32_t nodes = 0;
+    for (int32_t node = 0; node < board->nodes; node++) {
+        int32_t devices = 0;
+        for (int32_t d = board->first[node]; d < board->first[node + 1]; d++) {
+            room[d] = has_room(board, shape, d);
+            devices += room[d];
+        }
+        able[node] = devices >= shape->devices && board->cpu_milli[node] >= shape->cpu_milli && board->memory_mib[node] >= shape->memory_mib;
+        nodes += able[node];
+    }
+    return nodes;
+}
+
 void mica_packing_freest(const struct mica_packing_board *board, int32_t *by_vram, int32_t *by_share)
 {
     for (int32_t kind = 0; kind < board->kinds; kind++)

@@ -9,7 +9,6 @@ from collections.abc import Set as AbstractSet
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mica.events import Device, Mode
 from mica.packing import NODE_DEVICES_MAX, Board, Foresight, Foresighted, Learner, Node, Settings, Shape, Spot
@@ -83,13 +82,6 @@ class Shelf:
             self.board.vram_mib[self.board.first[spot.node] + device] = 0
         self.board.version[spot.node] += 1
 
-    def room_for(self, shape: Shape) -> NDArray[np.bool_]:
-        """By device of the cell, whether one member of the shape has room there."""
-        board = self.board
-        vram_mib, share_ppm = np.array([shape.needs(kind) or (1 << 30, 0) for kind in range(board.kinds)], dtype=np.int32).T
-        room: NDArray[np.bool_] = (board.vram_mib >= vram_mib[board.kind]) & (board.share_ppm >= share_ppm[board.kind])
-        return room
-
 
 class Cell:
     """Some nodes of a pool."""
@@ -143,16 +135,13 @@ class Cell:
 
         Last those that have it on devices of several sorts together, which the board does not count as one place.
         """
-        board, room = shelf.board, shelf.room_for(shape)
-        first, sums = board.first, np.concatenate(([0], np.cumsum(room)))
-        hosts = (board.cpu_milli >= shape.cpu_milli) & (board.memory_mib >= shape.memory_mib)
-        able = hosts & (np.diff(sums[first]) >= shape.devices)
-        if not able.any():
+        packer = shelf.foresighted.packer
+        found = packer.room(shape)
+        if found is None:
             return
-        scores = shelf.foresighted.packer.scores(shape)
-        for number in np.argsort(-scores.astype(np.int64), kind="stable").tolist():
-            if not able[number]:
-                continue
+        room, able = found
+        numbers, first = np.flatnonzero(able), shelf.board.first
+        for number in numbers[np.argsort(-packer.scores(shape)[numbers].astype(np.int64), kind="stable")].tolist():
             places = zip(self._places[number], room[first[number] : first[number + 1]].tolist(), strict=True)
             yield self.nodes[number], [claims.device.id for claims, has in places if has and claims.device is not None]
 
