@@ -302,6 +302,34 @@ void mica_packing_give(const struct mica_packing_board *board, const struct mica
     change(board, shape, node, devices, -1);
 }
 
+int32_t mica_packing_room(const struct mica_packing_board *board, const struct mica_packing_shape *shape, bool *room, bool *able)
+{
+    int32_t nodes = 0;
+    for (int32_t node = 0; node < board->nodes; node++) {
+        int32_t devices = 0;
+        for (int32_t d = board->first[node]; d < board->first[node + 1]; d++) {
+            room[d] = has_room(board, shape, d);
+            devices += room[d];
+        }
+        able[node] = devices >= shape->devices && board->cpu_milli[node] >= shape->cpu_milli && board->memory_mib[node] >= shape->memory_mib;
+        nodes += able[node];
+    }
+    return nodes;
+}
+
+void mica_packing_freest(const struct mica_packing_board *board, int32_t *by_vram, int32_t *by_share)
+{
+    for (int32_t kind = 0; kind < board->kinds; kind++)
+        by_vram[kind] = by_share[kind] = MICA_PACKING_NOWHERE;
+    for (int32_t d = 0; d < board->first[board->nodes]; d++) {
+        int32_t *vram = &by_vram[board->kind[d]], *share = &by_share[board->kind[d]];
+        if (*vram == MICA_PACKING_NOWHERE || board->vram_mib[d] > board->vram_mib[*vram])
+            *vram = d;
+        if (*share == MICA_PACKING_NOWHERE || board->share_ppm[d] > board->share_ppm[*share])
+            *share = d;
+    }
+}
+
 int32_t mica_packing_fill(const struct mica_packing_board *board, const struct mica_packing_mix *mix,
                           const struct mica_packing_policy *policy, const struct mica_packing_shape *shapes,
                           const struct mica_packing_cache *caches, const int32_t *which, int32_t count, int32_t *node, int16_t *device)

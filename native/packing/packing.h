@@ -113,6 +113,14 @@ void mica_packing_take(const struct mica_packing_board *board, const struct mica
 void mica_packing_give(const struct mica_packing_board *board, const struct mica_packing_shape *shape, int32_t node,
                        const int16_t *devices);
 
+/* Which devices have room for one of the shape's devices, in `room` [devices], and on which nodes so many have it as the shape wants,
+ * of whatever kinds, beside what it wants of the node itself, in `able` [nodes]. Returns how many nodes that are. */
+int32_t mica_packing_room(const struct mica_packing_board *board, const struct mica_packing_shape *shape, bool *room, bool *able);
+
+/* Of every kind the device with the most free memory, and the one with the most free compute: their numbers on the board, the first
+ * of equals, in `by_vram` and `by_share` [kinds]; MICA_PACKING_NOWHERE: no device is of that kind. */
+void mica_packing_freest(const struct mica_packing_board *board, int32_t *by_vram, int32_t *by_share);
+
 /* Put `count` shapes in the order of `which` (indices of `shapes` and `caches`), each where it is best then. `node` [count] and
  * `device` [count], the first one, say where; MICA_PACKING_NOWHERE: it fits nowhere. Returns how many were put. */
 int32_t mica_packing_fill(const struct mica_packing_board *board, const struct mica_packing_mix *mix,

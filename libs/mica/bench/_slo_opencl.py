@@ -1,11 +1,14 @@
 """``mica bench slo`` on this machine's own OpenCL device: its programs, and their device time by the kernels that ended.
 
-Nobody keeps books there: a program's time is the kernels that it has seen end, each counted as long as one takes alone.
+Nobody keeps books there: a program's time is the kernels that it has seen end, each counted as long as one takes alone. One
+processor is the device, and the programs' own work and all of mica's runs on the others, as beside a device of another kind.
 Invariant: kernels are as long as asked on the driver itself, by a program alone, in the same run.
 """
 
+import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +21,9 @@ PROGRAM: Final = Path(__file__).with_name("_slo_opencl_program.py")
 FLOOD_DEPTH: Final = 4
 KERNELS: Final = Kernels(prefill_us=4_000, step_us=4_000, flood_us=4_000, batch=16)
 """Long beside what a launch costs there, some 0.1 ms."""
+DEVICE_CPU: Final = 0
+ONE_UNIT: Final = {"POCL_MAX_PTHREAD_COUNT": "1", "POCL_AFFINITY": "1"}
+"""PoCL computes on processor 0 alone, wherever else the program may run."""
 
 
 class OpenCl:
@@ -53,3 +59,23 @@ class OpenCl:
 def on_device(device: OpenClDevice, kernels: Kernels = KERNELS) -> OpenCl:
     """Programs for that device."""
     return OpenCl(kernels, device.ns_per_round)
+
+
+@contextmanager
+def device_apart() -> Iterator[bool]:
+    """Have one processor be the device, and everything that is started here run on the others; False: there are no others."""
+    may = os.sched_getaffinity(0)
+    others = may - {DEVICE_CPU}
+    if others == may or not others:
+        yield False
+        return
+    before = {name: os.environ.get(name) for name in ONE_UNIT}
+    os.environ.update(ONE_UNIT)
+    os.sched_setaffinity(0, others)
+    try:
+        yield True
+    finally:
+        os.sched_setaffinity(0, may)
+        for name, value in before.items():
+            os.environ.pop(name)
+            os.environ |= {name: value} if value is not None else {}

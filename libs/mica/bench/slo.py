@@ -26,7 +26,7 @@ from mica.bench._slo_figures import p99_ms, quantile, tpots_ms
 from mica.bench._slo_health import HOUR_S, watch_health
 from mica.bench._slo_load import Load, from_trace, poisson
 from mica.bench._slo_opencl import KERNELS as OPENCL_KERNELS
-from mica.bench._slo_opencl import OpenCl, on_device
+from mica.bench._slo_opencl import OpenCl, device_apart, on_device
 from mica.bench._slo_report import (
     ALONE,
     GUARDED,
@@ -137,11 +137,11 @@ def _sim(plan: Plan, say: Say, false_actions: int) -> Device:
 
 
 def _opencl(plan: Plan, say: Say, false_actions: int) -> Device:
-    with shared_memory_dir() as root, OpenClDevice(root, ALONE_S / 3) as device:
+    with shared_memory_dir() as root, device_apart() as apart, OpenClDevice(root, ALONE_S / 3) as device:
         programs = on_device(device, plan.opencl_kernels)
         environment, path = device.environment(None), root / "requests"
         house = _House(
-            name=f"{device.name}, {device.version}", kernels=plan.opencl_kernels,
+            name=f"{device.name}, {device.version}, {_APART[apart]}", kernels=plan.opencl_kernels,
             server=lambda: programs.server(path, environment),
             flood=lambda: programs.flood(environment), meter=programs, path=path, beat=device.beat,
             ns_per_round=device.ns_per_round,
@@ -210,4 +210,5 @@ def _order(house: _House, load: Load, slo: Slo) -> Order:
     return Order(kernels=house.kernels, load=load, slo=slo, shares_ppm=SHARES_PPM, ns_per_round=house.ns_per_round)
 
 
+_APART: Final = {True: "one processor of its own", False: "the processor of everything else, too"}
 _HOUSES: Final[dict[str, Callable[[Plan, Say, int], Device]]] = {"sim": _sim, "opencl": _opencl}

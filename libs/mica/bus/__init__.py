@@ -4,6 +4,7 @@ Owns everything that touches NATS. Invariant: no other package imports ``nats``.
 """
 
 from mica.bus._clock import Clock, ManualClock, SystemClock
+from mica.bus._collector import Collector
 from mica.bus._errors import BusError, BusUnavailableError, StaleRevisionError, StreamFullError
 from mica.bus._jetstream import JetStreamBus
 from mica.bus._memory import MemoryBucket, MemoryBus, MemoryDelivery, StoredMessage, matches
@@ -20,6 +21,7 @@ __all__ = [
     "BusUnavailableError",
     "Change",
     "Clock",
+    "Collector",
     "Delivery",
     "Entry",
     "Heard",

@@ -4,7 +4,6 @@ Invariant: SIGINT and SIGTERM end the process with status 0 after its last write
 """
 
 import asyncio
-import gc
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -12,6 +11,7 @@ from typing import Any
 
 import uvloop
 
+from mica.bus._collector import NEW_S, Collector
 from mica.bus._errors import BusError, BusUnavailableError
 from mica.bus._jetstream import JetStreamBus
 from mica.bus._port import Bus
@@ -56,7 +56,7 @@ def _first(group: ExceptionGroup[Exception]) -> Exception:
 
 async def _serve(name: str, main: Callable[[Bus, Settings], Awaitable[None]]) -> None:
     settings = Settings.from_environment()
-    gc.freeze()  # what was imported lives as long as the process: collections need not look at it again
+    collecting = asyncio.ensure_future(_collect())
     bus = await _connect(settings.nats_url, name)
     task = asyncio.ensure_future(main(bus, settings))
     told = asyncio.Event()
@@ -66,7 +66,19 @@ async def _serve(name: str, main: Callable[[Bus, Settings], Awaitable[None]]) ->
     try:
         await _until_done(task, told)
     finally:
+        collecting.cancel()
         await bus.close()
+
+
+async def _collect() -> None:
+    """Search for cycles from time to time, never in the middle of something."""
+    collector = Collector()
+    try:
+        while True:
+            await asyncio.sleep(NEW_S)
+            collector.step()
+    finally:
+        collector.end()
 
 
 async def _connect(url: str, name: str) -> JetStreamBus:

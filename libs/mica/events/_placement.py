@@ -37,7 +37,7 @@ class WorkLimits(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True
     @property
     def given(self) -> tuple[str, ...]:
         """The names of those that something is said about."""
-        return tuple(name for name in self.__struct_fields__ if getattr(self, name) is not None)
+        return tuple([name for name in self.__struct_fields__ if getattr(self, name) is not None])
 
     def changed_by(self, change: "WorkLimits") -> "WorkLimits":
         """These, with what ``change`` says put in their place."""

@@ -86,6 +86,16 @@ class Board:
         """How many there are, on all nodes."""
         return len(self.kind)
 
+    def freest(self) -> tuple[list[int], list[int]]:
+        """Of every kind the device with the most free memory, and the one with the most free compute: the first of equals.
+
+        Numbers of devices on the board, -1 for a kind that none is of.
+        """
+        found = ffi.new("int32_t[]", 2 * self.kinds)
+        lib.mica_packing_freest(self.struct.pointer, found, found + self.kinds)
+        both = ffi.unpack(found, 2 * self.kinds)
+        return both[: self.kinds], both[self.kinds :]
+
     def _bind(self) -> "_Bound":
         return _Bound(
             "struct mica_packing_board *",

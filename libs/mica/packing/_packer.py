@@ -138,6 +138,17 @@ class Packer:
             return None
         return Spot(node, tuple(self._devices[0 : shape.devices]))
 
+    def room(self, shape: Shape) -> "tuple[NDArray[np.bool_], NDArray[np.bool_]] | None":
+        """By device, whether one member of the shape has room there, and by node, whether all of them have; None: on no node.
+
+        On a node they may be of several kinds, which ``choose`` does not look at.
+        """
+        room, able = np.empty(self.board.devices, dtype=np.bool_), np.empty(self.board.nodes, dtype=np.bool_)
+        found = lib.mica_packing_room(
+            self.board.struct.pointer, self.known(shape).shape, ffi.from_buffer("bool[]", room), ffi.from_buffer("bool[]", able)
+        )
+        return (room, able) if found else None
+
     def scores(self, shape: Shape) -> NDArray[np.int32]:
         """By node, how good it is for the shape; ``NOWHERE`` where it does not fit. Valid until the board changes."""
         self.choose(shape)

@@ -132,6 +132,41 @@ static void test_fill_is_one_choice_after_the_other(void)
     }
 }
 
+static void test_room_and_the_freest_devices_are_what_a_look_at_each_finds(void)
+{
+    for (int32_t round = 0; round < 50; round++) {
+        fill_board();
+        for (int32_t d = 0; d < first[NODES]; d++) {
+            vram[d] = draw(whole[d]);
+            share[d] = draw(1000000);
+            kind[d] = (int16_t)draw(KINDS - 1); /* none is of the last kind */
+        }
+        int32_t need_vram[KINDS] = {draw(80000), -1, 1}, need_share[KINDS] = {draw(500000), 0, 1};
+        struct mica_packing_shape shape = {draw(2) ? 64001 : 1, 1, 1 + draw(3), need_vram, need_share};
+        bool room[DEVICES], able[NODES];
+        int32_t found = mica_packing_room(&board, &shape, room, able), wanted = 0;
+        int32_t by_vram[KINDS], by_share[KINDS];
+        mica_packing_freest(&board, by_vram, by_share);
+        for (int32_t node = 0; node < NODES; node++) {
+            int32_t devices = 0;
+            for (int32_t d = first[node]; d < first[node + 1]; d++) {
+                bool has = kind[d] == 0 && vram[d] >= need_vram[0] && share[d] >= need_share[0];
+                CHECK_EQUAL(room[d], has);
+                devices += has;
+                CHECK(vram[by_vram[kind[d]]] >= vram[d] && share[by_share[kind[d]]] >= share[d]);
+                CHECK(vram[by_vram[kind[d]]] > vram[d] || by_vram[kind[d]] <= d);
+            }
+            CHECK_EQUAL(able[node], devices >= shape.devices && shape.cpu_milli <= cpu[node]);
+            wanted += able[node];
+        }
+        CHECK_EQUAL(found, wanted);
+        CHECK_EQUAL(by_vram[KINDS - 1], MICA_PACKING_NOWHERE);
+        CHECK_EQUAL(by_share[KINDS - 1], MICA_PACKING_NOWHERE);
+        for (int32_t k = 0; k < KINDS - 1; k++)
+            CHECK_EQUAL(kind[by_vram[k]], k);
+    }
+}
+
 int main(void)
 {
     check_run(test_random_fleets_by_value, "by value nothing is oversold and no device is taken twice");
@@ -139,5 +174,6 @@ int main(void)
     check_run(test_random_fleets_by_best_fit, "by best fit neither");
     check_run(test_too_many_devices_fit_nowhere, "more devices than a node can have fit nowhere");
     check_run(test_fill_is_one_choice_after_the_other, "filling is choosing one after the other");
+    check_run(test_room_and_the_freest_devices_are_what_a_look_at_each_finds, "room and the freest devices are what a look at each finds");
     return check_finish();
 }

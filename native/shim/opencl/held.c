@@ -7,9 +7,8 @@
 
 #define PATIENCE_NS 20000000ULL   /* for the end of a command, beside twice the time that it should take */
 #define UNKNOWN_NS 50000000ULL    /* what a command that was never measured may well take */
-#define AWAY_MAX_NS 2000000ULL    /* a program that has left for longer has left */
 #define PROMPT_AWAY_NS 1000000ULL /* one that was away for so long comes from doing nothing */
-#define RETURN_MAX_NS 300000ULL   /* one that usually comes back so soon is waited for */
+#define RETURN_MAX_NS 500000ULL   /* one that usually comes back so soon is waited for, twice as long */
 #define RETURN_PARTS 8            /* how much a return moves what is usual: one part in so many */
 #define HEARD_NS 100000ULL        /* in which a program that nobody holds up hears of an end */
 #define AGE_SHIFT 32
@@ -63,13 +62,13 @@ static void note_return(const struct mica_device *device, struct holding *holdin
     if (left_ns == 0 || count_of(get(&holding->counted)) != 0) {
         return;
     }
-    uint64_t away_ns = now_ns - left_ns < AWAY_MAX_NS ? now_ns - left_ns : AWAY_MAX_NS;
-    if (away_ns >= PROMPT_AWAY_NS) {
-        set(&holding->prompt_until_ns, used_ns(device) + MICA_HOLD_KEPT_NS);
-    }
-    uint64_t before_ns = get(&holding->return_ns) != 0 ? get(&holding->return_ns) : AWAY_MAX_NS;
-    set(&holding->return_ns, before_ns - before_ns / RETURN_PARTS + away_ns / RETURN_PARTS);
+    uint64_t away_ns = now_ns - left_ns, before_ns = get(&holding->return_ns);
     set(&holding->left_ns, 0);
+    if (away_ns >= PROMPT_AWAY_NS) { /* a pause says nothing of how soon it comes back from its own work */
+        set(&holding->prompt_until_ns, used_ns(device) + MICA_HOLD_KEPT_NS);
+    } else {
+        set(&holding->return_ns, before_ns == 0 ? away_ns : before_ns - before_ns / RETURN_PARTS + away_ns / RETURN_PARTS);
+    }
 }
 
 void held_ask(const struct mica_device *device, struct mica_work *work, uint64_t now_ns)

@@ -1,7 +1,8 @@
 """How many placements one process of the planner can decide in a large fleet: what ``mica bench scale`` runs.
 
 Owns the measurement, in a process of its own: the fleet is the planner's, from inventories as discovery writes them; every
-request is decoded, sized, placed, held against its tenant's quota, entered into its ledger and encoded again, as in the service.
+request is decoded, sized, placed, held against its tenant's quota, entered into its ledger and encoded again, as in the service,
+and what the process spends on its own memory counts (``mica.bus.Collector``).
 What the bus takes for the writes is left out: ``mica bench pipeline`` has that. Looks ahead are worked out in a thread beside.
 Invariant: every placement is checked to be admissible when it is entered, and slices leave again, so that the fleet stays as full
 as it is meant to be.
@@ -22,6 +23,7 @@ from msgspec import Struct, json
 from msgspec.structs import replace
 
 from mica.bench.scale import FleetFigures
+from mica.bus import Collector
 from mica.events import (
     NATIVE_RUNTIMES,
     Device,
@@ -229,6 +231,7 @@ class Measured:
 def run(nodes: int, placements: int, seed: int, home: tuple[int, int] = (0, 1)) -> FleetFigures:
     """Fill a fleet, then measure so many placements while as many leave. ``home``: as in ``Index``."""
     documents = fleet_of(nodes)
+    collector = Collector()
     begun = time.perf_counter()
     measured = Measured(documents, home)
     cold_start_s = time.perf_counter() - begun
@@ -238,12 +241,14 @@ def run(nodes: int, placements: int, seed: int, home: tuple[int, int] = (0, 1)) 
     while measured.held_bytes < full_bytes:
         measured.serve(next(stream))
         measured.look_ahead()
+        collector.step()
     measured.count.clear()
     took_ms: list[float] = []
     spent = 0.0
     for _ in range(placements):
         raw = next(stream)
         begun = time.perf_counter()
+        collector.step()
         measured.serve(raw)
         took = time.perf_counter() - begun
         spent += took

@@ -9,7 +9,6 @@ from collections.abc import Set as AbstractSet
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mica.events import Device, Mode
 from mica.packing import NODE_DEVICES_MAX, Board, Foresight, Foresighted, Learner, Node, Settings, Shape, Spot
@@ -83,13 +82,6 @@ class Shelf:
             self.board.vram_mib[self.board.first[spot.node] + device] = 0
         self.board.version[spot.node] += 1
 
-    def room_for(self, shape: Shape) -> NDArray[np.bool_]:
-        """By device of the cell, whether one member of the shape has room there."""
-        board = self.board
-        needs = np.array([shape.needs(kind) or (1 << 30, 0) for kind in range(board.kinds)], dtype=np.int32)
-        room: NDArray[np.bool_] = (board.vram_mib >= needs[board.kind, 0]) & (board.share_ppm >= needs[board.kind, 1])
-        return room
-
 
 class Cell:
     """Some nodes of a pool."""
@@ -127,9 +119,10 @@ class Cell:
         """Take over what is free on some devices of the node, or on all of them."""
         number = self.number[node.name]
         switching = pins.switching(node.name, node.pool)
-        cpu_milli, memory = node.free_cpu_milli(""), node.free_host_memory("")
+        memory = node.free_host_memory("")
+        host = _at_most(node.free_cpu_milli("")), _at_most(memory // MIB if memory is not None else None)
         for shelf in self.shelves.values():
-            shelf.put_host(number, _at_most(cpu_milli), _at_most(memory // MIB if memory is not None else None))
+            shelf.put_host(number, *host)
         for index, (_, claims) in node.numbered(device_ids):
             assert claims.device is not None
             in_time = claims.mode("") is Mode.TIMESLICE
@@ -142,16 +135,13 @@ class Cell:
 
         Last those that have it on devices of several sorts together, which the board does not count as one place.
         """
-        board, room = shelf.board, shelf.room_for(shape)
-        first, sums = board.first, np.concatenate(([0], np.cumsum(room)))
-        hosts = (board.cpu_milli >= shape.cpu_milli) & (board.memory_mib >= shape.memory_mib)
-        able = hosts & (np.diff(sums[first]) >= shape.devices)
-        if not able.any():
+        packer = shelf.foresighted.packer
+        found = packer.room(shape)
+        if found is None:
             return
-        scores = shelf.foresighted.packer.scores(shape)
-        for number in np.argsort(-scores.astype(np.int64), kind="stable").tolist():
-            if not able[number]:
-                continue
+        room, able = found
+        numbers, first = np.flatnonzero(able), shelf.board.first
+        for number in numbers[np.argsort(-packer.scores(shape)[numbers].astype(np.int64), kind="stable")].tolist():
             places = zip(self._places[number], room[first[number] : first[number + 1]].tolist(), strict=True)
             yield self.nodes[number], [claims.device.id for claims, has in places if has and claims.device is not None]
 
@@ -165,15 +155,19 @@ class Cell:
                 spot = found[1]
                 yield next(self.at(spot)), -packer.gain(shape, spot)
 
-    def freest(self, shelf: Shelf) -> Iterator[tuple[int, int, int, Place]]:
-        """Of every sort the device with the most memory and the one with the most compute: sort, which of both, how much."""
+    def freest(self, shelf: Shelf) -> Iterator[tuple[int, int, int, int]]:
+        """Of every sort the device with the most memory, and that with the most compute: sort, which of both, how much, where."""
         board = shelf.board
-        for sort in np.flatnonzero(np.bincount(board.kind, minlength=board.kinds)).tolist():
-            of_sort = np.flatnonzero(board.kind == sort)
-            for which, free in enumerate((board.vram_mib, board.share_ppm)):
-                at = int(of_sort[np.argmax(free[of_sort])])
-                number = int(np.searchsorted(board.first, at, side="right")) - 1
-                yield sort, which, int(free[at]), (self.nodes[number], self._places[number][at - int(board.first[number])])
+        for which, (found, free) in enumerate(zip(board.freest(), (board.vram_mib, board.share_ppm), strict=True)):
+            for sort, at in enumerate(found):
+                if at >= 0:
+                    yield sort, which, int(free[at]), at
+
+    def place(self, at: int) -> Place:
+        """The device with that number on the boards."""
+        first = self.shelves[Mode.FCSP].board.first
+        number = int(np.searchsorted(first, at, side="right")) - 1
+        return self.nodes[number], self._places[number][at - int(first[number])]
 
     def at(self, spot: Spot) -> Iterator[Place]:
         """The devices of a spot."""

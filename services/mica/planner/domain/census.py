@@ -19,8 +19,10 @@ class Census:
 
     def __init__(self, nodes: Mapping[str, NodeState]) -> None:
         self._nodes = nodes
-        self._changed: dict[str, None] = {}
-        self._seen: dict[str, tuple[Ledger, Inventory | None]] = {}
+        self._unread: dict[str, None] = {}
+        self._uncounted: dict[str, None] = {}
+        self._ledgers: dict[str, Ledger] = {}
+        self._inventories: dict[str, Inventory | None] = {}
         self._by_slice: dict[str, set[str]] = {}
         self._on: dict[str, frozenset[str]] = {}
         self._pools: dict[str, int] = {}
@@ -28,35 +30,40 @@ class Census:
 
     def changed(self, node: str) -> None:
         """A document of the node is another than before."""
-        self._changed[node] = None
+        self._unread[node] = self._uncounted[node] = None
 
     def holders(self, slice_id: str) -> list[NodeState]:
         """The nodes on whose books anything of the slice is, by name."""
-        self._look()
+        self._read_ledgers()
         return [self._nodes[name] for name in sorted(self._by_slice.get(slice_id, ()))]
 
     @property
     def total(self) -> Holding:
         """What the devices of all nodes have to give."""
-        self._look()
+        self._count()
         return self._total
 
     @property
     def pools(self) -> list[str]:
         """The names of the pools that have a node, sorted."""
-        self._look()
+        self._count()
         return sorted(self._pools)
 
-    def _look(self) -> None:
-        changed, self._changed = self._changed, {}
-        for name in changed:
-            ledger, inventory = self._seen.get(name, (None, None))
-            node = self._nodes[name]
-            if node.inventory is not inventory:
-                self._recount(inventory, node.inventory)
-            if node.ledger is not ledger:
-                self._reread(name, node.ledger)
-            self._seen[name] = (node.ledger, node.inventory)
+    def _read_ledgers(self) -> None:
+        unread, self._unread = self._unread, {}
+        for name in unread:
+            ledger = self._nodes[name].ledger
+            if ledger is not self._ledgers.get(name):
+                self._reread(name, ledger)
+                self._ledgers[name] = ledger
+
+    def _count(self) -> None:
+        uncounted, self._uncounted = self._uncounted, {}
+        for name in uncounted:
+            before, now = self._inventories.get(name), self._nodes[name].inventory
+            if now is not before:
+                self._recount(before, now)
+                self._inventories[name] = now
 
     def _recount(self, before: Inventory | None, now: Inventory | None) -> None:
         for inventory, count in ((before, -1), (now, 1)):

@@ -21,6 +21,17 @@ from mica.planner.domain.packing import Fit
 from mica.planner.domain.ranking import rank_of, worse
 
 MAX_REJECTED: Final = 16
+_HOW: Final = {
+    Mode.HARDWARE: "a partition holds it in hardware",
+    Mode.FCSP: "a shim enforces it and the device runs slices side by side",
+    Mode.TIMESLICE: "the device runs one slice at a time",
+}
+_WHY_THERE: Final = {
+    Why.KEPT: "a place that was kept for such requests",
+    Why.BESIDE: "beside the places that are kept for other requests",
+    Why.BEST: "where the rest stays most useful to others",
+    None: "tightest fit",
+}
 
 
 class Placed(Struct, frozen=True):
@@ -96,12 +107,7 @@ def terms_of(candidate: Candidate) -> dict[str, float]:
 def _summary(ask: Ask, chosen: list[Candidate], placements: tuple[Placement, ...]) -> str:
     first, winner = placements[0], chosen[0].result
     assert isinstance(winner, Fit)
-    why = {
-        Mode.HARDWARE: "a partition holds it in hardware",
-        Mode.FCSP: "a shim enforces it and the device runs slices side by side",
-        Mode.TIMESLICE: "the device runs one slice at a time",
-    }[first.mode]
-    parts = [f"{first.mode} on {first.model} of node {first.node}: {why}"]
+    parts = [f"{first.mode} on {first.model} of node {first.node}: {_HOW[first.mode]}"]
     if winner.reason:
         parts.append(winner.reason)
     if len(placements) > 1:
@@ -115,12 +121,7 @@ def _summary(ask: Ask, chosen: list[Candidate], placements: tuple[Placement, ...
 
 def _why_there(chosen: Candidate) -> str:
     """Why on that device, in a few words."""
-    return {
-        Why.KEPT: "a place that was kept for such requests",
-        Why.BESIDE: "beside the places that are kept for other requests",
-        Why.BEST: "where the rest stays most useful to others",
-        None: "tightest fit",
-    }[chosen.why if chosen.useless_milli is not None else None]
+    return _WHY_THERE[chosen.why if chosen.useless_milli is not None else None]
 
 
 def _gang_words(chosen: list[Candidate]) -> Iterator[str]:

@@ -13,6 +13,7 @@ from mica.events import LedgerEntry, Placement, RequestSlice
 Amount = tuple[int, int]
 """Thousandths of a processor, bytes of memory."""
 NOTHING: Final[Amount] = (0, 0)
+_CHARGED: Final = (LedgerEntry, Placement)
 Version = tuple[int, int]
 """Which side says it, and of which generation; what is reserved has none."""
 
@@ -44,7 +45,10 @@ class HostClaims:
 
     def others(self, slice_id: str) -> Amount:
         """What everybody else claims."""
-        cpu_milli, memory_bytes = _largest(self._slices.get(slice_id, {}))
+        versions = self._slices.get(slice_id)
+        if versions is None:
+            return self.cpu_milli, self.memory_bytes
+        cpu_milli, memory_bytes = _largest(versions)
         return self.cpu_milli - cpu_milli, self.memory_bytes - memory_bytes
 
 
@@ -61,7 +65,7 @@ def _add(versions: dict[Version, Amount], version: Version, amount: Amount) -> N
 
 
 def _amount_of(source: object) -> Amount:
-    return (source.cpu_milli, source.host_memory_bytes) if isinstance(source, LedgerEntry | Placement) else NOTHING
+    return (source.cpu_milli, source.host_memory_bytes) if isinstance(source, _CHARGED) else NOTHING
 
 
 def _largest(versions: dict[Version, Amount]) -> Amount:

@@ -5,7 +5,6 @@ of ``placing.py`` disposes: a place that the board has free and the rule does no
 Invariant: what it names fits by the rule; after ``touch`` of a node nothing stands here that its documents do not say.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from operator import itemgetter
@@ -59,7 +58,8 @@ class Index:
         self._shapes: dict[Key, tuple[Shape, ...]] = {}
         self._sizes: dict[Key, tuple[Size | None, ...]] = {}
         self._asked: Ask | None = None
-        self._wants: dict[frozenset[Mode], tuple[Key, Want]] = {}
+        self._wants: dict[str, tuple[Key, Want]] = {}
+        self._ordered: tuple[tuple[int, int], list[tuple[str, Pool, bool]]] = ((0, 0), [])
         self._ideals: dict[int, Score | None] = {}
         self._came: dict[Foresighted, None] = {}
         self._looked: dict[str, Looked] = {}
@@ -72,6 +72,7 @@ class Index:
             self._ideals.clear()
         if self._version != self._pools.version:
             self._version = self._pools.version
+            self._ordered = (self.home, [])
             self._shapes.clear()
             self._sizes.clear()
 
@@ -163,33 +164,45 @@ class Index:
             for sort, states in pool.states.by_sort():
                 size = sizes[sort]
                 if size is not None:
-                    found += self._offers(states, size, (away, prices))
+                    self._offer(states, (sort, size), (away, prices), found)
         found.sort(key=itemgetter(0))
         return [state for _, state in found]
+
+    def _offer(
+        self,
+        states: Iterable[State],
+        what: tuple[int, Size],
+        where: tuple[bool, Mapping[str, float]],
+        found: list[tuple[tuple[object, ...], State]],
+    ) -> None:
+        """Add those of one sort that hold a member of that size to what was ``found``, each with its rank."""
+        sort, size = what
+        away, prices = where
+        device, vram_bytes, share_ppm = self._pools.sorts.all[sort].sample, size.vram_bytes, size.share_ppm or 1
+        price_of_all = prices.get(device.model, 0.0) if prices else 0.0
+        for state in states:
+            openings = state.openings
+            instance = openings.least(vram_bytes, share_ppm) if openings.largest[0] >= vram_bytes else None
+            if instance is None:
+                continue
+            given_bytes, price = instance.profile.vram_bytes, 0.0
+            if price_of_all:
+                price = price_of_all * max(given_bytes / usable(device), instance.share_ppm / PPM)
+            waste = (given_bytes - vram_bytes) / device.vram_bytes
+            found.append(((away, state.switches, price, waste, instance.futures, state.first()), state))
 
     def _pools_for(self, ask: Ask) -> list[tuple[str, Pool, bool]]:
         """The pools in which it may be, those that are this replica's home first; and which are not."""
         if ask.request.pool is not None:
             pool = self._pools.all.get(ask.request.pool)
             return [(ask.request.pool, pool, False)] if pool is not None else []
-        which, of = self.home
-        found = [(name, pool, number % of != which) for number, (name, pool) in enumerate(self._pools.all.items())]
-        return sorted(found, key=lambda each: each[2])
-
-    def _offers(
-        self, states: Iterable[State], size: Size, where: tuple[bool, Mapping[str, float]]
-    ) -> Iterator[tuple[tuple[object, ...], State]]:
-        vram_bytes, share_ppm = size.vram_bytes, size.share_ppm or 1
-        away, prices = where
-        for state in states:
-            instance = state.offer(vram_bytes, share_ppm) if state.most_bytes >= vram_bytes else None
-            if instance is not None:
-                device, given_bytes = self._pools.sorts.all[state.sort].sample, instance.profile.vram_bytes
-                price = prices.get(device.model, 0.0) if prices else 0.0
-                if price:
-                    price *= max(given_bytes / usable(device), instance.share_ppm / PPM)
-                waste = ((given_bytes - vram_bytes) / device.vram_bytes, instance.futures)
-                yield (away, state.switches, price, waste, state.first()), state
+        home, ordered = self._ordered
+        if not ordered or home != self.home:
+            which, of = self.home
+            found = [(name, pool, number % of != which) for number, (name, pool) in enumerate(self._pools.all.items())]
+            ordered = sorted(found, key=itemgetter(2))
+            self._ordered = (self.home, ordered)
+        return ordered
 
     def _sizes_of(self, ask: Ask, pool: str) -> tuple[Size | None, ...]:
         key, want = self._want(ask, pool)
@@ -204,11 +217,14 @@ class Index:
         """What the request is in that pool; remembered while one request is looked at."""
         if self._asked is not ask:
             self._asked, self._wants = ask, {}
-        modes = frozenset(ask.modes(pool))
-        known = self._wants.get(modes)
+        known = self._wants.get(pool)
         if known is None:
-            want = Want(ask.request, ask.size, modes, ask.members // ask.nodes)
-            known = self._wants[modes] = (key_of(want), want)
+            modes = frozenset(ask.modes(pool))
+            known = next((each for each in self._wants.values() if each[1].modes == modes), None)
+            if known is None:
+                want = Want(ask.request, ask.size, modes, ask.members // ask.nodes)
+                known = (key_of(want), want)
+            self._wants[pool] = known
         return known
 
     def beside_devices(self, shape: Shape) -> str | None:
@@ -252,11 +268,11 @@ class Index:
             large = [self.nodes[name] for name in sorted(self.large)]
             yield from ((node, [_id_of(each) for each in node.places]) for node in large if ask.request.pool in (None, node.pool))
             return
-        states, counts = self._by_waste(ask), Counter[str]()
-        among = set(states)
+        states = self._by_waste(ask)
+        among, counts = set(states), dict[str, int]()
         for state in states:
             for node, _ in state.places():
-                counts[node.name] += 1
+                counts[node.name] = counts.get(node.name, 0) + 1
                 if counts[node.name] == members:
                     yield node, self._pools.all[node.pool].states.on(node.name, among)
 
@@ -275,19 +291,20 @@ class Index:
         """
         if self.devices <= most:
             return [place for node in self.nodes.values() for place in node.places]
-        best: dict[tuple[str, Mode, int, int], tuple[int, Place]] = {}
+        best: dict[tuple[str, Mode, int, int], tuple[int, Cell, int]] = {}
         for cell in self.cells(ask):
             for mode, shelf in cell.shelves.items():
-                for sort, which, amount, place in cell.freest(shelf):
+                for sort, which, amount, at in cell.freest(shelf):
                     key = (cell.pool, mode, sort, which)
                     if key not in best or amount > best[key][0]:
-                        best[key] = amount, place
-        return list({id(place[1]): place for _, place in best.values()}.values())[:most]
+                        best[key] = amount, cell, at
+        places = [cell.place(at) for _, cell, at in best.values()]
+        return list({id(place[1]): place for place in places}.values())[:most]
 
     @property
     def devices(self) -> int:
         """How many stand on boards."""
-        return sum(cell.shelves[Mode.FCSP].board.devices for pool in self._pools.all.values() for cell in pool.cells)
+        return self._pools.devices
 
     def beside(self, slice_id: str, most: int) -> list[tuple[Place, float]]:
         """Where else the request would have gone that was just looked at, and how much more of what is left it would have cost.

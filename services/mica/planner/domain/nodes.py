@@ -69,6 +69,8 @@ class NodeState:
         self.closed: set[str] = set()
         """The devices that are not offered although they may have room, until the node is touched."""
         self.inventory: Inventory | None = None
+        self.is_grouped = False
+        """Whether some of its devices share something, so that what is on one may change what another offers."""
         self.ledger = Ledger(node=name)
         self.observed: Observed | None = None
         self.devices: dict[str, DeviceClaims] = {}
@@ -79,6 +81,7 @@ class NodeState:
         """By slice, the generation with which it was to be suspended in vain, and why."""
         self._connections: tuple[Inventory, Connections] | None = None
         self._groups: tuple[Ledger, Groups] | None = None
+        self._replicas: dict[str, tuple[Mapping[str, LedgerEntry], list[tuple[tuple[str, str], Replica]]]] = {}
         self._numbers: tuple[Inventory, dict[str, int]] | None = None
         self._ranks: tuple[Ledger, dict[tuple[Tier, int], LedgerEntry]] | None = None
         self._gangs: tuple[Ledger, dict[str, LedgerEntry]] | None = None
@@ -108,12 +111,8 @@ class NodeState:
         if self._numbers is None or self._numbers[0] is not self.inventory:
             self._numbers = (self.inventory, {device.id: index for index, device in enumerate(self.inventory.devices)})
         numbers = self._numbers[1]
-        return [(numbers[id_], (self, self.devices[id_])) for id_ in sorted(device_ids & numbers.keys())]
-
-    @property
-    def is_grouped(self) -> bool:
-        """Whether some of its devices share something, so that what is on one may change what another offers."""
-        return self.inventory is not None and any(device.group for device in self.inventory.devices)
+        ids = sorted(device_ids) if len(device_ids) > 1 else device_ids
+        return [(numbers[id_], (self, self.devices[id_])) for id_ in ids if id_ in numbers]
 
     def has(self, device_id: str) -> bool:
         """Whether the inventory has the device."""
@@ -126,12 +125,22 @@ class NodeState:
         if self._groups is None or self._groups[0] is not self.ledger:
             found: Groups = {}
             for device_id, slices in self.ledger.devices.items():
-                for id_, entry in slices.items():
-                    if entry.apart:
-                        replica = Replica(id_, self.name, device_id, entry.apart_within, entry.apart_strict)
-                        found.setdefault((entry.tenant, entry.apart), []).append(replica)
+                for key, replica in self._replicas_on(device_id, slices):
+                    found.setdefault(key, []).append(replica)
             self._groups = (self.ledger, found)
         return self._groups[1]
+
+    def _replicas_on(self, device_id: str, slices: Mapping[str, LedgerEntry]) -> "list[tuple[tuple[str, str], Replica]]":
+        """The members of groups on one device; worked out again when the ledger says something else of it."""
+        known = self._replicas.get(device_id)
+        if known is None or known[0] is not slices:
+            found = [
+                ((entry.tenant, entry.apart), Replica(id_, self.name, device_id, entry.apart_within, entry.apart_strict))
+                for id_, entry in slices.items()
+                if entry.apart
+            ]
+            known = self._replicas[device_id] = (slices, found)
+        return known[1]
 
     @property
     def ranks(self) -> Mapping[tuple[Tier, int], LedgerEntry]:
@@ -201,6 +210,7 @@ class NodeState:
         """The node as it would be if those slices were not there: to decide on, not to follow documents with."""
         left = NodeState(self.name)
         left.inventory, left.ledger, left.observed = self.inventory, self.ledger, self.observed
+        left.is_grouped = self.is_grouped
         left.devices = {id_: claims.without(gone, left.host) for id_, claims in self.devices.items()}
         left._connections = self._connections
         return left
@@ -212,6 +222,7 @@ class NodeState:
                 inventory, devices=tuple(replace(each, profiles=shared_profiles(each)) for each in inventory.devices)
             )
         self.inventory = inventory
+        self.is_grouped = inventory is not None and any(device.group for device in inventory.devices)
         self._changed(self.name)
         devices = {device.id: device for device in inventory.devices} if inventory is not None else {}
         for device_id in [*devices, *self.devices]:

@@ -19,6 +19,8 @@ Key = tuple[int, int, int]
 
 OPENINGS_MAX: Final = 1 << 14
 """States whose openings are remembered."""
+SIZES_MAX: Final = 256
+"""Sizes for which the least wasteful opening of a state is remembered."""
 MEDIA: Final = "media_extensions"
 ANYTHING: Final[AbstractSet[str]] = frozenset()
 """Nothing is settled yet of what devices of a group share."""
@@ -42,6 +44,29 @@ class Instance(Struct, frozen=True):
         )
 
 
+class Openings:
+    """All that is possible beside what is on a device, the least wasteful first; shared by all devices in that state."""
+
+    def __init__(self, instances: tuple[Instance, ...]) -> None:
+        self.instances = instances
+        self._least: dict[tuple[int, int], Instance | None] = {}
+        self.largest = (
+            max((each.profile.vram_bytes for each in instances), default=0),
+            max((each.share_ppm for each in instances), default=0),
+        )
+        """The most VRAM (bytes) and the most compute (ppm) of any of them."""
+
+    def least(self, vram_bytes: int, share_ppm: int) -> Instance | None:
+        """The least wasteful one that is large enough; remembered, since many ask for the same."""
+        size = (vram_bytes, share_ppm)
+        if size not in self._least:
+            if len(self._least) >= SIZES_MAX:
+                self._least.clear()
+            enough = (e for e in self.instances if e.profile.vram_bytes >= vram_bytes and e.share_ppm >= share_ppm)
+            self._least[size] = next(enough, None)
+        return self._least[size]
+
+
 GEOMETRIES_MAX: Final = 1_024
 _GEOMETRIES: Final[dict[bytes, "Geometry"]] = {}
 _PROFILES: Final[dict[bytes, tuple[PartitionProfile, ...]]] = {}
@@ -52,7 +77,7 @@ class Geometry:
 
     def __init__(self, device: Device) -> None:
         most = max((each.multiprocessors for each in device.profiles), default=0)
-        self._openings: dict[tuple[frozenset[Key], frozenset[str]], tuple[Instance, ...]] = {}
+        self._openings: dict[tuple[frozenset[Key], frozenset[str]], Openings] = {}
         self.compute_slices = device.compute_slices
         self.profiles = sorted(device.profiles, key=_waste)
         self.by_id = {each.profile_id: each for each in device.profiles}
@@ -62,19 +87,20 @@ class Geometry:
         """What the device shares with its group while it is used whole, as its profile of one part says."""
         self.masks = [(each.layout, _mask(start, each.size)) for each in device.profiles for start in each.starts]
 
-    def openings(self, taken: Iterable[Partition], shared: AbstractSet[str] = ANYTHING) -> tuple[Instance, ...]:
-        """All that is possible beside ``taken``: each profile once, at the start that keeps the most placements possible.
-
-        The least wasteful first; remembered, since many devices are in few states.
-        """
+    def openings(self, taken: Iterable[Partition], shared: AbstractSet[str] = ANYTHING) -> Openings:
+        """All that is possible beside ``taken``: each profile once, at the start that keeps the most placements possible."""
         keys, mask = occupied(taken)
-        state = (frozenset(keys), frozenset(shared))
+        return self.beside(frozenset(keys), mask, frozenset(shared))
+
+    def beside(self, keys: frozenset[Key], mask: int, shared: frozenset[str]) -> Openings:
+        """The same beside what ``occupied`` says is there; remembered, since many devices are in few states."""
+        state = (keys, shared)
         known = self._openings.get(state)
         if known is None:
             if len(self._openings) >= OPENINGS_MAX:
                 self._openings.clear()
             found = (self._best(keys, mask, profile, shared) for profile in self.profiles)
-            known = self._openings[state] = tuple(each for each in found if each is not None)
+            known = self._openings[state] = Openings(tuple(each for each in found if each is not None))
         return known
 
     def _best(self, keys: AbstractSet[Key], mask: int, profile: PartitionProfile, shared: AbstractSet[str]) -> Instance | None:
@@ -180,16 +206,12 @@ def choose(
 
     ``shared``: what the partitioned devices of its group share.
     """
-    for each in geometry.openings(taken, shared):
-        if each.profile.vram_bytes >= vram_bytes and each.share_ppm >= share_ppm:
-            return each
-    return None
+    return geometry.openings(taken, shared).least(vram_bytes, share_ppm)
 
 
 def largest(geometry: Geometry, taken: Iterable[Partition], shared: AbstractSet[str] = ANYTHING) -> tuple[int, int]:
     """The most VRAM (bytes) and the most compute (ppm) of any instance that is possible beside ``taken``."""
-    possible = geometry.openings(taken, shared)
-    return max((each.profile.vram_bytes for each in possible), default=0), max((each.share_ppm for each in possible), default=0)
+    return geometry.openings(taken, shared).largest
 
 
 def overlaps(one: Partition, other: Partition) -> bool:

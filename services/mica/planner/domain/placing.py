@@ -97,8 +97,10 @@ def _find(fleet: Fleet, ask: Ask, mode: Mode) -> list[Candidate]:
     return _best_of(fleet, ask, mode, index.large - beside) or _best_of(fleet, ask, mode, beside)
 
 
-def _best_of(fleet: Fleet, ask: Ask, mode: Mode, names: Iterable[str]) -> list[Candidate]:
+def _best_of(fleet: Fleet, ask: Ask, mode: Mode, names: AbstractSet[str]) -> list[Candidate]:
     """The best place on a few nodes, by looking at all of their devices."""
+    if not names:
+        return []
     places = [place for name in sorted(names) for place in _devices_of(fleet, name)]
     return _choose([Candidate(*place, result_for(*place, ask, mode)) for place in places], ask)
 
@@ -227,11 +229,13 @@ def modes_for(node: NodeState, claims: DeviceClaims, ask: Ask, among: AbstractSe
     misfit = _unwanted(node, device, ask) or _unfit(node, device, ask)
     if misfit is not None:
         return misfit
-    allowed, limits = ask.modes(node.pool) & among, ask.own_limits.given
+    allowed = ask.modes(node.pool) & among
     modes = choose_modes(claims, ask.id, ask.request.runtime, allowed, may_switch=ask.may_switch(node.name, node.pool))
-    if isinstance(modes, Misfit) or not limits or modes[-1] is not Mode.HARDWARE:
-        return modes if isinstance(modes, Misfit) or not limits else tuple(each for each in modes if each is not Mode.HARDWARE)
-    return Misfit("limits", f"partitioned, and no shim enforces {', '.join(limits)} in hardware")
+    if isinstance(modes, Misfit) or Mode.HARDWARE not in modes:
+        return modes
+    limits = ask.own_limits.given
+    software = tuple(each for each in modes if each is not Mode.HARDWARE) if limits else modes
+    return software or Misfit("limits", f"partitioned, and no shim enforces {', '.join(limits)} in hardware")
 
 
 def _unwanted(node: NodeState, device: Device, ask: Ask) -> Misfit | None:

@@ -61,6 +61,8 @@ class Pools:
         self.all: dict[str, Pool] = {}
         self.version = 0
         """Grows whenever what was worked out for requests does not hold any more."""
+        self.devices = 0
+        """How many stand on boards."""
         self._cell_of: dict[str, Cell] = {}
         self._pool_of: dict[str, str] = {}
         self._order: dict[str, int] = {}
@@ -134,6 +136,7 @@ class Pools:
             self._remake(cell, pins)
         for pool, nodes in joining.items():
             self._join(pool, nodes, pins)
+        self.devices = sum(cell.shelves[Mode.FCSP].board.devices for pool in self.all.values() for cell in pool.cells)
         if self.sorts.room != self._room:
             self._grow(pins)
 
@@ -142,7 +145,7 @@ class Pools:
         if self._inventories.get(node.name) is not node.inventory:
             self._inventories[node.name] = node.inventory
             self.connected += 1
-        (self.large.add if is_too_large(node) else self.large.discard)(node.name)
+            (self.large.add if is_too_large(node) else self.large.discard)(node.name)
         before = self._pool_of.get(node.name)
         if before is not None and before != node.pool:
             self.all[before].states.forget(node.name)

@@ -1,17 +1,26 @@
 """What a tenant may hold. Invariant: a charge that would exceed the quota is never made (I7); nothing else is refused."""
 
+from functools import lru_cache
+from typing import Final
+
 from msgspec.structs import replace
 
 from mica.events import Holding, Placement, TenantHoldings, TenantQuota
 from mica.planner.domain.misfits import Refusal
 
+SIZES_MAX: Final = 4_096
+"""Of so many sizes there is one object for all slices."""
+
 
 def holding_of(placements: tuple[Placement, ...]) -> Holding:
     """What a slice charges to its tenant, summed over its devices."""
-    return Holding(
-        vram_bytes=sum(placement.vram_bytes for placement in placements),
-        share_ppm=sum(placement.share_ppm for placement in placements),
-    )
+    return _holding(sum([each.vram_bytes for each in placements]), sum([each.share_ppm for each in placements]))
+
+
+@lru_cache(maxsize=SIZES_MAX)
+def _holding(vram_bytes: int, share_ppm: int) -> Holding:
+    """The one object for all slices of a size: tenants have many of few."""
+    return Holding(vram_bytes=vram_bytes, share_ppm=share_ppm)
 
 
 def over_quota(holdings: TenantHoldings, slice_id: str, asked: Holding, quota: TenantQuota) -> Refusal | None:

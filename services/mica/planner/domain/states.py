@@ -5,14 +5,14 @@ every request, so that states are compared, and not devices: there are hundreds 
 device stands in exactly one state, the one that its claims and its group give it, or in none when it offers nothing.
 """
 
-import heapq
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 
 from mica.events import Mode
 from mica.planner.domain.asks import Pins
 from mica.planner.domain.nodes import NodeState, Place
-from mica.planner.domain.partitions import Instance, occupied
+from mica.planner.domain.partitions import Openings, occupied
 from mica.planner.domain.sorts import Sorts, switching_of
 
 StateKey = tuple[object, ...]
@@ -23,37 +23,32 @@ Order = tuple[int, int]
 class State:
     """Devices in one state, in the fleet's order, and what is possible on each of them."""
 
-    def __init__(self, sort: int, openings: Sequence[Instance], *, switches: bool) -> None:
+    def __init__(self, sort: int, openings: Openings, *, switches: bool) -> None:
         self.sort = sort
         self.switches = switches
         """Whether they would have to be partitioned first."""
-        self._openings = [(each.profile.vram_bytes, each.share_ppm, each) for each in openings]
-        self.most_bytes = max(each.profile.vram_bytes for each in openings)
-        """More memory than this none of them has in one instance."""
+        self.openings = openings
+        self._orders: list[Order] = []
         self._places: dict[Order, Place] = {}
-        self._heap: list[Order] = []
 
     def add(self, order: Order, place: Place) -> None:
         """One more."""
         self._places[order] = place
-        heapq.heappush(self._heap, order)
+        insort(self._orders, order)
 
     def drop(self, order: Order) -> None:
         """One less."""
         del self._places[order]
-        if len(self._heap) > 4 * len(self._places) + 16:
-            self._heap = sorted(self._places)
+        del self._orders[bisect_left(self._orders, order)]
 
     @property
     def empty(self) -> bool:
         """Whether no device is in it."""
-        return not self._places
+        return not self._orders
 
     def first(self) -> Order:
         """The place of the first of them."""
-        while self._heap[0] not in self._places:
-            heapq.heappop(self._heap)
-        return self._heap[0]
+        return self._orders[0]
 
     def device_id(self, order: Order) -> str:
         """Which device is at that place."""
@@ -61,24 +56,8 @@ class State:
         return device.id if device is not None else ""
 
     def places(self) -> Iterator[Place]:
-        """All devices, in order; only as much is sorted as is looked at."""
-        passed: list[Order] = []
-        try:
-            while self._heap:
-                order = heapq.heappop(self._heap)
-                if order in self._places and passed[-1:] != [order]:
-                    passed.append(order)
-                    yield self._places[order]
-        finally:
-            for order in passed:
-                heapq.heappush(self._heap, order)
-
-    def offer(self, vram_bytes: int, share_ppm: int) -> Instance | None:
-        """The least wasteful instance for a member."""
-        for vram, share, instance in self._openings:
-            if vram >= vram_bytes and share >= share_ppm:
-                return instance
-        return None
+        """All devices, in order."""
+        return map(self._places.__getitem__, self._orders)
 
 
 class States:
@@ -122,15 +101,16 @@ class States:
         if not device.profiles or not (device.partitioned or device.switchable) or claims.mode("") not in (None, Mode.HARDWARE):
             return None
         taken = [partition for claim in claims.claims.values() for partition in claim.partitions]
-        keys, _ = occupied(taken)
+        instances, mask = occupied(taken)
+        keys = frozenset(instances)
         switching = switching_of(claims, pins.switching(node.name, node.pool))
         sort = self._sorts.number(device, switching, in_time=False)
         shared = node.shared_beside(claims, "")
-        key = (sort, frozenset(keys), bool(claims.claims), shared)
+        key = (sort, keys, bool(claims.claims), shared)
         state = self._states.get(key)
         if state is None:
-            openings = claims.geometry(device).openings(taken, shared)
-            if not openings:
+            openings = claims.geometry(device).beside(keys, mask, shared)
+            if not openings.instances:
                 return None
             state = self._states[key] = State(sort, openings, switches=not claims.claims and not device.partitioned)
             self._by_sort.setdefault(sort, {})[key] = state
