@@ -41,6 +41,7 @@ demo: setup ## one real job through the whole system, on a simulated node
 sources: $(STAMP) ## the tests and examples of PyOpenCL, which run in a slice
 	@scripts/fetch_pyopencl.sh $(BIN)/python build/sources
 
+test: export PYTHONDONTWRITEBYTECODE = # set by some: each of some thousand processes would compile all of mica anew
 test: setup check sources ## every test: native, unit, property, integration, acceptance
 	$(MAKE) -C native test
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
