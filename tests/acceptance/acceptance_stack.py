@@ -193,12 +193,18 @@ class Stack:
 
 
 def wait_for(condition: Callable[[], Any], limit_s: float = 30.0) -> Any:
-    """What ``condition`` returns once it is true: for what other processes do; fails after ``limit_s``."""
+    """What ``condition`` returns once it is true: for what other processes do; fails after ``limit_s``.
+
+    Looking takes no more than half of the time: what is waited for needs the processor, too.
+    """
     deadline = time.monotonic() + limit_s
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"not within {limit_s:g} s: {condition}"
-        time.sleep(0.02)
-    return value
+    while True:
+        begun = time.monotonic()
+        if value := condition():
+            return value
+        now = time.monotonic()
+        assert now < deadline, f"not within {limit_s:g} s: {condition}"
+        time.sleep(max(0.02, now - begun))
 
 
 async def soon(condition: Callable[[], Any], limit_s: float = 30.0) -> Any:

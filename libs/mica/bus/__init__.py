@@ -3,6 +3,7 @@
 Owns everything that touches NATS. Invariant: no other package imports ``nats``.
 """
 
+from mica.bus import _lean  # noqa: F401  # before whatever imports nats
 from mica.bus._clock import Clock, ManualClock, SystemClock
 from mica.bus._collector import Collector
 from mica.bus._errors import BusError, BusUnavailableError, StaleRevisionError, StreamFullError

@@ -55,10 +55,10 @@ memory 4294967296
 
 DISCOVER: Final = """
 import sys
-from mica.discovery.probe import Probe
+from mica.discovery.probe import FIRST_S, Probe
 from mica.vendors import OPENERS
 import msgspec
-survey = Probe({"opencl": OPENERS["opencl"]}).read()
+survey = Probe({"opencl": OPENERS["opencl"]}, first_s=FIRST_S).read()
 sys.stdout.buffer.write(msgspec.json.encode(survey.devices))
 """
 

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "unit" / "planner"))
 sys.path.insert(0, str(Path(__file__).parent))
 
 from planner_house import GIB, quiet
-from planner_life import COMMON, GIBS, SPINS, Life, documents
+from planner_life import COMMON, GIBS, SPINS, Life, documents, with_only
 
 from mica.events import Mode, Phase, RequestSlice, SliceReady, SliceResized
 from mica.planner.domain.ledgers import stands
@@ -58,19 +58,16 @@ class GangLife(Life):
                 assert all(stands(ledger, record) for ledger in now.ledgers.values()), record
 
 
-class LifeWithHalfReady(GangLife):
-    """A control: a gang is ready as soon as its first node is."""
+class PatchedLife(GangLife):
+    """For a control: a part of the planner is another while it lives."""
 
     def __init__(self) -> None:
         self.patch = pytest.MonkeyPatch()
-
-        def is_live(gangs: Gangs, record: Any) -> bool:
-            return record.phase is Phase.PLACED and any(
-                gangs._desk.fleet.node(each.node).is_live(record.id, record.generation) for each in record.placements
-            )
-
-        self.patch.setattr(Gangs, "_is_live", is_live)
+        self.spoil()
         super().__init__()
+
+    def spoil(self) -> None:
+        raise NotImplementedError
 
     def teardown(self) -> None:
         try:
@@ -79,13 +76,24 @@ class LifeWithHalfReady(GangLife):
             self.patch.undo()
 
 
-class LifeWithoutTakingBack(LifeWithHalfReady):
+@with_only("request_a_gang", "enforce")
+class LifeWithHalfReady(PatchedLife):
+    """A control: a gang is ready as soon as its first node is."""
+
+    def spoil(self) -> None:
+        def is_live(gangs: Gangs, record: Any) -> bool:
+            return record.phase is Phase.PLACED and any(
+                gangs._desk.fleet.node(each.node).is_live(record.id, record.generation) for each in record.placements
+            )
+
+        self.patch.setattr(Gangs, "_is_live", is_live)
+
+
+@with_only("request_a_gang", "enforce", "enforce_all")
+class LifeWithoutTakingBack(PatchedLife):
     """A control: a gang that one node does not take is answered otherwise without a fence, as if it stood nowhere."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.patch.undo()
-
+    def spoil(self) -> None:
         async def enter(placements: Placements, entry: Any, epoch: int) -> Any:
             first = sorted({each.node for each in entry.value.placements})[:1]
             for node in first:

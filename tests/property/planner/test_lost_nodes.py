@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "unit" / "planner"))
 sys.path.insert(0, str(Path(__file__).parent))
 
 from planner_house import l4, quiet
-from planner_life import COMMON, PICK, SPINS, ByTheLedger, Life
+from planner_life import COMMON, PICK, SPINS, ByTheLedger, Life, with_only
 
 from mica.events import (
     Control,
@@ -154,6 +154,7 @@ class LosingLife(Life):
         assert {id_: nodes for id_, nodes in where.items() if len(nodes) > 1 and id_ not in gangs} == {}
 
 
+@with_only("silence")
 class HastyLife(LosingLife):
     """A control: a planner that takes a node for lost as soon as it has not been heard of for some seconds."""
 
@@ -181,6 +182,7 @@ class HastyLife(LosingLife):
             self.patch.undo()
 
 
+@with_only("silence", "request_of_a_tier", "enforce_all")
 class ForgetfulLife(LosingLife):
     """A control: enforcers that go on with what they had when their lease is renewed, whatever the ledger says by then."""
 

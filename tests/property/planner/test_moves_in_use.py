@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "unit" / "planner"))
 sys.path.insert(0, str(Path(__file__).parent))
 
 from planner_house import l4
-from planner_life import COMMON, PICK, SPINS, ByTheLedger, Life
+from planner_life import COMMON, PICK, SPINS, ByTheLedger, Life, with_only
 
 from mica.events import Inventory, MoveSlice
 
@@ -41,6 +41,7 @@ class MovingLife(Life):
         self._send(MoveSlice(id=self.living(pick), grace_s=1.0), spins)
 
 
+@with_only("request_a_pair", "lose_a_node", "enforce_all", "move_though_in_use")
 class LifeThatForgets(ByTheLedger, MovingLife):
     """A control: what a slice has left behind is sold again at once."""
 

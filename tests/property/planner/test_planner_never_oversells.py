@@ -14,7 +14,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import rule, run_state_machine_as_test
-from planner_life import COMMON, PICK, ByTheLedger, Life, Rig
+from planner_life import COMMON, PICK, ByTheLedger, Life, Rig, with_only
 
 from mica.bus import StaleRevisionError, Write
 from mica.events import Document, Mode, RequestSlice
@@ -49,6 +49,7 @@ class LifeWithoutNews(Life):
         return rig
 
 
+@with_only("request_a_pair", "release", "enforce_all")
 class LifeWithoutCompare(LifeWithoutNews):
     """A control: ledgers are written whatever they hold, by replicas that do not hear of each other."""
 
@@ -64,6 +65,7 @@ class LifeWithoutCompare(LifeWithoutNews):
         return rig
 
 
+@with_only("request", "ask_for_a_taken_id", "add_a_replica", "enforce_all")
 class LifeWithoutChain(Life):
     """A control: what is written at once is written each for itself, whatever became of the one before."""
 
