@@ -44,7 +44,7 @@ sources: $(STAMP) ## the tests and examples of PyOpenCL, which run in a slice
 test: export PYTHONDONTWRITEBYTECODE = # set by some: each of some thousand processes would compile all of mica anew
 test: setup check sources ## every test: native, unit, property, integration, acceptance
 	$(MAKE) -s -j2 -C native test
-	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 proofs: baseline-test sanitize model kills fuzz aarch64-test pyopencl-test ## what takes longer than a test may: old C libraries, sanitizers, models
 
