@@ -8,8 +8,7 @@
 #define PATIENCE_NS 20000000ULL   /* for the end of a command, beside twice the time that it should take */
 #define UNKNOWN_NS 50000000ULL    /* what a command that was never measured may well take */
 #define PROMPT_AWAY_NS 1000000ULL /* one that was away for so long comes from doing nothing */
-#define RETURN_MAX_NS 500000ULL   /* one that usually comes back so soon is waited for, twice as long */
-#define RETURN_PARTS 8            /* how much a return moves what is usual: one part in so many */
+#define RETURN_PARTS 16           /* how much a return lowers what is usual: one part in so many */
 #define HEARD_NS 100000ULL        /* in which a program that nobody holds up hears of an end */
 #define AGE_SHIFT 32
 
@@ -18,7 +17,7 @@ static struct holding {
     _Atomic uint64_t counted;           /* how many of this process's commands count as in flight, in the low half; above, how often that was begun anew */
     _Atomic uint64_t believed_until_ns; /* what has not ended until then does not run */
     _Atomic uint64_t left_ns;           /* when nothing was left there; 0: not since the process began */
-    _Atomic uint64_t return_ns;         /* how soon the program usually comes back then; 0: not known */
+    _Atomic uint64_t return_ns;         /* how soon the program comes back then, nearly always; 0: not known */
     _Atomic uint64_t prompt_until_ns;   /* device time of the process up to which it is prompt, since it last came after a while */
 } holdings[MICA_DEVICES_MAX];
 
@@ -55,6 +54,12 @@ static uint64_t used_ns(const struct mica_device *device)
     return atomic_load_explicit(&device->usage->processes[device->slot].gpu_ns, memory_order_relaxed);
 }
 
+/* How soon a program comes back nearly always: raised at once, lowered slowly. */
+static uint64_t usual_after(uint64_t usual_ns, uint64_t away_ns)
+{
+    return away_ns > usual_ns ? away_ns + away_ns / 4 : usual_ns - (usual_ns - away_ns) / RETURN_PARTS;
+}
+
 /* Remember how long the program was away, if it had nothing there. */
 static void note_return(const struct mica_device *device, struct holding *holding, uint64_t now_ns)
 {
@@ -67,7 +72,7 @@ static void note_return(const struct mica_device *device, struct holding *holdin
     if (away_ns >= PROMPT_AWAY_NS) { /* a pause says nothing of how soon it comes back from its own work */
         set(&holding->prompt_until_ns, used_ns(device) + MICA_HOLD_KEPT_NS);
     } else {
-        set(&holding->return_ns, before_ns == 0 ? away_ns : before_ns - before_ns / RETURN_PARTS + away_ns / RETURN_PARTS);
+        set(&holding->return_ns, usual_after(before_ns, away_ns));
     }
 }
 
@@ -101,10 +106,10 @@ static uint64_t stay_ns(const struct mica_device *device, const struct mica_work
 {
     uint64_t return_ns = get(&holding->return_ns);
     uint64_t least_ns = work->prompt && work->credit_ns < HEARD_NS ? HEARD_NS : work->credit_ns;
-    if (return_ns == 0 || return_ns > RETURN_MAX_NS || !mica_hold_comes_first(work->token, device->usage, now_ns)) {
+    if (return_ns <= least_ns || !mica_hold_comes_first(work->token, device->usage, now_ns)) {
         return least_ns;
     }
-    return 2 * return_ns > least_ns ? 2 * return_ns : least_ns;
+    return return_ns;
 }
 
 /* Take a command off the count of its age. False: that age is over, and it counts no more. */
