@@ -24,6 +24,12 @@ BUDGET: Final = 0.01
 CERTAIN: Final = math.log(1e6)
 """What is counted must be so unlikely, were the SLO kept: of a million healthy looks one is mistaken (Chernoff's bound)."""
 
+LIKELY: Final = math.log(100)
+"""The same while something is in force against a breach that was certain: whether it was enough."""
+
+AFTER_S: Final = 10.0
+"""Over so long a span is counted what goes wrong although something was done."""
+
 CALM: Final = 2.0
 """Below this burn rate, over the shortest span, a breach is thought to be over: far below what begins one."""
 
@@ -140,13 +146,26 @@ def calm(burns: Sequence[Burn]) -> bool:
     return burns[0].spent / BUDGET < CALM
 
 
-def certain(burn: Burn) -> bool:
-    """Whether so many bad requests of so many are more than chance, were only ``BUDGET`` of all to be bad."""
+def goes_on(since: Burn, window: Tally, elapsed_s: float) -> Burn:
+    """What was counted since the last action had settled, with one more window."""
+    return _after(since, (AFTER_S, 1.0), window, elapsed_s)
+
+
+def not_enough(since: Burn) -> bool:
+    """Whether too many requests are bad still, by what was counted since something was done."""
+    return since.total > 0 and since.bad / since.total >= CALM * BUDGET and certain(since, LIKELY)
+
+
+def certain(burn: Burn, least: float = CERTAIN) -> bool:
+    """Whether so many bad requests of so many are more than chance, were only ``BUDGET`` of all to be bad.
+
+    ``least``: of what is expected by chance one in e to that power is mistaken.
+    """
     if not burn.total or burn.bad / burn.total <= BUDGET:
         return False
     part = min(1.0, burn.bad / burn.total)
     rest = (1 - part) * math.log((1 - part) / (1 - BUDGET)) if part < 1 else 0.0
-    return burn.total * (part * math.log(part / BUDGET) + rest) >= CERTAIN
+    return burn.total * (part * math.log(part / BUDGET) + rest) >= least
 
 
 def _part(slo: Slo, report: SloReported, breach: Breach | None) -> float:

@@ -4,8 +4,8 @@ Two steps, since the second needs to know the slice's neighbours, and most repor
 begins and ends breaches, measures actions and finds those to take back; ``act`` chooses the next action.
 
 Invariant: a report is counted once, however often it is delivered. There is one action at a time, which is measured before the
-next, and a cool-down lies between them unless the last was in vain; in an hour there are no more than the policy's budget; what
-helps is taken back only after a hold, which doubles when it is needed again.
+next, and a cool-down lies between them unless the last was in vain or is found not to be enough; in an hour there are no more
+than the policy's budget; what helps is taken back only after a hold, which doubles when it is needed again.
 """
 
 from collections.abc import Set as AbstractSet
@@ -28,7 +28,20 @@ from mica.events import (
     StepPhase,
 )
 from mica.slo_guard import steps
-from mica.slo_guard.burning import BUDGET, FAST, Fire, Tally, burned, burning, calm, flooded, run_on
+from mica.slo_guard.burning import (
+    AFTER_S,
+    BUDGET,
+    FAST,
+    Fire,
+    Tally,
+    burned,
+    burning,
+    calm,
+    flooded,
+    goes_on,
+    not_enough,
+    run_on,
+)
 from mica.slo_guard.judge import LATE, Breach, better
 from mica.slo_guard.ladder import Plan, Scene, choose
 from mica.slo_guard.steps import HARMLESS, HOLDING, KEPT_AFTER, LASTING, NS_PER_S, SILENCE_S
@@ -88,7 +101,13 @@ def weigh(patience: Patience, state: GuardState, window: Window) -> Weighed:
     after = _episode(counted, window, fire)
     after = _measured(patience, after, window)
     after = take_back(after, window.now)
-    wants = fire is not None and not steps.busy(after) and window.now >= after.rest_until
+    late = window.tally.counted and window.tally.is_bad
+    falls_short = late and steps.has_helped(after, window.end) and not_enough(after.since)
+    if fire is None and falls_short:
+        bad = after.since.bad / after.since.total
+        fire = Fire(short=after.burns[0].spent / BUDGET, long=bad / BUDGET, short_s=FAST.short_s, long_s=AFTER_S)
+    rested = window.now >= after.rest_until or falls_short
+    wants = fire is not None and not steps.busy(after) and rested
     return Weighed(state=after if _is_news(state, after, window) else None, fire=fire, wants=wants)
 
 
@@ -105,6 +124,7 @@ def _counted(state: GuardState, window: Window) -> GuardState:
         burns=burns,
         run=run_on(state.run, window.tally, elapsed_s),
         run_since=(state.run_since or began) if bad else 0,
+        since=goes_on(state.since, window.tally, elapsed_s) if steps.is_settled(state, began) else Burn(),
         breaches=state.breaches + 1 if bad else 0,
         bad_since=bad_since,
     )
@@ -210,13 +230,14 @@ def act(terms: tuple[Guarding, Patience], state: GuardState, scene: Scene, momen
     if len(spent(state, now)) >= policy.actions_per_hour:
         return _rest(patience, state, moment, f"its budget of {policy.actions_per_hour} actions an hour is spent")
     plan = choose(policy, scene, tried(state))
+    if not isinstance(plan, str) and moment.fleet_spent:
+        plan = f"the pool's budget of {policy.fleet_actions_per_hour} actions an hour is spent"
     if isinstance(plan, str):
         return _rest(patience, state, moment, plan)
-    if moment.fleet_spent:
-        budget = f"the pool's budget of {policy.fleet_actions_per_hour} actions an hour is spent"
-        return _rest(patience, state, moment, budget)
     step = _step(policy, state, plan, moment)
     step = replace(step, cause=scene.finding.cause, evidence=scene.finding.evidence)
+    if policy.cooldown_s is not None and now < state.last_action_at + int(policy.cooldown_s * NS_PER_S):
+        return state
     if policy.mode is not GuardMode.ACT:
         return _told(patience, state, replace(step, phase=StepPhase.TOLD, told=False), now)
     cooldown_s = policy.cooldown_s if policy.cooldown_s is not None else patience.cooldown_s

@@ -16,6 +16,8 @@ NS_PER_S: Final = 1_000_000_000
 SETTLE_S: Final = 1.0
 """So long after it was sent an action is not measured: the windows that are reported began before it."""
 MEASURE_S: Final = 1.0
+ENOUGH_S: Final = 2.5
+"""What has helped is given so long before it is found to fall short."""
 PATIENCE_S: Final = 10.0
 """While the objective falls it is waited for, so long: a queue drains before latencies are what they were."""
 WINDOWS: Final = 2
@@ -59,6 +61,22 @@ def outbox(state: GuardState) -> list[GuardStep]:
 def busy(state: GuardState) -> bool:
     """Whether something is on its way, or not measured yet."""
     return any(step.phase in (*OUTBOX, StepPhase.SENT) for step in state.steps)
+
+
+def is_settled(state: GuardState, began: int) -> bool:
+    """Whether a window that began then (Unix ns) is wholly after what was done last, in a breach that is not over."""
+    episode = state.episode
+    if episode is None or episode.ended_at or state.last_action_at < episode.detected_at:
+        return False
+    return began >= state.last_action_at + int(SETTLE_S * NS_PER_S)
+
+
+def has_helped(state: GuardState, end: int) -> bool:
+    """Whether what was done last has helped, and had time enough until ``end``; it may fall short all the same."""
+    newest = state.steps[-1] if state.steps else None
+    if newest is None or newest.phase not in (StepPhase.IN_FORCE, StepPhase.KEPT) or newest.at < state.last_action_at:
+        return False
+    return end >= newest.at + int((SETTLE_S + ENOUGH_S) * NS_PER_S)
 
 
 def sent(step: GuardStep, sequence: int, now: int) -> GuardStep:

@@ -7,7 +7,7 @@ from guard_plant import QUIET, Load, Plant, plant
 from msgspec.structs import replace
 
 from mica.events import Control, Guarding, Mode, SloActed, SloBreached, SloMeasured, Tier
-from mica.slo_guard import burning, steps
+from mica.slo_guard import burning, deciding, steps
 
 
 def actions(made: Plant) -> list[tuple[float, str, str]]:
@@ -18,6 +18,12 @@ def actions(made: Plant) -> list[tuple[float, str, str]]:
 def since(made: Plant, at: int) -> float:
     """Seconds since the device began."""
     return made.at_s - (made.now() - at) / 1e9
+
+
+def gap_s(made: Plant) -> float:
+    """Between the first two actions."""
+    (first, _, _), (second, _, _) = actions(made)[:2]
+    return second - first
 
 
 async def test_a_flood_is_detected_in_two_seconds_and_over_in_five() -> None:
@@ -56,6 +62,31 @@ async def test_a_spot_neighbour_is_squeezed_then_paused() -> None:
     record = made.rehearsal.records["batch"]
     assert (record.control, record.placements[0].share_ppm) == (Control.PAUSE, 300_000)
     assert all(p99_ms <= 100 for at_s, p99_ms in made.history if at_s > 38)
+
+
+async def test_what_helped_and_falls_short_is_followed_at_once() -> None:
+    """Half of the flood gone leaves one request in twenty late: the next rung does not wait for the cool-down to be over."""
+    made = await plant(neighbour=Tier.SPOT, disturbance=0.8)
+    await made.run(30, Load(neighbour=0.9))
+    assert [what for _, what, _ in actions(made)] == ["squeeze", "pause"]
+    assert made.rehearsal.told(SloMeasured)[0].helped
+    assert gap_s(made) < deciding.Patience().cooldown_s
+    assert gap_s(made) >= steps.SETTLE_S + steps.ENOUGH_S
+
+
+async def test_a_cool_down_that_a_pool_asks_for_is_kept() -> None:
+    """The policy's word counts, also for what falls short."""
+    made = await plant(neighbour=Tier.SPOT, disturbance=0.8, policy=Guarding(cooldown_s=12.0))
+    await made.run(60, Load(neighbour=0.9))
+    assert gap_s(made) >= 12.0
+
+
+async def test_a_guard_that_never_finds_it_short_waits_for_the_cool_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control: then the same requests are late for longer."""
+    monkeypatch.setattr("mica.slo_guard.deciding.not_enough", lambda _: False)
+    made = await plant(neighbour=Tier.SPOT, disturbance=0.8)
+    await made.run(60, Load(neighbour=0.9))
+    assert gap_s(made) >= deciding.Patience().cooldown_s
 
 
 async def test_a_pause_is_tried_to_be_lifted_ever_more_rarely() -> None:
