@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,18 @@ NODES = ready_made_nodes()
 def live(node: Path, directory: Path, steps: int = STEPS, **environment: str) -> subprocess.CompletedProcess[str]:
     """Let it live in a process of its own."""
     program = [sys.executable, str(LIFE), str(node), str(directory), str(steps), str(SEED)]
-    return subprocess.run(program, capture_output=True, text=True, check=False, timeout=3600, env=os.environ | environment)
+    try:
+        return subprocess.run(program, capture_output=True, text=True, check=False, timeout=3600, env=os.environ | environment)
+    finally:
+        end_what_holds_partitions(directory)
+
+
+def end_what_holds_partitions(directory: Path) -> None:
+    """Qualcomm's partitions last as long as a process of its tool, which is meant to outlive whoever made them."""
+    for cmdline in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if str(directory).encode() in cmdline.read_bytes():
+                os.kill(int(cmdline.parent.name), signal.SIGKILL)
 
 
 @pytest.mark.timeout(3700)
