@@ -80,8 +80,10 @@ class Connections:
 
     def counts(self, ids: Iterable[str]) -> Counts:
         """How many of each kind those are."""
-        found = Counter(self._kind[id_] for id_ in ids)
-        return tuple(found[kind] for kind in range(len(self._shape.near)))
+        found = [0] * len(self._shape.near)
+        for id_ in ids:
+            found[self._kind[id_]] += 1
+        return tuple(found)
 
     @property
     def make(self) -> object:

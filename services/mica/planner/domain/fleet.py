@@ -30,17 +30,17 @@ class Fleet:
         """A node, known or not."""
         state = self.nodes.get(name)
         if state is None:
-            state = self.nodes[name] = NodeState(name, self._touched, self.census.changed)
+            state = self.nodes[name] = NodeState(name, self.index.touch, self.census.changed, self._regrouped)
         return state
 
     def adopt(self, node: NodeState) -> None:
         """Have a node that was made elsewhere, as it is now: what changes on it later is not followed."""
         self.nodes[node.name] = node
         self.census.changed(node.name)
-        self._touched(node.name, None)
+        self.index.touch(node.name)
+        self._regrouped(node.name)
 
-    def _touched(self, node: str, device_id: str | None) -> None:
-        self.index.touch(node, device_id)
+    def _regrouped(self, node: str) -> None:
         self._changed[node] = None
 
     def _regroup(self) -> None:

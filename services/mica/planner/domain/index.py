@@ -179,17 +179,18 @@ class Index:
         sort, size = what
         away, prices = where
         device, vram_bytes, share_ppm = self._pools.sorts.all[sort].sample, size.vram_bytes, size.share_ppm or 1
+        wanted = (vram_bytes, share_ppm)
         price_of_all = prices.get(device.model, 0.0) if prices else 0.0
         for state in states:
             openings = state.openings
-            instance = openings.least(vram_bytes, share_ppm) if openings.largest[0] >= vram_bytes else None
+            instance = openings.known[wanted] if wanted in openings.known else openings.least(*wanted)
             if instance is None:
                 continue
             given_bytes, price = instance.profile.vram_bytes, 0.0
             if price_of_all:
                 price = price_of_all * max(given_bytes / usable(device), instance.share_ppm / PPM)
             waste = (given_bytes - vram_bytes) / device.vram_bytes
-            found.append(((away, state.switches, price, waste, instance.futures, state.first()), state))
+            found.append(((away, state.switches, price, waste, instance.futures, state.orders[0]), state))
 
     def _pools_for(self, ask: Ask) -> list[tuple[str, Pool, bool]]:
         """The pools in which it may be, those that are this replica's home first; and which are not."""

@@ -61,8 +61,14 @@ Groups = dict[tuple[str, str], list[Replica]]
 class NodeState:
     """One node."""
 
-    def __init__(self, name: str, touched: Touched = _unheard, changed: Changed = _unheard) -> None:
-        """``touched`` hears of every change of what is free, ``changed`` of every other inventory and ledger."""
+    def __init__(
+        self, name: str, touched: Touched = _unheard, changed: Changed = _unheard, regrouped: Changed = _unheard
+    ) -> None:
+        """``touched`` hears of every change of what is free, ``changed`` of every other inventory and ledger.
+
+        ``regrouped`` hears of it when the ledger has other members of groups than before.
+        """
+        self._regrouped = regrouped
         self.name = name
         self._touched = touched
         self._changed = changed
@@ -284,10 +290,17 @@ class NodeState:
             for id_ in old:
                 if id_ not in new:
                     claims.put(id_, side, None)
+                    self._note(old[id_])
             for id_, source in new.items():
                 previous = old.get(id_)
                 if previous is not source and previous != source:
                     claims.put(id_, side, source)
+                    self._note(source)
+
+    def _note(self, source: LedgerEntry | ObservedSlice) -> None:
+        """Tell of what is the member of a group."""
+        if isinstance(source, LedgerEntry) and source.apart:
+            self._regrouped(self.name)
 
 
 Place = tuple[NodeState, DeviceClaims]

@@ -49,7 +49,8 @@ class Openings:
 
     def __init__(self, instances: tuple[Instance, ...]) -> None:
         self.instances = instances
-        self._least: dict[tuple[int, int], Instance | None] = {}
+        self.known: dict[tuple[int, int], Instance | None] = {}
+        """By size (bytes, ppm), what ``least`` has found."""
         self.largest = (
             max((each.profile.vram_bytes for each in instances), default=0),
             max((each.share_ppm for each in instances), default=0),
@@ -59,12 +60,12 @@ class Openings:
     def least(self, vram_bytes: int, share_ppm: int) -> Instance | None:
         """The least wasteful one that is large enough; remembered, since many ask for the same."""
         size = (vram_bytes, share_ppm)
-        if size not in self._least:
-            if len(self._least) >= SIZES_MAX:
-                self._least.clear()
+        if size not in self.known:
+            if len(self.known) >= SIZES_MAX:
+                self.known.clear()
             enough = (e for e in self.instances if e.profile.vram_bytes >= vram_bytes and e.share_ppm >= share_ppm)
-            self._least[size] = next(enough, None)
-        return self._least[size]
+            self.known[size] = next(enough, None)
+        return self.known[size]
 
 
 GEOMETRIES_MAX: Final = 1_024

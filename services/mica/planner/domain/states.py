@@ -28,27 +28,24 @@ class State:
         self.switches = switches
         """Whether they would have to be partitioned first."""
         self.openings = openings
-        self._orders: list[Order] = []
+        self.orders: list[Order] = []
+        """The places of its devices, in the fleet's order; there is one at least."""
         self._places: dict[Order, Place] = {}
 
     def add(self, order: Order, place: Place) -> None:
         """One more."""
         self._places[order] = place
-        insort(self._orders, order)
+        insort(self.orders, order)
 
     def drop(self, order: Order) -> None:
         """One less."""
         del self._places[order]
-        del self._orders[bisect_left(self._orders, order)]
+        del self.orders[bisect_left(self.orders, order)]
 
     @property
     def empty(self) -> bool:
         """Whether no device is in it."""
-        return not self._orders
-
-    def first(self) -> Order:
-        """The place of the first of them."""
-        return self._orders[0]
+        return not self.orders
 
     def device_id(self, order: Order) -> str:
         """Which device is at that place."""
@@ -57,7 +54,7 @@ class State:
 
     def places(self) -> Iterator[Place]:
         """All devices, in order."""
-        return map(self._places.__getitem__, self._orders)
+        return map(self._places.__getitem__, self.orders)
 
 
 class States:
