@@ -1,8 +1,9 @@
-"""The census says of all nodes together what a walk over them would find."""
+"""What is kept of all nodes together, their slices, sums, pools and groups, is what a walk over them would find."""
 
 import sys
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -11,8 +12,9 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "unit" / "planner"))
 
 from planner_house import h100, l4, p40
 
-from mica.events import Departure, Held, Holding, Inventory, Ledger, LedgerEntry, Mode, Tier
+from mica.events import Departure, Held, Holding, Inventory, Ledger, LedgerEntry, Mode, RequestSlice, Tier
 from mica.planner.domain.fleet import Fleet
+from mica.planner.domain.nodes import NodeState
 from mica.planner.domain.packing import PPM
 
 NODES, SLICES = st.sampled_from(["n1", "n2", "n3"]), st.sampled_from(["s1", "s2", "s3", "s4"])
@@ -25,8 +27,25 @@ CHANGES = st.one_of(
 )
 
 
+ONE_OF_THEM = RequestSlice(tenant="t", vram_bytes=1, apart="g")
+
+
 def entry(slice_id: str) -> LedgerEntry:
-    return LedgerEntry(id=slice_id, tenant="t", generation=1, tier=Tier.BURST, mode=Mode.FCSP, vram_bytes=1, share_ppm=1)
+    """Of a slice; every other one is of a group."""
+    group = "g" if slice_id in ("s1", "s3") else ""
+    return LedgerEntry(
+        id=slice_id, tenant="t", generation=1, tier=Tier.BURST, mode=Mode.FCSP, vram_bytes=1, share_ppm=1, apart=group
+    )
+
+
+def members(fleet: Fleet) -> list[tuple[str, str]]:
+    """Those of the group, and where, as the fleet knows them."""
+    return sorted((each.node, each.slice_id) for each in fleet.group(ONE_OF_THEM, but=""))
+
+
+def members_by_a_walk(fleet: Fleet) -> list[tuple[str, str]]:
+    entries = [(name, each) for name, node in fleet.nodes.items() for on in node.ledger.devices.values() for each in on.values()]
+    return sorted((name, each.id) for name, each in entries if each.apart)
 
 
 def ledger(node: str, tables: dict[str, str]) -> Ledger:
@@ -66,6 +85,7 @@ def test_the_census_finds_what_a_walk_over_all_nodes_finds(changes: list[tuple[s
             fleet.node(name).take_inventory(made)
         else:
             fleet.census.holders(str(given_))
+            assert members(fleet) == members_by_a_walk(fleet)
     for id_ in ("s1", "s2", "s3", "s4"):
         walked = sorted(node.name for node in fleet.nodes.values() if mentions(node.ledger, id_))
         assert [node.name for node in fleet.census.holders(id_)] == walked
@@ -74,3 +94,13 @@ def test_the_census_finds_what_a_walk_over_all_nodes_finds(changes: list[tuple[s
         vram_bytes=sum(each.vram_bytes - each.reserve_bytes for each in offered), share_ppm=PPM * len(offered)
     )
     assert fleet.pools() == sorted({node.pool for node in fleet.nodes.values() if node.inventory is not None})
+    assert members(fleet) == members_by_a_walk(fleet)
+
+
+def test_a_fleet_that_does_not_hear_of_a_member_misses_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control: where a node says nothing of who came, the group stays what it was."""
+    monkeypatch.setattr(NodeState, "_note", lambda *_: None)
+    fleet = Fleet()
+    assert members(fleet) == []
+    fleet.node("n1").take_ledger(ledger("n1", {"s1": "devices"}))
+    assert members(fleet) != members_by_a_walk(fleet)
