@@ -2,7 +2,6 @@
 
 import os
 import platform
-import sysconfig
 from pathlib import Path
 from statistics import quantiles
 
@@ -28,15 +27,9 @@ def describe_machine() -> Machine:
         cores=len(os.sched_getaffinity(0)),
         memory_gib=round(memory_bytes / (1 << 30), 1),
         kernel=platform.release(),
-        python=_python(),
+        python=platform.python_version(),
         load_1m=round(os.getloadavg()[0], 2),
     )
-
-
-def _python() -> str:
-    """Its version, and whether it was compiled with profiles, as distributions do: one that was not is slower by a sixth."""
-    options = sysconfig.get_config_var("CONFIG_ARGS") or ""
-    return platform.python_version() + ("" if "--enable-optimizations" in options else ", built without --enable-optimizations")
 
 
 def _cpu() -> str:
