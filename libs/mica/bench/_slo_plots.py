@@ -1,5 +1,7 @@
 """What ``mica bench slo`` draws: the course of the incident. Invariant: a plot shows figures of the report beside it."""
 
+import math
+from collections.abc import Sequence
 from typing import Final
 
 from mica.bench._slo_report import Device
@@ -17,14 +19,14 @@ def timeline_plot(device: Device) -> Plot:
         "From token to token, answers that ended in each half second",
         "p99, ms",
         [
-            Line("server", incident.seconds, incident.tpot_ms),
+            Line("server", incident.seconds, _seen(incident.tpot_ms)),
             Line("promised", ends, [incident.promised_ms] * 2, faint=True),
         ],
         (0, None),
         marks,
     )
     quiet = [Mark(mark.x, "") for mark in marks]
-    latency = Panel("Whole requests", "p99, ms", [Line("server", incident.seconds, incident.latency_ms)], (0, None), quiet)
+    latency = Panel("Whole requests", "p99, ms", [Line("server", incident.seconds, _seen(incident.latency_ms))], (0, None), quiet)
     shares = Panel(
         "Who had the device",
         "% of the time",
@@ -38,6 +40,11 @@ def timeline_plot(device: Device) -> Plot:
     small, floor = incident.shares_pct
     title = f"A flood (floor {floor:g} %) beside a server whose slice of {small:g} % is too small"
     return Plot(title, "seconds since the first request", [tokens, latency, shares])
+
+
+def _seen(latencies_ms: Sequence[float]) -> list[float]:
+    """A gap where nothing ended."""
+    return [each or math.nan for each in latencies_ms]
 
 
 def _together(moments: list[tuple[float, str]]) -> list[Mark]:
