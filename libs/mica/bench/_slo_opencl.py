@@ -77,5 +77,7 @@ def device_apart() -> Iterator[bool]:
     finally:
         os.sched_setaffinity(0, may)
         for name, value in before.items():
-            os.environ.pop(name)
-            os.environ |= {name: value} if value is not None else {}
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -224,7 +224,8 @@ def act(terms: tuple[Guarding, Patience], state: GuardState, scene: Scene, momen
     """The state with the next action decided, or with a rest because there is none. Only while there is a breach."""
     policy, patience = terms
     now = moment.window.now
-    if scene.finding.kind == "early" or state.episode is None:
+    waits = policy.cooldown_s is not None and now < state.rest_until
+    if scene.finding.kind == "early" or state.episode is None or waits:
         return state
     state = _blaming(state, scene)
     if len(spent(state, now)) >= policy.actions_per_hour:
@@ -236,8 +237,6 @@ def act(terms: tuple[Guarding, Patience], state: GuardState, scene: Scene, momen
         return _rest(patience, state, moment, plan)
     step = _step(policy, state, plan, moment)
     step = replace(step, cause=scene.finding.cause, evidence=scene.finding.evidence)
-    if policy.cooldown_s is not None and now < state.last_action_at + int(policy.cooldown_s * NS_PER_S):
-        return state
     if policy.mode is not GuardMode.ACT:
         return _told(patience, state, replace(step, phase=StepPhase.TOLD, told=False), now)
     cooldown_s = policy.cooldown_s if policy.cooldown_s is not None else patience.cooldown_s

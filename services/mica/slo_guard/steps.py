@@ -65,18 +65,22 @@ def busy(state: GuardState) -> bool:
 
 def is_settled(state: GuardState, began: int) -> bool:
     """Whether a window that began then (Unix ns) is wholly after what was done last, in a breach that is not over."""
-    episode = state.episode
-    if episode is None or episode.ended_at or state.last_action_at < episode.detected_at:
+    episode, newest = state.episode, _newest(state)
+    if episode is None or episode.ended_at or newest is None or newest.at < episode.detected_at:
         return False
-    return began >= state.last_action_at + int(SETTLE_S * NS_PER_S)
+    return began >= newest.at + int(settle_s(newest) * NS_PER_S)
 
 
 def has_helped(state: GuardState, end: int) -> bool:
     """Whether what was done last has helped, and had time enough until ``end``; it may fall short all the same."""
-    newest = state.steps[-1] if state.steps else None
-    if newest is None or newest.phase not in (StepPhase.IN_FORCE, StepPhase.KEPT) or newest.at < state.last_action_at:
+    newest = _newest(state)
+    if newest is None or newest.phase not in (StepPhase.IN_FORCE, StepPhase.KEPT):
         return False
-    return end >= newest.at + int((SETTLE_S + ENOUGH_S) * NS_PER_S)
+    return end >= newest.at + int((settle_s(newest) + ENOUGH_S) * NS_PER_S)
+
+
+def _newest(state: GuardState) -> GuardStep | None:
+    return state.steps[-1] if state.steps else None
 
 
 def sent(step: GuardStep, sequence: int, now: int) -> GuardStep:

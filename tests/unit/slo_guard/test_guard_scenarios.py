@@ -81,6 +81,13 @@ async def test_a_cool_down_that_a_pool_asks_for_is_kept() -> None:
     assert gap_s(made) >= 12.0
 
 
+async def test_a_cool_down_is_for_what_helped() -> None:
+    """What was in vain is followed by the next rung at once, whatever the pool asks for."""
+    made = await plant(neighbour=Tier.SPOT, disturbance=2.0, policy=Guarding(cooldown_s=40.0))
+    await made.run(30, Load(neighbour=0.9))
+    assert [what for _, what, _ in actions(made)] == ["squeeze", "pause"]
+
+
 async def test_a_guard_that_never_finds_it_short_waits_for_the_cool_down(monkeypatch: pytest.MonkeyPatch) -> None:
     """The control: then the same requests are late for longer."""
     monkeypatch.setattr("mica.slo_guard.deciding.not_enough", lambda _: False)

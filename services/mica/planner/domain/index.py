@@ -182,8 +182,7 @@ class Index:
         wanted = (vram_bytes, share_ppm)
         price_of_all = prices.get(device.model, 0.0) if prices else 0.0
         for state in states:
-            openings = state.openings
-            instance = openings.known[wanted] if wanted in openings.known else openings.least(*wanted)
+            instance = state.openings.least[wanted]
             if instance is None:
                 continue
             given_bytes, price = instance.profile.vram_bytes, 0.0

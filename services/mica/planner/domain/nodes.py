@@ -68,10 +68,10 @@ class NodeState:
 
         ``regrouped`` hears of it when the ledger has other members of groups than before.
         """
-        self._regrouped = regrouped
         self.name = name
         self._touched = touched
         self._changed = changed
+        self._regrouped = regrouped
         self.closed: set[str] = set()
         """The devices that are not offered although they may have room, until the node is touched."""
         self.inventory: Inventory | None = None
@@ -87,7 +87,6 @@ class NodeState:
         """By slice, the generation with which it was to be suspended in vain, and why."""
         self._connections: tuple[Inventory, Connections] | None = None
         self._groups: tuple[Ledger, Groups] | None = None
-        self._replicas: dict[str, tuple[Mapping[str, LedgerEntry], list[tuple[tuple[str, str], Replica]]]] = {}
         self._numbers: tuple[Inventory, dict[str, int]] | None = None
         self._ranks: tuple[Ledger, dict[tuple[Tier, int], LedgerEntry]] | None = None
         self._gangs: tuple[Ledger, dict[str, LedgerEntry]] | None = None
@@ -131,22 +130,12 @@ class NodeState:
         if self._groups is None or self._groups[0] is not self.ledger:
             found: Groups = {}
             for device_id, slices in self.ledger.devices.items():
-                for key, replica in self._replicas_on(device_id, slices):
-                    found.setdefault(key, []).append(replica)
+                for id_, entry in slices.items():
+                    if entry.apart:
+                        replica = Replica(id_, self.name, device_id, entry.apart_within, entry.apart_strict)
+                        found.setdefault((entry.tenant, entry.apart), []).append(replica)
             self._groups = (self.ledger, found)
         return self._groups[1]
-
-    def _replicas_on(self, device_id: str, slices: Mapping[str, LedgerEntry]) -> "list[tuple[tuple[str, str], Replica]]":
-        """The members of groups on one device; worked out again when the ledger says something else of it."""
-        known = self._replicas.get(device_id)
-        if known is None or known[0] is not slices:
-            found = [
-                ((entry.tenant, entry.apart), Replica(id_, self.name, device_id, entry.apart_within, entry.apart_strict))
-                for id_, entry in slices.items()
-                if entry.apart
-            ]
-            known = self._replicas[device_id] = (slices, found)
-        return known[1]
 
     @property
     def ranks(self) -> Mapping[tuple[Tier, int], LedgerEntry]:

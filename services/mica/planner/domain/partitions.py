@@ -44,28 +44,32 @@ class Instance(Struct, frozen=True):
         )
 
 
+class Least(dict[tuple[int, int], Instance | None]):
+    """By size (bytes, ppm) the least wasteful instance that is large enough; worked out when it is first asked for."""
+
+    def __init__(self, instances: tuple[Instance, ...]) -> None:
+        self._instances = instances
+
+    def __missing__(self, size: tuple[int, int]) -> Instance | None:
+        vram_bytes, share_ppm = size
+        if len(self) >= SIZES_MAX:
+            self.clear()
+        enough = (e for e in self._instances if e.profile.vram_bytes >= vram_bytes and e.share_ppm >= share_ppm)
+        found = self[size] = next(enough, None)
+        return found
+
+
 class Openings:
     """All that is possible beside what is on a device, the least wasteful first; shared by all devices in that state."""
 
     def __init__(self, instances: tuple[Instance, ...]) -> None:
         self.instances = instances
-        self.known: dict[tuple[int, int], Instance | None] = {}
-        """By size (bytes, ppm), what ``least`` has found."""
+        self.least = Least(instances)
         self.largest = (
             max((each.profile.vram_bytes for each in instances), default=0),
             max((each.share_ppm for each in instances), default=0),
         )
         """The most VRAM (bytes) and the most compute (ppm) of any of them."""
-
-    def least(self, vram_bytes: int, share_ppm: int) -> Instance | None:
-        """The least wasteful one that is large enough; remembered, since many ask for the same."""
-        size = (vram_bytes, share_ppm)
-        if size not in self.known:
-            if len(self.known) >= SIZES_MAX:
-                self.known.clear()
-            enough = (e for e in self.instances if e.profile.vram_bytes >= vram_bytes and e.share_ppm >= share_ppm)
-            self.known[size] = next(enough, None)
-        return self.known[size]
 
 
 GEOMETRIES_MAX: Final = 1_024
@@ -207,7 +211,7 @@ def choose(
 
     ``shared``: what the partitioned devices of its group share.
     """
-    return geometry.openings(taken, shared).least(vram_bytes, share_ppm)
+    return geometry.openings(taken, shared).least[vram_bytes, share_ppm]
 
 
 def largest(geometry: Geometry, taken: Iterable[Partition], shared: AbstractSet[str] = ANYTHING) -> tuple[int, int]:
