@@ -219,6 +219,8 @@ bool mica_token_let_by(const struct mica_token_region *token, const struct mica_
  * for it so long (anticipatory scheduling: Iyer, Druschel, SOSP 2001); of work that goes on in the gap, the driver would give it a whole turn. */
 #define MICA_KEEP_MAX_NS 1000000ULL
 void mica_return_note(struct mica_usage_region *usage, uint64_t now_ns);
+/* How soon it comes back nearly always, after one more gap of at most MICA_KEEP_MAX_NS: raised at once, lowered slowly. */
+uint64_t mica_return_after(uint64_t usual_ns, uint64_t gap_ns);
 /* The asker gives up. */
 void mica_token_leave(struct mica_token_region *token, const struct mica_token_ask *ask);
 /* The end of the work that has the device alone will not be seen: let others come. */

@@ -153,19 +153,20 @@ static uint64_t spares_ns(const struct mica_token_region *token, struct mica_tok
     return left_ns < most_ns ? left_ns : most_ns;
 }
 
+uint64_t mica_return_after(uint64_t usual_ns, uint64_t gap_ns)
+{
+    if (gap_ns <= usual_ns)
+        return usual_ns - (usual_ns - gap_ns) / 16;
+    return gap_ns + gap_ns / 4 < MICA_KEEP_MAX_NS ? gap_ns + gap_ns / 4 : MICA_KEEP_MAX_NS;
+}
+
 void mica_return_note(struct mica_usage_region *usage, uint64_t now_ns)
 {
     uint64_t gap_ns = difference(now_ns, load(&usage->active_until_ns));
     uint64_t usual_ns = load(&usage->return_ns);
     if (gap_ns == 0)
         return;
-    if (gap_ns > MICA_KEEP_MAX_NS)
-        usual_ns /= 2;
-    else if (gap_ns > usual_ns)
-        usual_ns = gap_ns + gap_ns / 4 < MICA_KEEP_MAX_NS ? gap_ns + gap_ns / 4 : MICA_KEEP_MAX_NS;
-    else
-        usual_ns -= (usual_ns - gap_ns) / 16;
-    store(&usage->return_ns, usual_ns);
+    store(&usage->return_ns, gap_ns > MICA_KEEP_MAX_NS ? usual_ns / 2 : mica_return_after(usual_ns, gap_ns));
 }
 
 /* How long work is kept off the device because a slice that comes before it is about to come back. Who is owed the device by the order waits for nobody. */

@@ -7,8 +7,7 @@
 
 #define PATIENCE_NS 20000000ULL   /* for the end of a command, beside twice the time that it should take */
 #define UNKNOWN_NS 50000000ULL    /* what a command that was never measured may well take */
-#define PROMPT_AWAY_NS 1000000ULL /* one that was away for so long comes from doing nothing */
-#define RETURN_PARTS 16           /* how much a return lowers what is usual: one part in so many */
+#define PROMPT_AWAY_NS MICA_KEEP_MAX_NS /* one that was away for so long comes from doing nothing */
 #define HEARD_NS 100000ULL        /* in which a program that nobody holds up hears of an end */
 #define AGE_SHIFT 32
 
@@ -54,12 +53,6 @@ static uint64_t used_ns(const struct mica_device *device)
     return atomic_load_explicit(&device->usage->processes[device->slot].gpu_ns, memory_order_relaxed);
 }
 
-/* How soon a program comes back nearly always: raised at once, lowered slowly. */
-static uint64_t usual_after(uint64_t usual_ns, uint64_t away_ns)
-{
-    return away_ns > usual_ns ? away_ns + away_ns / 4 : usual_ns - (usual_ns - away_ns) / RETURN_PARTS;
-}
-
 /* Remember how long the program was away, if it had nothing there. */
 static void note_return(const struct mica_device *device, struct holding *holding, uint64_t now_ns)
 {
@@ -72,7 +65,7 @@ static void note_return(const struct mica_device *device, struct holding *holdin
     if (away_ns >= PROMPT_AWAY_NS) { /* a pause says nothing of how soon it comes back from its own work */
         set(&holding->prompt_until_ns, used_ns(device) + MICA_HOLD_KEPT_NS);
     } else {
-        set(&holding->return_ns, usual_after(before_ns, away_ns));
+        set(&holding->return_ns, mica_return_after(before_ns, away_ns));
     }
 }
 
