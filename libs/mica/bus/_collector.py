@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from mica.bus._pages import Pages
+
 NEW_S: Final = 0.1
 """What is new is searched so often; that takes a millisecond for some ten thousand objects."""
 ALL_S: Final = 3600.0
@@ -23,6 +25,7 @@ class Collector:
         """Begin: what is there now is searched, and put aside. ``clock`` tells seconds."""
         self._clock = clock
         self._new_due_s = self._all_due_s = 0.0
+        self._pages = Pages()
         gc.disable()
         self._search_all()
 
@@ -36,10 +39,12 @@ class Collector:
             return
         gc.collect(0)
         gc.freeze()
+        self._pages.step()
         self._new_due_s = now_s + NEW_S
 
     def end(self) -> None:
         """Leave it to Python again."""
+        self._pages.end()
         gc.unfreeze()
         gc.enable()
 

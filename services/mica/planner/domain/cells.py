@@ -140,8 +140,8 @@ class Cell:
         if found is None:
             return
         room, able = found
-        numbers, first = np.flatnonzero(able), shelf.board.first
-        for number in numbers[np.argsort(-packer.scores(shape)[numbers].astype(np.int64), kind="stable")].tolist():
+        numbers, first = able.nonzero()[0], shelf.board.first
+        for number in numbers[(-packer.scores(shape)[numbers].astype(np.int64)).argsort(kind="stable")].tolist():
             places = zip(self._places[number], room[first[number] : first[number + 1]].tolist(), strict=True)
             yield self.nodes[number], [claims.device.id for claims, has in places if has and claims.device is not None]
 
@@ -149,7 +149,7 @@ class Cell:
         """The nodes that are good for the shape, the best first, each with what the shape would make useless there."""
         packer = shelf.foresighted.packer
         scores = packer.scores(shape)
-        for number in np.argpartition(-scores.astype(np.int64), min(most, len(scores) - 1))[:most].tolist():
+        for number in (-scores.astype(np.int64)).argpartition(min(most, len(scores) - 1))[:most].tolist():
             found = packer.on_node(shape, number)
             if found is not None:
                 spot = found[1]

@@ -5,7 +5,7 @@ of ``placing.py`` disposes: a place that the board has free and the rule does no
 Invariant: what it names fits by the rule; after ``touch`` of a node nothing stands here that its documents do not say.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from operator import itemgetter
 from typing import Final
@@ -159,37 +159,26 @@ class Index:
     def _by_waste(self, ask: Ask) -> list[State]:
         """The states that hold a member, in the order of ``placing.rank``."""
         found: list[tuple[tuple[object, ...], State]] = []
+        all_sorts = self._pools.sorts.all
         for name, pool, away in self._pools_for(ask):
             sizes, prices = self._sizes_of(ask, name), self._pools.prices(name)
             for sort, states in pool.states.by_sort():
                 size = sizes[sort]
-                if size is not None:
-                    self._offer(states, (sort, size), (away, prices), found)
+                if size is None:
+                    continue
+                device, vram_bytes, wanted = all_sorts[sort].sample, size.vram_bytes, (size.vram_bytes, size.share_ppm or 1)
+                price_of_all, price = prices.get(device.model, 0.0), 0.0
+                for state in states:
+                    instance = state.least[wanted]
+                    if instance is None:
+                        continue
+                    given_bytes = instance.profile.vram_bytes
+                    if price_of_all:
+                        price = price_of_all * max(given_bytes / usable(device), instance.share_ppm / PPM)
+                    waste = (given_bytes - vram_bytes) / device.vram_bytes
+                    found.append(((away, state.switches, price, waste, instance.futures, state.orders[0]), state))
         found.sort(key=itemgetter(0))
         return [state for _, state in found]
-
-    def _offer(
-        self,
-        states: Iterable[State],
-        what: tuple[int, Size],
-        where: tuple[bool, Mapping[str, float]],
-        found: list[tuple[tuple[object, ...], State]],
-    ) -> None:
-        """Add those of one sort that hold a member of that size to what was ``found``, each with its rank."""
-        sort, size = what
-        away, prices = where
-        device, vram_bytes, share_ppm = self._pools.sorts.all[sort].sample, size.vram_bytes, size.share_ppm or 1
-        wanted = (vram_bytes, share_ppm)
-        price_of_all = prices.get(device.model, 0.0) if prices else 0.0
-        for state in states:
-            instance = state.openings.least[wanted]
-            if instance is None:
-                continue
-            given_bytes, price = instance.profile.vram_bytes, 0.0
-            if price_of_all:
-                price = price_of_all * max(given_bytes / usable(device), instance.share_ppm / PPM)
-            waste = (given_bytes - vram_bytes) / device.vram_bytes
-            found.append(((away, state.switches, price, waste, instance.futures, state.orders[0]), state))
 
     def _pools_for(self, ask: Ask) -> list[tuple[str, Pool, bool]]:
         """The pools in which it may be, those that are this replica's home first; and which are not."""

@@ -130,13 +130,13 @@ class Pools:
         self._rearrange(stale, joining, pins)
 
     def _rearrange(self, stale: Iterable[Cell], joining: Mapping[str, list[NodeState]], pins: Pins) -> None:
-        if joining or stale:
-            self.version += 1
         for cell in stale:
             self._remake(cell, pins)
         for pool, nodes in joining.items():
             self._join(pool, nodes, pins)
-        self.devices = sum(cell.shelves[Mode.FCSP].board.devices for pool in self.all.values() for cell in pool.cells)
+        if joining or stale:
+            self.version += 1
+            self.devices = sum(cell.shelves[Mode.FCSP].board.devices for pool in self.all.values() for cell in pool.cells)
         if self.sorts.room != self._room:
             self._grow(pins)
 

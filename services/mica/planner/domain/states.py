@@ -27,7 +27,7 @@ class State:
         self.sort = sort
         self.switches = switches
         """Whether they would have to be partitioned first."""
-        self.openings = openings
+        self.least = openings.least
         self.orders: list[Order] = []
         """The places of its devices, in the fleet's order; there is one at least."""
         self._places: dict[Order, Place] = {}
@@ -89,7 +89,10 @@ class States:
         state.drop(order)
         if state.empty:
             del self._states[key]
-            del self._by_sort[state.sort][key]
+            alike = self._by_sort[state.sort]
+            del alike[key]
+            if not alike:
+                del self._by_sort[state.sort]
 
     def _put(self, place: Place, order: Order, pins: Pins) -> StateKey | None:
         node, claims = place
@@ -120,5 +123,5 @@ class States:
         return [state.device_id(order) for order, state in found if state in among]
 
     def by_sort(self) -> Iterator[tuple[int, Iterable[State]]]:
-        """Every state in which some device offers something, by the devices' sort."""
+        """Every state in which some device offers something, by the devices' sort; no sort without one."""
         return ((sort, states.values()) for sort, states in self._by_sort.items())
