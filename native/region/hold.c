@@ -20,8 +20,10 @@
 #define QUIET_NS 50000000ULL
 #define ROOM_PARTS 4 /* of a quantum, with what is added */
 #define LEAD_PARTS 8 /* of a quantum, without; and not more than a ROOM_PARTS part of what is added */
-/* A turn is so many quanta long, as long as nobody prompt waits: those that always have work lose nothing by it, and a device that changes hands stands still. */
+/* A turn is so many quanta long, as long as nobody prompt waits: those that always have work lose nothing by it, and a device that changes hands stands still. It is
+ * shorter where its slice has less than half of the device: who is owed little has it briefly, and however many share it, a round of all is so many quanta long. */
 #define TURN_QUANTA 8
+#define ROUND_QUANTA (2 * TURN_QUANTA)
 #define FULL_RECHECK_NS 100000ULL /* launches in flight are at their limit: ask again so soon */
 
 static uint64_t owner_of(uint64_t hold)
@@ -78,7 +80,9 @@ static uint64_t own_wait_ns(const struct mica_token_region *token, const struct 
 
 static bool has_turn(const struct mica_token_region *token, const struct mica_token_ask *ask)
 {
-    return sum(load(&token->turn_ns), ask->cost_ns) <= TURN_QUANTA * ask->quantum_ns;
+    uint64_t turn_ns = sum(load(&token->turn_ns), ask->cost_ns);
+    uint64_t order_ns = ask->cost_ns != 0 ? scaled(turn_ns, difference(ask->next_tag_ns, ask->tag_ns), ask->cost_ns) : 0;
+    return turn_ns <= TURN_QUANTA * ask->quantum_ns && order_ns <= ROUND_QUANTA * ask->quantum_ns;
 }
 
 /* Nanoseconds until the asker may take a device whose word is `hold`, as far as can be told now. */

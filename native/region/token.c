@@ -22,6 +22,9 @@
  * behind would be brought up to it. */
 #define PROCESS_LAG_NS 20000000ULL
 
+/* A gap that was long for the program is remembered for about so many of its works: keeping the device costs something once, after the last of them, and being late each time. */
+#define RETURN_PARTS 64
+
 static_assert(MICA_DEADLINE_LEAD_NS < PROCESS_LAG_NS, "see PROCESS_LAG_NS");
 
 static uint64_t share_of(const struct mica_slice_limits *limits)
@@ -156,7 +159,7 @@ static uint64_t spares_ns(const struct mica_token_region *token, struct mica_tok
 uint64_t mica_return_after(uint64_t usual_ns, uint64_t gap_ns)
 {
     if (gap_ns <= usual_ns)
-        return usual_ns - (usual_ns - gap_ns) / 16;
+        return usual_ns - (usual_ns - gap_ns) / RETURN_PARTS;
     return gap_ns + gap_ns / 4 < MICA_KEEP_MAX_NS ? gap_ns + gap_ns / 4 : MICA_KEEP_MAX_NS;
 }
 

@@ -141,6 +141,31 @@ static void test_a_turn_is_of_bounded_length(void)
     CHECK(used_ns >= 7 * QUANTUM && used_ns <= 9 * QUANTUM);
 }
 
+/* How much a slice of so many ppm has on the device in its turn, in works of a quarter of a quantum, while another comes first. */
+static uint64_t turn_of(uint64_t share_ppm)
+{
+    struct mica_slice_limits limits = {.share_ppm = share_ppm};
+    struct mica_hold_ask ask = ask_of(0, 100, QUANTUM / 4);
+    uint64_t used_ns = 0;
+    reset();
+    ask.ask.next_tag_ns = mica_order_after(&limits, ask.ask.tag_ns, ask.ask.cost_ns);
+    while (mica_hold_admit(&token, &ask, NOW + used_ns) == 0 && used_ns < 100 * MS) {
+        used_ns += ask.ask.cost_ns;
+        CHECK(admit(1, 10, MS, NOW + used_ns) > 0);
+        (void)end(0, 0, NOW + used_ns);
+    }
+    return used_ns;
+}
+
+static void test_who_has_little_has_short_turns(void)
+{
+    uint64_t half_ns = turn_of(500000);
+    CHECK_EQUAL(turn_of(970000), half_ns);
+    CHECK_EQUAL(turn_of(250000), half_ns / 2);
+    CHECK_EQUAL(turn_of(125000), half_ns / 4);
+    CHECK_EQUAL(turn_of(10000), QUANTUM / 4); /* one of its works, whatever it is owed */
+}
+
 static void test_own_work_is_added_before_the_device_runs_dry(void)
 {
     reset();
@@ -279,6 +304,7 @@ int main(void)
     check_run(test_who_comes_back_at_once_is_waited_for, "who comes back at once, and comes first, is waited for");
     check_run(test_a_turn_ends_for_who_is_prompt, "a turn ends for a slice within its share that had nothing to do");
     check_run(test_a_turn_is_of_bounded_length, "and is of bounded length for the others");
+    check_run(test_who_has_little_has_short_turns, "who has less than half of the device has it for a smaller part of each round, and for one work at least");
     check_run(test_own_work_is_added_before_the_device_runs_dry, "a slice adds to its own work before the device runs dry");
     check_run(test_less_is_added_while_somebody_prompt_comes, "and less of it while somebody comes who asks for little after a while");
     check_run(test_who_was_idle_keeps_a_little, "who was idle keeps a little of what it did not use, until it has used it");

@@ -359,6 +359,18 @@ static void test_the_usual_return_is_learnt(void)
     CHECK_EQUAL(atomic_load(&usages[0].return_ns), MICA_KEEP_MAX_NS); /* never more */
 }
 
+static void test_a_long_gap_is_remembered(void)
+{
+    uint64_t usual_ns = mica_return_after(100000, 400000);
+    CHECK_EQUAL(usual_ns, 500000);
+    for (unsigned i = 0; i < 30; i++)
+        usual_ns = mica_return_after(usual_ns, 100000);
+    CHECK(usual_ns > 300000); /* it may well come once more among so many */
+    for (unsigned i = 0; i < 300; i++)
+        usual_ns = mica_return_after(usual_ns, 100000);
+    CHECK(usual_ns >= 100000 && usual_ns < 110000);
+}
+
 static void test_kept_for_a_while_and_from_those_that_come_later(void)
 {
     reset();
@@ -448,6 +460,7 @@ int main(void)
     check_run(test_brief_work_is_spared, "long work does not go in the middle of a slice's brief work, nor wait for it for more than a quantum");
     check_run(test_the_device_is_kept_for_who_comes_back, "the device is kept for a program that waits for each of its works, and its neighbour gets its share");
     check_run(test_without_keeping_the_gaps_are_lost, "the control: without that its neighbour goes into every gap");
+    check_run(test_a_long_gap_is_remembered, "one that was long is remembered for some tens of works, and not for good");
     check_run(test_the_usual_return_is_learnt, "how soon a program comes back is learnt from its gaps, and forgotten when it is idle");
     check_run(test_kept_for_a_while_and_from_those_that_come_later, "it is kept for no longer than that, and from nobody who comes first");
     check_run(test_damaged_words_hold_nobody, "damaged words hold nobody up");

@@ -101,8 +101,8 @@ def watch_health(load: Load, kernels: Kernels, margin: float) -> Health:
 
 
 def _places(slo: Slo) -> list[str]:
-    server = {"id": "server", "device_id": DEVICE, "share_ppm": 970_000, "slo": msgspec.to_builtins(slo)}
-    flood = {"id": "flood", "device_id": DEVICE, "share_ppm": 30_000, "tier": "spot", "limits": {"ceiling_ppm": 1_000_000}}
+    server = {"id": "server", "device_id": DEVICE, "share_ppm": 990_000, "slo": msgspec.to_builtins(slo)}
+    flood = {"id": "flood", "device_id": DEVICE, "share_ppm": 10_000, "tier": "spot", "limits": {"ceiling_ppm": 1_000_000}}
     return [json.dumps({"place": place}) for place in (server, flood)]
 
 

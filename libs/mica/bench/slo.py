@@ -50,7 +50,7 @@ __all__ = ["Plan", "Report", "run"]
 
 SLO_MARGIN: Final = 1.1
 """What is promised: the p99 alone, and a tenth."""
-SHARES_PPM: Final = (970_000, 30_000)
+SHARES_PPM: Final = (990_000, 10_000)
 """Of the server and the flood: a scavenger, with a floor that it has whatever the server wants."""
 SMALL_PPM: Final = (50_000, 200_000)
 """Of a server whose slice is too small, and a neighbour that may use what it leaves."""
