@@ -1,5 +1,6 @@
 """What ``mica bench slo`` reports, as JSON and as a table. Invariant: a target stands beside every figure that has one."""
 
+import math
 from collections.abc import Sequence
 from statistics import median
 from typing import Final
@@ -86,7 +87,9 @@ class Target(Struct, frozen=True, kw_only=True):
 class Device(Struct, frozen=True, kw_only=True):
     """Everything about one kind of device. ``p99_ms``, ``slo_attainment_pct``, ``utilisation_pct``: medians, by how it is shared.
 
-    ``ratio``: p99 of a run against that of the run alone beside it. ``valid``: unguarded it was at least 1.5 times as long.
+    ``ratio``, ``longer_ms``: p99 of a run against that of the run alone in its round, and how much longer it is. ``valid``: unguarded
+    it was at least 1.5 times as long. ``detect_s``, ``recover_s``: medians of the incidents' (``detects_s``, ``recovers_s``);
+    ``incident`` is one in the middle of them, ``actions`` are those of all.
     """
 
     device: str
@@ -100,9 +103,12 @@ class Device(Struct, frozen=True, kw_only=True):
     utilisation_pct: dict[str, float]
     batch_kept_pct: dict[str, float]
     ratio: dict[str, Spread]
+    longer_ms: dict[str, Spread]
     single: dict[str, tuple[Figures, ...]]
     detect_s: float | None
     recover_s: float | None
+    detects_s: tuple[float | None, ...]
+    recovers_s: tuple[float | None, ...]
     actions: int
     false_actions: int
     valid: bool
@@ -210,14 +216,15 @@ class Measured(Struct, frozen=True, kw_only=True):
     slo_ms: float
     shares_pct: tuple[float, float]
     single: dict[str, list[Figures]]
-    incident: Incident
+    incidents: list[Incident]
     false_actions: int
 
 
 def device_of(measured: Measured) -> Device:
     """All runs together."""
-    single, load, incident = measured.single, measured.load, measured.incident
+    single, load, incidents = measured.single, measured.load, measured.incidents
     ratio = {how: _ratios(single[how], single[ALONE]) for how in (UNGUARDED, GUARDED)}
+    detects_s, recovers_s = [each.detect_s for each in incidents], [each.recover_s for each in incidents]
     steady = sum(each.actions for each in single[GUARDED])
     device = Device(
         device=measured.name,
@@ -231,13 +238,16 @@ def device_of(measured: Measured) -> Device:
         utilisation_pct={how: round(median(each.busy_pct for each in runs), 2) for how, runs in single.items()},
         batch_kept_pct={how: median(each.kept_pct or 0.0 for each in single[how]) for how in (UNGUARDED, GUARDED)},
         ratio=ratio,
+        longer_ms={how: _longer(single[how], single[ALONE]) for how in (UNGUARDED, GUARDED)},
         single={how: tuple(runs) for how, runs in single.items()},
-        detect_s=incident.detect_s,
-        recover_s=incident.recover_s,
-        actions=incident.actions + steady,
+        detect_s=_middle(detects_s),
+        recover_s=_middle(recovers_s),
+        detects_s=tuple(detects_s),
+        recovers_s=tuple(recovers_s),
+        actions=sum(each.actions for each in incidents) + steady,
         false_actions=measured.false_actions + steady,
         valid=ratio[UNGUARDED].median >= VALID_RATIO,
-        incident=incident,
+        incident=sorted(incidents, key=lambda each: _or_never(each.recover_s))[len(incidents) // 2],
         targets=(),
     )
     return replace(device, targets=tuple(_targets(measured.kind, device)))
@@ -263,6 +273,20 @@ def _ratios(runs: Sequence[Figures], alone: Sequence[Figures]) -> Spread:
     return spread([each.p99_ms / by_itself.p99_ms for each, by_itself in zip(runs, alone, strict=True)])
 
 
+def _longer(runs: Sequence[Figures], alone: Sequence[Figures]) -> Spread:
+    return spread([each.p99_ms - by_itself.p99_ms for each, by_itself in zip(runs, alone, strict=True)])
+
+
+def _middle(seconds: Sequence[float | None]) -> float | None:
+    """The median, where None is later than all others."""
+    found = median(map(_or_never, seconds))
+    return None if math.isinf(found) else found
+
+
+def _or_never(seconds: float | None) -> float:
+    return math.inf if seconds is None else seconds
+
+
 def _targets(kind: str, device: Device) -> list[Target]:
     ratio, kept, attained = device.ratio, device.batch_kept_pct[GUARDED], device.slo_attainment_pct[GUARDED]
     return [
@@ -279,7 +303,7 @@ def _targets(kind: str, device: Device) -> list[Target]:
 def _one_kernel(device: Device) -> Target:
     """Where nothing preempts, a request may come a kernel of the neighbour's later."""
     return _most(
-        "guarded p99, ms (alone and one kernel)", device.p99_ms[GUARDED], device.p99_ms[ALONE] + device.kernels.flood_us / 1000
+        "guarded p99 later than alone, ms (one kernel)", device.longer_ms[GUARDED].median, device.kernels.flood_us / 1000
     )
 
 

@@ -175,7 +175,8 @@ def _device(plan: Plan, kind: str, house: _House, say: Say, false_actions: int) 
     return device_of(
         Measured(
             name=house.name, kind=kind, kernels=house.kernels, load=load, slo_ms=slo.p99_ms or 0.0,
-            shares_pct=percent(SHARES_PPM), single=single, incident=_incident(plan, kind, house, say),
+            shares_pct=percent(SHARES_PPM), single=single,
+            incidents=[_incident(plan, kind, house, say) for _ in range(plan.runs)],
             false_actions=false_actions,
         )
     )  # fmt: skip
@@ -195,6 +196,7 @@ def _incident(plan: Plan, kind: str, house: _House, say: Say) -> Incident:
     incident = incident_of(run_in_system(order), order)
     for line in incident.told:
         say(f"{kind}, incident: {line}")
+    say(f"{kind}, incident: told after {incident.detect_s} s, over after {incident.recover_s} s")
     return incident
 
 
