@@ -87,9 +87,9 @@ class Target(Struct, frozen=True, kw_only=True):
 class Device(Struct, frozen=True, kw_only=True):
     """Everything about one kind of device. ``p99_ms``, ``slo_attainment_pct``, ``utilisation_pct``: medians, by how it is shared.
 
-    ``ratio``, ``longer_ms``: p99 of a run against that of the run alone in its round, and how much longer it is. ``valid``: unguarded
-    it was at least 1.5 times as long. ``detect_s``, ``recover_s``: medians of the incidents' (``detects_s``, ``recovers_s``);
-    ``incident`` is one in the middle of them, ``actions`` are those of all.
+    ``ratio``, ``longer_ms``: p99 of a run against that of the run alone in its round, and how much longer it is. ``valid``:
+    unguarded it was at least 1.5 times as long. ``detect_s``, ``recover_s``: medians of the incidents' (``detects_s``,
+    ``recovers_s``); ``incident`` is one in the middle of them, ``actions`` are those of all.
     """
 
     device: str
