@@ -4,6 +4,7 @@ Invariant: pure; latencies are those that the tenant's own clock saw, device tim
 """
 
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import pairwise
 from math import ceil
 from typing import Final
@@ -137,12 +138,22 @@ def windows(answers: Sequence[Answer], begin_ns: int, seconds: float, every_s: f
     ]
 
 
-def recovered_s(answers: Sequence[Answer], from_ns: int, slo: Slo, quiet_s: float) -> float | None:
+def late_of(answers: Sequence[Answer], slo: Slo) -> frozenset[int]:
+    """The numbers of the requests that were not answered as promised."""
+    return frozenset(answer.number for answer in answers if not answer.keeps(slo))
+
+
+def recovered_s(
+    answers: Sequence[Answer], from_ns: int, slo: Slo, quiet_s: float, but: AbstractSet[int] = frozenset()
+) -> float | None:
     """How long after ``from_ns`` the last of a series of late requests ended: none is late for ``quiet_s`` after it, or ever.
 
-    A late request that stands alone after that is the tail that any p99 allows. None: it never came to rest.
+    A late request that stands alone after that is the tail that any p99 allows; those in ``but`` do not count, because they are
+    late with nobody beside, too. None: it never came to rest.
     """
-    ends = sorted((answer.ended_ns, not answer.keeps(slo)) for answer in answers if answer.ended_ns >= from_ns)
+    ends = sorted(
+        (answer.ended_ns, not answer.keeps(slo) and answer.number not in but) for answer in answers if answer.ended_ns >= from_ns
+    )
     last = from_ns
     for end_ns, is_late in ends:
         if end_ns - last > quiet_s * NS_PER_S:

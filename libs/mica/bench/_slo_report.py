@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from mica.bench._isolation_report import Spread, spread
 from mica.bench._machine import Machine
 from mica.bench._slo_chaos import Chaos
-from mica.bench._slo_figures import NS_PER_S, Answer, attained_pct, busy_seconds, p99_ms, recovered_s, windows
+from mica.bench._slo_figures import NS_PER_S, Answer, attained_pct, busy_seconds, late_of, p99_ms, recovered_s, windows
 from mica.bench._slo_health import Health
 from mica.bench._slo_load import Load
 from mica.bench._slo_run import Run
@@ -53,8 +53,9 @@ class Incident(Struct, frozen=True, kw_only=True):
     """A flood that comes beside a server whose slice is too small, and what the guard made of it (seconds).
 
     ``detect_s``: from its beginning until the breach was told; ``recover_s``: from then until the last of the late requests
-    ended, 3 s without any after it; ``began_s``: when it came. What is None did not come about. ``promised_ms``: from token to
-    token; ``latency_ms`` and ``tpot_ms`` are p99s of half seconds.
+    ended, 3 s without any after it; those that are late without a flood as well (``late_alone``) do not count. ``began_s``: when
+    it came. What is None did not come about. ``promised_ms``: from token to token; ``latency_ms`` and ``tpot_ms`` are p99s of
+    half seconds.
     """
 
     load: dict[str, float | str]
@@ -63,6 +64,7 @@ class Incident(Struct, frozen=True, kw_only=True):
     began_s: float
     detect_s: float | None
     recover_s: float | None
+    late_alone: int
     attained_pct: float
     actions: int
     told: tuple[str, ...]
@@ -162,15 +164,16 @@ def acted(told: Sequence[Told]) -> int:
     return sum(each.kind == "action" and each.action != "none" for each in told)
 
 
-def incident_of(outcome: Outcome, order: Order) -> Incident:
-    """What became of the flood that came."""
+def incident_of(outcome: Outcome, order: Order, alone: Sequence[Answer]) -> Incident:
+    """What became of the flood that came. ``alone``: the same requests, answered without it."""
     run, load, slo = outcome.run, order.load, order.slo
     began = run.flood_ns
     breached = next((each.at_ns for each in outcome.told if each.kind == "breached" and each.at_ns >= began), None)
     stretches = windows(run.answers, run.begin_ns, load.seconds, 0.5, slo)
     server = list(busy_seconds([(each.at_ns, each.server_ns) for each in run.readings[::5]]))
     flood = list(busy_seconds([(each.at_ns, each.flood_ns) for each in run.readings[::5]]))
-    recovered = recovered_s(run.answers, breached, slo, QUIET_S) if breached is not None else None
+    without = late_of(alone, slo)
+    recovered = recovered_s(run.answers, breached, slo, QUIET_S, without) if breached is not None else None
     return Incident(
         load=described(load),
         promised_ms=slo.tpot_ms or 0.0,
@@ -178,6 +181,7 @@ def incident_of(outcome: Outcome, order: Order) -> Incident:
         began_s=round((began - run.begin_ns) / NS_PER_S, 3),
         detect_s=round((breached - began) / NS_PER_S, 3) if breached is not None else None,
         recover_s=round(recovered, 3) if recovered is not None else None,
+        late_alone=len(without),
         attained_pct=round(attained_pct(_after(run.answers, began), slo), 3),
         actions=acted(outcome.told),
         told=tuple(f"{(each.at_ns - run.begin_ns) / NS_PER_S:.2f} s: {sentence(each)}" for each in outcome.told),

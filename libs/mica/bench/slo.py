@@ -193,7 +193,7 @@ def _incident(plan: Plan, kind: str, house: _House, say: Say) -> Incident:
         flood_tier=Tier.SPOT,
         flood_after_s=min(FLOOD_AFTER_S, plan.incident_s / 4),
     )
-    incident = incident_of(run_in_system(order), order)
+    incident = incident_of(run_in_system(order), order, alone.answers)
     for line in incident.told:
         say(f"{kind}, incident: {line}")
     say(f"{kind}, incident: told after {incident.detect_s} s, over after {incident.recover_s} s")

@@ -12,6 +12,7 @@ from mica.bench._slo_figures import (
     Stretch,
     attained_pct,
     busy_seconds,
+    late_of,
     p99_ms,
     quantile,
     recovered_s,
@@ -87,6 +88,15 @@ def test_recovery_is_the_end_of_a_series_of_late_requests(latencies: list[float]
     assert recovered_s(answers(*latencies), S, Slo(p99_ms=50), quiet_s=2.5) == expected
 
 
+def test_what_is_late_alone_is_not_the_neighbour_s_doing() -> None:
+    """Of four late requests in a row the last two are late with nobody beside as well."""
+    bound, alone = Slo(p99_ms=50), answers(10, 10, 10, 60, 70, 10, 10)
+    assert late_of(alone, bound) == {3, 4}
+    flooded = answers(10, 90, 90, 90, 90, 10, 10)
+    assert recovered_s(flooded, S, bound, quiet_s=1.5) == 4
+    assert recovered_s(flooded, S, bound, quiet_s=1.5, but=late_of(alone, bound)) == 2
+
+
 def test_device_time_becomes_parts_of_the_time() -> None:
     """Between readings; two at one moment say nothing."""
     assert list(busy_seconds([(0, 0), (100, 50), (100, 50), (300, 250)])) == [(100, 50.0), (300, 100.0)]
@@ -146,8 +156,8 @@ def test_what_is_kept_is_of_what_the_server_left() -> None:
 def incident(recover_s: float | None = None) -> Incident:
     """One that was over after so long, or never."""
     return Incident(
-        load={}, promised_ms=5, shares_pct=(10, 5), began_s=8, detect_s=1.0, recover_s=recover_s, attained_pct=90, actions=1,
-        told=(), seconds=(0.0,),
+        load={}, promised_ms=5, shares_pct=(10, 5), began_s=8, detect_s=1.0, recover_s=recover_s, late_alone=0,
+        attained_pct=90, actions=1, told=(), seconds=(0.0,),
         latency_ms=(1.0,), tpot_ms=(1.0,), server_at_s=(), server_pct=(), flood_pct=(), marks=(),
     )  # fmt: skip
 
