@@ -24,6 +24,7 @@
  * shorter where its slice has less than half of the device: who is owed little has it briefly, and however many share it, a round of all is so many quanta long. */
 #define TURN_QUANTA 8
 #define ROUND_QUANTA (2 * TURN_QUANTA)
+#define MEAN_PARTS 16 /* so many gaps are about what an average is of */
 #define FULL_RECHECK_NS 100000ULL /* launches in flight are at their limit: ask again so soon */
 
 static uint64_t owner_of(uint64_t hold)
@@ -213,4 +214,20 @@ bool mica_hold_comes_first(const struct mica_token_region *token, const struct m
 {
     int first = first_waiter(token, now_ns);
     return first >= 0 && load(&usage->order_time_ns) < load(&token->waiters[first].order_tag_ns);
+}
+
+/* --- Coming back ---------------------------------------------------------------------------------------------------------- */
+
+void mica_hold_return_note(struct mica_return *known, uint64_t gap_ns)
+{
+    if (gap_ns >= MICA_HOLD_RETURN_MAX_NS)
+        return;
+    bool first = known->usual_ns == 0;
+    known->usual_ns = mica_return_after(known->usual_ns, gap_ns, MICA_HOLD_RETURN_MAX_NS);
+    known->mean_ns = first ? gap_ns : known->mean_ns - known->mean_ns / MEAN_PARTS + gap_ns / MEAN_PARTS;
+}
+
+uint64_t mica_hold_return_ns(const struct mica_return *known)
+{
+    return known->mean_ns <= MICA_KEEP_MAX_NS ? known->usual_ns : 0;
 }

@@ -219,8 +219,8 @@ bool mica_token_let_by(const struct mica_token_region *token, const struct mica_
  * for it so long (anticipatory scheduling: Iyer, Druschel, SOSP 2001); of work that goes on in the gap, the driver would give it a whole turn. */
 #define MICA_KEEP_MAX_NS 1000000ULL
 void mica_return_note(struct mica_usage_region *usage, uint64_t now_ns);
-/* How soon it comes back nearly always, after one more gap of at most MICA_KEEP_MAX_NS: raised at once, lowered slowly. */
-uint64_t mica_return_after(uint64_t usual_ns, uint64_t gap_ns);
+/* How soon it comes back nearly always, after one more gap of at most `most_ns`: raised at once, lowered slowly. */
+uint64_t mica_return_after(uint64_t usual_ns, uint64_t gap_ns, uint64_t most_ns);
 /* The asker gives up. */
 void mica_token_leave(struct mica_token_region *token, const struct mica_token_ask *ask);
 /* The end of the work that has the device alone will not be seen: let others come. */
@@ -255,6 +255,16 @@ uint64_t mica_hold_enter(struct mica_usage_region *usage, const struct mica_toke
 bool mica_hold_goes_on(const struct mica_token_region *token, const struct mica_token_ask *ask, uint64_t now_ns);
 /* The slice of `record` has work there and lives: it holds the device for MICA_HOLD_NS from now. False: another has taken it since. */
 bool mica_hold_renew(struct mica_token_region *token, uint64_t record, uint64_t now_ns);
+/* How soon a program comes back to such a device: nearly always, and on average. Its neighbour's work can't be stopped there, so that who comes a little too late
+ * waits for all of it; and what waiting costs is the average. A gap of MICA_HOLD_RETURN_MAX_NS is a pause, and says nothing. */
+#define MICA_HOLD_RETURN_MAX_NS 5000000ULL
+struct mica_return {
+    uint64_t usual_ns;
+    uint64_t mean_ns;
+};
+void mica_hold_return_note(struct mica_return *known, uint64_t gap_ns);
+/* How long it is worth while to wait for it; 0: not at all, because it takes more than MICA_KEEP_MAX_NS on average, or is not known. */
+uint64_t mica_hold_return_ns(const struct mica_return *known);
 /* One of the slice's works is over, or did not come about, and is not counted any more. With the last one the slice lets go, for `stays_ns` from now on: time in which
  * work of its own that nobody counts ends, or for which it keeps others waiting because it is about to come back. Returns which waiter is to be woken, or -1. */
 int mica_hold_leave(struct mica_token_region *token, struct mica_usage_region *usage, uint64_t record, uint64_t stays_ns, uint64_t now_ns);

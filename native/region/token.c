@@ -156,11 +156,11 @@ static uint64_t spares_ns(const struct mica_token_region *token, struct mica_tok
     return left_ns < most_ns ? left_ns : most_ns;
 }
 
-uint64_t mica_return_after(uint64_t usual_ns, uint64_t gap_ns)
+uint64_t mica_return_after(uint64_t usual_ns, uint64_t gap_ns, uint64_t most_ns)
 {
     if (gap_ns <= usual_ns)
         return usual_ns - (usual_ns - gap_ns) / RETURN_PARTS;
-    return gap_ns + gap_ns / 4 < MICA_KEEP_MAX_NS ? gap_ns + gap_ns / 4 : MICA_KEEP_MAX_NS;
+    return gap_ns + gap_ns / 4 < most_ns ? gap_ns + gap_ns / 4 : most_ns;
 }
 
 void mica_return_note(struct mica_usage_region *usage, uint64_t now_ns)
@@ -169,7 +169,7 @@ void mica_return_note(struct mica_usage_region *usage, uint64_t now_ns)
     uint64_t usual_ns = load(&usage->return_ns);
     if (gap_ns == 0)
         return;
-    store(&usage->return_ns, gap_ns > MICA_KEEP_MAX_NS ? usual_ns / 2 : mica_return_after(usual_ns, gap_ns));
+    store(&usage->return_ns, gap_ns > MICA_KEEP_MAX_NS ? usual_ns / 2 : mica_return_after(usual_ns, gap_ns, MICA_KEEP_MAX_NS));
 }
 
 /* How long work is kept off the device because a slice that comes before it is about to come back. Who is owed the device by the order waits for nobody. */

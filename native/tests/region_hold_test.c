@@ -192,6 +192,25 @@ static void test_less_is_added_while_somebody_prompt_comes(void)
     CHECK_EQUAL(admit(0, 0, MS, NOW + 60 * MS), 0);
 }
 
+/* Ninety-nine of a hundred gaps are short, and one is not. */
+static uint64_t wait_after(uint64_t most_gaps_ns, uint64_t rare_gap_ns)
+{
+    struct mica_return known = {0, 0};
+    for (unsigned i = 0; i < 99; i++)
+        mica_hold_return_note(&known, most_gaps_ns);
+    mica_hold_return_note(&known, rare_gap_ns);
+    return mica_hold_return_ns(&known);
+}
+
+static void test_who_seldom_comes_late_is_waited_for_that_long(void)
+{
+    CHECK(wait_after(MS / 10, 3 * MS) > 3 * MS);
+    CHECK(wait_after(MS / 10, MICA_HOLD_RETURN_MAX_NS - 1) <= MICA_HOLD_RETURN_MAX_NS);
+    CHECK(wait_after(MS / 10, MICA_HOLD_RETURN_MAX_NS) < MS / 5); /* a pause */
+    CHECK_EQUAL(wait_after(3 * MS, 3 * MS), 0); /* the device would stand still for most of the time */
+    CHECK_EQUAL(wait_after(MICA_HOLD_RETURN_MAX_NS, MICA_HOLD_RETURN_MAX_NS), 0); /* nothing is known */
+}
+
 /* What an idle slice keeps, it has used up after that much device time. */
 static void test_who_was_idle_keeps_a_little(void)
 {
@@ -307,6 +326,7 @@ int main(void)
     check_run(test_who_has_little_has_short_turns, "who has less than half of the device has it for a smaller part of each round, and for one work at least");
     check_run(test_own_work_is_added_before_the_device_runs_dry, "a slice adds to its own work before the device runs dry");
     check_run(test_less_is_added_while_somebody_prompt_comes, "and less of it while somebody comes who asks for little after a while");
+    check_run(test_who_seldom_comes_late_is_waited_for_that_long, "who comes back at once, and seldom a little later, is waited for that long; who always comes later is not");
     check_run(test_who_was_idle_keeps_a_little, "who was idle keeps a little of what it did not use, until it has used it");
     check_run(test_a_damaged_word_holds_nobody, "a damaged word holds nobody up");
     check_run(test_never_two_at_once, "of threads that race never those of two slices have work on the device");

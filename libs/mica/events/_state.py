@@ -174,13 +174,13 @@ class SliceRecord(Document, frozen=True, kw_only=True):
 
     ``sequence`` is the stream sequence of the last command applied, tombstones included: an older command is void.
     ``nominated`` is the place that slices are evicted for: while the request is queued, nothing else is placed on its devices.
-    ``evicted``: it leaves because it was evicted.
+    ``evicted``: it leaves because it was evicted; ``again``: and is to be placed elsewhere when it has left.
     ``ready_generation`` is used for slices over several nodes only: the last generation that was in force on all of them.
     ``grace_s``: how long processes may stay on the device that the last move took the slice from; ``moved_generation``: the
     generation with which that began. ``control_sequence`` and ``size_sequence``: the commands that have set its control word and
     its size and limits last; 0: none has. ``resizing``: the last resize, while it may be given up. ``vram_bytes``, ``share_ppm``
-    and ``own_limits``: what resizes have made of what was requested, 0 and None where nothing. ``lost``: it was ready on a node
-    that was lost, and waits for another place or has it.
+    and ``own_limits``: what resizes have made of what was requested, 0 and None where nothing. ``lost``: it was ready where it
+    can't be any more, and waits for another place or has it.
 
     ``suspended``: it holds nothing of its placements' devices until it is back; its work may take ``lock_s`` to finish.
     ``resumes``: it comes back as soon as there is room; ``unsuspendable``: why it could not be suspended when last tried.
@@ -205,6 +205,7 @@ class SliceRecord(Document, frozen=True, kw_only=True):
     waits_for: WaitsFor = WaitsFor()
     nominated: tuple[Placement, ...] = ()
     evicted: bool = False
+    again: bool = False
     ready_generation: int = 0
     grace_s: float = 5.0
     moved_generation: int = 0
@@ -291,7 +292,7 @@ class Departure(Document, frozen=True, kw_only=True):
     """How a slice that is no longer in the ledger is to end: by ``slice.released`` or ``slice.evicted``.
 
     ``generation`` is the slice's; ``ledger_generation`` is that of the write that took the slice out. ``nodes`` is as in
-    ``LedgerEntry``.
+    ``LedgerEntry``. ``again``: it is to be placed elsewhere, so that the planner says what becomes of it, and the enforcer nothing.
     """
 
     tenant: TenantName
@@ -302,6 +303,7 @@ class Departure(Document, frozen=True, kw_only=True):
     message: str = ""
     traceparent: str = ""
     nodes: int = 1
+    again: bool = False
 
 
 class Held(Document, frozen=True, kw_only=True):

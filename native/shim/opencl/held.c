@@ -16,7 +16,8 @@ static struct holding {
     _Atomic uint64_t counted;           /* how many of this process's commands count as in flight, in the low half; above, how often that was begun anew */
     _Atomic uint64_t believed_until_ns; /* what has not ended until then does not run */
     _Atomic uint64_t left_ns;           /* when nothing was left there; 0: not since the process began */
-    _Atomic uint64_t return_ns;         /* how soon the program comes back then, nearly always; 0: not known */
+    _Atomic uint64_t usual_ns;          /* how soon the program comes back then: see struct mica_return */
+    _Atomic uint64_t mean_ns;
     _Atomic uint64_t prompt_until_ns;   /* device time of the process up to which it is prompt, since it last came after a while */
 } holdings[MICA_DEVICES_MAX];
 
@@ -41,7 +42,8 @@ void held_forget(void)
         set(&holdings[i].counted, 0);
         set(&holdings[i].believed_until_ns, 0);
         set(&holdings[i].left_ns, 0);
-        set(&holdings[i].return_ns, 0);
+        set(&holdings[i].usual_ns, 0);
+        set(&holdings[i].mean_ns, 0);
         set(&holdings[i].prompt_until_ns, 0);
     }
 }
@@ -53,6 +55,11 @@ static uint64_t used_ns(const struct mica_device *device)
     return atomic_load_explicit(&device->usage->processes[device->slot].gpu_ns, memory_order_relaxed);
 }
 
+static struct mica_return known_of(const struct holding *holding)
+{
+    return (struct mica_return){.usual_ns = get(&holding->usual_ns), .mean_ns = get(&holding->mean_ns)};
+}
+
 /* Remember how long the program was away, if it had nothing there. */
 static void note_return(const struct mica_device *device, struct holding *holding, uint64_t now_ns)
 {
@@ -60,13 +67,15 @@ static void note_return(const struct mica_device *device, struct holding *holdin
     if (left_ns == 0 || count_of(get(&holding->counted)) != 0) {
         return;
     }
-    uint64_t away_ns = now_ns - left_ns, before_ns = get(&holding->return_ns);
+    uint64_t away_ns = now_ns - left_ns;
+    struct mica_return known = known_of(holding);
     set(&holding->left_ns, 0);
-    if (away_ns >= PROMPT_AWAY_NS) { /* a pause says nothing of how soon it comes back from its own work */
+    if (away_ns >= PROMPT_AWAY_NS) {
         set(&holding->prompt_until_ns, used_ns(device) + MICA_HOLD_KEPT_NS);
-    } else {
-        set(&holding->return_ns, mica_return_after(before_ns, away_ns));
     }
+    mica_hold_return_note(&known, away_ns);
+    set(&holding->usual_ns, known.usual_ns);
+    set(&holding->mean_ns, known.mean_ns);
 }
 
 void held_ask(const struct mica_device *device, struct mica_work *work, uint64_t now_ns)
@@ -97,7 +106,8 @@ uint32_t held_begin(const struct mica_device *device, const struct mica_work *wo
  * before all that wait; and until a prompt one has heard of the end, which on a processor that is busy at once with others' work takes it longer than its work. */
 static uint64_t stay_ns(const struct mica_device *device, const struct mica_work *work, const struct holding *holding, uint64_t now_ns)
 {
-    uint64_t return_ns = get(&holding->return_ns);
+    struct mica_return known = known_of(holding);
+    uint64_t return_ns = mica_hold_return_ns(&known);
     uint64_t least_ns = work->prompt && work->credit_ns < HEARD_NS ? HEARD_NS : work->credit_ns;
     if (return_ns <= least_ns || !mica_hold_comes_first(work->token, device->usage, now_ns)) {
         return least_ns;

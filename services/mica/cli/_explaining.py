@@ -98,6 +98,8 @@ def _headline(account: Account) -> str:
     stands = STANDS[record.phase]
     if record.phase is Phase.PLACED and account.state != str(Phase.PLACED):
         stands = "is ready" if account.state == "ready" else f"is ready, and told to {account.state}"
+    if record.phase is Phase.RELEASING and record.evicted:
+        stands = "leaves its place, and goes on elsewhere" if record.again else "is being evicted"
     if record.phase is Phase.QUEUED and record.waits_for.position:
         stands = f"waits, {record.waits_for.position} of {record.waits_for.length} in the queue"
     what = "request" if record.phase in (Phase.QUEUED, Phase.REJECTED) else "slice"

@@ -240,7 +240,8 @@ class Voice:
 
     def _ending_announcements(self, gone: list[tuple[str, Departure]]) -> list[Announcement]:
         at = self._world.clock.unix_ns()
-        return [announce_ending(at, id_, departure) for id_, departure in gone if departure.nodes == 1]
+        own = ((id_, departure) for id_, departure in gone if departure.nodes == 1 and not departure.again)
+        return [announce_ending(at, id_, departure) for id_, departure in own]
 
     def _describe(self, arrival: Arrival, node: Node, devices: Mapping[str, Device]) -> bool:
         """Write what the slice's processes need to start; False, and the slice has failed, when that cannot be."""

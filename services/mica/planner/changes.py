@@ -74,7 +74,9 @@ class Changes:
     async def on_evict(self, call: Call) -> Fact | None:
         """Take it away; ``slice.evicted`` follows from the enforcer."""
         command = _of(call, EvictSlice)
-        ending = Ending(grace_s=command.grace_s, evicted=True, message=command.reason, traceparent=call.traceparent)
+        ending = Ending(
+            grace_s=command.grace_s, evicted=True, message=command.reason, traceparent=call.traceparent, again=command.again
+        )
         return await self._depart(call, ending)
 
     async def on_resize(self, call: Call) -> Fact | None:
@@ -127,8 +129,11 @@ class Changes:
         try:
             if record.phase is Phase.QUEUED:
                 return await self._withdraw(call, entry)
-            if record.phase is Phase.PLACED:
-                leaving = records.releasing(record, call.sequence, desk.now_ns(), ending.message, evicted=ending.evicted)
+            if record.phase is Phase.PLACED or (record.again and call.sequence > record.sequence):
+                again = ending.again and _may_go_on(record)
+                leaving = records.releasing(
+                    record, call.sequence, desk.now_ns(), ending.message, evicted=ending.evicted, again=again
+                )
                 entry = await desk.records.write(leaving, entry)
         except StaleRevisionError:
             return AGAIN
@@ -299,6 +304,11 @@ class Changes:
         if call.delivery.deliveries > 1 and not call.waits:
             return None
         return self._refuse(call, Refusal("id", call.id, f"a command newer than {record.sequence}, the last one applied"))
+
+
+def _may_go_on(record: SliceRecord) -> bool:
+    """Whether it can go on elsewhere: what a suspended slice has left is on its node, and a gang over several leaves them at once."""
+    return not record.suspended and len(nodes_of(record.placements)) == 1
 
 
 def _of(call: Call, kind: type[C]) -> C:

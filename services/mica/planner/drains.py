@@ -2,7 +2,8 @@
 
 Invariant: a slice is moved, evicted, lost or placed elsewhere by the same paths as for any other reason, so that it ends in one
 state, whoever looked at the device and however often. Spot slices go first. The others are moved, where they hold no memory and
-fit elsewhere on their node; what is left is lost on a device that has failed, and evicted from one that still works.
+fit elsewhere on their node; what is left is lost on a device that has failed, and evicted from one that still works. There it goes
+on elsewhere if it would when its node was lost.
 
 A device that merely does not answer may do so again: its slices are left alone for ``PATIENCE_NS``. Nothing new is placed on it
 meanwhile. One that an operator drains still works: also what holds memory is moved there, and its programs have time to end.
@@ -17,7 +18,7 @@ from msgspec import Struct
 from mica.events import Device, EvictSlice, Health, LedgerEntry, MoveSlice, Phase, Service, SliceRecord, Tier
 from mica.planner.deciding import pins_of
 from mica.planner.desk import Desk
-from mica.planner.domain.draining import GRACE_S, health_text, in_order, is_over, is_sick
+from mica.planner.domain.draining import GRACE_S, health_text, in_order, is_over, is_placed_again, is_sick
 from mica.planner.domain.fleet import NodeState
 from mica.planner.domain.ledgers import stands
 from mica.planner.domain.moving import moved
@@ -102,7 +103,8 @@ class Drains:
             await self._followups.give_up(node.name, record.id, why.reason)
         else:
             grace_s = why.grace_s if why.grace_s is not None else GRACE_S[entry.tier]
-            command = EvictSlice(id=record.id, grace_s=grace_s, reason=why.reason[:REASON_MAX])
+            again = is_placed_again(entry.tier, pins_of(self._desk, "").pool(node.pool))
+            command = EvictSlice(id=record.id, grace_s=grace_s, reason=why.reason[:REASON_MAX], again=again)
             await self._desk.bus.publish(command, message_id=f"drain-evict-{device.id}-{record.id}-{record.generation}")
 
     async def _move(self, device: Device, record: SliceRecord, why: Why) -> bool:

@@ -127,7 +127,12 @@ class Followups:
                 break
             if not self._gangs.has_left(entry.value):
                 return
-            phase = Phase.EVICTED if departure.evicted else Phase.RELEASED
+            if entry.value.again:
+                if await self._go_on(node, entry) is not AGAIN:
+                    return
+                entry = await desk.records.read(slice_id)
+                continue
+            phase = Phase.EVICTED if entry.value.evicted else Phase.RELEASED
             end = records.ended(entry.value, phase, departure.message, desk.now_ns())
             uncharging = desk.tenants.uncharge(departure.tenant, slice_id)
             written, uncharged = await asyncio.gather(desk.records.write(end, entry), uncharging, return_exceptions=True)
@@ -145,6 +150,24 @@ class Followups:
             await desk.ledgers.edit(each, lambda ledger: edits.forget(ledger, slice_id))
         desk.mine.discard(slice_id)
         self._waiting.wake()
+
+    async def _go_on(self, node: str, entry: Entry[SliceRecord]) -> Answered:
+        """Place an evicted slice elsewhere, of which nothing is left.
+
+        Its departure goes first: whoever goes on after a crash finds a record that is leaving, and lets it leave once more.
+        """
+        desk, record = self._desk, entry.value
+        await desk.ledgers.edit(node, lambda ledger: edits.forget(ledger, record.id))
+        why = f"evicted from node {node}" + (f": {record.message}" if record.message else "")
+        ready = record.lost is not None or await desk.was_ready(record)
+        answer = await (self._requests.go_on(entry, why) if ready else self._requests.replace_failed(entry, frozenset(), why))
+        if isinstance(answer, Again):
+            return answer
+        if isinstance(answer, Fact):
+            await desk.say(answer, record.traceparent)
+        await desk.settle_tenant(record.id, record.request.tenant)
+        self._waiting.wake()
+        return answer
 
     async def _leaving(self, slice_id: str) -> Entry[SliceRecord] | None:
         """The record of a slice that its ledger has let go; if another replica did that, what is cached is its placement."""
@@ -228,7 +251,7 @@ class Followups:
         node, why = cause
         if await self._desk.ledgers.bar(node, entry.value, epoch, at_once=again) is not Outcome.APPLIED:
             return AGAIN
-        if entry.value.phase is not Phase.PLACED:
+        if entry.value.phase is not Phase.PLACED and not entry.value.again:
             ready = entry.value.lost is not None or await self._desk.was_ready(entry.value)
             phase = Phase.LOST if ready else Phase.FAILED
             return await self._requests.end(entry, phase, why)
@@ -282,9 +305,10 @@ class Followups:
 
 
 def _asks_for_its_end(ledger: Ledger, record: SliceRecord) -> bool:
-    """Whether a gang over several nodes is gone, and its departure still asks the planner to say so."""
+    """Whether a slice is gone of which the planner says so, a gang over several nodes for one, and its departure still asks it to."""
     departure = ledger.departures.get(record.id)
-    return departure is not None and departure.nodes > 1 and record.phase in (Phase.RELEASED, Phase.EVICTED)
+    asks = departure is not None and (departure.nodes > 1 or departure.again)
+    return asks and record.phase in (Phase.RELEASED, Phase.EVICTED)
 
 
 def _drop(slice_id: str, ledger: Ledger) -> Ledger:

@@ -102,9 +102,9 @@ class Gangs:
         return True
 
     async def gone(self, slice_id: str, departure: Departure) -> tuple[str, ...]:
-        """Say how a gang over several nodes has ended, while its departures still ask for that; its nodes, all free of it."""
+        """Say how a slice has ended of which no enforcer does, while its departures still ask for that; its nodes, all free of it."""
         desk = self._desk
-        if departure.nodes <= 1:
+        if departure.nodes <= 1 and not departure.again:
             return ()
         entry = await desk.records.get(slice_id)
         if entry is None or entry.value.phase not in (Phase.RELEASED, Phase.EVICTED):

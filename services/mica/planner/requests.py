@@ -200,6 +200,12 @@ class Requests:
         policy = pins_of(desk, record.request.tenant).pool(desk.fleet.node(nodes_of(record.placements)[0]).pool)
         if not is_placed_again(record.request.tier, policy):
             return await self.end(entry, Phase.LOST, why)
+        return await self.go_on(entry, why)
+
+    async def go_on(self, entry: Entry[SliceRecord], why: str) -> Answered:
+        """Place a slice elsewhere that was ready and can't be there any more, or have it wait for a place."""
+        desk, record = self._desk, entry.value
+        policy = pins_of(desk, record.request.tenant).pool(desk.fleet.node(nodes_of(record.placements)[0]).pool)
         await self.gangs.tell_before_its_end(record)
         homeless = records.homeless(record, why, desk.now_ns(), policy.loss_queue_s)
         log.warning("slice %s looks for another place: %s", record.id, why)
@@ -235,7 +241,7 @@ class Requests:
         The ledger of the old node is left to the caller, once the new one has its entry: until then the failure stays visible.
         """
         desk, record = self._desk, entry.value
-        plan = await self._plan(replace(record, placements=()), entry, failed)
+        plan = await self._plan(replace(record, placements=(), evicted=False, again=False), entry, failed)
         tried = record.generation - (record.lost.generation if record.lost is not None else 0)
         if plan.record.phase in (Phase.REJECTED, Phase.LOST) or tried >= TRIED_AGAIN:
             desk.fleet.unreserve(record.id, plan.record.placements)

@@ -16,7 +16,7 @@ from typing import Final
 from msgspec import Struct
 
 from mica.events import Burn, Slo, SloReported
-from mica.slo_guard.judge import Breach
+from mica.slo_guard.judge import LATENCIES, Breach, value_of
 
 BUDGET: Final = 0.01
 """The part of the requests that may break a bound: latencies are promised as 99th percentiles."""
@@ -29,6 +29,16 @@ LIKELY: Final = math.log(100)
 
 AFTER_S: Final = 10.0
 """Over so long a span is counted what goes wrong although something was done."""
+
+NEAR: Final = 0.9
+"""Where the slowest of every few requests takes so much of what is promised on average, the slowest of a hundred takes more."""
+
+FEW: Final = 50
+"""A window of fewer requests has no 99th percentile: what it reports as that is its slowest."""
+
+NEAR_WINDOWS: Final = 4
+NEAR_MAX: Final = 20
+"""The average is of so many windows at least, and of about so many at most."""
 
 CALM: Final = 2.0
 """Below this burn rate, over the shortest span, a breach is thought to be over: far below what begins one."""
@@ -151,9 +161,26 @@ def goes_on(since: Burn, window: Tally, elapsed_s: float) -> Burn:
     return _after(since, (AFTER_S, 1.0), window, elapsed_s)
 
 
-def not_enough(since: Burn) -> bool:
-    """Whether too many requests are bad still, by what was counted since something was done."""
-    return since.total > 0 and since.bad / since.total >= CALM * BUDGET and certain(since, LIKELY)
+def nearness(before: tuple[float, int], report: SloReported, promise: tuple[str, float]) -> tuple[float, int]:
+    """How near to the promise the slowest requests were on average, and in how many windows, with one more window."""
+    objective, promised = promise
+    observed = value_of(report, objective) if objective in LATENCIES else None
+    if not promised or observed is None or not 0 < report.requests < FEW:
+        return before
+    mean, windows = before
+    windows = min(windows + 1, NEAR_MAX)
+    return mean + (observed / promised - mean) / windows, windows
+
+
+def not_enough(since: Burn, near: tuple[float, int]) -> bool:
+    """Whether too many requests are bad still, by what was counted since something was done.
+
+    That is certain by their number, or because all of the slowest are so near to the promise (``near``: see ``nearness``).
+    """
+    if not since.total or since.bad / since.total < CALM * BUDGET:
+        return False
+    mean, windows = near
+    return certain(since, LIKELY) or (windows >= NEAR_WINDOWS and mean >= NEAR)
 
 
 def certain(burn: Burn, least: float = CERTAIN) -> bool:

@@ -39,6 +39,7 @@ from mica.slo_guard.burning import (
     calm,
     flooded,
     goes_on,
+    nearness,
     not_enough,
     run_on,
 )
@@ -102,7 +103,8 @@ def weigh(patience: Patience, state: GuardState, window: Window) -> Weighed:
     after = _measured(patience, after, window)
     after = take_back(after, window.now)
     late = window.tally.counted and window.tally.is_bad
-    falls_short = late and steps.has_helped(after, window.end) and not_enough(after.since)
+    near = after.since_ratio, after.since_windows
+    falls_short = late and steps.has_helped(after, window.end) and not_enough(after.since, near)
     if fire is None and falls_short:
         bad = after.since.bad / after.since.total
         fire = Fire(short=after.burns[0].spent / BUDGET, long=bad / BUDGET, short_s=FAST.short_s, long_s=AFTER_S)
@@ -116,6 +118,11 @@ def _counted(state: GuardState, window: Window) -> GuardState:
     burns = burned(state.burns, window.tally, elapsed_s)
     bad = window.tally.is_bad
     began = window.end - int(window.tally.window_s * NS_PER_S)
+    since, near = Burn(), (0.0, 0)
+    if state.episode is not None and steps.is_settled(state, began):
+        since = goes_on(state.since, window.tally, elapsed_s)
+        promise = state.episode.objective, state.episode.promised
+        near = nearness((state.since_ratio, state.since_windows), window.report, promise)
     bad_since = (state.bad_since or began) if bad else (0 if calm(burns) else state.bad_since)
     return replace(
         state,
@@ -124,7 +131,9 @@ def _counted(state: GuardState, window: Window) -> GuardState:
         burns=burns,
         run=run_on(state.run, window.tally, elapsed_s),
         run_since=(state.run_since or began) if bad else 0,
-        since=goes_on(state.since, window.tally, elapsed_s) if steps.is_settled(state, began) else Burn(),
+        since=since,
+        since_ratio=near[0],
+        since_windows=near[1],
         breaches=state.breaches + 1 if bad else 0,
         bad_since=bad_since,
     )

@@ -143,10 +143,10 @@ class Life(RuleBasedStateMachine):
         body = self.requests[-1 - pick % len(self.requests)][1]
         self._send(RequestSlice(tenant="t2", id=body.id, vram_bytes=gib * GIB + 1), spins)
 
-    @rule(pick=PICK, evict=st.booleans(), spins=SPINS)
-    def release(self, pick: int, evict: bool, spins: int) -> None:
+    @rule(pick=PICK, evict=st.booleans(), again=st.booleans(), spins=SPINS)
+    def release(self, pick: int, evict: bool, again: bool, spins: int) -> None:
         id_ = self.living(pick)
-        self._send(EvictSlice(id=id_) if evict else ReleaseSlice(id=id_), spins)
+        self._send(EvictSlice(id=id_, again=again) if evict else ReleaseSlice(id=id_), spins)
 
     @rule(pick=PICK, resumes=st.booleans(), spins=SPINS)
     def suspend(self, pick: int, resumes: bool, spins: int) -> None:

@@ -200,7 +200,7 @@ class SimulatedEnforcer:
             if next(iter(entries.values())).nodes == 1:
                 await self._announce(id_, entries, observed)
         for id_, departure in ledger.departures.items():
-            if departure.nodes == 1 and not any(id_ in slices for slices in observed.devices.values()):
+            if departure.nodes == 1 and not departure.again and not any(id_ in slices for slices in observed.devices.values()):
                 await self._end(id_, departure)
         for id_, entries in _by_slice(ledger).items():
             if all(observed.devices[device_id][id_].state in ALIVE for device_id in entries):

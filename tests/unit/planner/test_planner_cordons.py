@@ -106,8 +106,8 @@ async def test_slices_of_a_drained_node_are_evicted_the_least_promised_first(hou
 
 
 async def test_what_can_not_be_moved_is_evicted(house: House) -> None:
-    """The other device of the node is full; another node's is not looked at."""
-    await put(house, "s1", gib=16)
+    """The other device of the node is full; spot slices do not go on elsewhere, and the others only with their programs gone."""
+    await put(house, "s1", gib=16, tier=Tier.BURST)
     await house.send(ask("full", 20, mode=Mode.FCSP, share_ppm=50_000))
     if await where(house, "full") != ["b"]:
         await house.send(ask("full2", 20, mode=Mode.FCSP, share_ppm=50_000))

@@ -145,7 +145,7 @@ async def test_a_device_that_only_does_not_answer_is_given_time(house: House) ->
 @pytest.mark.parametrize("drain_at", [Severity.FATAL, Severity.WARNING])
 @pytest.mark.parametrize("by_node", [False, True])
 async def test_a_degraded_device_is_drained_where_the_policy_says_so(house: House, drain_at: Severity, *, by_node: bool) -> None:
-    """The node's own, or its pool's. It still works: what can't be moved is evicted, with time for its programs to end."""
+    """The node's own, or its pool's. It still works: what can't be moved has time for its programs to end, and then goes on elsewhere."""
     if by_node:
         await house.bus.policy.put("pool.default", PoolPolicy(drain_at=Severity.INFO))
     await house.bus.policy.put(
@@ -164,9 +164,10 @@ async def test_a_degraded_device_is_drained_where_the_policy_says_so(house: Hous
     assert entry.value.departures["busy"].grace_s == 120.0
     house.enforcers["n1"].used.clear()
     await house.settle()
-    (evicted,) = house.said("slice.evicted.busy")
-    assert evicted.message == "device a, health degraded: 92 C"
-    await assert_nothing_left(house, "busy")
+    assert on(await record(house, "busy")) == ["b"]
+    placed = house.said("slice.placed.busy")[-1]
+    assert placed.decision.summary.startswith("evicted from node n1: device a, health degraded: 92 C; ")
+    assert house.said("slice.evicted.busy") == []
 
 
 async def test_where_nothing_else_takes_it_a_guaranteed_slice_is_lost(house: House) -> None:

@@ -74,6 +74,18 @@ async def test_what_helped_and_falls_short_is_followed_at_once() -> None:
     assert gap_s(made) >= steps.SETTLE_S + steps.ENOUGH_S
 
 
+async def test_what_helped_and_leaves_no_room_is_followed_at_once() -> None:
+    """All of the slowest are near the promise, and one is late: nobody waits until that is certain by their number."""
+    gaps = []
+    for near in (burning.NEAR, math.inf):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("mica.slo_guard.burning.NEAR", near)
+            made = await plant(neighbour=Tier.SPOT, disturbance=0.74, seed=3)
+            await made.run(40, Load(neighbour=0.9))
+            gaps.append(gap_s(made))
+    assert gaps[0] < gaps[1]
+
+
 async def test_a_cool_down_that_a_pool_asks_for_is_kept() -> None:
     """The policy's word counts, also for what falls short."""
     made = await plant(neighbour=Tier.SPOT, disturbance=0.8, policy=Guarding(cooldown_s=12.0))
@@ -90,7 +102,7 @@ async def test_a_cool_down_is_for_what_helped() -> None:
 
 async def test_a_guard_that_never_finds_it_short_waits_for_the_cool_down(monkeypatch: pytest.MonkeyPatch) -> None:
     """The control: then the same requests are late for longer."""
-    monkeypatch.setattr("mica.slo_guard.deciding.not_enough", lambda _: False)
+    monkeypatch.setattr("mica.slo_guard.deciding.not_enough", lambda *_: False)
     made = await plant(neighbour=Tier.SPOT, disturbance=0.8)
     await made.run(60, Load(neighbour=0.9))
     assert gap_s(made) >= deciding.Patience().cooldown_s

@@ -38,6 +38,7 @@ from mica.events import (
     SliceFact,
     SliceFailed,
     SliceLost,
+    SlicePlaced,
     SliceQueued,
     SliceReady,
     SliceRefused,
@@ -137,11 +138,14 @@ def control(id: str, control_word: str, reason: str, **how: Any) -> None:  # noq
 
 @click.command()
 @click.option("--grace", "grace_s", type=SECONDS, default="5s", show_default=True, help="Before its processes are terminated.")
+@click.option("--again", is_flag=True, help="Then place it elsewhere; its programs do not come along.")
 @click.option("--reason", default="", help="Told to the tenant.")
 @_waiting
-def evict(id: str, grace_s: float, reason: str, **how: Any) -> None:  # noqa: A002 - as typed
-    """Take a slice away from its tenant."""
-    run(_send(EvictSlice(id=id, grace_s=grace_s, reason=reason), (SliceEvicted, SliceReleased, *WITHDRAWN), How(**how)))
+def evict(id: str, grace_s: float, reason: str, *, again: bool, **how: Any) -> None:  # noqa: A002 - as typed
+    """Take a slice away from its tenant, for good or from where it is."""
+    command = EvictSlice(id=id, grace_s=grace_s, reason=reason, again=again)
+    elsewhere = (SlicePlaced, SliceQueued, SliceLost) if again else ()
+    run(_send(command, (SliceEvicted, SliceReleased, *elsewhere, *WITHDRAWN), _patient(How(**how), grace_s)))
 
 
 @click.command()

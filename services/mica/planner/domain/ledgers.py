@@ -48,6 +48,7 @@ class Ending(Struct, frozen=True):
     evicted: bool = False
     message: str = ""
     traceparent: str = ""
+    again: bool = False
 
 
 def entries_of(record: SliceRecord, node: str) -> dict[str, LedgerEntry]:
@@ -153,6 +154,7 @@ def align(ledger: Ledger, record: SliceRecord, generation: int, ending: Ending) 
             message=ending.message,
             traceparent=ending.traceparent or record.traceparent,
             nodes=len(nodes_of(record.placements)),
+            again=record.again,
         )
         ledger = replace(ledger, departures={**ledger.departures, record.id: departure})
     return ledger

@@ -52,9 +52,13 @@ def rejected(record: SliceRecord, refusal: Refusal, decision: Decision | None, a
     )  # fmt: skip
 
 
-def releasing(record: SliceRecord, sequence: int, at: int, message: str = "", *, evicted: bool = False) -> SliceRecord:
-    """It is to go; what it had stays named until it is gone."""
-    return replace(record, phase=Phase.RELEASING, sequence=sequence, updated_at=at, message=message, evicted=evicted)
+def releasing(
+    record: SliceRecord, sequence: int, at: int, message: str = "", *, evicted: bool = False, again: bool = False
+) -> SliceRecord:
+    """It is to go; what it had stays named until it is gone. With ``again`` it is placed elsewhere then."""
+    return replace(
+        record, phase=Phase.RELEASING, sequence=sequence, updated_at=at, message=message, evicted=evicted, again=again
+    )
 
 
 def changed(record: SliceRecord, placements: tuple[Placement, ...], sequence: int, at: int) -> SliceRecord:
@@ -73,10 +77,10 @@ def turned_down(record: SliceRecord, refusal: Refusal, decision: Decision | None
 
 
 def homeless(record: SliceRecord, message: str, at: int, queue_s: float) -> SliceRecord:
-    """It was ready on a node that is lost, and looks for another place for so long."""
+    """It was ready where it can't be any more, and looks for another place for so long."""
     return replace(
         record, placements=(), nominated=(), waits_for=WaitsFor(), resizing=None, updated_at=at,
-        suspended=False, resumes=False,
+        suspended=False, resumes=False, evicted=False, again=False,
         until=at + int(queue_s * 1e9), lost=Loss(message=message, generation=record.generation),
     )  # fmt: skip
 
