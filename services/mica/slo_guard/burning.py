@@ -33,7 +33,7 @@ AFTER_S: Final = 10.0
 NEAR: Final = 0.9
 """Where the slowest of every few requests takes so much of what is promised on average, the slowest of a hundred takes more."""
 
-FEW: Final = 50
+FEW: Final = 30
 """A window of fewer requests has no 99th percentile: what it reports as that is its slowest."""
 
 NEAR_WINDOWS: Final = 4

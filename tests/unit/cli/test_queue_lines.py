@@ -33,7 +33,9 @@ def test_a_line_says_who_wants_what_and_since_when(record: SliceRecord, wants: s
     assert (row["wants"], row["since"], row["until"]) == (wants, since_s * S, until_s * S)
 
 
-@pytest.mark.parametrize("record", [replace(AWAY, resumes=False), replace(AWAY, suspended=False), replace(QUEUED, phase=Phase.LOST)])
+@pytest.mark.parametrize(
+    "record", [replace(AWAY, resumes=False), replace(AWAY, suspended=False), replace(QUEUED, phase=Phase.LOST)]
+)
 def test_who_does_not_come_back_by_itself_does_not_wait(record: SliceRecord) -> None:
     """Suspended until somebody resumes it, in force, or over."""
     assert not is_waiting(record)

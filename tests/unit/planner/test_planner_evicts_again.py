@@ -103,7 +103,9 @@ async def test_it_goes_on_elsewhere_when_its_programs_have_ended(house: House) -
     await end_programs(house)
     assert await nodes(house) == ["n2"]
     assert told(house) == [("slice.placed", 1), ("slice.ready", 1), ("slice.placed", 2), ("slice.resized", 2)]
-    assert house.said("slice.placed.s1")[-1].decision.summary.startswith("evicted from node n1: rack 7 is moved; fcsp on L4 of node n2")
+    assert house.said("slice.placed.s1")[-1].decision.summary.startswith(
+        "evicted from node n1: rack 7 is moved; fcsp on L4 of node n2"
+    )
     first = await ledger(house, "n1")
     assert (first.devices, first.departures, first.held) == ({}, {}, {})
     assert await charged(house) == {"s1": 10 * GIB}

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from mica.events import Burn, GuardState, Slo, SloReported
-from mica.slo_guard.burning import BUDGET, Tally, burned, certain, tally
+from mica.slo_guard.burning import BUDGET, FEW, LIKELY, NEAR, NEAR_WINDOWS, Tally, burned, certain, nearness, not_enough, tally
 from mica.slo_guard.deciding import Patience, Window, weigh
 from mica.slo_guard.judge import judge
 
@@ -121,3 +121,33 @@ def test_what_nobody_wrote_down_was_good() -> None:
     (_, long, _, _) = burned((), Tally(window_s=1.0, total=10, bad=10), math.inf)
     assert long.total > 70
     assert long.bad == 10
+
+
+def near_after(values: list[float], requests: int = 8, objective: str = "p99_ms") -> tuple[float, int]:
+    """What is known after windows of so few requests, the slowest of which took so long, where 100 is promised."""
+    near = (0.0, 0)
+    for value in values:
+        report = SloReported(at=START, id="s1", window_s=0.5, requests=requests, p99_ms=value, late=0)
+        near = nearness(near, report, (objective, 100.0))
+    return near
+
+
+def test_how_near_the_slowest_are_is_an_average_of_small_windows() -> None:
+    """A large one has a percentile of its own, and what is promised otherwise says nothing of latencies."""
+    assert near_after([80, 100, 90]) == (pytest.approx(0.9), 3)
+    assert near_after([80, 100, 90], requests=FEW) == (0.0, 0)
+    assert near_after([80], requests=0) == (0.0, 0)
+    assert near_after([80], objective="late") == (0.0, 0)
+    assert near_after([200] * 5 + [50] * 60)[0] < 0.65
+
+
+def test_what_leaves_no_room_is_not_enough_with_one_late_request() -> None:
+    """Else their number has to be certain. Within the budget nothing is asked, nor without a late request."""
+    one_of_forty, near, far = Burn(total=40, bad=1), (NEAR, NEAR_WINDOWS), (NEAR - 0.01, NEAR_WINDOWS)
+    assert not certain(one_of_forty, LIKELY)
+    assert not_enough(one_of_forty, near)
+    assert not not_enough(one_of_forty, far)
+    assert not not_enough(one_of_forty, (NEAR, NEAR_WINDOWS - 1))
+    assert not not_enough(Burn(total=40), near)
+    assert not not_enough(Burn(total=400, bad=1), near)
+    assert not_enough(Burn(total=40, bad=10), far)

@@ -56,9 +56,7 @@ def releasing(
     record: SliceRecord, sequence: int, at: int, message: str = "", *, evicted: bool = False, again: bool = False
 ) -> SliceRecord:
     """It is to go; what it had stays named until it is gone. With ``again`` it is placed elsewhere then."""
-    return replace(
-        record, phase=Phase.RELEASING, sequence=sequence, updated_at=at, message=message, evicted=evicted, again=again
-    )
+    return replace(record, phase=Phase.RELEASING, sequence=sequence, updated_at=at, message=message, evicted=evicted, again=again)
 
 
 def changed(record: SliceRecord, placements: tuple[Placement, ...], sequence: int, at: int) -> SliceRecord:
