@@ -292,7 +292,7 @@ class Departure(Document, frozen=True, kw_only=True):
     """How a slice that is no longer in the ledger is to end: by ``slice.released`` or ``slice.evicted``.
 
     ``generation`` is the slice's; ``ledger_generation`` is that of the write that took the slice out. ``nodes`` is as in
-    ``LedgerEntry``. ``again``: it is to be placed elsewhere, so that the planner says what becomes of it, and the enforcer nothing.
+    ``LedgerEntry``. ``again``: it is to be placed elsewhere, so that the planner says what becomes of it, and no enforcer does.
     """
 
     tenant: TenantName
