@@ -54,9 +54,7 @@ def rejected(record: SliceRecord, refusal: Refusal, decision: Decision | None, a
 
 def releasing(record: SliceRecord, sequence: int, at: int, message: str = "", *, evicted: bool = False) -> SliceRecord:
     """It is to go; what it had stays named until it is gone."""
-    return replace(
-        record, phase=Phase.RELEASING, sequence=sequence, updated_at=at, message=message, evicted=evicted, again=False
-    )
+    return replace(record, phase=Phase.RELEASING, sequence=sequence, updated_at=at, message=message, evicted=evicted, again=False)
 
 
 def changed(record: SliceRecord, placements: tuple[Placement, ...], sequence: int, at: int) -> SliceRecord:
