@@ -203,8 +203,8 @@ class MoveSlice(Command, tag="slice.move", frozen=True, kw_only=True):
 class EvictSlice(Command, tag="slice.evict", frozen=True, kw_only=True):
     """Take a slice away from its tenant, with a reason; its end is ``slice.evicted``.
 
-    With ``again`` it goes on elsewhere once nothing of it is left where it was, or waits for a place as one does that has lost its
-    node; its programs do not come along. Not so a slice over several nodes, and a suspended one: these are evicted.
+    With ``again`` it goes on elsewhere once nothing of it is left where it was, or waits for a place as one does that has lost
+    its node; its programs do not come along. Not so a slice over several nodes, and a suspended one: these are evicted.
     """
 
     id: SliceId

@@ -143,7 +143,8 @@ class GuardState(Document, frozen=True, kw_only=True):
     ``bad_since``: when the present bad windows began, ``run_since``: those without a good one between. ``quiet_since``: since
     when the SLO is kept again, 0: it is not so; ``quiet_bad_s``: so much of that was bad nevertheless. ``rest_until``: nothing is
     done until then. ``since``: what was counted since the last action had settled, ``since_ratio``: how near to the promise the
-    slowest of each of these windows (``since_windows``) was, on average: 1 is as long as promised. ``acted``: when it acted within the last hour.
+    slowest of each of these windows (``since_windows``) was, on average: 1 is as long as promised. ``acted``: when it acted
+    within the last hour.
     ``steps``: what is in force, and what the last breach brought. ``episode``: the last breach. ``traceparent``: of the report
     that it acted upon.
     """

@@ -174,13 +174,12 @@ class SliceRecord(Document, frozen=True, kw_only=True):
 
     ``sequence`` is the stream sequence of the last command applied, tombstones included: an older command is void.
     ``nominated`` is the place that slices are evicted for: while the request is queued, nothing else is placed on its devices.
-    ``evicted``: it leaves because it was evicted; ``again``: and is to be placed elsewhere when it has left.
-    ``ready_generation`` is used for slices over several nodes only: the last generation that was in force on all of them.
-    ``grace_s``: how long processes may stay on the device that the last move took the slice from; ``moved_generation``: the
-    generation with which that began. ``control_sequence`` and ``size_sequence``: the commands that have set its control word and
-    its size and limits last; 0: none has. ``resizing``: the last resize, while it may be given up. ``vram_bytes``, ``share_ppm``
-    and ``own_limits``: what resizes have made of what was requested, 0 and None where nothing. ``lost``: it was ready where it
-    can't be any more, and waits for another place or has it.
+    ``evicted``: it leaves because it was evicted; ``again``: and goes on elsewhere then. ``ready_generation`` is used for slices
+    over several nodes only: the last generation that was in force on all of them. ``grace_s``: how long processes may stay on
+    the device that the last move took the slice from; ``moved_generation``: the generation with which that began.
+    ``control_sequence``, ``size_sequence``: the commands that have set its control word, and its size and limits, last; 0: none
+    has. ``resizing``: the last resize, while it may be given up. ``vram_bytes``, ``share_ppm`` and ``own_limits``: what resizes
+    have made of what was requested, 0 and None where nothing. ``lost``: it was ready, and lost its place, or has another.
 
     ``suspended``: it holds nothing of its placements' devices until it is back; its work may take ``lock_s`` to finish.
     ``resumes``: it comes back as soon as there is room; ``unsuspendable``: why it could not be suspended when last tried.
@@ -291,8 +290,8 @@ class LedgerEntry(Document, frozen=True, kw_only=True):
 class Departure(Document, frozen=True, kw_only=True):
     """How a slice that is no longer in the ledger is to end: by ``slice.released`` or ``slice.evicted``.
 
-    ``generation`` is the slice's; ``ledger_generation`` is that of the write that took the slice out. ``nodes`` is as in
-    ``LedgerEntry``. ``again``: it is to be placed elsewhere, so that the planner says what becomes of it, and the enforcer nothing.
+    ``generation`` is the slice's; ``ledger_generation`` is that of the write that took it out. ``nodes``: see ``LedgerEntry``.
+    ``again``: it is to be placed elsewhere, and the planner says what becomes of it, not the enforcer.
     """
 
     tenant: TenantName

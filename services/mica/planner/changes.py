@@ -131,10 +131,8 @@ class Changes:
                 return await self._withdraw(call, entry)
             if record.phase is Phase.PLACED or (record.again and call.sequence > record.sequence):
                 again = ending.again and _may_go_on(record)
-                leaving = records.releasing(
-                    record, call.sequence, desk.now_ns(), ending.message, evicted=ending.evicted, again=again
-                )
-                entry = await desk.records.write(leaving, entry)
+                leaving = records.releasing(record, call.sequence, desk.now_ns(), ending.message, evicted=ending.evicted)
+                entry = await desk.records.write(replace(leaving, again=again), entry)
         except StaleRevisionError:
             return AGAIN
         return None if await self._align(entry, epoch, ending) is Outcome.APPLIED else AGAIN
@@ -307,7 +305,7 @@ class Changes:
 
 
 def _may_go_on(record: SliceRecord) -> bool:
-    """Whether it can go on elsewhere: what a suspended slice has left is on its node, and a gang over several leaves them at once."""
+    """Whether it can go on elsewhere: what a suspended slice has left is on its node, and a gang has several of them to leave."""
     return not record.suspended and len(nodes_of(record.placements)) == 1
 
 

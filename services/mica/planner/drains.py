@@ -2,8 +2,8 @@
 
 Invariant: a slice is moved, evicted, lost or placed elsewhere by the same paths as for any other reason, so that it ends in one
 state, whoever looked at the device and however often. Spot slices go first. The others are moved, where they hold no memory and
-fit elsewhere on their node; what is left is lost on a device that has failed, and evicted from one that still works. There it goes
-on elsewhere if it would when its node was lost.
+fit elsewhere on their node; what is left is lost on a device that has failed, and evicted from one that still works. From there
+it goes on elsewhere if it would when its node was lost.
 
 A device that merely does not answer may do so again: its slices are left alone for ``PATIENCE_NS``. Nothing new is placed on it
 meanwhile. One that an operator drains still works: also what holds memory is moved there, and its programs have time to end.

@@ -12,7 +12,7 @@ from functools import partial
 from msgspec import Struct
 
 from mica.bus import Entry, StaleRevisionError
-from mica.events import Fact, Ledger, Observed, Phase, SliceFact, SliceRecord, Tier
+from mica.events import Departure, Fact, Ledger, Observed, Phase, SliceFact, SliceRecord, Tier
 from mica.planner.commits import Outcome
 from mica.planner.desk import AGAIN, ATTEMPTS, Again, Answered, Desk
 from mica.planner.domain import ledgers as edits
@@ -127,19 +127,9 @@ class Followups:
                 break
             if not self._gangs.has_left(entry.value):
                 return
-            if entry.value.again:
-                if await self._go_on(node, entry) is not AGAIN:
-                    return
-                entry = await desk.records.read(slice_id)
-                continue
-            phase = Phase.EVICTED if entry.value.evicted else Phase.RELEASED
-            end = records.ended(entry.value, phase, departure.message, desk.now_ns())
-            uncharging = desk.tenants.uncharge(departure.tenant, slice_id)
-            written, uncharged = await asyncio.gather(desk.records.write(end, entry), uncharging, return_exceptions=True)
-            if not isinstance(written, StaleRevisionError):
-                for failure in (written, uncharged):
-                    if isinstance(failure, BaseException):
-                        raise failure
+            if entry.value.again and await self._go_on(node, entry) is not AGAIN:
+                return
+            if not entry.value.again and await self._bury(entry, departure) is not AGAIN:
                 break
             entry = await desk.records.read(slice_id)
         else:
@@ -150,6 +140,20 @@ class Followups:
             await desk.ledgers.edit(each, lambda ledger: edits.forget(ledger, slice_id))
         desk.mine.discard(slice_id)
         self._waiting.wake()
+
+    async def _bury(self, entry: Entry[SliceRecord], departure: Departure) -> Answered:
+        """Uncharge a slice and end its record, both at once."""
+        desk, record = self._desk, entry.value
+        phase = Phase.EVICTED if record.evicted else Phase.RELEASED
+        end = records.ended(record, phase, departure.message, desk.now_ns())
+        uncharging = desk.tenants.uncharge(departure.tenant, record.id)
+        written, uncharged = await asyncio.gather(desk.records.write(end, entry), uncharging, return_exceptions=True)
+        if isinstance(written, StaleRevisionError):
+            return AGAIN
+        for failure in (written, uncharged):
+            if isinstance(failure, BaseException):
+                raise failure
+        return None
 
     async def _go_on(self, node: str, entry: Entry[SliceRecord]) -> Answered:
         """Place an evicted slice elsewhere, of which nothing is left.
@@ -305,7 +309,7 @@ class Followups:
 
 
 def _asks_for_its_end(ledger: Ledger, record: SliceRecord) -> bool:
-    """Whether a slice is gone of which the planner says so, a gang over several nodes for one, and its departure still asks it to."""
+    """Whether a slice is gone of which no enforcer says so, and its departure still asks the planner to."""
     departure = ledger.departures.get(record.id)
     asks = departure is not None and (departure.nodes > 1 or departure.again)
     return asks and record.phase in (Phase.RELEASED, Phase.EVICTED)

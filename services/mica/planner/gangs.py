@@ -102,7 +102,7 @@ class Gangs:
         return True
 
     async def gone(self, slice_id: str, departure: Departure) -> tuple[str, ...]:
-        """Say how a slice has ended of which no enforcer does, while its departures still ask for that; its nodes, all free of it."""
+        """Say how a slice has ended of which no enforcer does, while its departures still ask for it; its nodes, free of it."""
         desk = self._desk
         if departure.nodes <= 1 and not departure.again:
             return ()

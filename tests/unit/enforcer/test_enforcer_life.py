@@ -115,6 +115,16 @@ async def test_an_eviction_ends_in_evicted_with_its_reason(house: House) -> None
     assert not house.bus.published("slice.released.s1")
 
 
+async def test_of_a_slice_that_goes_on_elsewhere_no_end_is_told(house: House) -> None:
+    """It is gone here all the same; what becomes of it is the planner's to say."""
+    await house.start()
+    await house.ledger(entry())
+    await house.ledger(departures={"s1": Departure(tenant="acme", generation=2, evicted=True, again=True)})
+    assert house.said() == [("slice.ready", "s1", 1)]
+    assert not house.regions.records
+    assert (await house.observed()).devices == {}
+
+
 async def test_a_departure_of_a_slice_that_never_came_is_answered_too(house: House) -> None:
     """Placed and released between two looks at the ledger: the end is still told, once."""
     await house.start()

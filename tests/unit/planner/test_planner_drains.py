@@ -145,7 +145,7 @@ async def test_a_device_that_only_does_not_answer_is_given_time(house: House) ->
 @pytest.mark.parametrize("drain_at", [Severity.FATAL, Severity.WARNING])
 @pytest.mark.parametrize("by_node", [False, True])
 async def test_a_degraded_device_is_drained_where_the_policy_says_so(house: House, drain_at: Severity, *, by_node: bool) -> None:
-    """The node's own, or its pool's. It still works: what can't be moved has time for its programs to end, and then goes on elsewhere."""
+    """The node's own, or its pool's. It still works: what can't be moved has time for its programs to end, and goes on then."""
     if by_node:
         await house.bus.policy.put("pool.default", PoolPolicy(drain_at=Severity.INFO))
     await house.bus.policy.put(

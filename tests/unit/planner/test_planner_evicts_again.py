@@ -1,4 +1,4 @@
-"""Slices that are evicted to go on elsewhere: not before nothing is left of them where they were, and told as one that goes on."""
+"""Slices that are evicted to go on elsewhere: not before nothing is left of them where they were, and told as such."""
 
 from typing import Any
 

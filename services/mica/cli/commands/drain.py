@@ -74,7 +74,7 @@ class Area(Struct, frozen=True):
 @server_option
 @json_option
 def drain(place: str, **given: Any) -> None:
-    """Take all slices off a node or device: moved within the node where they can be, else evicted or placed elsewhere, spot first."""
+    """Take all slices off a node or device, spot first: moved within the node, else evicted, or placed elsewhere by tier."""
     how = How(**given)
     if how.undo and how.cordon:
         raise click.UsageError("--undo and --cordon contradict each other")

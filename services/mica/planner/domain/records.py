@@ -52,11 +52,9 @@ def rejected(record: SliceRecord, refusal: Refusal, decision: Decision | None, a
     )  # fmt: skip
 
 
-def releasing(
-    record: SliceRecord, sequence: int, at: int, message: str = "", *, evicted: bool = False, again: bool = False
-) -> SliceRecord:
-    """It is to go; what it had stays named until it is gone. With ``again`` it is placed elsewhere then."""
-    return replace(record, phase=Phase.RELEASING, sequence=sequence, updated_at=at, message=message, evicted=evicted, again=again)
+def releasing(record: SliceRecord, sequence: int, at: int, message: str = "", *, evicted: bool = False) -> SliceRecord:
+    """It is to go; what it had stays named until it is gone."""
+    return replace(record, phase=Phase.RELEASING, sequence=sequence, updated_at=at, message=message, evicted=evicted, again=False)
 
 
 def changed(record: SliceRecord, placements: tuple[Placement, ...], sequence: int, at: int) -> SliceRecord:
