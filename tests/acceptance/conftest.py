@@ -2,9 +2,11 @@
 
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from acceptance_stack import Stack, new_home
+from second_node import NODE, SecondNode
 
 
 @pytest.fixture
@@ -37,3 +39,16 @@ def shared_stack() -> Iterator[Stack]:
     finally:
         stack.close()
         shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture
+def two(house: Stack, tmp_path: Path) -> Iterator[SecondNode]:
+    """``mica up`` on one node, and a second node that its planner knows."""
+    first = tmp_path / "one.toml"
+    first.write_text(NODE.format(name="one"))
+    house.start("--port", "0", "--node", str(first))
+    node = SecondNode(house, house.home)
+    try:
+        yield node
+    finally:
+        node.close()

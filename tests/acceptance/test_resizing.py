@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from acceptance_stack import GIB, Client, Stack, soon
+from second_node import SecondNode
 
 NODE = 'name = "pair"\n[[device]]\nmodel = "L4"\ncount = 2\n'
 
@@ -52,19 +53,41 @@ async def test_a_program_that_ignores_a_shrink_keeps_its_memory_or_by_tier_its_l
 
 
 async def test_a_node_is_drained_and_opened_again(house: Stack, tmp_path: Path) -> None:
-    """Of a device slices move to the other; of the node they are evicted; what comes meanwhile waits until it is open."""
+    """Of a device slices move to the other; of the only node a guaranteed one waits for a place, and a spot one is evicted."""
     node = tmp_path / "pair.toml"
     node.write_text(NODE)
     house.start("--port", "0", "--node", str(node))
     hold(house, "kept", "guaranteed")
+    hold(house, "spot", "spot")
     device = house.json("show", "kept")["placements"][0]["device_id"]
 
     assert "nothing is left there" in house.mica("drain", device, "--grace", "1s")
     assert house.json("show", "kept")["placements"][0]["device_id"] != device
     assert house.json("drain", "pair", "--grace", "1s")["left"] == 0
-    assert house.json("show", "kept")["state"] == "evicted"
+    assert house.json("show", "spot")["state"] == "evicted"
+    assert [(each["id"], each["wants"]) for each in house.json("queue")] == [("kept", "another place")]
     assert "has it drained" in house.mica("request", "--tenant", "tester", "--vram", "1GiB", status=None)
     assert house.json("drain", "pair", "--undo")["service"] == "open"
+    await soon(lambda: house.json("show", "kept")["state"] == "ready")
+    assert takes(house.client("kept"), 3 * GIB)
     house.request("later", "1GiB")
     assert "no such node or device" in house.mica("drain", "nowhere", status=1)
+    house.audit_recovered()
+
+
+async def test_slices_of_a_drained_node_go_on_on_another(house: Stack, two: SecondNode) -> None:
+    """When their programs have ended; what starts one there has the slice as it was, and its id."""
+    await soon(lambda: len({each["node"] for each in house.json("devices")}) == 2)
+    house.mica("drain", "two", "--cordon")
+    client = hold(house, "kept", "guaranteed")
+    house.mica("drain", "two", "--undo")
+
+    assert house.json("drain", "one", "--grace", "1s")["left"] == 0
+    assert client.process.wait(30) != 0
+    await soon(lambda: house.json("show", "kept")["state"] == "ready")
+    [placement] = house.json("show", "kept")["placements"]
+    assert (placement["node"], placement["vram_bytes"]) == ("two", 4 * GIB)
+    assert (two.runtime_dir / "slices" / "kept" / "attach.json").is_file()
+    assert not (house.runtime_dir / "slices" / "kept").exists()
+    assert "before     it was ready elsewhere; evicted from node one: device" in house.mica("explain", "kept")
     house.audit_recovered()

@@ -69,6 +69,7 @@ def told(account: Account) -> list[str]:
     only = only_text(record.request)
     lines += [item("only", only)] if only else []
     lines += [item("size", readable(size_text(record.request, decision.size)))] if decision.summary else []
+    lines += [item("before", f"it was ready elsewhere; {record.lost.message}")] if record.lost is not None else []
     lines += _story(account)
     if record.placements:
         lines += _where(account, decision)
