@@ -21,9 +21,9 @@
 #define ROOM_PARTS 4 /* of a quantum, with what is added */
 #define LEAD_PARTS 8 /* of a quantum, without; and not more than a ROOM_PARTS part of what is added */
 /* A turn is so many quanta long, as long as nobody prompt waits: those that always have work lose nothing by it, and a device that changes hands stands still. It is
- * shorter where its slice has less than half of the device: who is owed little has it briefly, and however many share it, a round of all is so many quanta long. */
+ * shorter where its slice has less than a tenth of the device: a scavenger is owed little at a time, and has it briefly. */
 #define TURN_QUANTA 8
-#define ROUND_QUANTA (2 * TURN_QUANTA)
+#define ROUND_QUANTA (10 * TURN_QUANTA)
 #define MEAN_PARTS 16 /* so many gaps are about what an average is of */
 #define FULL_RECHECK_NS 100000ULL /* launches in flight are at their limit: ask again so soon */
 

@@ -159,11 +159,12 @@ static uint64_t turn_of(uint64_t share_ppm)
 
 static void test_who_has_little_has_short_turns(void)
 {
-    uint64_t half_ns = turn_of(500000);
-    CHECK_EQUAL(turn_of(970000), half_ns);
-    CHECK_EQUAL(turn_of(250000), half_ns / 2);
-    CHECK_EQUAL(turn_of(125000), half_ns / 4);
-    CHECK_EQUAL(turn_of(10000), QUANTUM / 4); /* one of its works, whatever it is owed */
+    uint64_t whole_ns = turn_of(500000);
+    CHECK_EQUAL(turn_of(970000), whole_ns);
+    CHECK_EQUAL(turn_of(100000), whole_ns);
+    CHECK_EQUAL(turn_of(50000), whole_ns / 2);
+    CHECK_EQUAL(turn_of(25000), whole_ns / 4);
+    CHECK_EQUAL(turn_of(1000), QUANTUM / 4); /* one of its works, whatever it is owed */
 }
 
 static void test_own_work_is_added_before_the_device_runs_dry(void)
@@ -323,7 +324,7 @@ int main(void)
     check_run(test_who_comes_back_at_once_is_waited_for, "who comes back at once, and comes first, is waited for");
     check_run(test_a_turn_ends_for_who_is_prompt, "a turn ends for a slice within its share that had nothing to do");
     check_run(test_a_turn_is_of_bounded_length, "and is of bounded length for the others");
-    check_run(test_who_has_little_has_short_turns, "who has less than half of the device has it for a smaller part of each round, and for one work at least");
+    check_run(test_who_has_little_has_short_turns, "who has less than a tenth of the device has shorter turns, of one work at least");
     check_run(test_own_work_is_added_before_the_device_runs_dry, "a slice adds to its own work before the device runs dry");
     check_run(test_less_is_added_while_somebody_prompt_comes, "and less of it while somebody comes who asks for little after a while");
     check_run(test_who_seldom_comes_late_is_waited_for_that_long, "who comes back at once, and seldom a little later, is waited for that long; who always comes later is not");
