@@ -47,6 +47,7 @@ class _Lib:
     MICA_HOLD_NS: int
     MICA_HOLD_OWNER_BITS: int
     MICA_HOLD_RENEW_NS: int
+    MICA_HOLD_RETURN_MAX_NS: int
     MICA_HOLD_UNTIL_BITS: int
     MICA_CLEAN_NO: int
     MICA_CLEAN_LIKELY: int

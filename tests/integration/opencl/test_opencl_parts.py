@@ -203,30 +203,15 @@ while told() != "end":
 """
 
 
-class Costs:
-    """What slice ``a`` is charged for its kernels, by what the device says that they took.
+def cost_of_a_round(node: OpenClNode, program: Program) -> float:
+    """What slice ``a`` is charged for twenty kernels, by what the device says that they took.
 
-    The first round tells what a kernel takes, and does not count. On a busy machine some take several times as long as others,
-    and each is charged as long as the last ones took on average: what counts is the sum of all rounds.
+    The first rounds tell what a kernel takes, and a machine that does not run the program meanwhile makes one wrong.
     """
-
-    def __init__(self, node: OpenClNode, program: Program) -> None:
-        self._node, self._program = node, program
-        self._round()
-        self._charged_ns = self._took_ns = 0
-
-    def after_a_round(self) -> float:
-        """Up to now, with twenty kernels more."""
-        charged_ns, took_ns = self._round()
-        self._charged_ns += charged_ns
-        self._took_ns += took_ns
-        return self._charged_ns / self._took_ns
-
-    def _round(self) -> tuple[int, int]:
-        before = self._node.usage("a").gpu_ns
-        self._program.tell("go")
-        took_ns: int = self._program.answer()["ns"]
-        return self._node.usage("a").gpu_ns - before, took_ns
+    before = node.usage("a").gpu_ns
+    program.tell("go")
+    took: int = program.answer()["ns"]
+    return (node.usage("a").gpu_ns - before) / took
 
 
 def test_work_in_a_part_costs_that_part_of_its_time(node: OpenClNode, eventually: Eventually) -> None:
@@ -234,8 +219,7 @@ def test_work_in_a_part_costs_that_part_of_its_time(node: OpenClNode, eventually
     node.place("a", **part(1, 1))
     program = node.start("a", TIMED, **UNITS)
     assert program.answer() == {"units": 1}
-    costs = Costs(node, program)
-    eventually(lambda: costs.after_a_round() == pytest.approx(0.25, rel=0.2))
+    eventually(lambda: cost_of_a_round(node, program) == pytest.approx(0.25, rel=0.2))
     program.tell("end")
     assert program.close() == ""
 
@@ -248,8 +232,7 @@ def test_a_part_that_the_driver_refuses_is_said_once_and_the_rate_holds_the_shar
     layers = f"{refusing}:{node.environment('a')['OPENCL_LAYERS']}"
     program = node.start("a", TIMED, OPENCL_LAYERS=layers, **UNITS)
     assert program.answer() == {"units": 4}
-    costs = Costs(node, program)
-    eventually(lambda: costs.after_a_round() == pytest.approx(1, rel=0.2))
+    eventually(lambda: cost_of_a_round(node, program) == pytest.approx(1, rel=0.2))
     program.tell("end")
     why = "clCreateSubDevices answered -57; the rate limit holds its share"
     assert program.close() == f"mica: device {node.device}: no part of its own for this slice: {why}\n"
