@@ -20,9 +20,9 @@ from msgspec import Struct
 
 from mica.bench._errors import BenchError
 from mica.bench._slo_figures import NS_PER_S, Answer, Stretch, p99_ms, report_of
-from mica.bench._slo_load import Load, Request
+from mica.bench._slo_load import SHARES_PPM, Load, Request
 from mica.bench._slo_sim import Kernels
-from mica.events import SliceSampled, Slo, SloReported
+from mica.events import PPM, SliceSampled, Slo, SloReported
 
 HOUR_S: Final = 3600.0
 START_NS: Final = 1_700_000_000_000_000_000
@@ -101,8 +101,9 @@ def watch_health(load: Load, kernels: Kernels, margin: float) -> Health:
 
 
 def _places(slo: Slo) -> list[str]:
-    server = {"id": "server", "device_id": DEVICE, "share_ppm": 990_000, "slo": msgspec.to_builtins(slo)}
-    flood = {"id": "flood", "device_id": DEVICE, "share_ppm": 10_000, "tier": "spot", "limits": {"ceiling_ppm": 1_000_000}}
+    server = {"id": "server", "device_id": DEVICE, "share_ppm": SHARES_PPM[0], "slo": msgspec.to_builtins(slo)}
+    rest = {"ceiling_ppm": PPM}
+    flood = {"id": "flood", "device_id": DEVICE, "share_ppm": SHARES_PPM[1], "tier": "spot", "limits": rest}
     return [json.dumps({"place": place}) for place in (server, flood)]
 
 

@@ -15,6 +15,8 @@ from msgspec import Struct
 
 from mica.bench._errors import BenchError
 
+SHARES_PPM: Final = (990_000, 10_000)
+"""Of the server and the flood: a scavenger, with a floor that it has whatever the server wants."""
 NS_PER_S: Final = 1_000_000_000
 PROMPT_TOKENS_PER_KERNEL: Final = 512
 COLUMNS: Final = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")

@@ -24,7 +24,7 @@ from mica.bench._opencl_device import OpenClDevice
 from mica.bench._slo_chaos import run_chaos
 from mica.bench._slo_figures import p99_ms, quantile, tpots_ms
 from mica.bench._slo_health import HOUR_S, watch_health
-from mica.bench._slo_load import Load, from_trace, poisson
+from mica.bench._slo_load import SHARES_PPM, Load, from_trace, poisson
 from mica.bench._slo_opencl import KERNELS as OPENCL_KERNELS
 from mica.bench._slo_opencl import OpenCl, device_apart, on_device
 from mica.bench._slo_report import (
@@ -50,8 +50,6 @@ __all__ = ["Plan", "Report", "run"]
 
 SLO_MARGIN: Final = 1.1
 """What is promised: the p99 alone, and a tenth."""
-SHARES_PPM: Final = (990_000, 10_000)
-"""Of the server and the flood: a scavenger, with a floor that it has whatever the server wants."""
 SMALL_PPM: Final = (50_000, 200_000)
 """Of a server whose slice is too small, and a neighbour that may use what it leaves."""
 FLOOD_AFTER_S: Final = 8.0

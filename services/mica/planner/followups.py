@@ -18,7 +18,17 @@ from mica.planner.desk import AGAIN, ATTEMPTS, Again, Answered, Desk
 from mica.planner.domain import ledgers as edits
 from mica.planner.domain import records
 from mica.planner.domain.fleet import NodeState
-from mica.planner.domain.ledgers import Ending, has_left, is_barred, is_confirmed, is_ignored, nodes_of, present, stands
+from mica.planner.domain.ledgers import (
+    Ending,
+    has_left,
+    is_barred,
+    is_confirmed,
+    is_ignored,
+    is_told_by_planner,
+    nodes_of,
+    present,
+    stands,
+)
 from mica.planner.domain.misfits import Refusal
 from mica.planner.requests import Requests
 from mica.planner.retreats import Retreats
@@ -311,7 +321,7 @@ class Followups:
 def _asks_for_its_end(ledger: Ledger, record: SliceRecord) -> bool:
     """Whether a slice is gone of which no enforcer says so, and its departure still asks the planner to."""
     departure = ledger.departures.get(record.id)
-    asks = departure is not None and (departure.nodes > 1 or departure.again)
+    asks = departure is not None and is_told_by_planner(departure)
     return asks and record.phase in (Phase.RELEASED, Phase.EVICTED)
 
 

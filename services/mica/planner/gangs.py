@@ -20,7 +20,7 @@ from mica.events import (
     SliceResized,
 )
 from mica.planner.desk import Desk
-from mica.planner.domain.ledgers import has_left, nodes_of, present, stands
+from mica.planner.domain.ledgers import has_left, is_told_by_planner, nodes_of, present, stands
 
 
 class Gangs:
@@ -104,7 +104,7 @@ class Gangs:
     async def gone(self, slice_id: str, departure: Departure) -> tuple[str, ...]:
         """Say how a slice has ended of which no enforcer does, while its departures still ask for it; its nodes, free of it."""
         desk = self._desk
-        if departure.nodes <= 1 and not departure.again:
+        if not is_told_by_planner(departure):
             return ()
         entry = await desk.records.get(slice_id)
         if entry is None or entry.value.phase not in (Phase.RELEASED, Phase.EVICTED):

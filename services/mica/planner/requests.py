@@ -13,7 +13,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from mica.bus import Entry, StaleRevisionError
-from mica.events import Fact, Phase, RequestSlice, SlicePlaced, SliceRecord
+from mica.events import Fact, Phase, PoolPolicy, RequestSlice, SlicePlaced, SliceRecord
 from mica.planner.commits import NEVER, Outcome
 from mica.planner.deciding import ask_of, decided, pins_of, sized_now
 from mica.planner.desk import AGAIN, ATTEMPTS, Again, Answered, Call, ContendedError, Desk
@@ -196,20 +196,23 @@ class Requests:
 
     async def lose(self, entry: Entry[SliceRecord], why: str) -> Answered:
         """Of a slice that was ready, and is barred from its node: place it elsewhere if its tier is to be, else give it up."""
-        desk, record = self._desk, entry.value
-        policy = pins_of(desk, record.request.tenant).pool(desk.fleet.node(nodes_of(record.placements)[0]).pool)
-        if not is_placed_again(record.request.tier, policy):
+        record = entry.value
+        if not is_placed_again(record.request.tier, self._policy_of(record)):
             return await self.end(entry, Phase.LOST, why)
         return await self.go_on(entry, why)
 
     async def go_on(self, entry: Entry[SliceRecord], why: str) -> Answered:
         """Place a slice elsewhere that was ready and can't be there any more, or have it wait for a place."""
         desk, record = self._desk, entry.value
-        policy = pins_of(desk, record.request.tenant).pool(desk.fleet.node(nodes_of(record.placements)[0]).pool)
         await self.gangs.tell_before_its_end(record)
-        homeless = records.homeless(record, why, desk.now_ns(), policy.loss_queue_s)
+        homeless = records.homeless(record, why, desk.now_ns(), self._policy_of(record).loss_queue_s)
         log.warning("slice %s looks for another place: %s", record.id, why)
         return await self._commit(await self._plan(homeless, entry))
+
+    def _policy_of(self, record: SliceRecord) -> PoolPolicy:
+        """That of the pool where it is."""
+        pool = self._desk.fleet.node(nodes_of(record.placements)[0]).pool
+        return pins_of(self._desk, record.request.tenant).pool(pool)
 
     async def end(self, entry: Entry[SliceRecord], phase: Phase, why: str) -> Answered:
         """Give a slice up, and say so."""

@@ -40,8 +40,8 @@ def test_memory_of_the_process_is_asked_for_in_large_pages() -> None:
         assert memory[:: mmap.PAGESIZE] == bytes(n % 251 for n in range(length // mmap.PAGESIZE))
 
 
-def test_what_is_small_or_a_file_s_is_left_alone(tmp_path: Path) -> None:
-    """Stacks of threads are small, and a file's pages are the file's."""
+def test_what_is_a_file_s_is_left_alone(tmp_path: Path) -> None:
+    """Its pages are the file's, however many there are."""
     (tmp_path / "file").write_bytes(bytes(2 * WORTH_BYTES))
     with (tmp_path / "file").open("r+b") as file, mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE) as of_file:
         ask()

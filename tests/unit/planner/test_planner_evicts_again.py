@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from planner_documents import charged, ledger, nodes, record, told
 from planner_house import GIB, House, Rig, ask, l4, quiet
 
 from mica.events import (
     EvictSlice,
     Inventory,
-    Ledger,
     Mode,
     NodeLoss,
     NodePolicy,
@@ -17,10 +17,7 @@ from mica.events import (
     PoolPolicy,
     ReleaseSlice,
     Service,
-    SliceFact,
-    SliceRecord,
     SuspendSlice,
-    TenantHoldings,
     Tier,
 )
 
@@ -43,31 +40,6 @@ async def house() -> Any:
     await house.start_planner()
     yield house
     await house.stop_planners()
-
-
-async def record(house: House, id_: str = "s1") -> SliceRecord:
-    entry = await house.bus.state.get(f"slice.{id_}", SliceRecord)
-    assert entry is not None
-    return entry.value
-
-
-async def nodes(house: House, id_: str = "s1") -> list[str]:
-    return [each.node for each in (await record(house, id_)).placements]
-
-
-async def ledger(house: House, node: str) -> Ledger:
-    entry = await house.bus.state.get(f"ledger.{node}", Ledger)
-    return entry.value if entry is not None else Ledger(node=node)
-
-
-async def charged(house: House) -> dict[str, int]:
-    entry = await house.bus.state.get("tenant.t1", TenantHoldings)
-    return {id_: each.vram_bytes for id_, each in entry.value.holdings.items()} if entry is not None else {}
-
-
-def told(house: House, id_: str = "s1") -> list[tuple[str, int]]:
-    facts = house.bus.published(f"slice.*.{id_}")
-    return [(str(f.__struct_config__.tag), f.generation) for f in facts if isinstance(f, SliceFact)]
 
 
 async def put(house: House, *, tier: Tier = Tier.GUARANTEED, gib: int = 10, id_: str = "s1", **more: Any) -> str:

@@ -4,21 +4,19 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from planner_documents import ledger, nodes, record, told
 from planner_house import GIB, House, Rig, ask, l4, quiet
 
 from mica.events import (
     Control,
     ControlSlice,
     Inventory,
-    Ledger,
     Mode,
     NodeLoss,
     Phase,
     PoolPolicy,
     ReleaseSlice,
     ResizeSlice,
-    SliceFact,
-    SliceRecord,
     TenantHoldings,
     TenantPolicy,
     TenantQuota,
@@ -35,26 +33,6 @@ async def house() -> Any:
     await house.start_planner()
     yield house
     await house.stop_planners()
-
-
-async def record(house: House, id_: str = "s1") -> SliceRecord:
-    entry = await house.bus.state.get(f"slice.{id_}", SliceRecord)
-    assert entry is not None
-    return entry.value
-
-
-async def nodes(house: House, id_: str = "s1") -> list[str]:
-    return [each.node for each in (await record(house, id_)).placements]
-
-
-async def ledger(house: House, node: str) -> Ledger:
-    entry = await house.bus.state.get(f"ledger.{node}", Ledger)
-    return entry.value if entry is not None else Ledger(node=node)
-
-
-def told(house: House, id_: str = "s1") -> list[tuple[str, int]]:
-    facts = house.bus.published(f"slice.*.{id_}")
-    return [(str(f.__struct_config__.tag), f.generation) for f in facts if isinstance(f, SliceFact)]
 
 
 async def put(house: House, *, tier: Tier = Tier.GUARANTEED, gib: float = 10, id_: str = "s1", **more: Any) -> str:

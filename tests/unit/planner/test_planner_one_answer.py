@@ -2,6 +2,7 @@
 
 import pytest
 from msgspec.structs import replace
+from planner_documents import charged, ledger, record
 from planner_house import GIB, House, Rig, ask, l4, quiet
 
 from mica.audit import Documents
@@ -10,7 +11,6 @@ from mica.events import (
     TERMINAL_PHASES,
     Holding,
     Inventory,
-    Ledger,
     Mode,
     MoveSlice,
     Phase,
@@ -28,22 +28,6 @@ LOST_S = 45.0
 """Longer than a lease and its margin."""
 CROSS_CHECKED_TWICE_S = 60
 FINAL = SliceReady | SliceFailed | SliceRejected
-
-
-async def record(house: House, id_: str) -> SliceRecord:
-    entry = await house.bus.state.get(f"slice.{id_}", SliceRecord)
-    assert entry is not None
-    return entry.value
-
-
-async def ledger(house: House, node: str) -> Ledger:
-    entry = await house.bus.state.get(f"ledger.{node}", Ledger)
-    return entry.value if entry is not None else Ledger(node=node)
-
-
-async def charged(house: House) -> dict[str, int]:
-    entry = await house.bus.state.get("tenant.t1", TenantHoldings)
-    return {id_: each.vram_bytes for id_, each in entry.value.holdings.items()} if entry is not None else {}
 
 
 async def two_nodes() -> House:

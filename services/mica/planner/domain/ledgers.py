@@ -201,6 +201,11 @@ def unfence(ledger: Ledger, slice_id: str, generation: int) -> Ledger:
     return replace(ledger, fenced=_without(ledger.fenced, slice_id))
 
 
+def is_told_by_planner(departure: Departure) -> bool:
+    """Whether the planner says how the slice has ended, and no enforcer: it left several nodes, or was to go on elsewhere."""
+    return departure.nodes > 1 or departure.again
+
+
 def has_left(slice_id: str, departure: Departure, observed: Observed) -> bool:
     """Whether the enforcer has confirmed that nothing of a departed slice is left."""
     if observed.generation < departure.ledger_generation:
