@@ -260,7 +260,8 @@ struct mica_token_region {
     MICA_ATOMIC_U64 late_ns;      /* mean of how long after its window's end a slice's last work was still there */
     MICA_ATOMIC_U64 late_max_ns;
     MICA_ATOMIC_U64 guard_ns;     /* mean of how much later than estimated that last work ended: so much before a window's end nothing is launched */
-    uint64_t reserved[11];
+    MICA_ATOMIC_U64 firm_floor_ns; /* as order_floor_ns, of the slices that are not spot */
+    uint64_t reserved[10];
     struct mica_token_waiter waiters[MICA_SLICES_MAX];
 };
 

@@ -173,6 +173,8 @@ void mica_window_note(MICA_ATOMIC_U64 *mean, MICA_ATOMIC_U64 *most, uint64_t val
 #define MICA_RETURN_NS 5000000ULL
 /* ... and keeps what it lost to others meanwhile, in device time, up to this. */
 #define MICA_LAG_MAX_NS 100000000ULL
+/* What spot slices had of an idle slice's share is given back to one that is not spot when it returns: so much of its time in the order, at most. */
+#define MICA_LENT_MAX_NS 5000000000ULL
 
 /* Begin one submission: bring the slice's rate and order up to date after idle time, a raised ceiling or a raised share. Returns the work's order
  * tag, which it keeps while it waits. `token` may be NULL. */

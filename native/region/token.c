@@ -4,7 +4,8 @@
  *
  * Order is start-time fair queueing (Goyal, Vin, Cheng: SIGCOMM 1996). Work of cost c carries the tag that its slice's order time shows, and moves that
  * by c * 1e6 / share_ppm; the lowest tag goes first. The floor is the tag of the work submitted last, or that of a waiting slice if it is lower: a slice
- * that comes back from idleness starts there, neither behind those who were busy meanwhile nor with what it did not use.
+ * that comes back from idleness starts there, neither behind those who were busy meanwhile nor with what it did not use. Spot slices are no reason for
+ * that: they had what it did not use, and give it back.
  *
  * A turn ends early or late by no more than the quantum: a slice that is no longer the lowest goes on until its turn is a quantum long, so that the
  * device does not change hands with every launch. The error of a share is therefore bounded by one quantum or one kernel, however long it runs.
@@ -67,6 +68,18 @@ static uint64_t floor_at(const struct mica_token_region *token, uint64_t now_ns)
     return floor_ns;
 }
 
+/* Where a slice joins the order at the earliest: `kept_ns` before the floor, or, where spot slices alone have been served since, what it lent them before it. */
+static uint64_t joins_at(const struct mica_token_region *token, const struct mica_slice_limits *limits, uint64_t floor_ns, uint64_t kept_ns)
+{
+    uint64_t at_ns = difference(floor_ns, kept_ns);
+    if (token == NULL || limits->tier == MICA_TIER_SPOT)
+        return at_ns;
+    uint64_t firm_ns = difference(load(&token->firm_floor_ns), kept_ns);
+    uint64_t lent_ns = difference(floor_ns, MICA_LENT_MAX_NS);
+    uint64_t sooner_ns = firm_ns > lent_ns ? firm_ns : lent_ns;
+    return sooner_ns < at_ns ? sooner_ns : at_ns;
+}
+
 static uint64_t enter(struct mica_usage_region *usage, const struct mica_token_region *token, const struct mica_slice_limits *limits, uint64_t kept_ns,
                       uint64_t now_ns)
 {
@@ -75,7 +88,7 @@ static uint64_t enter(struct mica_usage_region *usage, const struct mica_token_r
     bool idle = now_ns > sum(load(&usage->active_until_ns), MICA_RETURN_NS);
     uint64_t lag_ns = idle || token == NULL ? 0 : MICA_LAG_MAX_NS;
     raise_to(&usage->virtual_time_ns, difference(now_ns, lag_ns));
-    raise_to(&usage->order_time_ns, difference(floor_ns, scaled(lag_ns > kept_ns ? lag_ns : kept_ns, MICA_PPM, share_of(limits))));
+    raise_to(&usage->order_time_ns, joins_at(token, limits, floor_ns, scaled(lag_ns > kept_ns ? lag_ns : kept_ns, MICA_PPM, share_of(limits))));
     return load(&usage->order_time_ns);
 }
 
@@ -103,8 +116,11 @@ void mica_order_charge(struct mica_usage_region *usage, struct mica_token_region
 {
     atomic_fetch_add_explicit(&usage->order_time_ns, scaled(cost_ns, MICA_PPM, share_of(limits)), memory_order_relaxed);
     raise_to(&usage->active_until_ns, end_ns);
-    if (token != NULL)
-        store(&token->order_floor_ns, tag_ns);
+    if (token == NULL)
+        return;
+    store(&token->order_floor_ns, tag_ns);
+    if (limits->tier != MICA_TIER_SPOT)
+        store(&token->firm_floor_ns, tag_ns);
 }
 
 void mica_order_correct(struct mica_usage_region *usage, struct mica_token_region *token, const struct mica_slice_limits *limits,

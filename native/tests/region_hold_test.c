@@ -218,12 +218,29 @@ static void test_who_was_idle_keeps_a_little(void)
     struct mica_slice_limits limits = {.share_ppm = 500000, .ceiling_ppm = 500000, .burst_ns = MS, .quantum_ns = QUANTUM};
     bool has_kept = false;
     reset();
-    atomic_store(&token.order_floor_ns, NOW);
+    mica_order_charge(&usages[0], &token, &limits, NOW, MS, NOW);
     CHECK_EQUAL(mica_hold_enter(&usages[1], &token, &limits, NOW, &has_kept), NOW - 2 * MICA_HOLD_KEPT_NS);
     CHECK(has_kept);
     mica_order_charge(&usages[1], NULL, &limits, 0, MICA_HOLD_KEPT_NS / 2 + 1000, NOW);
     (void)mica_hold_enter(&usages[1], &token, &limits, NOW, &has_kept);
     CHECK(!has_kept);
+}
+
+/* What spot slices have had since goes back, up to a bound; what others had does not. */
+static void test_who_was_idle_has_lent_to_spot_slices(void)
+{
+    struct mica_slice_limits limits = {.share_ppm = 500000, .ceiling_ppm = 500000, .burst_ns = MS, .quantum_ns = QUANTUM};
+    struct mica_slice_limits spot = {.tier = MICA_TIER_SPOT, .share_ppm = 500000, .ceiling_ppm = 500000, .burst_ns = MS, .quantum_ns = QUANTUM};
+    bool has_kept = false;
+    reset();
+    mica_order_charge(&usages[0], &token, &spot, NOW, MS, NOW);
+    CHECK_EQUAL(mica_hold_enter(&usages[2], &token, &spot, NOW, &has_kept), NOW - 2 * MICA_HOLD_KEPT_NS);
+    CHECK_EQUAL(mica_hold_enter(&usages[1], &token, &limits, NOW, &has_kept), NOW - MICA_LENT_MAX_NS);
+    CHECK(has_kept);
+    reset();
+    mica_order_charge(&usages[0], &token, &limits, NOW, MS, NOW);
+    mica_order_charge(&usages[2], &token, &spot, NOW + MS, MS, NOW);
+    CHECK_EQUAL(mica_hold_enter(&usages[1], &token, &limits, NOW, &has_kept), NOW - 2 * MICA_HOLD_KEPT_NS);
 }
 
 static void test_a_damaged_word_holds_nobody(void)
@@ -329,6 +346,7 @@ int main(void)
     check_run(test_less_is_added_while_somebody_prompt_comes, "and less of it while somebody comes who asks for little after a while");
     check_run(test_who_seldom_comes_late_is_waited_for_that_long, "who comes back at once, and seldom a little later, is waited for that long; who always comes later is not");
     check_run(test_who_was_idle_keeps_a_little, "who was idle keeps a little of what it did not use, until it has used it");
+    check_run(test_who_was_idle_has_lent_to_spot_slices, "and what spot slices had of its share meanwhile");
     check_run(test_a_damaged_word_holds_nobody, "a damaged word holds nobody up");
     check_run(test_never_two_at_once, "of threads that race never those of two slices have work on the device");
     check_run(test_who_lets_go_is_overtaken, "who lets go while its slice puts new work there, lets nobody in");

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The arithmetic of rate and windows, with given clocks.
+ * The arithmetic of rate and windows, and of a slice's processes among themselves, with given clocks.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -158,6 +158,28 @@ static void test_windows(void)
     CHECK_EQUAL(window_wait(UINT64_MAX, UINT64_MAX - 1, UINT64_MAX, UINT64_MAX, UINT64_MAX), 0);
 }
 
+static void test_processes_share_by_weight(void)
+{
+    uint64_t used[2] = {0, 0};
+    reset(0);
+    atomic_store(&region.slots_high, 2);
+    for (unsigned i = 0; i < 2; i++) {
+        atomic_store(&region.processes[i].owner, MICA_OWNER_HELD | (i + 1));
+        atomic_store(&region.processes[i].weight, i == 0 ? 300 : 100);
+        mica_process_enter(&region, i, 0, NOW);
+    }
+    for (uint64_t at_ns = NOW; at_ns < NOW + 100000000; at_ns += 100000) {
+        unsigned goes = mica_process_wait(&region, 0, 2000000, at_ns) ? 1 : 0;
+        (void)mica_process_wait(&region, 1, 2000000, at_ns);
+        mica_process_charge(&region, goes, 100000);
+        used[goes] += 100000;
+        mica_process_enter(&region, goes, 0, at_ns);
+    }
+    CHECK(used[0] > 70000000 && used[0] < 80000000); /* three quarters */
+    atomic_store(&region.processes[0].waiting_ns, 1); /* stopped long ago */
+    CHECK_EQUAL(mica_process_wait(&region, 1, 2000000, NOW + 200000000), 0);
+}
+
 int main(void)
 {
     check_run(test_charge_is_cost_over_ceiling, "a launch is charged its cost over the ceiling, and waits exactly until it is within the burst");
@@ -167,5 +189,6 @@ int main(void)
     check_run(test_correction_goes_both_ways, "a correction moves the virtual time both ways and counts what was used");
     check_run(test_racers_share_one_budget, "threads that race for one budget get it exactly, whoever gets it");
     check_run(test_windows, "a window admits what still fits into it, and names the time until it opens again");
+    check_run(test_processes_share_by_weight, "a slice's processes share by weight, and one that has stopped holds nobody up");
     return check_finish();
 }

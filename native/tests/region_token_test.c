@@ -22,11 +22,16 @@ struct tenant {
     uint64_t pause_ns;  /* between the end of its work and the next; 0: it floods */
     bool borrows;       /* its ceiling is the whole device */
     bool is_kept_for;   /* it says when it is likely to come back */
+    bool is_spot;
+    uint64_t works;     /* after so many it rests ... */
+    uint64_t rest_ns;   /* ... for so long; 0: it does not */
     /* The simulation's. */
     uint64_t at_ns; /* when it asks next */
     uint64_t begun_ns;
     uint64_t used_ns;
     uint64_t longest_wait_ns;
+    uint64_t waited_ns;         /* since it rested last */
+    uint64_t longest_waited_ns; /* between two rests */
     uint64_t submissions;
     bool asking;
     struct mica_token_ask ask;
@@ -46,7 +51,9 @@ static void reset(void)
 static struct mica_slice_limits limits_of(const struct tenant *tenant)
 {
     uint64_t ceiling_ppm = tenant->borrows ? MICA_PPM : tenant->share_ppm;
-    return (struct mica_slice_limits){.share_ppm = tenant->share_ppm, .ceiling_ppm = ceiling_ppm, .burst_ns = 10000000, .quantum_ns = QUANTUM};
+    uint64_t tier = tenant->is_spot ? MICA_TIER_SPOT : MICA_TIER_GUARANTEED;
+    return (struct mica_slice_limits){
+        .tier = tier, .share_ppm = tenant->share_ppm, .ceiling_ppm = ceiling_ppm, .burst_ns = 10000000, .quantum_ns = QUANTUM};
 }
 
 /* One step of one tenant: ask, and either submit or wait. With `by_rate` the device is not asked: the control. */
@@ -80,8 +87,14 @@ static void step(struct tenant *tenant, unsigned index, uint64_t now_ns, bool by
     tenant->submissions++;
     uint64_t waited_ns = now_ns - tenant->begun_ns;
     tenant->longest_wait_ns = waited_ns > tenant->longest_wait_ns ? waited_ns : tenant->longest_wait_ns;
+    tenant->waited_ns += waited_ns;
+    tenant->longest_waited_ns = tenant->waited_ns > tenant->longest_waited_ns ? tenant->waited_ns : tenant->longest_waited_ns;
     tenant->asking = false;
     tenant->at_ns = tenant->pause_ns != 0 ? *device_ns + tenant->pause_ns : now_ns + 2000;
+    if (tenant->rest_ns != 0 && tenant->submissions % tenant->works == 0) {
+        tenant->at_ns = *device_ns + tenant->rest_ns;
+        tenant->waited_ns = 0;
+    }
 }
 
 static struct outcome simulate(struct tenant *tenants, unsigned count, uint64_t length_ns, bool by_rate)
@@ -359,6 +372,40 @@ static void test_the_usual_return_is_learnt(void)
     CHECK_EQUAL(atomic_load(&usages[0].return_ns), MICA_KEEP_MAX_NS); /* never more */
 }
 
+/* A server with bursts of two and a half seconds, each after a second without, beside a flood that is owed a kernel of 4 ms every 400 ms. */
+static struct tenant server_beside(bool flood_is_spot, uint64_t *flood_ns)
+{
+    struct tenant tenants[2] = {
+        {.share_ppm = 990000, .cost_ns = 2000000, .pause_ns = 80000, .late_ns = 20000, .borrows = true, .is_kept_for = true, .works = 1200, .rest_ns = 1000000000},
+        {.share_ppm = 10000, .cost_ns = 4000000, .late_ns = 20000, .borrows = true, .is_spot = flood_is_spot},
+    };
+    reset();
+    simulate(tenants, 2, 20000000000, false);
+    *flood_ns = tenants[1].used_ns;
+    return tenants[0];
+}
+
+static void test_a_spot_slice_gives_back_what_it_was_lent(void)
+{
+    uint64_t flood_ns;
+    CHECK(server_beside(true, &flood_ns).longest_waited_ns <= 4000000 + QUANTUM); /* in a whole burst: what had begun already */
+    CHECK(flood_ns > 4500000000); /* it has the rests */
+    CHECK(server_beside(false, &flood_ns).longest_waited_ns > 2 * 4000000); /* the control: what is no spot slice has its share at any time */
+}
+
+/* Rests that are only just such do not add up to more than the share. */
+static void test_a_spot_slice_keeps_its_share(void)
+{
+    struct tenant tenants[2] = {
+        {.share_ppm = 800000, .cost_ns = 2000000, .pause_ns = 80000, .late_ns = 20000, .borrows = true, .is_kept_for = true, .works = 100, .rest_ns = 6000000},
+        {.share_ppm = 200000, .cost_ns = 4000000, .late_ns = 20000, .borrows = true, .is_spot = true},
+    };
+    reset();
+    simulate(tenants, 2, 60000000000, false);
+    CHECK(tenants[1].used_ns > 200000 * (60000 - MICA_LENT_MAX_NS / 1000000));
+    CHECK(tenants[0].used_ns > 700000 * 60000ULL);
+}
+
 static void test_a_long_gap_is_remembered(void)
 {
     uint64_t usual_ns = mica_return_after(100000, 400000, MICA_KEEP_MAX_NS);
@@ -421,28 +468,6 @@ static void test_a_raised_share_counts_for_old_debt(void)
     CHECK_EQUAL(mica_rate_wait(&usages[0], &limits, NOW), 100000000);
 }
 
-static void test_processes_share_by_weight(void)
-{
-    uint64_t used[2] = {0, 0};
-    reset();
-    atomic_store(&usages[0].slots_high, 2);
-    for (unsigned i = 0; i < 2; i++) {
-        atomic_store(&usages[0].processes[i].owner, MICA_OWNER_HELD | (i + 1));
-        atomic_store(&usages[0].processes[i].weight, i == 0 ? 300 : 100);
-        mica_process_enter(&usages[0], i, 0, NOW);
-    }
-    for (uint64_t at_ns = NOW; at_ns < NOW + 100000000; at_ns += 100000) {
-        unsigned goes = mica_process_wait(&usages[0], 0, QUANTUM, at_ns) ? 1 : 0;
-        (void)mica_process_wait(&usages[0], 1, QUANTUM, at_ns);
-        mica_process_charge(&usages[0], goes, 100000);
-        used[goes] += 100000;
-        mica_process_enter(&usages[0], goes, 0, at_ns);
-    }
-    CHECK(used[0] > 70000000 && used[0] < 80000000); /* three quarters */
-    atomic_store(&usages[0].processes[0].waiting_ns, 1); /* stopped long ago */
-    CHECK_EQUAL(mica_process_wait(&usages[0], 1, QUANTUM, NOW + 200000000), 0);
-}
-
 int main(void)
 {
     check_run(test_shares_are_kept, "slices that flood the device get their shares, and what lies on it stays within a quantum");
@@ -460,12 +485,13 @@ int main(void)
     check_run(test_brief_work_is_spared, "long work does not go in the middle of a slice's brief work, nor wait for it for more than a quantum");
     check_run(test_the_device_is_kept_for_who_comes_back, "the device is kept for a program that waits for each of its works, and its neighbour gets its share");
     check_run(test_without_keeping_the_gaps_are_lost, "the control: without that its neighbour goes into every gap");
+    check_run(test_a_spot_slice_gives_back_what_it_was_lent, "a slice that returns waits for none of a spot slice's work but what had begun");
+    check_run(test_a_spot_slice_keeps_its_share, "and yet a spot slice has its share over some seconds");
     check_run(test_a_long_gap_is_remembered, "one that was long is remembered for some tens of works, and not for good");
     check_run(test_the_usual_return_is_learnt, "how soon a program comes back is learnt from its gaps, and forgotten when it is idle");
     check_run(test_kept_for_a_while_and_from_those_that_come_later, "it is kept for no longer than that, and from nobody who comes first");
     check_run(test_damaged_words_hold_nobody, "damaged words hold nobody up");
     check_run(test_urgent_goes_ahead_of_the_order, "communication goes ahead of the order, not of the clock");
     check_run(test_a_raised_share_counts_for_old_debt, "a share that is raised is in force for what was used before, too");
-    check_run(test_processes_share_by_weight, "a slice's processes share by weight, and one that has stopped holds nobody up");
     return check_finish();
 }

@@ -33,6 +33,7 @@ class _Lib:
     MICA_CHARGE_PATIENCE_NS: int
     MICA_RATE_RECHECK_NS: int
     MICA_LAG_MAX_NS: int
+    MICA_LENT_MAX_NS: int
     MICA_RETURN_NS: int
     MICA_TOKEN_ALONE_NS: int
     MICA_WINDOW_IDLE_NS: int

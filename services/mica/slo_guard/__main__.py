@@ -9,8 +9,8 @@ from typing import Final
 from mica.bus import Bus, BusError, Clock, ServiceError, Settings, SystemClock, announce_ready, run_service
 from mica.events import SLICES, SLO, GuardState, SliceSampled
 from mica.observability import configure_logging, tracer
-from mica.slo_guard.deciding import Patience
 from mica.slo_guard.handlers import Guard
+from mica.slo_guard.weighing import Patience
 
 NAME: Final = "slo_guard"
 REPORTS: Final = "slo.report.*"

@@ -8,6 +8,7 @@ looked at alike, each against what the whole device does of it.
 Invariant: nobody is blamed for less than ``GPU_MIN``, ``COPY_MIN`` or ``LAUNCH_MIN`` more; and the slice's own rise goes first.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from statistics import fmean
@@ -17,6 +18,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from mica.events import PPM
+from mica.slo_guard.burning import LIKELY
 from mica.slo_guard.sightings import Rate, Seen, Sightings
 
 LOOK_BACK_S: Final = 45.0
@@ -30,6 +32,8 @@ COPY_MIN: Final = 64 << 20
 LAUNCH_MIN: Final = 200.0
 OWN_RISE: Final = 1.3
 OWN_BEFORE: Final = 3
+LOUD: Final = 0.2
+"""A neighbour that takes so much more of a device is a witness of the breach that begins with it."""
 OVER_SHARE: Final = 0.1
 HELD_BACK: Final = 0.05
 CORRELATED: Final = 0.7
@@ -104,7 +108,7 @@ def find(case: Case, seen: Sightings) -> Finding:
     if followed and held_back is None and case.now_s - case.onset_s < WAIT_S:
         return Finding(kind="early", why="no sample of the time since it began is there yet")
     own = _own_demand(case, seen)
-    rises = sorted((rise for device in followed for rise in _rises(case, seen, device)), key=lambda rise: -rise.score)
+    rises = _risen_most(case, seen, followed)
     if own is not None and not (rises and rises[0].score > _own_rise(case, seen, followed)):
         return replace(own, held_back=held_back)
     if rises:
@@ -116,6 +120,17 @@ def find(case: Case, seen: Sightings) -> Finding:
     why = "no neighbour does clearly more than before" if followed else "nothing is known of its neighbours' work"
     alone = followed and all(set(seen.on(device)) <= {case.victim} for device in followed)
     return Finding(kind="nobody", why="it has no neighbours at work" if alone else why, held_back=held_back)
+
+
+def has_witness(case: Case, seen: Sightings) -> bool:
+    """Whether a neighbour began to take much more of a device as the breach began, and the slice itself did not."""
+    followed = [device for device in case.devices if seen.on(device)]
+    rises = _risen_most(case, seen, followed)
+    return bool(rises) and rises[0].score >= max(LOUD, _own_rise(case, seen, followed))
+
+
+def _risen_most(case: Case, seen: Sightings, devices: Sequence[str]) -> list[Rise]:
+    return sorted((rise for device in devices for rise in _rises(case, seen, device)), key=lambda rise: -rise.score)
 
 
 def _before(case: Case, rates: Sequence[Rate]) -> list[Rate]:
@@ -174,17 +189,23 @@ def _with_part(rise: Rise, now: dict[str, list[Rate]]) -> Rise:
 
 
 def _own_demand(case: Case, seen: Sightings) -> Finding | None:
-    """Whether clearly more is asked of the slice itself than before."""
+    """Whether clearly more is asked of the slice itself than before: more than chance has it ask for in so short a time."""
     windows = seen.reports(case.victim)
     before = [w.demand_hz for w in windows if case.onset_s - LOOK_BACK_S <= w.at_s <= case.onset_s]
-    since = [w.demand_hz for w in windows if w.at_s > case.onset_s]
+    since = [w for w in windows if w.at_s > case.onset_s]
     if len(before) < OWN_BEFORE or not since:
         return None
-    usual, now = sorted(before)[int(0.75 * (len(before) - 1))], fmean(since)
-    if now < OWN_RISE * usual or now - usual < 1.0:
+    came, span_s = sum(w.came for w in since), sum(w.window_s for w in since)
+    usual, now = sorted(before)[int(0.75 * (len(before) - 1))], came / span_s
+    if now < OWN_RISE * usual or now - usual < 1.0 or not _beyond_chance(came, usual * span_s):
         return None
     why = f"its own requests rose from {usual:.3g} to {now:.3g} a second"
     return Finding(kind="own", evidence={"requests_before_hz": round(usual, 3), "requests_now_hz": round(now, 3)}, why=why)
+
+
+def _beyond_chance(came: float, expected: float) -> bool:
+    """Whether random arrivals, of which so many are expected, are so many less than once in a hundred times (Chernoff)."""
+    return expected <= 0 or came * math.log(came / expected) - (came - expected) >= LIKELY
 
 
 def _own_rise(case: Case, seen: Sightings, devices: Sequence[str]) -> float:

@@ -30,7 +30,7 @@ LIKELY: Final = math.log(100)
 AFTER_S: Final = 10.0
 """Over so long a span is counted what goes wrong although something was done."""
 
-NEAR: Final = 0.9
+NEAR: Final = 0.85
 """Where the slowest of every few requests takes so much of what is promised on average, the slowest of a hundred takes more."""
 
 FEW: Final = 30
@@ -69,6 +69,14 @@ RUN_LEAST: Final = 0.05
 """So many windows in a row, over so long, with so many bad requests in all and so many in each, are a flood as well: one in which
 not every request is late. One bad window never is, nor a hiccup that two of them see."""
 
+WITNESSED_S: Final = 1.0
+WITNESSED_WINDOWS: Final = 2
+WITNESSED_PART: Final = 0.5
+"""Where a neighbour stepped up at the same time, so many windows in a row in which so much is late, over so long, are a flood."""
+
+ABOUT: Final = 0.9
+"""Windows are about as long as they say: of a length that is asked for, so much is enough."""
+
 SPANS_S: Final = (FAST.short_s, FAST.long_s, SLOW.short_s, SLOW.long_s)
 
 
@@ -101,12 +109,13 @@ class Fire(Struct, frozen=True, kw_only=True):
 
 
 def tally(slo: Slo, report: SloReported, breach: Breach | None) -> Tally | None:
-    """What a report counts for; None when it says nothing, as when everybody was turned away."""
+    """What a report counts for; None when it says nothing: everybody was turned away, or nothing ended of what is under way."""
     ended = report.requests + report.errors
     if report.late is not None and ended:
         bad = report.late + report.errors
         return Tally(window_s=report.window_s, total=ended, bad=bad)
-    if report.refused and not ended:
+    waits = report.refused or report.inflight or report.queued
+    if waits and not ended and breach is None:
         return None
     failing = bool(ended) and report.errors / ended > BUDGET
     part = 1.0 if failing else _part(slo, report, breach)
@@ -134,9 +143,12 @@ def run_on(run: Burn, window: Tally, elapsed_s: float) -> Burn:
     )
 
 
-def flooded(run: Burn, in_a_row: int, burns: Sequence[Burn]) -> Fire | None:
-    """Whether a run of counted windows is a flood."""
-    if in_a_row < RUN_WINDOWS or run.seconds < RUN_S or run.spent < RUN_PART * run.seconds or not certain(run):
+def flooded(run: Burn, in_a_row: int, burns: Sequence[Burn], *, witnessed: bool = False) -> Fire | None:
+    """Whether a run of counted windows is a flood. ``witnessed``: a neighbour stepped up as it began."""
+    windows, over_s, part = RUN_WINDOWS, RUN_S, RUN_PART
+    if witnessed:
+        windows, over_s, part = WITNESSED_WINDOWS, WITNESSED_S, WITNESSED_PART
+    if in_a_row < windows or run.seconds < ABOUT * over_s or run.spent < part * run.seconds or not certain(run):
         return None
     return Fire(short=burns[0].spent / BUDGET, long=burns[1].spent / BUDGET, short_s=FAST.short_s, long_s=FAST.long_s)
 
@@ -163,24 +175,31 @@ def goes_on(since: Burn, window: Tally, elapsed_s: float) -> Burn:
 
 def nearness(before: tuple[float, int], report: SloReported, promise: tuple[str, float]) -> tuple[float, int]:
     """How near to the promise the slowest requests were on average, and in how many windows, with one more window."""
-    objective, promised = promise
-    observed = value_of(report, objective) if objective in LATENCIES else None
-    if not promised or observed is None or not 0 < report.requests < FEW:
+    now = how_near(report, promise)
+    if now is None:
         return before
     mean, windows = before
     windows = min(windows + 1, NEAR_MAX)
-    return mean + (observed / promised - mean) / windows, windows
+    return mean + (now - mean) / windows, windows
 
 
-def not_enough(since: Burn, near: tuple[float, int]) -> bool:
-    """Whether too many requests are bad still, by what was counted since something was done.
+def how_near(report: SloReported, promise: tuple[str, float]) -> float | None:
+    """How near to the promise the slowest request of a window of few was; None: it does not say."""
+    objective, promised = promise
+    observed = value_of(report, objective) if objective in LATENCIES else None
+    return observed / promised if promised and observed is not None and 0 < report.requests < FEW else None
 
-    That is certain by their number, or because all of the slowest are so near to the promise (``near``: see ``nearness``).
+
+def not_enough(since: Burn, near: tuple[float, int], *, late: bool, now: float = 0.0) -> bool:
+    """Whether too many requests are bad still, by what was counted since something was done, and by the last window.
+
+    That is certain by their number while there are ``late`` ones, or because the slowest are so near to the promise on average
+    (``near``: see ``nearness``), and ``now`` too (or late).
     """
     if not since.total or since.bad / since.total < CALM * BUDGET:
         return False
     mean, windows = near
-    return certain(since, LIKELY) or (windows >= NEAR_WINDOWS and mean >= NEAR)
+    return (late and certain(since, LIKELY)) or (windows >= NEAR_WINDOWS and mean >= NEAR and (late or now >= NEAR))
 
 
 def certain(burn: Burn, least: float = CERTAIN) -> bool:

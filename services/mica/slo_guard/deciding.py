@@ -1,11 +1,8 @@
-"""What follows from a report: first what it says about the breach and what was done about it, then what to do next. Pure.
+"""What to do next about a breach, by what ``weighing`` found and who the slice's neighbours are. Pure.
 
-Two steps, since the second needs to know the slice's neighbours, and most reports need none of that: ``weigh`` counts a window,
-begins and ends breaches, measures actions and finds those to take back; ``act`` chooses the next action.
-
-Invariant: a report is counted once, however often it is delivered. There is one action at a time, which is measured before the
-next, and a cool-down lies between them unless the last was in vain or is found not to be enough; in an hour there are no more
-than the policy's budget; what helps is taken back only after a hold, which doubles when it is needed again.
+Invariant: there is one action at a time, which is measured before the next, and a cool-down lies between them unless the last was
+in vain or is found not to be enough; in an hour there are no more than the policy's budget; what helps is taken back only after a
+hold, which doubles when it is needed again.
 """
 
 from collections.abc import Set as AbstractSet
@@ -24,202 +21,18 @@ from mica.events import (
     GuardStep,
     Phase,
     SliceRecord,
-    SloReported,
     StepPhase,
 )
 from mica.slo_guard import steps
-from mica.slo_guard.burning import (
-    AFTER_S,
-    BUDGET,
-    FAST,
-    Fire,
-    Tally,
-    burned,
-    burning,
-    calm,
-    flooded,
-    goes_on,
-    nearness,
-    not_enough,
-    run_on,
-)
-from mica.slo_guard.judge import LATE, Breach, better
+from mica.slo_guard.burning import how_near
 from mica.slo_guard.ladder import Plan, Scene, choose
 from mica.slo_guard.steps import HARMLESS, HOLDING, KEPT_AFTER, LASTING, NS_PER_S, SILENCE_S
+from mica.slo_guard.weighing import Patience, Window, take_back, with_end
 
 HOUR_NS: Final = 3600 * NS_PER_S
 REST_MAX_S: Final = 3600.0
-QUIET_TIMES: Final = 1.5
-QUIET_SPARE_S: Final = 0.25
-"""While nothing is to be taken back by mistake, so many times the budget may be bad, and so many seconds beside."""
-CLOSE_S: Final = 30.0
-"""A breach is over when the SLO has been kept for so long and nothing is in force for it."""
-BEAT_S: Final = 20.0
-"""While something is in force, good windows are written down so often: so that nobody takes silence for what is none."""
 PROVEN: Final = frozenset({GuardRung.PAUSE, GuardRung.MOVE, GuardRung.EVICT})
 """A neighbour to whom that was done in vain is not the reason."""
-
-
-class Patience(Struct, frozen=True, kw_only=True):
-    """How patient the guard is where a pool's policy does not say.
-
-    ``windows`` bad ones in a row are enough where nobody counts requests. Actions are ``cooldown_s`` apart; where nothing could
-    be done it rests ``rest_s``, then twice that, up to an hour. A report older than ``stale_s`` says nothing about now.
-    """
-
-    windows: int = 3
-    cooldown_s: float = 10.0
-    rest_s: float = 60.0
-    stale_s: float = 60.0
-
-
-class Window(Struct, frozen=True, kw_only=True):
-    """One report as it is judged: at ``now`` (Unix ns), of a window that ended at ``end``."""
-
-    sequence: int
-    now: int
-    end: int
-    report: SloReported
-    tally: Tally
-    breach: Breach | None = None
-    traceparent: str = ""
-
-
-class Weighed(Struct, frozen=True, kw_only=True):
-    """What to remember of a window; None: nothing new. ``fire``: the budget burns; ``wants``: something is to be done."""
-
-    state: GuardState | None = None
-    fire: Fire | None = None
-    wants: bool = False
-
-
-def weigh(patience: Patience, state: GuardState, window: Window) -> Weighed:
-    """What a window says about a slice of which ``state`` is remembered. Not for a report that was counted before."""
-    counted = _counted(state, window)
-    fire = burning(counted.burns, counted=window.tally.counted, in_a_row=counted.breaches, windows=patience.windows)
-    if fire is None and window.tally.counted:
-        fire = flooded(counted.run, counted.breaches, counted.burns)
-    after = _episode(counted, window, fire)
-    after = _measured(patience, after, window)
-    after = take_back(after, window.now)
-    late = window.tally.counted and window.tally.is_bad
-    near = after.since_ratio, after.since_windows
-    falls_short = late and steps.has_helped(after, window.end) and not_enough(after.since, near)
-    if fire is None and falls_short:
-        bad = after.since.bad / after.since.total
-        fire = Fire(short=after.burns[0].spent / BUDGET, long=bad / BUDGET, short_s=FAST.short_s, long_s=AFTER_S)
-    rested = window.now >= after.rest_until or falls_short
-    wants = fire is not None and not steps.busy(after) and rested
-    return Weighed(state=after if _is_news(state, after, window) else None, fire=fire, wants=wants)
-
-
-def _counted(state: GuardState, window: Window) -> GuardState:
-    elapsed_s = max(0, window.end - state.reported_at) / NS_PER_S if state.reported_at else float("inf")
-    burns = burned(state.burns, window.tally, elapsed_s)
-    bad = window.tally.is_bad
-    began = window.end - int(window.tally.window_s * NS_PER_S)
-    since, near = Burn(), (0.0, 0)
-    if state.episode is not None and steps.is_settled(state, began):
-        since = goes_on(state.since, window.tally, elapsed_s)
-        promise = state.episode.objective, state.episode.promised
-        near = nearness((state.since_ratio, state.since_windows), window.report, promise)
-    bad_since = (state.bad_since or began) if bad else (0 if calm(burns) else state.bad_since)
-    return replace(
-        state,
-        sequence=window.sequence,
-        reported_at=max(state.reported_at, window.end),
-        burns=burns,
-        run=run_on(state.run, window.tally, elapsed_s),
-        run_since=(state.run_since or began) if bad else 0,
-        since=since,
-        since_ratio=near[0],
-        since_windows=near[1],
-        breaches=state.breaches + 1 if bad else 0,
-        bad_since=bad_since,
-    )
-
-
-def _episode(state: GuardState, window: Window, fire: Fire | None) -> GuardState:
-    """Begin, follow or end a breach."""
-    episode = state.episode
-    if episode is None or episode.ended_at:
-        return _begun(state, window, fire) if fire is not None else state
-    observed = window.breach.observed if window.breach and window.breach.objective == episode.objective else episode.worst
-    if better(episode.objective, observed, episode.worst, 0.0):
-        episode = replace(episode, worst=observed)
-    loud = window.tally.is_bad and state.burns[0].spent / BUDGET >= FAST.enter
-    if fire is not None and state.quiet_since:
-        episode = replace(episode, returned=episode.returned + 1, returned_at=window.now, observed=observed, kept_at=0)
-        episode = replace(episode, sequence=window.sequence, told=False)
-    state = _quiet(state, window)
-    if fire is not None or loud:
-        state = replace(state, quiet_since=0)
-    elif calm(state.burns) and not window.tally.is_bad and not state.quiet_since:
-        state = replace(state, quiet_since=window.end, quiet_bad_s=0.0)
-        episode = replace(episode, kept_at=window.end)
-    return replace(state, episode=_ended(state, episode, window.now))
-
-
-def _quiet(state: GuardState, window: Window) -> GuardState:
-    """What is bad while the SLO is thought to be kept; more of it than may be, and it is not kept."""
-    if not state.quiet_since or not window.tally.is_bad:
-        return state
-    bad_s = state.quiet_bad_s + window.tally.part * window.tally.window_s
-    allowed_s = BUDGET * QUIET_TIMES * max(0, window.end - state.quiet_since) / NS_PER_S + QUIET_SPARE_S
-    return replace(state, quiet_bad_s=bad_s, quiet_since=state.quiet_since if bad_s <= allowed_s else 0)
-
-
-def _begun(state: GuardState, window: Window, fire: Fire | None) -> GuardState:
-    breach = window.breach or Breach(
-        objective=LATE, observed=window.tally.part, promised=BUDGET, ratio=window.tally.part / BUDGET
-    )
-    assert fire is not None
-    episode = Episode(
-        began_at=state.bad_since or window.end, detected_at=window.now, objective=breach.objective, promised=breach.promised,
-        observed=breach.observed, worst=breach.observed, burn_short=round(fire.short, 2), burn_long=round(fire.long, 2),
-        short_s=fire.short_s,
-        long_s=fire.long_s,
-        sequence=window.sequence, told=False,
-    )  # fmt: skip
-    return replace(state, episode=episode, quiet_since=0)
-
-
-def _ended(state: GuardState, episode: Episode, now: int) -> Episode:
-    open_steps = [step for step in steps.holding(state) if step.phase is not StepPhase.KEPT]
-    quiet = state.quiet_since and now - state.quiet_since >= CLOSE_S * NS_PER_S
-    return replace(episode, ended_at=now) if quiet and not open_steps else episode
-
-
-def _measured(patience: Patience, state: GuardState, window: Window) -> GuardState:
-    for step in state.steps:
-        after = steps.measured(
-            step, window.report, window.now, kept=not window.tally.is_bad, cooldown_s=patience.cooldown_s
-        )  # fmt: skip
-        if after is not step:
-            state = steps.with_step(state, after)
-        if after.ready_at and not step.ready_at and not after.helped:
-            state = replace(state, rest_until=min(state.rest_until, window.now))
-    return state
-
-
-def take_back(state: GuardState, now: int) -> GuardState:
-    """The state with the newest step that is not needed any more about to be taken back; the next has a hold of its own."""
-    step = steps.due(state, now)
-    if step is None:
-        return state
-    return replace(
-        steps.with_step(state, steps.to_be_undone(step, "it is not needed any more")), quiet_since=now, quiet_bad_s=0.0
-    )
-
-
-def _is_news(before: GuardState, after: GuardState, window: Window) -> bool:
-    """Whether it has to be written: bad windows, what changed, and now and then that all is well while something is in force."""
-    if window.tally.is_bad or before.breaches:
-        return True
-    if (before.episode, before.steps, before.quiet_since) != (after.episode, after.steps, after.quiet_since):
-        return True
-    stale = window.end - before.reported_at >= BEAT_S * NS_PER_S
-    return stale and bool(steps.holding(after))
 
 
 class Moment(Struct, frozen=True, kw_only=True):
@@ -320,7 +133,7 @@ def upkeep(state: GuardState, record: SliceRecord | None, now: int) -> GuardStat
     if silent and episode is not None and not episode.ended_at:
         state = replace(state, quiet_since=state.quiet_since or now)
         state = take_back(state, now)
-        state = replace(state, episode=_ended(state, episode, now))
+        state = replace(state, episode=with_end(state, episode, now))
     return state
 
 
@@ -348,11 +161,19 @@ def _step(policy: Guarding, state: GuardState, plan: Plan, moment: Moment) -> Gu
         was=plan.was,
         objective=episode.objective if same or breach is None else breach.objective,
         promised=episode.promised if same or breach is None else breach.promised,
-        before=breach.observed if breach is not None else window.tally.part,
+        before=_observed(window, episode),
         hold_s=policy.grace_s if plan.rung in LASTING else _hold_s(policy, state, plan, window.now),
         message=plan.message,
         expected=plan.expected,
     )
+
+
+def _observed(window: Window, episode: Episode) -> float:
+    """What was seen of the objective when something was decided; of a window without a breach as well."""
+    if window.breach is not None:
+        return window.breach.observed
+    near = how_near(window.report, (episode.objective, episode.promised))
+    return near * episode.promised if near is not None else window.tally.part
 
 
 def _hold_s(policy: Guarding, state: GuardState, plan: Plan, now: int) -> float:

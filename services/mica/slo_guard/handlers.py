@@ -30,16 +30,17 @@ from mica.events import (
 )
 from mica.observability import Tracer
 from mica.slo_guard import intake, steps
-from mica.slo_guard.blaming import Case, Finding, find
+from mica.slo_guard.blaming import Case, Finding, find, has_witness
 from mica.slo_guard.burning import tally
 from mica.slo_guard.carrying import Carrier
-from mica.slo_guard.deciding import Moment, Patience, Weighed, Window, act, cleared, refused, upkeep, weigh
+from mica.slo_guard.deciding import Moment, act, cleared, refused, upkeep
 from mica.slo_guard.desk import Desk
 from mica.slo_guard.intake import Intake
 from mica.slo_guard.judge import judge
 from mica.slo_guard.ladder import Scene, standing_in, standing_of
 from mica.slo_guard.sightings import Sightings
 from mica.slo_guard.steps import NS_PER_S
+from mica.slo_guard.weighing import Patience, Weighed, Window, weigh
 
 RETRY_S: Final = 0.5
 ATTEMPTS: Final = 5
@@ -178,6 +179,9 @@ class Guard:
         if window.sequence <= known.sequence:
             return
         weighed = weigh(self._patience, known, window)
+        doubtful = weighed.state if weighed.doubts else None
+        if doubtful is not None and has_witness(self._case(record, doubtful, window), self.sightings):
+            weighed = weigh(self._patience, known, replace(window, witnessed=True))
         if weighed.state is None:
             return
         state = await self._consider(record, weighed, window)
@@ -229,15 +233,19 @@ class Guard:
         leased_to = await self._desk.leased_to(target, record.id, window.now) if suspect is not None else ""
         return Scene(victim=standing_of(record), finding=finding, suspect=suspect, leased_to=leased_to)
 
-    def _finding(self, record: SliceRecord, state: GuardState, window: Window) -> Finding:
-        """Who is to blame, by when the present run of bad windows began; else by when there were bad ones at all."""
-        case = Case(
+    def _case(self, record: SliceRecord, state: GuardState, window: Window) -> Case:
+        onset = state.run_since or state.last_action_at or window.end  # no run: what was done leaves no room
+        return Case(
             victim=record.id,
             devices=tuple(placement.device_id for placement in record.placements),
-            onset_s=(state.run_since or window.end) / NS_PER_S,
+            onset_s=onset / NS_PER_S,
             now_s=window.now / NS_PER_S,
             cleared=cleared(state),
         )
+
+    def _finding(self, record: SliceRecord, state: GuardState, window: Window) -> Finding:
+        """Who is to blame, by when the present run of bad windows began; else by when there were bad ones at all."""
+        case = self._case(record, state, window)
         finding = find(case, self.sightings)
         if finding.kind != "nobody" or state.bad_since in (0, state.run_since):
             return finding

@@ -54,8 +54,8 @@ from mica.events import (
     decode,
 )
 from mica.observability import PassingTracer
-from mica.slo_guard.deciding import Patience
 from mica.slo_guard.handlers import Guard
+from mica.slo_guard.weighing import Patience
 
 F = TypeVar("F", bound=Fact)
 

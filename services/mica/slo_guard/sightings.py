@@ -33,11 +33,17 @@ class Rate(Struct, frozen=True, gc=False):
 
 
 class Seen(Struct, frozen=True, gc=False):
-    """One window of a slice's own: how many requests a second came, and how bad it was (observed over promised)."""
+    """One window of a slice's own, ``window_s`` long: how many requests came, and how bad it was (observed over promised)."""
 
     at_s: float
-    demand_hz: float
+    came: float
+    window_s: float
     badness: float
+
+    @property
+    def demand_hz(self) -> float:
+        """Requests a second."""
+        return self.came / self.window_s
 
 
 class _Series(Struct):
@@ -81,7 +87,7 @@ class Sightings:
         self._backlog[report.id] = backlog
         came = report.requests + report.errors + report.refused + grown
         kept = self._reports.setdefault(report.id, deque(maxlen=KEPT))
-        kept.append(Seen(now_s, came / report.window_s, badness))
+        kept.append(Seen(now_s, came, report.window_s, badness))
         self._count += 1
         if self._count % SWEEP == 0:
             self._forget(now_s)

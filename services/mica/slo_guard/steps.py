@@ -10,16 +10,17 @@ from typing import Final
 from msgspec.structs import replace
 
 from mica.events import GuardRung, GuardState, GuardStep, Setting, SliceRecord, SloReported, StepPhase
-from mica.slo_guard.judge import better, value_of
+from mica.slo_guard.judge import LATENCIES, better, value_of
 
 NS_PER_S: Final = 1_000_000_000
 SETTLE_S: Final = 1.0
 """So long after it was sent an action is not measured: the windows that are reported began before it."""
 MEASURE_S: Final = 1.0
-ENOUGH_S: Final = 2.5
-"""What has helped is given so long before it is found to fall short."""
+ENOUGH_S: Final = 1.9
+"""What has helped is given so long before it is found to fall short: about two seconds, as exactly as windows end."""
 PATIENCE_S: Final = 10.0
-"""While the objective falls it is waited for, so long: a queue drains before latencies are what they were."""
+"""So long it is waited for while the objective falls, since a queue drains before latencies are what they were; and where the
+promise was only nearly broken, since one bad window is no proof then."""
 WINDOWS: Final = 2
 IMPROVED: Final = 0.2
 FALLING: Final = 0.1
@@ -166,7 +167,8 @@ def _judged(step: GuardStep, now: int, since_s: float, terms: tuple[bool, float]
         return _helped(step, now)
     first, last = step.first_after, step.after
     falls = first is not None and last is not None and better(step.objective, first, last, FALLING)
-    if since_s < max(cooldown_s if step.rung is GuardRung.RESIZE else 0.0, PATIENCE_S if falls else 0.0):
+    was_kept = step.objective in LATENCIES and step.before <= step.promised
+    if since_s < max(cooldown_s if step.rung is GuardRung.RESIZE else 0.0, PATIENCE_S if falls or was_kept else 0.0):
         return step
     if step.rung in LASTING:
         return replace(step, phase=StepPhase.DONE, ready_at=now, ended_at=now, told=False, note="it did not help")

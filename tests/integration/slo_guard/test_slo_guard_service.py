@@ -27,8 +27,8 @@ from mica.events import (
 )
 from mica.observability import PassingTracer
 from mica.slo_guard.__main__ import follow_telemetry, run
-from mica.slo_guard.deciding import Patience
 from mica.slo_guard.handlers import Guard
+from mica.slo_guard.weighing import Patience
 
 CLOCK = SystemClock()
 PLACEMENT = Placement(

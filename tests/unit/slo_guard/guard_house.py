@@ -32,6 +32,12 @@ class World(Rehearsal):
         self.at += SECOND
         await self.say(SloReported(at=self.at, id=id_ or self.id, p99_ms=p99_ms, requests=10))
 
+    async def counted(self, p99_ms: float, late: int = 0) -> None:
+        """One window of half a second with few requests, and how many of them were late."""
+        self.at += SECOND // 2
+        report = SloReported(at=self.at, id=self.id, window_s=0.5, p99_ms=p99_ms, requests=6, late=late, inflight=1)
+        await self.say(report)
+
     async def breach(self, count: int = 3) -> None:
         """So many bad windows."""
         for _ in range(count):

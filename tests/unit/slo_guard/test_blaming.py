@@ -5,7 +5,7 @@ import math
 import pytest
 
 from mica.events import SliceSampled, SloReported
-from mica.slo_guard.blaming import Case, Finding, find, spearman
+from mica.slo_guard.blaming import Case, Finding, find, has_witness, spearman
 from mica.slo_guard.sightings import KEPT, Sightings
 
 GPU = "GPU-1"
@@ -37,6 +37,10 @@ class Device:
     def report(self, at_s: float, requests: int, badness: float) -> None:
         """One window of the victim's."""
         self.seen.hear(SloReported(at=1, id="chat", requests=requests), badness, at_s)
+
+    def witnesses(self) -> bool:
+        """Whether a neighbour stepped up with it."""
+        return has_witness(Case(victim="chat", devices=(GPU,), onset_s=ONSET_S, now_s=ONSET_S + 1), self.seen)
 
     def blame(self, now_s: float = ONSET_S + 3, **changes: object) -> Finding:
         """Who it is."""
@@ -95,6 +99,28 @@ def test_its_own_demand_is_its_own_fault() -> None:
     finding = device.blame()
     assert finding.kind == "own"
     assert finding.evidence == {"requests_before_hz": 20.0, "requests_now_hz": 45.0}
+
+
+def test_a_few_requests_more_are_chance() -> None:
+    """Of six in a second where four are usual nobody has to be the reason; of seventy in twelve seconds it is their number."""
+    for seconds, kind in ((1, "nobody"), (12, "own")):
+        device = Device()
+        for second in range(61):
+            device.second(START_S + second, chat=(0.2, 0, 20, 0.0))
+            device.report(START_S + second, 4, 0.5)
+        for second in range(1, seconds + 1):
+            device.second(ONSET_S + second, chat=(0.3, 0, 30, 0.8))
+            device.report(ONSET_S + second, 6, 3.0)
+        assert device.blame().kind == kind
+
+
+def test_who_took_much_more_as_it_began_is_a_witness() -> None:
+    """A fifth of the device, and more than the slice itself took."""
+    for batch, chat, witnessed in ((0.5, 0.2, True), (0.25, 0.2, False), (0.5, 0.7, False), (0.1, 0.2, False)):
+        device = Device()
+        usual(device)
+        after(device, seconds=1, batch=(batch, 1e6, 10, 0), chat=(chat, 0, 20, 0.8))
+        assert device.witnesses() is witnessed
 
 
 def test_of_both_the_larger_rise_counts() -> None:

@@ -7,15 +7,17 @@ import pytest
 
 from mica.events import Burn, GuardState, Slo, SloReported
 from mica.slo_guard.burning import BUDGET, FEW, LIKELY, NEAR, NEAR_WINDOWS, Tally, burned, certain, nearness, not_enough, tally
-from mica.slo_guard.deciding import Patience, Window, weigh
 from mica.slo_guard.judge import judge
+from mica.slo_guard.weighing import Patience, Window, weigh
 
 SECOND = 1_000_000_000
 START = 1_700_000_000 * SECOND
 SLO = Slo(p99_ms=100)
 
 
-def fires(parts: list[float], step_s: float = 0.5, requests: int = 40, *, counted: bool = True) -> list[float]:
+def fires(
+    parts: list[float], step_s: float = 0.5, requests: int = 40, *, counted: bool = True, witnessed: bool = False
+) -> list[float]:
     """At which times (s) the budget burns when windows of ``step_s`` have so large a part of late requests."""
     state, found = GuardState(id="s1"), []
     for index, part in enumerate(parts, start=1):
@@ -28,7 +30,7 @@ def fires(parts: list[float], step_s: float = 0.5, requests: int = 40, *, counte
         breach = judge(SLO, report)
         counts = tally(SLO, report, breach)
         assert counts is not None
-        window = Window(sequence=index, now=now, end=now, report=report, tally=counts, breach=breach)
+        window = Window(sequence=index, now=now, end=now, report=report, tally=counts, breach=breach, witnessed=witnessed)
         weighed = weigh(Patience(), state, window)
         found += [index * step_s] if weighed.fire is not None else []
         state = weighed.state or state
@@ -45,6 +47,23 @@ def test_a_flood_is_detected(step_s: float, part: float, within_s: float) -> Non
     found = fires([0.0] * int(onset_s / step_s) + [part] * 120, step_s)
     assert found
     assert 0 < found[0] - onset_s <= within_s
+
+
+@pytest.mark.parametrize("step_s", [0.25, 0.5, 1.0])
+def test_a_flood_with_a_witness_takes_a_second(step_s: float) -> None:
+    """Where a neighbour stepped up as it began, half of the requests are enough, over a second and in two windows or more."""
+    onset_s = 60.0
+    parts = [0.0] * int(onset_s / step_s) + [0.6] * 20
+    found = fires(parts, step_s, witnessed=True)
+    assert found[0] - onset_s == max(1.0, 2 * step_s)
+    assert fires(parts, step_s)[0] > found[0] or step_s == 1.0
+    assert fires([0.0] * 100 + [0.4, 0.4] + [0.0] * 20, step_s, witnessed=True) == []
+
+
+def test_a_second_of_windows_is_about_a_second() -> None:
+    """Who reports is not exact: three windows of 0.49 s count as much as of half a second."""
+    parts = [0.0] * 100 + [0.25] * 20
+    assert round((fires(parts, 0.49)[0] - 49.0) / 0.49) == 3
 
 
 def test_a_slow_burn_is_detected() -> None:
@@ -87,12 +106,13 @@ def test_percentiles_tell_how_bad_a_window_was() -> None:
 
 
 def test_errors_are_bad_and_turned_away_is_nothing() -> None:
-    """Failed requests break the promise; a window in which everybody was turned away says nothing, an idle one is good."""
+    """Failed requests break the promise; a window in which nothing ended of what came says nothing, an idle one is good."""
     failing = SloReported(at=START, id="s1", requests=8, errors=2, late=0)
     counts = tally(SLO, failing, None)
     assert counts is not None
     assert counts.part == 0.2
-    assert tally(SLO, SloReported(at=START, id="s1", refused=9), None) is None
+    for waits in ({"refused": 9}, {"inflight": 2}, {"queued": 1}):
+        assert tally(SLO, SloReported(at=START, id="s1", late=0, **waits), None) is None
     idle = tally(SLO, SloReported(at=START, id="s1"), None)
     assert idle is not None
     assert not idle.is_bad
@@ -145,9 +165,17 @@ def test_what_leaves_no_room_is_not_enough_with_one_late_request() -> None:
     """Else their number has to be certain. Within the budget nothing is asked, nor without a late request."""
     one_of_forty, near, far = Burn(total=40, bad=1), (NEAR, NEAR_WINDOWS), (NEAR - 0.01, NEAR_WINDOWS)
     assert not certain(one_of_forty, LIKELY)
-    assert not_enough(one_of_forty, near)
-    assert not not_enough(one_of_forty, far)
-    assert not not_enough(one_of_forty, (NEAR, NEAR_WINDOWS - 1))
-    assert not not_enough(Burn(total=40), near)
-    assert not not_enough(Burn(total=400, bad=1), near)
-    assert not_enough(Burn(total=40, bad=10), far)
+    assert not_enough(one_of_forty, near, late=True)
+    assert not not_enough(one_of_forty, far, late=True)
+    assert not not_enough(one_of_forty, (NEAR, NEAR_WINDOWS - 1), late=True)
+    assert not not_enough(Burn(total=40), near, late=True)
+    assert not not_enough(Burn(total=400, bad=1), near, late=True)
+    assert not_enough(Burn(total=40, bad=10), far, late=True)
+
+
+def test_what_has_become_better_is_enough() -> None:
+    """The last window decides whether it goes on: one of its requests is late, or so near to it as the others were."""
+    one_of_forty, near = Burn(total=40, bad=1), (NEAR, NEAR_WINDOWS)
+    assert not_enough(one_of_forty, near, late=False, now=NEAR)
+    assert not not_enough(one_of_forty, near, late=False, now=NEAR - 0.01)
+    assert not not_enough(Burn(total=40, bad=10), (NEAR - 0.01, NEAR_WINDOWS), late=False, now=NEAR)

@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from guard_house import S1, throttled, world
+from guard_house import S1, World, blame, throttled, world
 from msgspec.structs import replace
 
 from mica.events import (
@@ -18,6 +18,7 @@ from mica.events import (
     SloIgnored,
     SloMeasured,
     Tier,
+    WorkLimits,
 )
 from mica.slo_guard.rehearsing import Place
 
@@ -81,6 +82,53 @@ async def test_what_did_not_help_is_undone() -> None:
     assert w.shares() == [250_000, 200_000]
     assert [action for action, _ in w.actions()] == ["resize", "none"]
     assert "resize: done, or tried in vain" in w.told(SloActed)[-1].message
+
+
+async def held(w: World) -> None:
+    """A spot flood that was throttled with success, and whose neighbour runs as near to its promise as 46 of 50 ms."""
+    await blame(w, 0.1, seconds=30)
+    for _ in range(3):
+        await blame(w, 0.7)
+        await w.breach(1)
+    assert w.controls() == [("batch", "throttle")]
+    for late in (0, 0, 0, 1, 0):
+        await w.counted(52.0 if late else 46.0, late)
+    assert w.told(SloMeasured)[0].helped
+
+
+BATCH = Place(id="batch", share_ppm=300_000, tier=Tier.SPOT, limits=WorkLimits(ceiling_ppm=1_000_000), tenant="other")
+
+
+async def test_what_leaves_no_room_is_followed_without_another_late_request() -> None:
+    """One was late since, and the slowest of the last windows are as near: the neighbour's next rung, and not the slice's own."""
+    w = await world(BATCH)
+    await held(w)
+    await blame(w, 0.3)
+    await w.counted(46.0)
+    assert [(event.action, event.target) for event in w.told(SloActed)] == [("throttle", "batch"), ("squeeze", "batch")]
+
+
+async def test_what_has_room_again_is_left() -> None:
+    """The same with a last window that is far from the promise."""
+    w = await world(BATCH)
+    await held(w)
+    await blame(w, 0.3)
+    await w.counted(20.0)
+    assert [event.action for event in w.told(SloActed)] == ["throttle"]
+
+
+async def test_a_step_that_was_taken_near_the_promise_is_not_in_vain_for_one_bad_window() -> None:
+    """It is measured against what was near; a burst of late requests does not undo it."""
+    w = await world(BATCH)
+    await held(w)
+    await blame(w, 0.3)
+    await w.counted(46.0)
+    for _ in range(6):
+        await w.counted(70.0, late=2)
+    assert [event.undone for event in w.told(SloMeasured)] == [False]
+    for _ in range(4):
+        await w.counted(30.0)
+    assert [(event.before, event.helped) for event in w.told(SloMeasured)][1:] == [(46.0, True)]
 
 
 async def test_half_a_help_is_kept_and_more_is_done() -> None:
