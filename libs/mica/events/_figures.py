@@ -69,7 +69,8 @@ class SloReported(Fact, tag="slo.report", frozen=True, kw_only=True):
     Latencies are those of the requests that ended in the window; ``ttft_ms`` and ``tpot_ms`` are their 99th percentiles.
     ``late``: so many of ``requests`` broke an objective of the slice's SLO; None: nobody counted. ``errors`` failed and
     ``refused`` were turned away before they began, neither of which is among ``requests``. ``queued`` waited and ``inflight``
-    were being answered when the window ended. ``source``: who measured, such as ``gate``; empty: the workload itself.
+    were being answered when the window ended, ``overdue`` of the latter for longer than was promised already. ``source``: who
+    measured, such as ``gate``; empty: the workload itself.
     """
 
     id: SliceId
@@ -86,6 +87,7 @@ class SloReported(Fact, tag="slo.report", frozen=True, kw_only=True):
     refused: int = 0
     queued: int = 0
     inflight: int = 0
+    overdue: int = 0
     source: str = ""
 
 

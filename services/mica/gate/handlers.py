@@ -16,7 +16,7 @@ from mica.gate.domain.answers import Answer
 from mica.gate.domain.breaker import Outcome
 from mica.gate.domain.guardrails import Guardrails, Limits, Refusal, Ticket
 from mica.gate.domain.headers import asks_for_websocket, to_upstream
-from mica.gate.domain.measuring import SOURCE, Load, Measured, Meter
+from mica.gate.domain.measuring import SOURCE, Load, Measured, Meter, is_overdue
 from mica.gate.domain.stopwatch import Stopwatch
 from mica.gate.forwarding import Call, Forwarder, too_large
 from mica.gate.plan import Plan, limits_of
@@ -43,17 +43,19 @@ class Gate:
         self._tracer = tracer
         self._tell = tell
         self._via = f"1.1 mica-gate-{plan.slice}"
-        self._watches: dict[Stopwatch, asyncio.Task[Any] | None] = {}
+        self._relays: dict[Relay, asyncio.Task[Any] | None] = {}
 
     @property
     def load(self) -> Load:
         """What waits and what is being answered."""
-        return Load(queued=self.guardrails.places.waiting, inflight=self.guardrails.places.inflight)
+        slo, places = self.meter.slo, self.guardrails.places
+        overdue = sum(is_overdue(slo, relay.measured) for relay in self._relays) if slo is not None else 0
+        return Load(queued=places.waiting, inflight=places.inflight, overdue=overdue)
 
     @property
     def held_up(self) -> int:
         """How many requests wait for their clients."""
-        return sum(watch.paused for watch in self._watches)
+        return sum(relay.watch.paused for relay in self._relays)
 
     async def on_request(self, request: web.BaseRequest, target: str, forwarder: Forwarder) -> web.StreamResponse:
         """Answer one request for ``target``, a path and query."""
@@ -69,7 +71,7 @@ class Gate:
             self.meter.refused(ticket.code, crowded=ticket.status != RATE)
             return answer(_said(ticket), path)
         relay = Relay(request, path, watch, self.clock)
-        self._watches[watch] = asyncio.current_task()
+        self._relays[relay] = asyncio.current_task()
         outcome = Outcome.UNKNOWN
         try:
             response, outcome = await self._answered(request, target, relay, forwarder)
@@ -81,7 +83,7 @@ class Gate:
             log.exception("a request for %s", path[:80])
             raise
         finally:
-            del self._watches[watch]
+            del self._relays[relay]
             self.guardrails.leave(ticket, outcome, self.clock.monotonic_ns())
             self._note_changes()
         return response
@@ -101,8 +103,8 @@ class Gate:
 
     def _let_go(self, now_ns: int) -> None:
         """Who neither sends its request nor takes its answer must not keep a place for ever."""
-        for watch, task in self._watches.items():
-            if task is not None and watch.paused_for_ns(now_ns) > self.plan.client_timeout_s * NS_PER_S:
+        for relay, task in self._relays.items():
+            if task is not None and relay.watch.paused_for_ns(now_ns) > self.plan.client_timeout_s * NS_PER_S:
                 task.cancel()
 
     def _unfit(self, request: web.BaseRequest) -> Answer | None:

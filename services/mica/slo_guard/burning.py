@@ -74,6 +74,9 @@ WITNESSED_WINDOWS: Final = 2
 WITNESSED_PART: Final = 0.5
 """Where a neighbour stepped up at the same time, so many windows in a row in which so much is late, over so long, are a flood."""
 
+STUCK: Final = 3
+"""So many at once that have taken too long already are no chance; fewer, where nothing ends, are told again in each window."""
+
 ABOUT: Final = 0.9
 """Windows are about as long as they say: of a length that is asked for, so much is enough."""
 
@@ -114,6 +117,8 @@ def tally(slo: Slo, report: SloReported, breach: Breach | None) -> Tally | None:
     if report.late is not None and ended:
         bad = report.late + report.errors
         return Tally(window_s=report.window_s, total=ended, bad=bad)
+    if not ended and breach is None and report.overdue >= STUCK:
+        return Tally(window_s=report.window_s, total=report.inflight, bad=report.overdue)
     waits = report.refused or report.inflight or report.queued
     if waits and not ended and breach is None:
         return None

@@ -27,7 +27,7 @@ NAMED_MAX: Final = 8
 TELL_S: Final = 60.0
 
 MEASURED: Final = ("p99_ms", "ttft_ms", "tpot_ms", "rate_hz", "p50_ms", "p95_ms")
-COUNTED: Final = ("requests", "errors", "refused", "queued", "inflight")
+COUNTED: Final = ("requests", "errors", "refused", "queued", "inflight", "overdue")
 
 UNKNOWN, FUTURE, STALE, MALFORMED, TOO_MANY = "unknown_slice", "from_the_future", "stale", "malformed", "too_many"
 NOT_FINITE, NEGATIVE, WINDOW, COUNTS = "not_finite", "negative", "window", "counts"
@@ -143,6 +143,13 @@ def unsound(report: SloReported) -> tuple[str, str]:
     for name in COUNTED:
         if getattr(report, name) < 0:
             return NEGATIVE, f"{name}: {getattr(report, name)}"
+    return _uncountable(report)
+
+
+def _uncountable(report: SloReported) -> tuple[str, str]:
+    """Which part is said to be more than the whole."""
     if report.late is not None and not 0 <= report.late <= report.requests:
         return COUNTS, f"late: {report.late} of {report.requests} requests"
+    if report.overdue > report.inflight:
+        return COUNTS, f"overdue: {report.overdue} of {report.inflight} in flight"
     return "", ""

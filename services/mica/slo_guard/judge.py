@@ -31,9 +31,14 @@ def value_of(report: SloReported, objective: str) -> float | None:
     """What a report says of an objective; None where it says nothing, as when no request ended."""
     ended = report.requests + report.errors
     if objective == LATE:
-        return ((report.late or 0) + report.errors) / ended if ended else None
+        return ((report.late or 0) + report.errors) / ended if ended else _overdue(report)
     value: float | None = getattr(report, objective)
     return value if _measured(value) else None
+
+
+def _overdue(report: SloReported) -> float | None:
+    """Where nothing ended: the part of what is being answered that is late already."""
+    return report.overdue / report.inflight if report.overdue and report.inflight else None
 
 
 def better(objective: str, before: float, after: float, by: float) -> bool:

@@ -116,8 +116,6 @@ def measured(step: GuardStep, report: SloReported, now: int, *, kept: bool, cool
     if step.phase is not StepPhase.SENT or since_s < 0:
         return step
     value = value_of(report, step.objective)
-    if value is None and not kept:
-        return step
     first = step.first_after if step.first_after is not None else value
     step = replace(step, windows=step.windows + 1, after=value if value is not None else step.after, first_after=first)
     return step if step.windows < WINDOWS or since_s < MEASURE_S else _judged(step, now, since_s, (kept, cooldown_s))

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from gate_house import Client, House, house, token
 
-from mica.events import BreakerState, SloTripped
+from mica.events import BreakerState, Slo, SloTripped
 from mica.gate.__main__ import run
 from mica.gate.plan import plan_of
 from mica.observability import PassingTracer
@@ -36,6 +36,25 @@ async def test_an_upstream_that_dies_in_the_middle(head: str) -> None:
         assert (await client.reader.read()).strip() == b""
         await here.until(lambda: here.gate.load.inflight == 0)
         assert (here.gate.meter.totals.errors, here.gate.meter.totals.requests) == (1, 0)
+
+
+async def test_an_upstream_that_does_not_answer_is_told_before_it_does() -> None:
+    """A request that has taken longer than was promised is overdue, in each window until it ends; then it is late, once."""
+    async with house() as here:
+        here.gate.meter.slo = Slo(p99_ms=100)
+        client = await here.client()
+        await client.ask()
+        asked = await here.upstream.asked()
+        await asked.body()
+        assert here.gate.load.overdue == 0
+        here.clock.advance(0.2)
+        reports = [here.gate.end_window() for _ in range(2)]
+        assert [(each.requests, each.inflight, each.overdue) for each in reports if each] == [(0, 1, 1), (0, 1, 1)]
+        await asked.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        await here.until(lambda: here.gate.load.inflight == 0)
+        last = here.gate.end_window()
+        assert last is not None
+        assert (last.requests, last.late, last.overdue) == (1, 1, 0)
 
 
 async def test_to_http_1_0_a_broken_answer_is_a_reset() -> None:

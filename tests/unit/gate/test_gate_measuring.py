@@ -1,7 +1,7 @@
 """What a window is told to have been like."""
 
 from mica.events import Slo, SloReported
-from mica.gate.domain.measuring import KEPT_WINDOWS, Load, Measured, Meter
+from mica.gate.domain.measuring import KEPT_WINDOWS, Load, Measured, Meter, is_overdue
 
 MS = 1_000_000
 S = 1_000_000_000
@@ -56,6 +56,15 @@ def test_each_objective_makes_late() -> None:
     ):
         made.answered(measured)
     assert ended(made).late == 3
+
+
+def test_what_is_being_answered_may_be_late_already() -> None:
+    """By its latency or its first token; the time from token to token may yet be better."""
+    slo = Slo(p99_ms=100, ttft_ms=50, tpot_ms=10)
+    assert is_overdue(slo, Measured(latency_ns=100 * MS + 1))
+    assert is_overdue(slo, Measured(latency_ns=60 * MS, ttft_ns=50 * MS + 1))
+    assert not is_overdue(slo, Measured(latency_ns=100 * MS, ttft_ns=50 * MS, tpot_ns=11 * MS))
+    assert ended(meter(slo), Load(inflight=4, overdue=2)).overdue == 2
 
 
 def test_without_an_slo_nobody_counts_late() -> None:

@@ -38,6 +38,11 @@ class World(Rehearsal):
         report = SloReported(at=self.at, id=self.id, window_s=0.5, p99_ms=p99_ms, requests=6, late=late, inflight=1)
         await self.say(report)
 
+    async def stuck(self, overdue: int) -> None:
+        """One window of half a second in which nothing ended of four requests that are being answered."""
+        self.at += SECOND // 2
+        await self.say(SloReported(at=self.at, id=self.id, window_s=0.5, late=0, inflight=4, overdue=overdue))
+
     async def breach(self, count: int = 3) -> None:
         """So many bad windows."""
         for _ in range(count):

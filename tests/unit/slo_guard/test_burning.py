@@ -6,7 +6,20 @@ import random
 import pytest
 
 from mica.events import Burn, GuardState, Slo, SloReported
-from mica.slo_guard.burning import BUDGET, FEW, LIKELY, NEAR, NEAR_WINDOWS, Tally, burned, certain, nearness, not_enough, tally
+from mica.slo_guard.burning import (
+    BUDGET,
+    FEW,
+    LIKELY,
+    NEAR,
+    NEAR_WINDOWS,
+    STUCK,
+    Tally,
+    burned,
+    certain,
+    nearness,
+    not_enough,
+    tally,
+)
 from mica.slo_guard.judge import judge
 from mica.slo_guard.weighing import Patience, Window, weigh
 
@@ -116,6 +129,17 @@ def test_errors_are_bad_and_turned_away_is_nothing() -> None:
     idle = tally(SLO, SloReported(at=START, id="s1"), None)
     assert idle is not None
     assert not idle.is_bad
+
+
+def test_where_nothing_ends_three_that_are_overdue_are_bad() -> None:
+    """They are late for certain; fewer say nothing, and what ended in the window counts alone."""
+    stuck = tally(SLO, SloReported(at=START, id="s1", late=0, inflight=4, overdue=STUCK), None)
+    assert stuck is not None
+    assert (stuck.total, stuck.bad, stuck.counted) == (4, 3, True)
+    assert tally(SLO, SloReported(at=START, id="s1", late=0, inflight=4, overdue=STUCK - 1), None) is None
+    beside = tally(SLO, SloReported(at=START, id="s1", requests=10, late=0, inflight=4, overdue=4), None)
+    assert beside is not None
+    assert not beside.is_bad
 
 
 def test_a_second_is_a_second_however_often_it_is_told() -> None:

@@ -131,6 +131,32 @@ async def test_a_step_that_was_taken_near_the_promise_is_not_in_vain_for_one_bad
     assert [(event.before, event.helped) for event in w.told(SloMeasured)][1:] == [(46.0, True)]
 
 
+async def test_a_slice_of_which_nothing_ends_any_more() -> None:
+    """What has taken too long is late before it ends: the neighbour is throttled, and, as nothing moves, its next rung comes."""
+    w = await world(BATCH)
+    await blame(w, 0.1, seconds=30)
+    for _ in range(3):
+        await blame(w, 0.7)
+        await w.stuck(4)
+        await w.stuck(4)
+    (breach,) = w.told(SloBreached)
+    assert (breach.objective, breach.observed) == ("late", 1.0)
+    for _ in range(8):
+        await w.stuck(4)
+    assert [event.action for event in w.told(SloActed)][:2] == ["throttle", "squeeze"]
+    assert w.told(SloMeasured)[0].message == "it did not help"
+
+
+async def test_what_is_under_way_for_long_and_not_too_long_says_nothing() -> None:
+    """As of a server with few and long requests."""
+    w = await world(BATCH)
+    await blame(w, 0.1, seconds=30)
+    for _ in range(20):
+        await blame(w, 0.7)
+        await w.stuck(1)
+    assert (w.told(SloBreached), await w.state()) == ([], None)
+
+
 async def test_half_a_help_is_kept_and_more_is_done() -> None:
     """The objective is a third better and still too bad: the next step is taken, a cool-down later."""
     w = await world()

@@ -32,6 +32,8 @@ GOOD = SloReported(at=NOW, id="chat", p99_ms=10.0, requests=10, late=1)
         ({"window_s": math.nan}, "not_finite"),
         ({"late": 11}, "counts"),
         ({"late": -1}, "counts"),
+        ({"overdue": 1}, "counts"),
+        ({"inflight": 2, "overdue": 2}, ""),
     ],
 )
 def test_sound_and_unsound(changes: dict[str, float], reason: str) -> None:

@@ -28,10 +28,11 @@ class Measured(Struct, frozen=True, kw_only=True):
 
 
 class Load(Struct, frozen=True, kw_only=True):
-    """How many requests wait and how many are being answered."""
+    """How many requests wait and how many are being answered, some of which for too long already (``overdue``)."""
 
     queued: int = 0
     inflight: int = 0
+    overdue: int = 0
 
 
 class Totals(Struct, kw_only=True):
@@ -47,8 +48,16 @@ class Totals(Struct, kw_only=True):
 
 def is_late(slo: Slo, measured: Measured) -> bool:
     """Whether a request broke an objective. What could not be told is not judged."""
-    pairs = ((slo.p99_ms, measured.latency_ns), (slo.ttft_ms, measured.ttft_ns), (slo.tpot_ms, measured.tpot_ns))
-    return any(promised is not None and took is not None and took > promised * MS_NS for promised, took in pairs)
+    return _breaks(slo.tpot_ms, measured.tpot_ns) or is_overdue(slo, measured)
+
+
+def is_overdue(slo: Slo, measured: Measured) -> bool:
+    """Whether a request has broken an objective, however soon its end comes: the time from token to token may yet be better."""
+    return _breaks(slo.p99_ms, measured.latency_ns) or _breaks(slo.ttft_ms, measured.ttft_ns)
+
+
+def _breaks(promised: float | None, took_ns: int | None) -> bool:
+    return promised is not None and took_ns is not None and took_ns > promised * MS_NS
 
 
 class _Window:
@@ -155,6 +164,7 @@ class Meter:
             refused=window.refused,
             queued=load.queued,
             inflight=load.inflight,
+            overdue=load.overdue,
             source=SOURCE,
         )
 
