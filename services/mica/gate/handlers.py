@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from aiohttp import web
+from msgspec.structs import replace
 
 from mica.bus import Clock
 from mica.events import Fact, SloReported, SloTripped
@@ -48,9 +49,7 @@ class Gate:
     @property
     def load(self) -> Load:
         """What waits and what is being answered."""
-        slo, places = self.meter.slo, self.guardrails.places
-        overdue = sum(is_overdue(slo, relay.measured) for relay in self._relays) if slo is not None else 0
-        return Load(queued=places.waiting, inflight=places.inflight, overdue=overdue)
+        return Load(queued=self.guardrails.places.waiting, inflight=self.guardrails.places.inflight)
 
     @property
     def held_up(self) -> int:
@@ -99,7 +98,12 @@ class Gate:
         self._let_go(now_ns)
         self.guardrails.breaker.tick(now_ns, queue_empty=not self.guardrails.places.waiting)
         self._note_changes()
-        return self.meter.report((now_ns, self.clock.unix_ns()), self.load)
+        return self.meter.report((now_ns, self.clock.unix_ns()), replace(self.load, overdue=self._overdue()))
+
+    def _overdue(self) -> int:
+        """How many that are being answered are late already."""
+        slo = self.meter.slo
+        return sum(is_overdue(slo, relay.measured) for relay in self._relays) if slo is not None else 0
 
     def _let_go(self, now_ns: int) -> None:
         """Who neither sends its request nor takes its answer must not keep a place for ever."""

@@ -24,7 +24,7 @@ from mica.events import (
     StepPhase,
 )
 from mica.slo_guard import steps
-from mica.slo_guard.burning import how_near
+from mica.slo_guard.judge import value_of
 from mica.slo_guard.ladder import Plan, Scene, choose
 from mica.slo_guard.steps import HARMLESS, HOLDING, KEPT_AFTER, LASTING, NS_PER_S, SILENCE_S
 from mica.slo_guard.weighing import Patience, Window, take_back, with_end
@@ -172,8 +172,8 @@ def _observed(window: Window, episode: Episode) -> float:
     """What was seen of the objective when something was decided; of a window without a breach as well."""
     if window.breach is not None:
         return window.breach.observed
-    near = how_near(window.report, (episode.objective, episode.promised))
-    return near * episode.promised if near is not None else window.tally.part
+    value = value_of(window.report, episode.objective)
+    return value if value is not None else window.tally.part
 
 
 def _hold_s(policy: Guarding, state: GuardState, plan: Plan, now: int) -> float:

@@ -89,6 +89,29 @@ def test_what_a_program_leaves_behind_ends_with_it(node: Node) -> None:
     assert is_gone(orphan)
 
 
+def test_what_ends_while_it_is_looked_for_is_reaped(node: Node) -> None:
+    """An orphan that dies between the reaper's look and the search for what is left is no zombie when the launcher ends."""
+    launcher = (
+        "import os, signal, sys, time\n"
+        "from mica.cli.__main__ import main\n"
+        "from mica.cli.launch import programs\n"
+        "living = programs.descendants\n"
+        "def late(pid):\n"
+        "    for each in living(pid): os.kill(each, signal.SIGKILL)\n"
+        "    while living(pid): time.sleep(0.01)\n"
+        "    return []\n"
+        "programs.descendants = late\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit as end: print(end.code)\n"
+        "try: print(os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT))\n"
+        "except ChildProcessError: print('none left')\n"
+    )
+    words = node.command("on-move", "sh", "-c", "setsid sleep 1000 >/dev/null 2>&1 & exit 4")
+    command = [sys.executable, "-c", launcher, *words[words.index("run") :]]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=LIMIT_S)
+    assert (done.stdout.splitlines(), done.returncode) == (["4", "none left"], 0)
+
+
 def test_the_program_starts_with_the_callers_signals(node: Node) -> None:
     """Nothing that we wait for is blocked in it, and what the caller ignores stays ignored: nohup works as before."""
     script = (
@@ -154,6 +177,7 @@ def test_ctrl_c_at_a_terminal_is_the_end(node: Node) -> None:
     job = shlex.join(node.command("always", sys.executable, "-c", script))
     pid, terminal = pty.fork()
     if pid == 0:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # whoever runs the tests in the background of a shell ignores it
         os.execvp("bash", ["bash", "-m", "-c", f"{job}; echo stopped $?; fg; echo ended $?"])
     said = Terminal(terminal)
     said.until("<True>")

@@ -22,6 +22,21 @@ from mica.events import (
 )
 from mica.slo_guard.rehearsing import Place
 
+BATCH = Place(id="batch", share_ppm=300_000, tier=Tier.SPOT, limits=WorkLimits(ceiling_ppm=1_000_000), tenant="other")
+"""A flood that may use all of the device."""
+
+
+async def held(w: World) -> None:
+    """A spot flood that was throttled with success, and whose neighbour runs as near to its promise as 46 of 50 ms."""
+    await blame(w, 0.1, seconds=30)
+    for _ in range(3):
+        await blame(w, 0.7)
+        await w.breach(1)
+    assert w.controls() == [("batch", "throttle")]
+    for late in (0, 0, 0, 1, 0):
+        await w.counted(52.0 if late else 46.0, late)
+    assert w.told(SloMeasured)[0].helped
+
 
 async def test_a_breach() -> None:
     """Three bad windows in a row make one breach, one command with its reason, and one action with what it should bring."""
@@ -82,21 +97,6 @@ async def test_what_did_not_help_is_undone() -> None:
     assert w.shares() == [250_000, 200_000]
     assert [action for action, _ in w.actions()] == ["resize", "none"]
     assert "resize: done, or tried in vain" in w.told(SloActed)[-1].message
-
-
-async def held(w: World) -> None:
-    """A spot flood that was throttled with success, and whose neighbour runs as near to its promise as 46 of 50 ms."""
-    await blame(w, 0.1, seconds=30)
-    for _ in range(3):
-        await blame(w, 0.7)
-        await w.breach(1)
-    assert w.controls() == [("batch", "throttle")]
-    for late in (0, 0, 0, 1, 0):
-        await w.counted(52.0 if late else 46.0, late)
-    assert w.told(SloMeasured)[0].helped
-
-
-BATCH = Place(id="batch", share_ppm=300_000, tier=Tier.SPOT, limits=WorkLimits(ceiling_ppm=1_000_000), tenant="other")
 
 
 async def test_what_leaves_no_room_is_followed_without_another_late_request() -> None:

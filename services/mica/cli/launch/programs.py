@@ -113,7 +113,10 @@ class Program:
             return None
         left = descendants(os.getpid())
         _send(left, signal.SIGKILL)
-        return None if left else self._status
+        if left:
+            return None
+        self._reap()  # what has died since it was reaped is no more among the living
+        return self._status
 
     def stop(self) -> None:
         """Ask all of it to end, as a terminal would; see the port."""
